@@ -4,6 +4,8 @@ pub mod clock;
 pub mod codec;
 pub mod data;
 pub mod diag;
+pub mod expr;
 pub mod func;
 pub mod io;
+pub mod op;
 pub mod sql;
