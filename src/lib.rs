@@ -8,4 +8,5 @@ pub mod expr;
 pub mod func;
 pub mod io;
 pub mod op;
+pub mod plan;
 pub mod sql;
