@@ -14,6 +14,6 @@ mod compile;
 mod ops;
 
 pub use bind::{Scope, argument, bind};
-pub use bound::{Bound, RowShape};
+pub use bound::{Bound, Bounds, RowShape};
 pub use compile::{Frame, Predicate, Program};
 pub use ops::{compare, equal};

@@ -26,7 +26,7 @@ pub use filter::Filter;
 pub use limit::Limit;
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
-pub use window::{Alignment, Bounds, Tumbling};
+pub use window::{Alignment, Tumbling};
 
 /// State of an operator in a form that can be stored.
 pub type Saved = Value;

@@ -238,7 +238,14 @@ impl Held {
         if account.is_none() && parts.is_empty() {
             return Receipt::none();
         }
-        Receipt(Some(Arc::new(Entry { account, ack: None, rows: self.rows, held: true, fate: AtomicU8::new(0), parts })))
+        Receipt(Some(Arc::new(Entry {
+            account,
+            ack: None,
+            rows: self.rows,
+            held: true,
+            fate: AtomicU8::new(0),
+            parts,
+        })))
     }
 
     /// The state that holds the rows was saved and is taken up elsewhere, where they are held again.

@@ -12,7 +12,9 @@ pub fn member(of: &Value, name: &str, ignore_case: bool) -> Result<Value> {
         }
         Value::Array(items) => {
             let length = items.len();
-            Err(Fault::eval(format!("`->{name}` needs an object, but the value is an array of {length}; index it first")))
+            Err(Fault::eval(format!(
+                "`->{name}` needs an object, but the value is an array of {length}; index it first"
+            )))
         }
         _ => Ok(Value::Null),
     }
@@ -22,7 +24,9 @@ fn position(bound: &Value, what: &str) -> Result<i64> {
     match bound {
         Value::Int(n) => Ok(*n),
         Value::Float(x) if x.is_finite() => Ok(x.trunc() as i64),
-        other => Err(Fault::eval(format!("{what} must be a number, but it is {}({})", other.type_name(), other.print()))),
+        other => {
+            Err(Fault::eval(format!("{what} must be a number, but it is {}({})", other.type_name(), other.print())))
+        }
     }
 }
 
@@ -39,7 +43,9 @@ pub fn index(of: &Value, index: &Value) -> Result<Value> {
                 .ok_or_else(|| Fault::eval(format!("index {asked} is out of range of an array of {}", items.len())))
         }
         Value::Absent | Value::Null => Ok(Value::Null),
-        other => Err(Fault::eval(format!("`[]` needs an array, but the value is {}({})", other.type_name(), other.print()))),
+        other => {
+            Err(Fault::eval(format!("`[]` needs an array, but the value is {}({})", other.type_name(), other.print())))
+        }
     }
 }
 
@@ -87,7 +93,10 @@ mod tests {
 
     #[test]
     fn slices_are_half_open() {
-        assert_eq!(slice(&numbers(5), Some(&Value::Int(1)), Some(&Value::Int(3))).unwrap(), Value::array(vec![1.into(), 2.into()]));
+        assert_eq!(
+            slice(&numbers(5), Some(&Value::Int(1)), Some(&Value::Int(3))).unwrap(),
+            Value::array(vec![1.into(), 2.into()])
+        );
         assert_eq!(slice(&numbers(3), Some(&Value::Int(-2)), None).unwrap(), Value::array(vec![1.into(), 2.into()]));
         assert_eq!(slice(&numbers(3), Some(&Value::Int(1)), Some(&Value::Int(1))).unwrap(), Value::array(vec![]));
         assert!(slice(&numbers(3), None, Some(&Value::Int(4))).is_err());

@@ -69,7 +69,8 @@ impl Binder<'_> {
                 let of = self.boxed(of);
                 let from = from.as_ref().map(|bound| self.boxed(bound));
                 let to = to.as_ref().map(|bound| self.boxed(bound));
-                if let (Some(Bound::Const(Value::Int(a))), Some(Bound::Const(Value::Int(b)))) = (from.as_deref(), to.as_deref())
+                if let (Some(Bound::Const(Value::Int(a))), Some(Bound::Const(Value::Int(b)))) =
+                    (from.as_deref(), to.as_deref())
                     && *a >= 0
                     && *b >= 0
                     && a >= b
@@ -90,12 +91,9 @@ impl Binder<'_> {
                 let (a, b) = (self.boxed(a), self.boxed(b));
                 fold(Bound::Binary(*op, a, b))
             }
-            ExprNode::Between { expr, low, high, negated } => Bound::Between {
-                of: self.boxed(expr),
-                low: self.boxed(low),
-                high: self.boxed(high),
-                negated: *negated,
-            },
+            ExprNode::Between { expr, low, high, negated } => {
+                Bound::Between { of: self.boxed(expr), low: self.boxed(low), high: self.boxed(high), negated: *negated }
+            }
             ExprNode::InList { expr, list, negated } => {
                 Bound::InList { of: self.boxed(expr), list: self.list(list), negated: *negated }
             }
@@ -128,7 +126,8 @@ impl Binder<'_> {
         }
         let aggregate = matches!(func.body, Body::Aggregate(_) | Body::GuestAggregate(_));
         if call.distinct && !aggregate {
-            return self.fault(Diagnostic::error("K0212", format!("DISTINCT has no meaning in `{}`", func.name)).at(span));
+            return self
+                .fault(Diagnostic::error("K0212", format!("DISTINCT has no meaning in `{}`", func.name)).at(span));
         }
         match func.body {
             Body::Special(Special::Meta) => match meta_path(&call.args) {
@@ -146,11 +145,10 @@ impl Binder<'_> {
                 })
             }
             _ if call.over.is_some() => self.fault(
-                Diagnostic::error("K0215", format!("`{}` takes no OVER, since it remembers nothing", func.name)).at(span),
+                Diagnostic::error("K0215", format!("`{}` takes no OVER, since it remembers nothing", func.name))
+                    .at(span),
             ),
-            _ => {
-                Bound::Call(func, self.list(&call.args))
-            }
+            _ => Bound::Call(func, self.list(&call.args)),
         }
     }
 }

@@ -21,12 +21,36 @@ pub enum Bound {
     Slice(Box<Bound>, Option<Box<Bound>>, Option<Box<Bound>>),
     Unary(UnaryOp, Box<Bound>),
     Binary(BinaryOp, Box<Bound>, Box<Bound>),
-    Between { of: Box<Bound>, low: Box<Bound>, high: Box<Bound>, negated: bool },
-    InList { of: Box<Bound>, list: Vec<Bound>, negated: bool },
-    InArray { of: Box<Bound>, array: Box<Bound>, negated: bool },
-    Like { of: Box<Bound>, pattern: Box<Bound>, negated: bool },
-    IsNull { of: Box<Bound>, negated: bool },
-    Case { subject: Option<Box<Bound>>, branches: Vec<(Bound, Bound)>, otherwise: Option<Box<Bound>> },
+    Between {
+        of: Box<Bound>,
+        low: Box<Bound>,
+        high: Box<Bound>,
+        negated: bool,
+    },
+    InList {
+        of: Box<Bound>,
+        list: Vec<Bound>,
+        negated: bool,
+    },
+    InArray {
+        of: Box<Bound>,
+        array: Box<Bound>,
+        negated: bool,
+    },
+    Like {
+        of: Box<Bound>,
+        pattern: Box<Bound>,
+        negated: bool,
+    },
+    IsNull {
+        of: Box<Bound>,
+        negated: bool,
+    },
+    Case {
+        subject: Option<Box<Bound>>,
+        branches: Vec<(Bound, Bound)>,
+        otherwise: Option<Box<Bound>>,
+    },
     Call(&'static Func, Vec<Bound>),
 }
 
@@ -38,6 +62,14 @@ pub struct RowShape {
     pub rest: Option<usize>,
     /// Names left out.
     pub except: Vec<Text>,
+}
+
+/// Slots that get the bounds of the window, where the statement asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bounds {
+    pub start: Option<usize>,
+    pub end: Option<usize>,
+    pub trigger: Option<usize>,
 }
 
 impl Bound {

@@ -161,7 +161,11 @@ fn value(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval {
                 Value::Int(n) => Ok(Value::Int(n.wrapping_neg())),
                 Value::Float(x) => Ok(Value::Float(-x)),
                 other if other.is_null() => Ok(Value::Null),
-                other => Err(Fault::eval(format!("`-` needs a number, but the value is {}({})", other.type_name(), other.print()))),
+                other => Err(Fault::eval(format!(
+                    "`-` needs a number, but the value is {}({})",
+                    other.type_name(),
+                    other.print()
+                ))),
             })
         }
         Bound::Binary(op @ (BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem), a, b) => {
@@ -171,7 +175,9 @@ fn value(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval {
             let (op, a, b) = (*op, value(a, states), value(b, states));
             Box::new(move |frame, states| ops::binary(op, &a(frame, states)?, &b(frame, states)?))
         }
-        Bound::Case { subject, branches, otherwise } => case(subject.as_deref(), branches, otherwise.as_deref(), states),
+        Bound::Case { subject, branches, otherwise } => {
+            case(subject.as_deref(), branches, otherwise.as_deref(), states)
+        }
         Bound::Call(func, args) => call(func, args, states),
         Bound::Binary(..)
         | Bound::Unary(UnaryOp::Not, _)
@@ -277,7 +283,11 @@ fn test(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Test {
                         Ok(Truth::of(negated))
                     }
                     other if other.is_null() => Ok(Truth::of(negated)),
-                    other => Err(Fault::eval(format!("IN needs an array, but the value is {}({})", other.type_name(), other.print()))),
+                    other => Err(Fault::eval(format!(
+                        "IN needs an array, but the value is {}({})",
+                        other.type_name(),
+                        other.print()
+                    ))),
                 }
             })
         }
@@ -291,7 +301,11 @@ fn test(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Test {
             Box::new(move |frame, states| match eval(frame, states)? {
                 Value::Bool(yes) => Ok(Truth::of(yes)),
                 other if other.is_null() => Ok(Truth::Null),
-                other => Err(Fault::eval(format!("a condition must be true or false, but it is {}({})", other.type_name(), other.print()))),
+                other => Err(Fault::eval(format!(
+                    "a condition must be true or false, but it is {}({})",
+                    other.type_name(),
+                    other.print()
+                ))),
             })
         }
     }
@@ -494,7 +508,9 @@ fn row_object(shape: &RowShape, row: &[Value]) -> Value {
     let mut object = match shape.rest.map(|slot| &row[slot]) {
         Some(Value::Object(rest)) if shape.except.is_empty() => (**rest).clone(),
         Some(Value::Object(rest)) => Object::from_iter(
-            rest.iter().filter(|(name, _)| !shape.except.contains(name)).map(|(name, value)| (name.clone(), value.clone())),
+            rest.iter()
+                .filter(|(name, _)| !shape.except.contains(name))
+                .map(|(name, value)| (name.clone(), value.clone())),
         ),
         _ => Object::with_capacity(shape.columns.len()),
     };

@@ -22,9 +22,7 @@ impl Filter {
 
 impl Operator for Filter {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        batch.keep(|batch, row| {
-            self.predicate.holds(&cx.frame(batch, row)).map_err(|fault| fault.context(self.stage))
-        });
+        batch.keep(|batch, row| self.predicate.holds(&cx.frame(batch, row)).map_err(|fault| fault.context(self.stage)));
         if !(batch.is_empty() && (self.drop_empty || batch.rows() > 0)) {
             out.send(batch);
         }

@@ -9,27 +9,19 @@ use jiff::{Span, Timestamp, Unit as Part};
 
 use crate::data::{Account, Batch, Emissions, Fate, Held, Meta, Object, Time, Value};
 use crate::diag::{Fault, Result};
+use crate::expr::Bounds;
 use crate::sql::Unit;
 
 use super::aggregate::{Groups, load_row, save_row};
 use super::{Cx, Operator, Out, Saved};
 
-/// Slots that get the bounds of the window, where the statement asks for them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Bounds {
-    pub start: Option<usize>,
-    pub end: Option<usize>,
-    pub trigger: Option<usize>,
-}
-
-impl Bounds {
-    fn write(&self, batch: &mut Batch, start: Time, end: Time) {
-        for row in batch.selected().to_vec() {
-            let row = batch.row_mut(row as usize);
-            for (slot, time) in [(self.start, start), (self.end, end), (self.trigger, end)] {
-                if let Some(slot) = slot {
-                    row[slot] = Value::Int(time.0);
-                }
+/// Writes the bounds of a window into the slots of its rows that ask for them.
+fn write_bounds(bounds: &Bounds, batch: &mut Batch, start: Time, end: Time) {
+    for row in batch.selected().to_vec() {
+        let row = batch.row_mut(row as usize);
+        for (slot, time) in [(bounds.start, start), (bounds.end, end), (bounds.trigger, end)] {
+            if let Some(slot) = slot {
+                row[slot] = Value::Int(time.0);
             }
         }
     }
@@ -72,9 +64,18 @@ impl Alignment {
                 return Some(Time(day.timestamp().as_millisecond()));
             }
             Unit::Hour => (here.with().time(Clock::midnight()).build().ok()?, i64::from(here.hour())),
-            Unit::Minute => (here.round(jiff::ZonedRound::new().smallest(Part::Hour).mode(jiff::RoundMode::Trunc)).ok()?, i64::from(here.minute())),
-            Unit::Second => (here.round(jiff::ZonedRound::new().smallest(Part::Minute).mode(jiff::RoundMode::Trunc)).ok()?, i64::from(here.second())),
-            Unit::Millisecond => (here.round(jiff::ZonedRound::new().smallest(Part::Second).mode(jiff::RoundMode::Trunc)).ok()?, i64::from(here.millisecond())),
+            Unit::Minute => (
+                here.round(jiff::ZonedRound::new().smallest(Part::Hour).mode(jiff::RoundMode::Trunc)).ok()?,
+                i64::from(here.minute()),
+            ),
+            Unit::Second => (
+                here.round(jiff::ZonedRound::new().smallest(Part::Minute).mode(jiff::RoundMode::Trunc)).ok()?,
+                i64::from(here.second()),
+            ),
+            Unit::Millisecond => (
+                here.round(jiff::ZonedRound::new().smallest(Part::Second).mode(jiff::RoundMode::Trunc)).ok()?,
+                i64::from(here.millisecond()),
+            ),
         };
         let steps = if passed > self.count { passed / self.count + 1 } else { 1 };
         let length = i64::try_from(self.length().as_millis()).ok()?;
@@ -139,7 +140,7 @@ impl Tumbling {
                 batch
             }
         };
-        self.bounds.write(&mut batch, self.start, end);
+        write_bounds(&self.bounds, &mut batch, self.start, end);
         out.send(batch);
     }
 
