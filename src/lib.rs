@@ -7,3 +7,4 @@ pub mod diag;
 pub mod func;
 pub mod io;
 pub mod sql;
+pub mod store;
