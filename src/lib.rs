@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod data;
 pub mod diag;
 pub mod func;
