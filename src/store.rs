@@ -43,7 +43,11 @@ impl Store {
         for number in 0..1000 {
             let folder = base.join(format!("kuiper-{}-{number}", std::process::id()));
             match fs::create_dir(&folder) {
-                Ok(()) => return Ok(Store { temporary: true, ..Store::open(&folder)? }),
+                Ok(()) => {
+                    let mut store = Store::open(&folder)?;
+                    store.temporary = true;
+                    return Ok(store);
+                }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(Fault::setup(format!("cannot make a folder in `{}`: {error}", base.display())));
