@@ -254,11 +254,7 @@ impl Catalog {
         Ok(format!("{} {name} is dropped.", title(what)))
     }
 
-    fn save(
-        &self,
-        definitions: &mut BTreeMap<String, Arc<Definition>>,
-        definition: Definition,
-    ) -> Result<(), Refused> {
+    fn save(&self, definitions: &mut BTreeMap<String, Arc<Definition>>, definition: Definition) -> Result<(), Refused> {
         if !definition.options.temp {
             let record = json!({
                 "streamType": if definition.what == What::Stream { 0 } else { 1 },

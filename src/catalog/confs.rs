@@ -19,8 +19,9 @@ impl ConfKeys {
     pub(super) fn open(store: Arc<Store>) -> Result<ConfKeys> {
         let mut keys = BTreeMap::new();
         for (key, text) in store.all(Bucket::CONF_KEYS)? {
-            let properties = serde_json::from_str(&text)
-                .map_err(|error| Fault::setup(format!("the stored configuration key `{key}` cannot be read: {error}")))?;
+            let properties = serde_json::from_str(&text).map_err(|error| {
+                Fault::setup(format!("the stored configuration key `{key}` cannot be read: {error}"))
+            })?;
             keys.insert(key, properties);
         }
         Ok(ConfKeys { store, keys: RwLock::new(keys) })

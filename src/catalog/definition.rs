@@ -3,7 +3,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Command, Refused};
 use crate::codec;
-use crate::data::{Kind, Text};
+use crate::data::Text;
 use crate::diag::Diagnostic;
 use crate::sql::{ColumnDef, Create, OptionDef, What};
 
@@ -86,17 +86,6 @@ impl Definition {
             let error = Diagnostic::error("K0803", format!("`{}` cannot be a name", definition.name));
             found.push(error.at(create.name.span).help("use letters, digits, `_` and `-`"));
         }
-        if definition.options.format == "binary" {
-            let place = create.options.iter().rev().find(|option| option.key == "FORMAT");
-            let columns = &definition.columns;
-            let whole = columns.len() > 1 || columns.iter().any(|column| column.kind != Kind::Bytea);
-            let error = match create.what {
-                What::Table => Some("a table cannot have the format `binary`"),
-                What::Stream if whole => Some("the format `binary` fills one column of type BYTEA, no others"),
-                What::Stream => None,
-            };
-            found.extend(error.map(|text| at(Diagnostic::error("K0804", text), place)));
-        }
         if found.is_empty() { Ok(definition) } else { Err(found) }
     }
 
@@ -125,13 +114,6 @@ fn is_id(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-fn at(error: Diagnostic, place: Option<&OptionDef>) -> Diagnostic {
-    match place {
-        Some(option) => error.at(option.value_span),
-        None => error,
-    }
-}
-
 impl Options {
     fn read(written: &[OptionDef], found: &mut Vec<Diagnostic>) -> Options {
         let mut options = Options::default();
@@ -141,11 +123,7 @@ impl Options {
                 let error = format!("`{}` is `{text}`, expected {expected}", option.key);
                 found.push(Diagnostic::error("K0805", error).at(option.value_span));
             };
-            let truth = match text.to_ascii_lowercase().as_str() {
-                "true" => Some(true),
-                "false" => Some(false),
-                _ => None,
-            };
+            let truth = text == "TRUE";
             match option.key.as_str() {
                 "DATASOURCE" => options.datasource = text,
                 "KEY" => options.key = text,
@@ -162,26 +140,23 @@ impl Options {
                 "SCHEMAID" => options.schema_id = text,
                 "VERSION" => options.version = text.to_lowercase(),
                 "DELIMITER" => options.delimiter = text,
-                "STRICT_VALIDATION" | "SHARED" | "TEMP" => match (truth, option.key.as_str()) {
-                    (None, _) => wrong("TRUE or FALSE"),
-                    (Some(truth), "SHARED") => options.shared = truth,
-                    (Some(truth), "TEMP") => options.temp = truth,
-                    (Some(truth), _) => options.strict_validation = truth,
-                },
+                "STRICT_VALIDATION" => options.strict_validation = truth,
+                "SHARED" => options.shared = truth,
+                "TEMP" => options.temp = truth,
                 "EXTRA" => match serde_json::from_str(&text) {
                     Ok(Json::Object(extra)) => (options.extra, options.extra_text) = (extra, text),
                     _ => wrong("a JSON object with properties of the connector"),
                 },
                 "RETAIN_SIZE" => match text.parse() {
                     Ok(rows) => options.retain_size = Some(rows),
-                    Err(_) => wrong("a number of rows, in quotes"),
+                    Err(_) => wrong("a number of rows"),
                 },
                 "KIND" => match text.to_lowercase().as_str() {
                     "scan" => options.kind = Some(TableKind::Scan),
                     "lookup" => options.kind = Some(TableKind::Lookup),
                     _ => wrong("`scan` or `lookup`"),
                 },
-                // The parser has refused all others.
+                // The parser has refused all others, and values of the wrong type.
                 _ => {}
             }
         }
@@ -209,29 +184,21 @@ mod tests {
         assert_eq!((options.version.as_str(), options.retain_size), ("v2", Some(7)));
         assert_eq!(options.extra["qos"], 1);
         assert_eq!(definition.statement, text);
-        let table = Definition::parse(r#"CREATE TABLE t () WITH (KIND="LOOKUP", TYPE="memory")"#).unwrap();
+        let table = Definition::parse(r#"CREATE TABLE t () WITH (KIND="LOOKUP", TYPE="memory", KEY="id")"#).unwrap();
         assert!(table.is_lookup());
         assert_eq!(Definition::parse("CREATE TABLE t () WITH ()").unwrap().connector(), "file");
     }
 
     #[test]
     fn a_wrong_value_is_shown_at_its_place() {
-        let text = errors(r#"CREATE STREAM s () WITH (RETAIN_SIZE="many", EXTRA="[]", SHARED="maybe")"#);
-        assert!(text.contains("`RETAIN_SIZE` is `many`, expected a number of rows"), "{text}");
+        let text = errors(r#"CREATE STREAM s () WITH (RETAIN_SIZE="-1", EXTRA="[]", KIND="look")"#);
+        assert!(text.contains("`RETAIN_SIZE` is `-1`, expected a number of rows"), "{text}");
         assert!(text.contains("`EXTRA` is `[]`, expected a JSON object"), "{text}");
-        assert!(text.contains("`SHARED` is `maybe`, expected TRUE or FALSE"), "{text}");
-        assert_eq!(text.matches("^^^").count(), 3, "{text}");
+        assert!(text.contains("`KIND` is `look`, expected `scan` or `lookup`"), "{text}");
+        assert_eq!(text.matches("-->").count(), 3, "{text}");
         let text = errors(r#"CREATE STREAM s () WITH (FORMAT="jsn")"#);
         assert!(text.contains("there is no format `jsn`"), "{text}");
         assert!(errors(r#"CREATE STREAM `a b` () WITH ()"#).contains("`a b` cannot be a name"));
         assert!(errors("DROP STREAM s").contains("expected CREATE STREAM"));
-    }
-
-    #[test]
-    fn binary_fills_one_column_of_bytes() {
-        assert!(Definition::parse(r#"CREATE STREAM s (a BYTEA) WITH (FORMAT="binary")"#).is_ok());
-        assert!(Definition::parse(r#"CREATE STREAM s () WITH (FORMAT="binary")"#).is_ok());
-        assert!(errors(r#"CREATE STREAM s (a BIGINT) WITH (FORMAT="binary")"#).contains("BYTEA"));
-        assert!(errors(r#"CREATE TABLE s () WITH (FORMAT="binary")"#).contains("table"));
     }
 }
