@@ -1,0 +1,143 @@
+//! Time, real or virtual, behind one type. No other module asks the system what time it is.
+//!
+//! [`Time`] is what rows, windows and timers carry. [`Clock`] tells it and sleeps until it; a virtual clock stands
+//! still until it is set, so that a test can cover a day in a millisecond.
+
+use std::ops::{Add, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub i64);
+
+impl Time {
+    pub const MAX: Time = Time(i64::MAX);
+
+    /// The span from `earlier` to here; zero when `earlier` is not earlier.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0) as u64)
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+    fn add(self, span: Duration) -> Time {
+        Time(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Time {
+    type Output = Time;
+    fn sub(self, span: Duration) -> Time {
+        Time(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Tells the time. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Real,
+    Virtual(Arc<Stand>),
+}
+
+#[derive(Debug)]
+struct Stand {
+    now: AtomicI64,
+    moved: watch::Sender<i64>,
+}
+
+impl Clock {
+    pub fn real() -> Self {
+        Clock(Kind::Real)
+    }
+
+    /// A clock that stands at `now` until [`Clock::set`].
+    pub fn stopped_at(now: Time) -> Self {
+        Clock(Kind::Virtual(Arc::new(Stand { now: AtomicI64::new(now.0), moved: watch::Sender::new(now.0) })))
+    }
+
+    pub fn now(&self) -> Time {
+        match &self.0 {
+            Kind::Real => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Time(since.as_millis() as i64)
+            }
+            Kind::Virtual(stand) => Time(stand.now.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Moves a virtual clock and wakes who waited for that time. A real clock cannot be set.
+    pub fn set(&self, now: Time) {
+        if let Kind::Virtual(stand) = &self.0 {
+            stand.now.store(now.0, Ordering::Release);
+            stand.moved.send_replace(now.0);
+        }
+    }
+
+    /// Returns when the clock shows `at` or later.
+    pub async fn sleep_until(&self, at: Time) {
+        match &self.0 {
+            // The wall clock may be stepped while we sleep, so look again at least once a second.
+            Kind::Real => loop {
+                let left = at.since(self.now());
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+            },
+            Kind::Virtual(stand) => {
+                let mut moved = stand.moved.subscribe();
+                // The sender lives in `stand`, so this can only end by reaching the time.
+                let _ = moved.wait_for(|now| *now >= at.0).await;
+            }
+        }
+    }
+
+    pub async fn sleep(&self, span: Duration) {
+        let at = self.now() + span;
+        self.sleep_until(at).await;
+    }
+}
+
+/// A stopwatch for latencies and time limits; it never runs backwards and has no date.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn start() -> Self {
+        Stopwatch(Instant::now())
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_virtual_sleep_ends_when_the_clock_is_set() {
+        let clock = Clock::stopped_at(Time(1_000));
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(Time(5_000)).await;
+                clock.now()
+            }
+        });
+        clock.set(Time(4_999));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.set(Time(5_000));
+        assert_eq!(sleeper.await.ok(), Some(Time(5_000)));
+    }
+}

@@ -1,0 +1,111 @@
+//! Bytes to slots and back: json, delimited, binary and their like.
+//!
+//! A [`Decoder`] fills only what a [`Wanted`] asks for, straight into a batch; an [`Encoder`] turns an emission into one
+//! message. Each format is a row of [`FORMATS`] and a file here. A record that cannot be decoded leaves the batch as it
+//! was and is a `Fault::Decode`. No clock, no I/O, no counting: that is the caller's.
+
+use std::collections::HashMap;
+
+use crate::data::{Batch, Kind, Layout, Object, Text, Value};
+use crate::diag::{Diagnostic, Result};
+
+/// What a decoder fills: names to slots, as the plans of the rules ask.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wanted {
+    pub columns: Vec<WantedColumn>,
+    /// Slot for an object of all columns that are not in `columns`, as `SELECT *` asks for.
+    pub rest: Option<usize>,
+    /// Slots of a row; those that no column names are left absent, for values computed later.
+    pub width: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WantedColumn {
+    pub name: Text,
+    pub slot: usize,
+    /// The declared type, which decoding enforces; `None` in a schemaless stream.
+    pub kind: Option<Kind>,
+}
+
+impl Wanted {
+    /// Fills a row from a message that is an object already, as row sources give them. Declared types are not enforced.
+    pub fn fill(&self, object: Object, row: &mut [Value]) {
+        if let Some(rest) = self.rest {
+            let names: HashMap<&str, usize> =
+                self.columns.iter().map(|column| (column.name.as_str(), column.slot)).collect();
+            let mut others = Object::with_capacity(object.len());
+            for (name, value) in object {
+                match names.get(name.as_str()) {
+                    Some(&slot) => row[slot] = value,
+                    None => {
+                        others.insert(name, value);
+                    }
+                }
+            }
+            row[rest] = Value::object(others);
+        } else {
+            for column in &self.columns {
+                if let Some(value) = object.get(&column.name) {
+                    row[column.slot] = value.clone();
+                }
+            }
+        }
+    }
+}
+
+/// Settings of a format, from the stream's WITH clause and configuration, or from a sink's properties.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FormatOptions {
+    /// Lower case: `json`, `delimited`, `binary`, `urlencoded`.
+    pub format: Text,
+    /// `delimited`: separator, `,` when empty.
+    pub delimiter: Text,
+    /// `delimited`: names of the columns, in order.
+    pub fields: Vec<Text>,
+    /// `delimited`: the first line holds the names.
+    pub has_header: bool,
+    /// `json`: numbers without a point become integers.
+    pub whole_numbers_as_int: bool,
+    pub schema_id: Text,
+}
+
+/// Reads messages of one stream. It may remember what the last message looked like, to be faster at the next.
+pub trait Decoder: Send {
+    /// Appends the rows of one message (an array of objects gives several) with `Batch::push(Time(0), Receipt::none())`
+    /// and returns how many. After an error the batch is as before.
+    fn decode(&mut self, payload: &[u8], out: &mut Batch) -> Result<usize>;
+}
+
+/// One emission as a sink sees it: rows of values, named by a layout.
+pub struct Rows<'a> {
+    pub layout: &'a Layout,
+    /// Each of `layout.width()` values; `Absent` is no column.
+    pub rows: &'a [&'a [Value]],
+    /// False: a list of rows, even of one. True: `rows` holds one row, written as an object.
+    pub single: bool,
+}
+
+/// Writes messages of one sink.
+pub trait Encoder: Send {
+    /// Appends one message to `out`.
+    fn encode(&mut self, rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()>;
+}
+
+/// One format.
+pub struct Format {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub decoder: fn(&FormatOptions, &Wanted) -> std::result::Result<Box<dyn Decoder>, Diagnostic>,
+    pub encoder: fn(&FormatOptions, &Layout) -> std::result::Result<Box<dyn Encoder>, Diagnostic>,
+}
+
+/// All formats.
+pub const FORMATS: &[Format] = &[];
+
+/// The format of that name.
+pub fn format(name: &str) -> std::result::Result<&'static Format, Diagnostic> {
+    FORMATS.iter().find(|format| format.name == name).ok_or_else(|| {
+        Diagnostic::error("K0601", format!("there is no format `{name}`"))
+            .suggest(name, FORMATS.iter().map(|format| format.name))
+    })
+}

@@ -1,0 +1,26 @@
+//! What everything else speaks: values, rows in batches, and the receipts that travel with them.
+//!
+//! - [`Value`] is one cell, 24 bytes, text of up to 24 bytes inline. [`Object`] is a nested map.
+//! - [`Batch`] is a run of rows with a common width: values, times, receipts, and a selection. A filter edits the
+//!   selection; nothing moves.
+//! - [`Layout`] says which name stands in which slot of what leaves a rule.
+//! - [`Receipt`] is the promise to account for one input row; dropping one by mistake counts as lost, never as fine.
+//!
+//! Nothing here knows about SQL, connectors or tasks, takes a lock, or reads the time.
+
+mod batch;
+mod datetime;
+mod layout;
+mod object;
+mod print;
+mod receipt;
+mod value;
+
+pub use crate::clock::Time;
+pub use batch::{Batch, Emissions, Meta};
+pub use datetime::DateTime;
+pub use layout::{Column, Layout};
+pub use object::Object;
+pub use print::{push_general_float, push_json_float};
+pub use receipt::{Account, Fate, Held, Receipt, SourceAck};
+pub use value::{Kind, Text, Value};

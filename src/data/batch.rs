@@ -1,0 +1,200 @@
+use std::sync::Arc;
+
+use crate::diag::Fault;
+
+use super::{Fate, Object, Receipt, Time, Value};
+
+/// What a source says about a message beside its content, as `meta()` reads it.
+pub type Meta = Arc<Object>;
+
+/// Which rows of a batch that leaves a rule belong together: an emission is what one trigger gives to the sinks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Emissions {
+    /// Each row is an emission of its own.
+    #[default]
+    Single,
+    /// All rows, or none, are one emission.
+    Whole,
+    /// Emission n ends before the row at `ends[n]`, counted over the selected rows.
+    Ends(Vec<u32>),
+}
+
+/// A run of rows of one width. Values lie row after row in one block; the selection says which rows are still in.
+///
+/// A row that failed is not selected; its fault stays at its place, so that errors leave a rule in the order in which
+/// they arose.
+#[derive(Default)]
+pub struct Batch {
+    width: usize,
+    values: Vec<Value>,
+    times: Vec<Time>,
+    receipts: Vec<Receipt>,
+    /// Empty when no one asks for metadata.
+    metas: Vec<Option<Meta>>,
+    selected: Vec<u32>,
+    faults: Vec<(u32, Fault)>,
+    pub emissions: Emissions,
+}
+
+impl Batch {
+    pub fn new(width: usize) -> Self {
+        Batch { width, ..Batch::default() }
+    }
+
+    pub fn with_capacity(width: usize, rows: usize) -> Self {
+        Batch {
+            width,
+            values: Vec::with_capacity(width * rows),
+            times: Vec::with_capacity(rows),
+            receipts: Vec::with_capacity(rows),
+            selected: Vec::with_capacity(rows),
+            ..Batch::default()
+        }
+    }
+
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// All rows, selected or not.
+    pub fn rows(&self) -> usize {
+        self.times.len()
+    }
+
+    /// No row is selected and none has failed.
+    pub fn is_empty(&self) -> bool {
+        self.selected.is_empty() && self.faults.is_empty()
+    }
+
+    /// Adds a selected row of absent values, to be filled by the caller.
+    pub fn push(&mut self, time: Time, receipt: Receipt) -> &mut [Value] {
+        let start = self.values.len();
+        self.values.resize(start + self.width, Value::Absent);
+        self.selected.push(self.times.len() as u32);
+        self.times.push(time);
+        self.receipts.push(receipt);
+        if !self.metas.is_empty() {
+            self.metas.push(None);
+        }
+        &mut self.values[start..]
+    }
+
+    /// Takes rows off the end, as if they had never been added. Only for rows that have no receipt yet.
+    pub fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows * self.width);
+        self.times.truncate(rows);
+        self.receipts.truncate(rows);
+        self.metas.truncate(rows);
+        self.selected.retain(|row| (*row as usize) < rows);
+    }
+
+    /// Sets the time, metadata and receipt of a row.
+    pub fn stamp(&mut self, row: usize, time: Time, meta: Option<&Meta>, receipt: Receipt) {
+        self.times[row] = time;
+        self.receipts[row] = receipt;
+        if let Some(meta) = meta {
+            self.metas.resize(self.times.len(), None);
+            self.metas[row] = Some(meta.clone());
+        }
+    }
+
+    pub fn row(&self, row: usize) -> &[Value] {
+        &self.values[row * self.width..(row + 1) * self.width]
+    }
+
+    pub fn row_mut(&mut self, row: usize) -> &mut [Value] {
+        &mut self.values[row * self.width..(row + 1) * self.width]
+    }
+
+    pub fn time(&self, row: usize) -> Time {
+        self.times[row]
+    }
+
+    pub fn set_time(&mut self, row: usize, time: Time) {
+        self.times[row] = time;
+    }
+
+    pub fn meta(&self, row: usize) -> Option<&Meta> {
+        self.metas.get(row).and_then(Option::as_ref)
+    }
+
+    /// The rows that are still in, in order.
+    pub fn selected(&self) -> &[u32] {
+        &self.selected
+    }
+
+    /// Replaces the selection; for operators that sort, cut or leave out rows whose receipts they have settled.
+    pub fn select(&mut self, rows: Vec<u32>) {
+        self.selected = rows;
+    }
+
+    /// Takes the receipt of a row; what is left promises nothing.
+    pub fn take_receipt(&mut self, row: usize) -> Receipt {
+        std::mem::take(&mut self.receipts[row])
+    }
+
+    pub fn receipt(&self, row: usize) -> &Receipt {
+        &self.receipts[row]
+    }
+
+    /// Takes a selected row out because a condition was not met.
+    pub fn keep(&mut self, mut wanted: impl FnMut(&Batch, usize) -> Result<bool, Fault>) {
+        let rows = std::mem::take(&mut self.selected);
+        let mut left = Vec::with_capacity(rows.len());
+        for row in rows {
+            match wanted(self, row as usize) {
+                Ok(true) => left.push(row),
+                Ok(false) => self.take_receipt(row as usize).settle(Fate::Filtered),
+                Err(fault) => self.fail(row as usize, fault),
+            }
+        }
+        self.selected = left;
+    }
+
+    /// Notes that a row failed and settles its receipt. The caller leaves it out of the selection.
+    pub fn fail(&mut self, row: usize, fault: Fault) {
+        self.take_receipt(row).settle(Fate::dead(&fault));
+        self.note(row, fault);
+    }
+
+    /// Notes a fault at the place of a row, without touching its receipt.
+    pub fn note(&mut self, row: usize, fault: Fault) {
+        let at = self.faults.partition_point(|(other, _)| *other <= row as u32);
+        self.faults.insert(at, (row as u32, fault));
+    }
+
+    /// The faults, each with the row at whose place it arose, in order.
+    pub fn faults(&self) -> &[(u32, Fault)] {
+        &self.faults
+    }
+
+    pub fn take_faults(&mut self) -> Vec<(u32, Fault)> {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// Takes the values of a row out, leaving absent ones.
+    pub fn take_row(&mut self, row: usize) -> Vec<Value> {
+        self.row_mut(row).iter_mut().map(std::mem::take).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keep_edits_the_selection_and_leaves_faults_in_place() {
+        let mut batch = Batch::new(1);
+        for n in 0..4 {
+            batch.push(Time(n), Receipt::none())[0] = Value::Int(n);
+        }
+        batch.keep(|batch, row| match &batch.row(row)[0] {
+            Value::Int(2) => Err(Fault::eval("two")),
+            Value::Int(n) => Ok(n % 2 == 1),
+            _ => Ok(false),
+        });
+        assert_eq!(batch.selected(), [1, 3]);
+        assert_eq!(batch.faults(), [(2, Fault::eval("two"))]);
+        assert_eq!(batch.rows(), 4);
+    }
+}

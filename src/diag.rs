@@ -1,0 +1,292 @@
+//! What can go wrong, in two kinds that never mix.
+//!
+//! A [`Diagnostic`] is about text that a user wrote: SQL, a rule, a stream, a setting. Parsing and planning collect
+//! them and go on, so that one look shows all. A [`Fault`] is about what happened while running; it says whose fault
+//! it is and whether trying again can help, and nothing reads its text to decide.
+
+use std::fmt::{self, Write as _};
+
+/// A range of bytes in a text, end exclusive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    pub fn new(start: usize, end: usize) -> Self {
+        Span { start: start as u32, end: end as u32 }
+    }
+
+    /// The smallest span that holds both.
+    pub fn to(self, other: Span) -> Span {
+        Span { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+/// How bad a finding is. A warning never stops anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// A finding about text that the user wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnostic {
+    /// Stable, for example `K0214`.
+    pub code: &'static str,
+    pub severity: Severity,
+    /// Lower case, no full stop, things in backticks.
+    pub message: String,
+    pub span: Option<Span>,
+    /// How to mend it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+        Diagnostic { code, severity: Severity::Error, message: message.into(), span: None, help: None }
+    }
+
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message) }
+    }
+
+    pub fn at(mut self, span: Span) -> Self {
+        self.span = Some(span);
+        self
+    }
+
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds "did you mean" when one of the candidates is near enough to `name`.
+    pub fn suggest<'a>(self, name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        match nearest(name, candidates) {
+            Some(found) => self.help(format!("did you mean `{found}`?")),
+            None => self,
+        }
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// The finding with the line that it is about, and carets under the place.
+    pub fn render(&self, origin: &str, text: &str) -> String {
+        let word = if self.is_error() { "error" } else { "warning" };
+        let mut out = format!("{word}[{}]: {}", self.code, self.message);
+        let Some(span) = self.span else {
+            if let Some(help) = &self.help {
+                let _ = write!(out, "\n  {help}");
+            }
+            return out;
+        };
+        let start = floor_boundary(text, (span.start as usize).min(text.len()));
+        let end = floor_boundary(text, (span.end as usize).clamp(start, text.len()));
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let line = text[line_start..line_end].trim_end_matches('\r');
+        let number = text[..start].matches('\n').count() + 1;
+        let column = text[line_start..start].chars().count();
+        let width = text[start..end.min(line_end).max(start)].chars().count().max(1);
+        let gutter = " ".repeat(number.to_string().len());
+        let _ = write!(out, "\n{gutter}--> {origin}:{number}:{}", column + 1);
+        let _ = write!(out, "\n{gutter} |\n{number} | {}", line.replace('\t', " "));
+        let _ = write!(out, "\n{gutter} | {}{}", " ".repeat(column), "^".repeat(width));
+        if let Some(help) = &self.help {
+            let _ = write!(out, " {help}");
+        }
+        out
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(help) = &self.help {
+            write!(f, " ({help})")?;
+        }
+        Ok(())
+    }
+}
+
+/// All findings, one paragraph each.
+pub fn render_all(findings: &[Diagnostic], origin: &str, text: &str) -> String {
+    findings.iter().map(|finding| finding.render(origin, text)).collect::<Vec<_>>().join("\n")
+}
+
+fn floor_boundary(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// The candidate that a person most likely meant: at most a third of its letters differ, case apart.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted: Vec<char> = name.to_lowercase().chars().collect();
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&wanted, &candidate.to_lowercase().chars().collect::<Vec<_>>()), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.chars().count().max(wanted.len())).div_ceil(3).min(4))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits between two texts: insert, delete, replace, swap of neighbours.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let cost = usize::from(a[i - 1] != b[j - 1]);
+            row[j] = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + cost);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// Who has to act on a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The row: it goes to the error route, the rule goes on.
+    Row,
+    /// The world outside: a broker, a database, a disk.
+    Outside,
+    /// We: a bug.
+    Ours,
+}
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    Never,
+    Later,
+}
+
+/// What happened while running.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Fault {
+    /// Bytes that are not what the format says.
+    #[error("{0}")]
+    Decode(Box<str>),
+    /// An expression that this row cannot be put through.
+    #[error("{0}")]
+    Eval(Box<str>),
+    /// A result that the format cannot carry.
+    #[error("{0}")]
+    Encode(Box<str>),
+    /// The other side is there and will never take this: a constraint, a type, a size.
+    #[error("{0}")]
+    Refused(Box<str>),
+    /// The other side is away, busy or unreachable.
+    #[error("{0}")]
+    Unreachable(Box<str>),
+    /// A setting that cannot work: a missing property, a wrong password.
+    #[error("{0}")]
+    Setup(Box<str>),
+    /// Something that must not happen.
+    #[error("{0}; this is a bug, please report it")]
+    Bug(Box<str>),
+}
+
+impl Fault {
+    pub fn decode(text: impl Into<String>) -> Self {
+        Fault::Decode(text.into().into())
+    }
+    pub fn eval(text: impl Into<String>) -> Self {
+        Fault::Eval(text.into().into())
+    }
+    pub fn encode(text: impl Into<String>) -> Self {
+        Fault::Encode(text.into().into())
+    }
+    pub fn refused(text: impl Into<String>) -> Self {
+        Fault::Refused(text.into().into())
+    }
+    pub fn unreachable(text: impl Into<String>) -> Self {
+        Fault::Unreachable(text.into().into())
+    }
+    pub fn setup(text: impl Into<String>) -> Self {
+        Fault::Setup(text.into().into())
+    }
+    pub fn bug(text: impl Into<String>) -> Self {
+        Fault::Bug(text.into().into())
+    }
+
+    pub fn whose(&self) -> Whose {
+        match self {
+            Fault::Decode(_) | Fault::Eval(_) | Fault::Encode(_) | Fault::Refused(_) => Whose::Row,
+            Fault::Unreachable(_) | Fault::Setup(_) => Whose::Outside,
+            Fault::Bug(_) => Whose::Ours,
+        }
+    }
+
+    pub fn retry(&self) -> Retry {
+        match self {
+            Fault::Unreachable(_) => Retry::Later,
+            _ => Retry::Never,
+        }
+    }
+
+    /// The reason under which the ledger counts a row that met this fault as dead.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Fault::Decode(_) => "decode",
+            Fault::Eval(_) => "eval",
+            Fault::Encode(_) => "encode",
+            Fault::Refused(_) => "refused",
+            Fault::Unreachable(_) => "unreachable",
+            Fault::Setup(_) => "setup",
+            Fault::Bug(_) => "bug",
+        }
+    }
+
+    /// The same fault with words in front of its text.
+    pub fn context(self, before: impl fmt::Display) -> Self {
+        let add = |text: Box<str>| -> Box<str> { format!("{before}{text}").into() };
+        match self {
+            Fault::Decode(text) => Fault::Decode(add(text)),
+            Fault::Eval(text) => Fault::Eval(add(text)),
+            Fault::Encode(text) => Fault::Encode(add(text)),
+            Fault::Refused(text) => Fault::Refused(add(text)),
+            Fault::Unreachable(text) => Fault::Unreachable(add(text)),
+            Fault::Setup(text) => Fault::Setup(add(text)),
+            Fault::Bug(text) => Fault::Bug(add(text)),
+        }
+    }
+}
+
+/// What running code returns.
+pub type Result<T, E = Fault> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_the_line_with_carets() {
+        let sql = "SELECT a\nFROM demo\nWHERE temprature > 30";
+        let found = Diagnostic::error("K0214", "stream `demo` has no column `temprature`")
+            .at(Span::new(25, 35))
+            .suggest("temprature", ["humidity", "temperature"]);
+        assert_eq!(
+            found.render("rule.sql", sql),
+            "error[K0214]: stream `demo` has no column `temprature`\n --> rule.sql:3:7\n  |\n3 | WHERE temprature > 30\n  |       ^^^^^^^^^^ did you mean `temperature`?"
+        );
+    }
+
+    #[test]
+    fn nearest_refuses_what_is_far() {
+        assert_eq!(nearest("lenght", ["length", "lower"]), Some("length"));
+        assert_eq!(nearest("xyzzy", ["length", "lower"]), None);
+    }
+}

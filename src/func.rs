@@ -1,0 +1,219 @@
+//! The function catalogue: what can be called in SQL.
+//!
+//! A function is a row of a `const` table in the file of its family, with its doc and its examples; the code stands
+//! below the table. A function sees values, never trees: how a call is compiled is the business of `expr`. Functions
+//! of plugins are rows of the same type, made at run time. `Value::Absent` never reaches a function.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::data::{Object, Text, Time, Value};
+use crate::diag::Result;
+
+/// What a function may know beside its arguments.
+pub struct Ctx<'a> {
+    /// The rule's clock.
+    pub now: Time,
+    /// The time of the row, or the trigger of the window for an aggregated row.
+    pub row_time: Option<Time>,
+    pub rule: &'a RuleInfo,
+}
+
+/// The same for all calls of one rule.
+#[derive(Clone, Debug)]
+pub struct RuleInfo {
+    pub id: Text,
+    /// When the rule was started.
+    pub started: Time,
+    /// `basic.timezone`.
+    pub zone: TimeZone,
+    /// Static properties, `KUIPER_PROPS_*`, names in lower case.
+    pub props: Arc<Object>,
+}
+
+/// One function. Everything in it is static: what a plugin brings is leaked, as its library is never unloaded either.
+#[derive(Clone, Copy)]
+pub struct Func {
+    pub name: &'static str,
+    /// For example `(text, int [, int]) -> text`; `...` repeats the last one. The arity check reads it.
+    pub signature: &'static str,
+    pub about: &'static str,
+    /// Calls as written in SQL, and the literal or JSON text of their result. Each is executed by a test.
+    pub examples: &'static [(&'static str, &'static str)],
+    pub family: &'static str,
+    pub body: Body,
+    /// What is returned without a call when an argument is null, or an empty array or object.
+    pub null: NullGuard,
+    /// Looks at the arguments when a rule is made: literals are known, the rest is not.
+    pub check: Option<fn(&[Arg]) -> std::result::Result<(), String>>,
+    /// Gives the same result for the same arguments, so that constants can be folded.
+    pub pure: bool,
+}
+
+#[derive(Clone, Copy)]
+pub enum Body {
+    Scalar(fn(&[Value], &Ctx<'_>) -> Result<Value>),
+    /// A scalar that remembers: one instance a call in the statement.
+    Stateful(fn() -> Box<dyn Stateful>),
+    Aggregate(fn() -> Box<dyn Accumulator>),
+    /// A scalar of a plugin, called with a batch of rows.
+    Guest(&'static dyn Guest),
+    /// An aggregate of a plugin.
+    GuestAggregate(&'static (dyn Fn() -> Box<dyn Accumulator> + Send + Sync)),
+    /// Its meaning needs the plan: `meta`, `lag`, `row_number`, `unnest`, `window_start` and their like.
+    Special(Special),
+}
+
+/// Functions that `plan` and `expr` know by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// `meta(key)`, `mqtt(topic)`.
+    Meta,
+    /// `window_start()`, `window_end()`, `window_trigger()`.
+    WindowBound,
+    /// `event_time()`.
+    EventTime,
+    /// lag, latest, changed_col, had_changed, acc_*.
+    Analytic,
+    /// last_hit_count and its like.
+    Hit,
+    /// `row_number()`.
+    RowNumber,
+    /// unnest, extract.
+    Rows,
+    /// changed_cols.
+    Columns,
+}
+
+/// A function that remembers something between calls.
+pub trait Stateful: Send {
+    fn call(&mut self, args: &[Value], ctx: &Ctx<'_>) -> Result<Value>;
+    fn save(&self) -> Value;
+    fn load(&mut self, saved: Value) -> Result<()>;
+}
+
+/// What an aggregate keeps of one group. `args` has one value an argument; for `*` it is the whole row as an object.
+pub trait Accumulator: Send {
+    fn add(&mut self, args: &[Value], ctx: &Ctx<'_>) -> Result<()>;
+    /// The result so far; may be asked more than once.
+    fn give(&self) -> Result<Value>;
+    fn save(&self) -> Value;
+    fn load(&mut self, saved: Value) -> Result<()>;
+}
+
+/// A scalar function of a plugin: `columns[i][r]` is argument i of row r; one result a row.
+pub trait Guest: Send + Sync {
+    fn call(&self, columns: &[Vec<Value>], ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+}
+
+/// Answer to an argument that is null or an empty array or object, given before the function runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NullGuard {
+    /// The function sees nulls.
+    Off,
+    Null,
+    False,
+    Zero,
+}
+
+/// What is known of an argument when a rule is made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arg {
+    Literal(Value),
+    /// DD, HH, MI, SS, MS.
+    Unit,
+    Wildcard,
+    /// A plain column or alias.
+    Column(Text),
+    Other,
+}
+
+impl Func {
+    pub const fn scalar(
+        name: &'static str,
+        signature: &'static str,
+        call: fn(&[Value], &Ctx<'_>) -> Result<Value>,
+    ) -> Self {
+        Func::with(name, signature, Body::Scalar(call), NullGuard::Null)
+    }
+
+    pub const fn aggregate(name: &'static str, signature: &'static str, start: fn() -> Box<dyn Accumulator>) -> Self {
+        Func::with(name, signature, Body::Aggregate(start), NullGuard::Off)
+    }
+
+    pub const fn stateful(name: &'static str, signature: &'static str, start: fn() -> Box<dyn Stateful>) -> Self {
+        Func { pure: false, ..Func::with(name, signature, Body::Stateful(start), NullGuard::Off) }
+    }
+
+    pub const fn special(name: &'static str, signature: &'static str, what: Special) -> Self {
+        Func { pure: false, ..Func::with(name, signature, Body::Special(what), NullGuard::Off) }
+    }
+
+    const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
+        Func { name: name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+    }
+
+    pub const fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
+    }
+
+    pub const fn examples(mut self, examples: &'static [(&'static str, &'static str)]) -> Self {
+        self.examples = examples;
+        self
+    }
+
+    pub const fn null(mut self, guard: NullGuard) -> Self {
+        self.null = guard;
+        self
+    }
+
+    pub const fn check(mut self, check: fn(&[Arg]) -> std::result::Result<(), String>) -> Self {
+        self.check = Some(check);
+        self
+    }
+
+    /// Two calls with the same arguments may differ, so a call is never folded or shared.
+    pub const fn impure(mut self) -> Self {
+        self.pure = false;
+        self
+    }
+}
+
+/// All functions that a rule can call: ours, and those of plugins.
+#[derive(Clone, Default)]
+pub struct Catalogue {
+    guests: BTreeMap<Text, &'static Func>,
+}
+
+impl Catalogue {
+    /// Ours heed no case, those of plugins do; ours come first.
+    pub fn find(&self, name: &str) -> Option<&'static Func> {
+        let lower = name.to_ascii_lowercase();
+        all().find(|func| func.name == lower).or_else(|| self.guests.get(name).copied())
+    }
+
+    /// Every name, for "did you mean" and for lists.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        all().map(|func| func.name).chain(self.guests.keys().map(|name| name.as_str()))
+    }
+
+    /// Adds or replaces a function of a plugin.
+    pub fn add(&mut self, func: &'static Func) {
+        self.guests.insert(func.name.into(), func);
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        self.guests.remove(name);
+    }
+}
+
+/// The tables of all families.
+const FAMILIES: &[&[Func]] = &[];
+
+/// All built-in functions.
+pub fn all() -> impl Iterator<Item = &'static Func> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}

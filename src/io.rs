@@ -1,0 +1,269 @@
+//! Connectors: how messages come in and how results go out.
+//!
+//! A [`Connector`] is a row of [`CONNECTORS`] with an options struct and functions that open a [`Source`] or a [`Sink`].
+//! A connector sees options and bytes (or rows). It does no retry, no batching beyond what its wire asks for, no
+//! encoding and no counting: `flow` does that once for all. Waiting is the only answer to a full pipeline.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value as Json};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::{Clock, Time};
+use crate::data::{Layout, Meta, Object, SourceAck, Value};
+use crate::diag::{Diagnostic, Fault, Result};
+
+/// What a message of a source holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    /// To be decoded by the stream's format.
+    Bytes(Bytes),
+    /// A row that needs no decoding.
+    Row(Object),
+    /// The source met an error instead of a message.
+    Error(Fault),
+}
+
+/// One message of a source.
+#[derive(Clone)]
+pub struct Message {
+    pub payload: Payload,
+    /// When it arrived.
+    pub time: Time,
+    /// Only when the source was opened with `wants_meta`.
+    pub meta: Option<Meta>,
+    /// Told when every rule is done with it; `None` where the source has no one to tell.
+    pub ack: Option<SourceAck>,
+}
+
+/// Where a source puts its messages: a bounded channel, counted in chunks. A full one makes the source wait.
+#[derive(Clone)]
+pub struct Inlet {
+    to: mpsc::Sender<Vec<Message>>,
+}
+
+/// The rule or feed behind the inlet is gone; the source ends.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl Inlet {
+    /// An inlet that holds at most `chunks` chunks, and its other end.
+    pub fn bounded(chunks: usize) -> (Inlet, mpsc::Receiver<Vec<Message>>) {
+        let (to, from) = mpsc::channel(chunks.max(1));
+        (Inlet { to }, from)
+    }
+
+    /// Gives a chunk of messages and waits while the pipeline is full. An empty chunk is nothing.
+    pub async fn send(&self, chunk: Vec<Message>) -> std::result::Result<(), Closed> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.to.send(chunk).await.map_err(|_| Closed)
+    }
+
+    /// Waits until the pipeline is gone.
+    pub async fn closed(&self) {
+        self.to.closed().await;
+    }
+}
+
+/// The state of a connection, as the status of a rule shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Link {
+    #[default]
+    Connecting,
+    Connected,
+    /// With the reason.
+    Disconnected(String),
+}
+
+/// Where a connector reports the state of its connection; the last report counts.
+#[derive(Clone, Debug)]
+pub struct Report(Arc<watch::Sender<Link>>);
+
+impl Report {
+    pub fn new() -> (Report, watch::Receiver<Link>) {
+        let (to, from) = watch::channel(Link::Connecting);
+        (Report(Arc::new(to)), from)
+    }
+
+    pub fn set(&self, link: Link) {
+        self.0.send_replace(link);
+    }
+}
+
+/// Why a source ended by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// Its input is finite and was given whole.
+    Finished,
+    /// Its inlet was closed.
+    Closed,
+}
+
+/// A source of messages. `run` is called once, by the task of the feed, and cancelled by dropping it after the inlet
+/// was closed and `stop` had its time.
+#[async_trait::async_trait]
+pub trait Source: Send {
+    /// Gives messages until the input ends or the inlet closes. Reconnects by itself, with back-off, and reports it;
+    /// an `Err` is final: `Retry::Later` makes the feed open the source again, with back-off.
+    async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End>;
+}
+
+/// One emission for a sink that takes rows.
+#[derive(Clone, Debug)]
+pub struct RowSet {
+    pub layout: Arc<Layout>,
+    pub rows: Vec<Vec<Value>>,
+    /// With `sendSingle`: one row that stands alone.
+    pub single: bool,
+}
+
+impl RowSet {
+    /// The rows as objects, spread columns resolved: a named column wins over a spread one.
+    pub fn objects(&self) -> Vec<Object> {
+        self.rows
+            .iter()
+            .map(|row| {
+                let mut object = Object::with_capacity(row.len());
+                for (column, value) in self.layout.columns().iter().zip(row) {
+                    match value {
+                        Value::Absent => {}
+                        Value::Object(spread) if column.spread => {
+                            for (name, value) in spread.iter() {
+                                if self.layout.slot(name).is_none_or(|slot| matches!(row[slot], Value::Absent)) {
+                                    object.insert(name.clone(), value.clone());
+                                }
+                            }
+                        }
+                        value => {
+                            object.insert(column.name.clone(), value.clone());
+                        }
+                    }
+                }
+                object
+            })
+            .collect()
+    }
+}
+
+/// What a sink is given.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// One encoded message.
+    Bytes(Bytes),
+    /// One emission of rows, for sinks that say so.
+    Rows(RowSet),
+}
+
+/// One delivery: content, and the values of the sink's dynamic properties for it.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    pub content: Content,
+    /// Property name to value, for properties that hold a template; fixed ones are not listed.
+    pub props: Vec<(String, String)>,
+}
+
+impl Parcel {
+    /// The value of a dynamic property for this parcel, or else the fixed one.
+    pub fn prop<'a>(&'a self, name: &str, fixed: &'a str) -> &'a str {
+        self.props.iter().find(|(key, _)| key == name).map_or(fixed, |(_, value)| value)
+    }
+}
+
+/// A delivery that stopped: the first `delivered` parcels are confirmed, the next one met the fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stopped {
+    pub delivered: usize,
+    pub fault: Fault,
+}
+
+/// A sink. All calls come from one task, one at a time.
+#[async_trait::async_trait]
+pub trait Sink: Send {
+    /// Connects, or fails with `Retry::Later` when that is worth another try.
+    async fn connect(&mut self, report: Report) -> Result<()>;
+
+    /// Delivers in order and returns when all are confirmed by the other side. With `Retry::Later` the same parcels
+    /// from the stopped one on are given again after a pause, and after `connect` if the sink asks for it in its fault.
+    async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped>;
+
+    /// Flushes and closes; called once, also after a failed connect.
+    async fn close(&mut self) -> Result<()>;
+}
+
+/// What a connector may use of the engine when it is opened.
+#[derive(Clone)]
+pub struct Env {
+    pub clock: Clock,
+    /// Folder that relative paths of files start from.
+    pub root: PathBuf,
+    /// Rule (or stream, when shared), for client ids and logs.
+    pub owner: String,
+    pub bus: Bus,
+}
+
+/// Topics in memory, by which memory sinks feed memory sources. Cheap to clone; one a server.
+#[derive(Clone, Default)]
+pub struct Bus(#[allow(dead_code)] Arc<()>);
+
+/// How to open a source.
+pub struct SourceSpec {
+    /// All properties, merged: defaults < CONF_KEY < EXTRA < WITH. `datasource` among them.
+    pub props: Map<String, Json>,
+    /// A rule reads metadata of this stream.
+    pub wants_meta: bool,
+    /// A rule wants the source to hold acknowledgements until its sinks have confirmed.
+    pub wants_acks: bool,
+    pub env: Env,
+}
+
+/// How to open a sink.
+pub struct SinkSpec {
+    /// The action's own properties; those of 7.2 of the reference (sendSingle, format, …) are taken out before.
+    pub props: Map<String, Json>,
+    pub env: Env,
+}
+
+/// What a sink wants to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    Bytes,
+    Rows,
+}
+
+/// A source that was checked and can be opened again and again.
+pub struct SourcePlan {
+    pub open: Box<dyn Fn() -> Result<Box<dyn Source>> + Send + Sync>,
+    /// Messages are rows, so the stream's format does not apply.
+    pub gives_rows: bool,
+    /// What to tell the user, for example of a property that is ignored.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A sink that was checked and can be opened again and again.
+pub struct SinkPlan {
+    pub open: Box<dyn Fn() -> Result<Box<dyn Sink>> + Send + Sync>,
+    pub takes: Takes,
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// One kind of connector.
+#[derive(Clone, Copy)]
+pub struct Connector {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// Default properties of the source, as the `default` section of its file in `config/sources`.
+    pub defaults: &'static str,
+    /// Checks the properties and says how to open; does no I/O.
+    pub source: Option<fn(SourceSpec) -> std::result::Result<SourcePlan, Diagnostic>>,
+    pub sink: Option<fn(SinkSpec) -> std::result::Result<SinkPlan, Diagnostic>>,
+    /// JSON Schema of the properties.
+    pub source_schema: Option<fn() -> Json>,
+    pub sink_schema: Option<fn() -> Json>,
+}
+
+/// All built-in connectors.
+pub const CONNECTORS: &[Connector] = &[];
