@@ -6,4 +6,5 @@ pub mod data;
 pub mod diag;
 pub mod func;
 pub mod io;
+pub mod plugin;
 pub mod sql;
