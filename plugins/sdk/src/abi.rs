@@ -406,9 +406,7 @@ pub struct Function {
     /// Puts what `load` needs to make the group again.
     pub save: Option<Group>,
     /// Makes a group from what `save` put.
-    pub load: Option<
-        unsafe extern "C" fn(this: *mut c_void, saved: *const Value, fault: *const Fault) -> *mut c_void,
-    >,
+    pub load: Option<unsafe extern "C" fn(this: *mut c_void, saved: *const Value, fault: *const Fault) -> *mut c_void>,
     /// Frees the group.
     pub discard: Option<unsafe extern "C" fn(this: *mut c_void, group: *mut c_void)>,
     /// Frees the instance.

@@ -75,8 +75,7 @@ impl<'a> Props<'a> {
                 if value.is_null() || found.is_some() {
                     continue;
                 }
-                let read = T::read(value)
-                    .map_err(|wrong| Error::never(format!("property `{}`: {}", given, wrong)))?;
+                let read = T::read(value).map_err(|wrong| Error::never(format!("property `{}`: {}", given, wrong)))?;
                 found = Some(read);
             }
         }
@@ -103,7 +102,9 @@ impl<'a> Props<'a> {
         };
         let nearest = self.known.iter().min_by_key(|known| distance(known, unknown));
         let hint = match nearest {
-            Some(nearest) if distance(nearest, unknown) <= 1 + unknown.len() / 4 => format!("; did you mean `{}`?", nearest),
+            Some(nearest) if distance(nearest, unknown) <= 1 + unknown.len() / 4 => {
+                format!("; did you mean `{}`?", nearest)
+            }
             Some(_) => format!("; known are `{}`", self.known.join("`, `")),
             None => "; it takes none".to_owned(),
         };
@@ -238,7 +239,10 @@ impl PropertyType for Duration {
     fn read(value: Value<'_>) -> std::result::Result<Duration, String> {
         let read = match value {
             Value::Text(text) => duration(text),
-            other => other.as_float().filter(|millis| (0.0..=1e15).contains(millis)).map(|ms| Duration::from_secs_f64(ms / 1e3)),
+            other => other
+                .as_float()
+                .filter(|millis| (0.0..=1e15).contains(millis))
+                .map(|ms| Duration::from_secs_f64(ms / 1e3)),
         };
         read.ok_or_else(|| wrong::<Duration>(value))
     }

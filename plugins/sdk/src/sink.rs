@@ -27,6 +27,15 @@ pub trait Sink: Send + 'static {
     /// Takes one row.
     fn collect(&mut self, context: &Context, row: Row<'_>) -> Result<()>;
 
+    /// Takes rows that have nothing to do with each other, in order; `done` counts those that were taken, also where it then fails.
+    fn collect_all(&mut self, context: &Context, rows: Rows<'_>, done: &mut usize) -> Result<()> {
+        for row in rows {
+            self.collect(context, row)?;
+            *done += 1;
+        }
+        Ok(())
+    }
+
     /// Takes rows that belong together, a window's: all of them or none, save those that are refused one by one.
     fn collect_list(&mut self, context: &Context, rows: Rows<'_>, refused: &Refused) -> Result<()> {
         let _ = refused;
@@ -94,7 +103,11 @@ unsafe extern "C" fn provision<S: Sink>(
     })
 }
 
-unsafe extern "C" fn connect<S: Sink>(this: *mut c_void, context: *const abi::Context, fault: *const abi::Fault) -> u32 {
+unsafe extern "C" fn connect<S: Sink>(
+    this: *mut c_void,
+    context: *const abi::Context,
+    fault: *const abi::Fault,
+) -> u32 {
     entry(fault, || (*(this as *mut S)).connect(&Context::lent(context)))
 }
 
@@ -107,11 +120,7 @@ unsafe extern "C" fn collect<S: Sink>(
 ) -> u32 {
     entry(fault, || {
         *done = 0;
-        for row in Rows::lent(rows) {
-            (*(this as *mut S)).collect(&Context::lent(context), row)?;
-            *done += 1;
-        }
-        Ok(())
+        (*(this as *mut S)).collect_all(&Context::lent(context), Rows::lent(rows), &mut *done)
     })
 }
 

@@ -169,7 +169,9 @@ impl Host {
             .symbols()
             // SAFETY: as in `names`.
             .find(|symbol| unsafe { (**symbol).kind == kind && (**symbol).name.to_text() == name })
-            .ok_or_else(|| Error::never(format!("no `{}` of that kind; there is `{}`", name, self.names().join("`, `"))))?;
+            .ok_or_else(|| {
+                Error::never(format!("no `{}` of that kind; there is `{}`", name, self.names().join("`, `")))
+            })?;
         // SAFETY: as in `names`; the kind says what the table is.
         let (table, data) = unsafe { ((*symbol).table as *const T, (*symbol).data) };
         let make = create(table).ok_or_else(|| Error::bug(format!("`{}` has no `create`", name)))?;

@@ -531,7 +531,8 @@ mod tests {
 
     #[test]
     fn a_copy_equals_what_was_lent() {
-        let value = Owned::Array(vec![Owned::from("a"), Owned::from(vec![9u8]), Owned::Object(Record::new().with("k", 1))]);
+        let value =
+            Owned::Array(vec![Owned::from("a"), Owned::from(vec![9u8]), Owned::Object(Record::new().with("k", 1))]);
         let mut arena = Arena::default();
         let lent = arena.lend(&value);
         assert_eq!(Value::lent(&lent).to_owned(), value);
