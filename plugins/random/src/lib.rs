@@ -65,7 +65,11 @@ impl PullSource for Random {
 
     fn connect(&mut self, context: &Context) -> Result<()> {
         if let (true, Some(Owned::Array(rows))) = (self.deduplicate != 0, context.state(SEEN)) {
-            self.order = rows.into_iter().map(|row| row.to_string()).collect();
+            let texts = rows.into_iter().filter_map(|row| match row {
+                Owned::Text(row) => Some(row),
+                _ => None,
+            });
+            self.order = texts.collect();
             self.seen = self.order.iter().cloned().collect();
         }
         context.connected();
