@@ -11,5 +11,6 @@ pub mod func;
 pub mod io;
 pub mod op;
 pub mod plan;
+pub mod plugin;
 pub mod sql;
 pub mod store;
