@@ -278,33 +278,53 @@ pub(super) fn load_row(saved: &Value) -> Option<Vec<Value>> {
     Some(row)
 }
 
-/// Aggregates of a rule without a window: each row is a group of its own.
+/// Aggregates of rows that are given out themselves: over each row alone in a rule without a window, else over all
+/// rows of an emission. The results are written into every row that had a part in them.
 pub struct Aggregate {
     groups: Groups,
+    each_row: bool,
 }
 
 impl Aggregate {
-    pub fn new(groups: Groups) -> Self {
-        Aggregate { groups }
+    pub fn new(groups: Groups, each_row: bool) -> Self {
+        Aggregate { groups, each_row }
+    }
+
+    fn over(&mut self, batch: &mut Batch, rows: &[u32], cx: &Cx<'_>) -> Option<Fault> {
+        for row in rows {
+            self.groups.add(batch, *row as usize, Held::default(), cx);
+        }
+        let slots: Vec<usize> = self.groups.calls.iter().map(|call| call.slot).collect();
+        let mut result = self.groups.close(cx.now);
+        if let Some((_, fault)) = result.take_faults().pop() {
+            return Some(fault.context("run Select error: "));
+        }
+        let values = result.take_row(0);
+        for row in rows {
+            let row = batch.row_mut(*row as usize);
+            slots.iter().for_each(|slot| row[*slot] = values[*slot].clone());
+        }
+        None
     }
 }
 
 impl Operator for Aggregate {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        for row in batch.selected().to_vec() {
-            let row = row as usize;
-            self.groups.add(&batch, row, Held::default(), cx);
-            let mut result = self.groups.close(batch.time(row));
-            match result.take_faults().pop() {
-                Some((_, fault)) => batch.fail(row, fault.context("run Select error: ")),
-                None => {
-                    let values = result.take_row(0);
-                    batch.row_mut(row).iter_mut().zip(values).for_each(|(slot, value)| *slot = value);
-                }
+        let rows = batch.selected().to_vec();
+        if !self.each_row {
+            if let Some(fault) = self.over(&mut batch, &rows, cx) {
+                super::window::fail_all(&mut batch, fault);
+            }
+            out.send(batch);
+            return Ok(());
+        }
+        let mut left = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.over(&mut batch, &[row], cx) {
+                None => left.push(row),
+                Some(fault) => batch.fail(row as usize, fault),
             }
         }
-        let failed: HashSet<u32> = batch.faults().iter().map(|(row, _)| *row).collect();
-        let left = batch.selected().iter().copied().filter(|row| !failed.contains(row)).collect();
         batch.select(left);
         out.send(batch);
         Ok(())
