@@ -4,6 +4,8 @@
 //! message. Each format is a row of [`FORMATS`] and a file here. A record that cannot be decoded leaves the batch as it
 //! was and is a `Fault::Decode`. No clock, no I/O, no counting: that is the caller's.
 
+pub mod json;
+
 use std::collections::HashMap;
 
 use crate::data::{Batch, Kind, Layout, Object, Text, Value};
@@ -100,7 +102,7 @@ pub struct Format {
 }
 
 /// All formats.
-pub const FORMATS: &[Format] = &[];
+pub const FORMATS: &[Format] = &[json::FORMAT];
 
 /// The format of that name.
 pub fn format(name: &str) -> std::result::Result<&'static Format, Diagnostic> {
