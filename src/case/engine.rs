@@ -13,7 +13,7 @@ use crate::flow::{Book, Chain};
 use crate::func::{Catalogue, RuleInfo};
 use crate::meter::LedgerView;
 use crate::plan::{self, Plan, Stream};
-use crate::sql::{self, Create, Select, Statement};
+use crate::sql::{self, Create, Statement};
 
 use super::options::Options;
 use super::rule::{Arrival, Body, Input, RuleCase};
@@ -61,7 +61,7 @@ impl Engine {
             return Err(Refusal::Unknown("rules made of a graph are not supported".to_string()));
         };
         let refused = |found: Vec<Diagnostic>| Refusal::Refused(diag::render_all(&found, "sql", text));
-        let select = select(text).map_err(refused)?;
+        let select = sql::parse_select(text).map_err(refused)?;
         let find = |name: &str| creates.iter().find(|create| create.name.name == name).map(Stream::of);
         let plan = plan::plan(&select, &find, &Catalogue::default(), &options.plan).map_err(refused)?;
         let source = creates.iter().find(|create| create.name.name == plan.stream);
@@ -129,7 +129,7 @@ impl Engine {
                         self.give(out);
                     }
                 }
-                Arrival::Delete(_) => return Err(format!("`{}` is no lookup table", input.stream)),
+                Arrival::Delete => return Err(format!("`{}` is no lookup table", input.stream)),
             }
         }
         self.push(batch)
@@ -239,14 +239,6 @@ fn create(text: &str) -> Result<Create, Refusal> {
         Ok(Statement::Create(create)) => Ok(*create),
         Ok(_) => Err(Refusal::Unknown(format!("`{text}` is no CREATE statement"))),
         Err(found) => Err(Refusal::Refused(diag::render_all(&found, "sql", text))),
-    }
-}
-
-/// Reads a SELECT.
-pub(super) fn select(text: &str) -> Result<Select, Vec<Diagnostic>> {
-    match sql::parse(text)? {
-        Statement::Select(select) => Ok(*select),
-        _ => Err(vec![Diagnostic::error("K0101", "a rule needs a SELECT statement")]),
     }
 }
 

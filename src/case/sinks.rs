@@ -46,7 +46,7 @@ impl Sinks {
     pub fn take(&mut self, mut batch: Batch, now: Time) {
         for sink in &mut self.all {
             let mut faults = batch.faults().iter().peekable();
-            let mut fault = |given: &mut Vec<Emission>, text: String| {
+            let fault = |given: &mut Vec<Emission>, text: String| {
                 if self.send_error {
                     given.push(Emission { at: now, error: Some(text), ..Emission::default() });
                 }
