@@ -242,9 +242,17 @@ impl Driver {
                     self.error(fault, load);
                 }
             }
-            let rows: Vec<&[Value]> = emission.iter().map(|row| batch.row(*row as usize)).collect();
+            // Most emissions are one row; those need no list of their own.
+            let (one, many): ([&[Value]; 1], Vec<&[Value]>);
+            let rows: &[&[Value]] = if let [row] = emission {
+                one = [batch.row(*row as usize)];
+                &one
+            } else {
+                many = emission.iter().map(|row| batch.row(*row as usize)).collect();
+                &many
+            };
             let mut promises = receipts.by_ref().take(rows.len());
-            match self.spec.shape.parcels(&self.spec.layout, &rows, &mut made) {
+            match self.spec.shape.parcels(&self.spec.layout, rows, &mut made) {
                 Ok(()) if made.len() == 1 => {
                     made.drain(..).for_each(|parcel| load.add(parcel, promises.by_ref(), rows.len() as u32))
                 }
