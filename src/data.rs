@@ -9,6 +9,7 @@
 //! Nothing here knows about SQL, connectors or tasks, takes a lock, or reads the time.
 
 mod batch;
+pub mod cast;
 mod datetime;
 mod layout;
 mod object;
