@@ -97,18 +97,26 @@ pub trait Acknowledge: Send + Sync {
 }
 
 /// The promise to tell a source about one message; one clone a rule and row. The source hears when the last is gone.
+/// If until then no receipt was made with it and no one called [`SourceAck::settle`], as when a queue is thrown away,
+/// the source must not forget the message.
 #[derive(Clone)]
 pub struct SourceAck(Arc<Ack>);
 
 struct Ack {
     to: Arc<dyn Acknowledge>,
     id: u64,
+    spoken: AtomicBool,
     bad: AtomicBool,
 }
 
 impl SourceAck {
     pub fn new(to: Arc<dyn Acknowledge>, id: u64) -> Self {
-        SourceAck(Arc::new(Ack { to, id, bad: AtomicBool::new(false) }))
+        SourceAck(Arc::new(Ack { to, id, spoken: AtomicBool::new(false), bad: AtomicBool::new(false) }))
+    }
+
+    /// No row came of the message; as far as it goes by this clone, the source may forget it.
+    pub fn settle(self) {
+        self.0.spoken.store(true, Ordering::Release);
     }
 
     /// The source must not forget this message.
@@ -119,7 +127,7 @@ impl SourceAck {
 
 impl Drop for Ack {
     fn drop(&mut self) {
-        self.to.done(self.id, !*self.bad.get_mut());
+        self.to.done(self.id, *self.spoken.get_mut() && !*self.bad.get_mut());
     }
 }
 
@@ -152,6 +160,9 @@ impl Drop for Entry {
 
 impl Receipt {
     pub fn new(account: Arc<dyn Account>, ack: Option<SourceAck>) -> Self {
+        if let Some(ack) = &ack {
+            ack.0.spoken.store(true, Ordering::Release);
+        }
         let entry = Entry { account: Some(account), ack, rows: 1, held: false, fate: AtomicU8::new(0) };
         Receipt(Some(Arc::new(entry)))
     }
@@ -303,6 +314,14 @@ mod tests {
         drop(receipt);
         assert_eq!(*book.0.lock().unwrap(), [(Fate::Lost, 1, false)]);
         assert_eq!(*acks.0.lock().unwrap(), [(1, false)]);
+    }
+
+    #[test]
+    fn a_message_that_made_no_row_is_acknowledged_only_when_someone_says_so() {
+        let acks = Arc::new(Acks::default());
+        SourceAck::new(acks.clone(), 1).settle();
+        drop(SourceAck::new(acks.clone(), 2));
+        assert_eq!(*acks.0.lock().unwrap(), [(1, true), (2, false)]);
     }
 
     #[test]
