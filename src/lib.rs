@@ -14,5 +14,6 @@ pub mod meter;
 pub mod op;
 pub mod plan;
 pub mod plugin;
+pub mod rule;
 pub mod sql;
 pub mod store;

@@ -143,6 +143,22 @@ impl Def {
         Ok((def, found))
     }
 
+    /// What stands in the place of a stored rule that cannot be read.
+    pub(super) fn unread() -> Def {
+        Def {
+            id: String::new(),
+            name: String::new(),
+            sql: String::new(),
+            actions: Vec::new(),
+            options: Options::default(),
+            triggered: true,
+            version: String::new(),
+            temp: false,
+            tags: None,
+            text: String::new(),
+        }
+    }
+
     /// Sets whether the rule is to run, in its text too. False when nothing changed.
     pub(super) fn trigger(&mut self, triggered: bool) -> bool {
         if self.triggered == triggered {
