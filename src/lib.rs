@@ -1,5 +1,6 @@
 //! kuiper: a SQL stream processor for the edge. The guide to these modules is `src/README.md`.
 
+pub mod api;
 pub mod catalog;
 pub mod clock;
 pub mod codec;

@@ -16,6 +16,8 @@ mod options;
 mod props;
 mod rules;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
@@ -18,7 +19,8 @@ use crate::store::Store;
 
 /// What a server is set up with.
 pub struct Setup {
-    pub store: Store,
+    /// The data folder; `None` for a temporary one that goes with the host.
+    pub data: Option<PathBuf>,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// A name of the time zone database, or `Local`.
@@ -52,13 +54,24 @@ pub struct Host {
 
 impl Host {
     /// Opens the definitions and loads the plugins. What could not be loaded is told beside the host.
-    pub fn open(setup: Setup, clock: Clock) -> Result<(Host, Vec<String>)> {
+    pub fn open(setup: Setup) -> Result<(Host, Vec<String>)> {
+        Host::with_clock(setup, Clock::real())
+    }
+
+    pub(super) fn with_clock(setup: Setup, clock: Clock) -> Result<(Host, Vec<String>)> {
         let zone = match setup.timezone.as_str() {
             "" | "Local" => TimeZone::system(),
-            name => TimeZone::get(name)
-                .map_err(|_| Fault::setup(format!("`basic.timezone` is `{name}`, which is no time zone; write it as `Europe/Berlin`, or `Local`")))?,
+            name => TimeZone::get(name).map_err(|_| {
+                Fault::setup(format!(
+                    "`basic.timezone` is `{name}`, which is no time zone; write it as `Europe/Berlin`, or `Local`"
+                ))
+            })?,
         };
-        let store = Arc::new(setup.store);
+        let store = match &setup.data {
+            Some(folder) => Store::open(folder)?,
+            None => Store::temporary()?,
+        };
+        let store = Arc::new(store);
         let (catalog, mut told) = Catalog::open(store.clone())?;
         let (plugins, failed) = Plugins::open(plugin::Settings::new(store.folder()));
         told.extend(failed);
@@ -83,9 +96,9 @@ impl Host {
         Ok((host, told))
     }
 
-    /// When the server was started.
-    pub fn started(&self) -> Time {
-        self.started
+    /// How long the server has been up.
+    pub fn uptime(&self) -> Duration {
+        self.clock.now().since(self.started)
     }
 
     /// The functions that a rule made now can call.
@@ -145,7 +158,9 @@ impl Host {
         let mut names: Vec<(String, bool)> =
             self.connectors().filter(has).map(|one| (one.name.to_owned(), false)).collect();
         let guests = self.plugins.list(kind);
-        names.extend(guests.into_iter().filter(|name| !self.connectors().any(|one| one.name == name)).map(|n| (n, true)));
+        names.extend(
+            guests.into_iter().filter(|name| !self.connectors().any(|one| one.name == name)).map(|n| (n, true)),
+        );
         names.sort();
         names
     }
@@ -190,7 +205,7 @@ pub(super) mod tests {
 
     pub(in crate::rule) fn reopen(home: &tempfile::TempDir) -> Host {
         let setup = Setup {
-            store: Store::open(home.path()).unwrap(),
+            data: Some(home.path().into()),
             rule: Map::new(),
             timezone: "UTC".into(),
             props: BTreeMap::new(),
@@ -198,7 +213,7 @@ pub(super) mod tests {
             root: home.path().into(),
             connectors: Vec::new(),
         };
-        Host::open(setup, Clock::stopped_at(Time(1000))).unwrap().0
+        Host::with_clock(setup, Clock::stopped_at(Time(1000))).unwrap().0
     }
 
     #[test]

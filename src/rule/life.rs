@@ -130,13 +130,7 @@ impl Rule {
     pub fn status(&self) -> Status {
         let view = self.view();
         let run = view.running.as_ref().map_or_else(|| view.last.clone(), |running| running.status());
-        Status {
-            state: view.state,
-            message: view.message.clone(),
-            started: view.started,
-            stopped: view.stopped,
-            run,
-        }
+        Status { state: view.state, message: view.message.clone(), started: view.started, stopped: view.stopped, run }
     }
 
     /// Writes the definition to the store, unless the rule is temporary.

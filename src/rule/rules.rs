@@ -90,10 +90,8 @@ impl Rules {
     }
 
     fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
-        let planned = self
-            .engine
-            .plan(def, &self.host)
-            .map_err(|findings| diag::render_all(&findings, "sql", &def.sql))?;
+        let planned =
+            self.engine.plan(def, &self.host).map_err(|findings| diag::render_all(&findings, "sql", &def.sql))?;
         let temporary = |name: &String| self.host.catalog.find(name).is_some_and(|found| found.options.temp);
         if let Some(name) = planned.sources().into_iter().find(|name| !def.temp && temporary(name)) {
             return Err(format!("stream `{name}` is temporary and can be read by temporary rules only"));

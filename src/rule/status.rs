@@ -164,7 +164,9 @@ mod tests {
             "connection_last_try_time",
         ];
         let mut expected: Vec<String> =
-            ["status", "message", "lastStartTimestamp", "lastStopTimestamp", "nextStartTimestamp"].map(str::to_owned).into();
+            ["status", "message", "lastStartTimestamp", "lastStopTimestamp", "nextStartTimestamp"]
+                .map(str::to_owned)
+                .into();
         expected.extend(metrics.iter().map(|name| format!("source_demo_0_{name}")));
         expected.extend(metrics[..9].iter().map(|name| format!("op_2_decoder_0_{name}")));
         expected.extend(metrics.iter().map(|name| format!("sink_log_0_0_{name}")));
