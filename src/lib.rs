@@ -1,6 +1,7 @@
 //! kuiper: a SQL stream processor for the edge. The guide to these modules is `src/README.md`.
 
 pub mod api;
+pub mod case;
 pub mod catalog;
 pub mod clock;
 pub mod codec;

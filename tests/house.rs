@@ -35,8 +35,21 @@ const FLOORS: &[(&str, &[&str])] = &[
 
 /// All that may stand at the top of the repository; the last three are made by tools and not tracked.
 const TOP: &[&str] = &[
-    ".ci", ".gitignore", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "config", "plugins", "rules", "rustfmt.toml",
-    "src", "tests", ".git", "target", "data",
+    ".ci",
+    ".gitignore",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "config",
+    "plugins",
+    "rules",
+    "rustfmt.toml",
+    "src",
+    "tests",
+    ".git",
+    "target",
+    "data",
 ];
 
 const LONGEST: usize = 600;
@@ -87,8 +100,7 @@ fn no_import_climbs_out_of_its_module() {
 #[test]
 fn the_table_and_the_tree_name_the_same_modules() {
     let lib = code(&fs::read_to_string(root().join("src/lib.rs")).unwrap());
-    let named: Vec<&str> =
-        lib.lines().filter_map(|line| line.trim().strip_suffix(';')?.split("mod ").nth(1)).collect();
+    let named: Vec<&str> = lib.lines().filter_map(|line| line.trim().strip_suffix(';')?.split("mod ").nth(1)).collect();
     let known: Vec<&str> = FLOORS.iter().map(|(module, _)| *module).collect();
     for module in &named {
         assert!(known.contains(module), "`{module}` has no row in the table");
@@ -123,7 +135,8 @@ fn files_are_short_and_stand_beside_their_folders() {
         }
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().count();
-        let reason = text.lines().take(30).any(|line| line.starts_with("//!") && line.contains("longer than 600 lines"));
+        let reason =
+            text.lines().take(30).any(|line| line.starts_with("//!") && line.contains("longer than 600 lines"));
         if lines > LONGEST && !reason {
             wrong.push(format!("{shown}: {lines} lines, and its head does not say why it is longer than 600 lines"));
         }

@@ -163,6 +163,9 @@ fn sequence(check: &Check<'_>, func: &Func, steps: &[Step], roundtrip: bool, rel
     let rule = rule(None)?;
     let mut parts: HashMap<String, Instance> = HashMap::new();
     for (n, step) in steps.iter().enumerate() {
+        if step.when != Value::Bool(true) || step.columns.is_some() || step.hit.is_some() {
+            return Err(format!("`{}` cannot be called without a rule around it", func.name));
+        }
         let part = match parts.entry(step.key.as_ref().map(show).unwrap_or_default()) {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => free.insert(Instance::start(func)?),

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Time};
 use crate::codec::{self, Decoder, FormatOptions, Wanted, WantedColumn};
@@ -59,7 +58,6 @@ pub struct Subscriber {
 pub struct Feed {
     subscribe: mpsc::Sender<(u64, Option<Subscriber>)>,
     link: watch::Receiver<Link>,
-    task: JoinHandle<()>,
 }
 
 impl Feed {
@@ -67,8 +65,9 @@ impl Feed {
     pub fn start(spec: FeedSpec) -> Feed {
         let (subscribe, commands) = mpsc::channel(16);
         let (report, link) = Report::new();
-        let task = tokio::spawn(Driver::new(spec, commands, report).run());
-        Feed { subscribe, link, task }
+        // It ends with its last subscriber, whose rule waits for the end of its channel.
+        tokio::spawn(Driver::new(spec, commands, report).run());
+        Feed { subscribe, link }
     }
 
     /// Adds a subscriber under an id of the caller's.
@@ -83,16 +82,14 @@ impl Feed {
         let _ = self.subscribe.send((id, None)).await;
     }
 
+    /// Whether it can take another subscriber.
+    pub fn is_open(&self) -> bool {
+        !self.subscribe.is_closed()
+    }
+
     /// The state of the source's connection.
     pub fn link(&self) -> Link {
         self.link.borrow().clone()
-    }
-
-    /// Ends the feed: the source stops reading, what it gave is delivered, the channels of the subscribers end.
-    pub async fn stop(self) {
-        drop(self.subscribe);
-        // A panic of a connector was told by its hook; there is nothing more to wait for.
-        let _ = self.task.await;
     }
 }
 
