@@ -33,6 +33,13 @@ pub struct RuleInfo {
     pub props: Arc<Object>,
 }
 
+impl RuleInfo {
+    /// For calls outside of any rule: folding of constants, examples.
+    pub fn nowhere() -> Self {
+        RuleInfo { id: Text::default(), started: Time(0), zone: TimeZone::UTC, props: Arc::default() }
+    }
+}
+
 /// One function. Everything in it is static: what a plugin brings is leaked, as its library is never unloaded either.
 #[derive(Clone, Copy)]
 pub struct Func {
@@ -216,4 +223,9 @@ const FAMILIES: &[&[Func]] = &[];
 /// All built-in functions.
 pub fn all() -> impl Iterator<Item = &'static Func> {
     FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// Checks the number and the literals of a call's arguments; the answer is one sentence for the user.
+pub fn check_call(func: &Func, args: &[Arg]) -> std::result::Result<(), String> {
+    func.check.map_or(Ok(()), |check| check(args))
 }
