@@ -7,5 +7,9 @@
 //! by their end.
 
 mod chain;
+mod shape;
+mod template;
 
 pub use chain::Chain;
+pub use shape::{Common, Overflow, Shape};
+pub use template::Facts;

@@ -5,7 +5,6 @@
 use crate::data::{Batch, Kind, Layout, Object, Receipt, Time, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
-use super::plain::columns;
 use super::{Decoder, Encoder, Format, FormatOptions, Rows, Wanted};
 
 pub(super) const FORMAT: Format = Format {
@@ -58,11 +57,11 @@ impl Encoder for Writer {
                 "the format `binary` writes one row a message: set `sendSingle` to true for this sink",
             ));
         };
-        let found = columns(rows.layout, row);
-        let value = match found.iter().find(|(name, _)| *name == SELF) {
-            Some((_, value)) => value,
-            None if found.len() == 1 => found[0].1,
-            None => {
+        let found = rows.layout.object(row);
+        let value = match (found.get(SELF), found.at(0)) {
+            (Some(value), _) => value,
+            (None, Some((_, value))) if found.len() == 1 => value,
+            _ => {
                 return Err(Fault::encode(format!(
                     "the format `binary` writes the column `self` or an only one, and the row has {} others",
                     found.len()

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use crate::data::{Batch, Layout, Object, Receipt, Text, Time, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
-use super::plain::{Place, Places, columns, push_plain};
+use super::plain::{Place, Places, push_plain};
 use super::{Decoder, Encoder, Format, FormatOptions, Rows, Wanted};
 
 pub(super) const FORMAT: Format = Format {
@@ -239,10 +239,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn push_line(&self, out: &mut Vec<u8>, values: &[(&Text, &Value)]) {
+    fn push_line(&self, out: &mut Vec<u8>, layout: &Layout, row: &[Value]) {
         for (number, name) in self.columns.iter().enumerate() {
-            let value = values.iter().find(|(other, _)| *other == name).map_or(&Value::Null, |(_, value)| value);
-            self.push_field(out, number, value);
+            self.push_field(out, number, layout.value(row, name).unwrap_or(&Value::Null));
         }
     }
 
@@ -273,28 +272,36 @@ impl Writer {
 
 impl Encoder for Writer {
     fn encode(&mut self, rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()> {
-        let found: Vec<_> = rows.rows.iter().map(|row| columns(rows.layout, row)).collect();
         if !self.fixed {
-            let known = rows.layout.columns().iter().filter(|column| !column.spread).map(|column| &column.name);
-            let mut names: Vec<Text> = known.chain(found.iter().flatten().map(|(name, _)| *name)).cloned().collect();
+            let mut names: Vec<Text> = Vec::new();
+            for (slot, column) in rows.layout.columns().iter().enumerate() {
+                match column.spread {
+                    false => names.push(column.name.clone()),
+                    true => rows.rows.iter().for_each(|row| {
+                        if let Value::Object(object) = &row[slot] {
+                            names.extend(object.keys().cloned());
+                        }
+                    }),
+                }
+            }
             names.sort_unstable();
             names.dedup();
             self.columns = names;
             self.fixed = rows.single && !self.has_header;
         }
         let mut first = true;
-        if self.has_header && !found.is_empty() {
+        if self.has_header && !rows.rows.is_empty() {
             for (number, name) in self.columns.iter().enumerate() {
                 self.push_field(out, number, &Value::Text(name.clone()));
             }
             first = false;
         }
-        for values in &found {
+        for row in rows.rows {
             if !first {
                 out.push(b'\n');
             }
             first = false;
-            self.push_line(out, values);
+            self.push_line(out, rows.layout, row);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 
-use crate::data::{Layout, Object, Text, Value, push_json_float};
+use crate::data::{Object, Text, Value, push_json_float};
 
 use super::{Wanted, json};
 
@@ -44,28 +44,6 @@ impl Places {
             row[rest] = Value::object(others);
         }
     }
-}
-
-/// The columns of a row with their names; those that are absent are left out. A named column wins over a spread one,
-/// and of two of a kind the later one.
-pub(super) fn columns<'a>(layout: &'a Layout, row: &'a [Value]) -> Vec<(&'a Text, &'a Value)> {
-    let mut found: Vec<(&Text, &Value)> = Vec::with_capacity(row.len());
-    let mut put = |name, value: &'a Value| match found.iter_mut().find(|(other, _)| *other == name) {
-        Some(entry) => entry.1 = value,
-        None => found.push((name, value)),
-    };
-    let slots = || layout.columns().iter().zip(row);
-    for (_, value) in slots().filter(|(column, _)| column.spread) {
-        if let Value::Object(object) = value {
-            object.iter().for_each(|(name, value)| put(name, value));
-        }
-    }
-    for (column, value) in slots().filter(|(column, _)| !column.spread) {
-        if !matches!(value, Value::Absent) {
-            put(&column.name, value);
-        }
-    }
-    found
 }
 
 /// Appends a value as plain text: numbers in decimals without exponent, bytes as they are, null as nothing, arrays and

@@ -5,7 +5,7 @@
 use crate::data::{Batch, Layout, Object, Receipt, Text, Time, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
-use super::plain::{Place, Places, columns, push_plain};
+use super::plain::{Place, Places, push_plain};
 use super::{Decoder, Encoder, Format, FormatOptions, Rows, Wanted};
 
 pub(super) const FORMAT: Format = Format {
@@ -104,8 +104,7 @@ impl Encoder for Writer {
                 "the format `urlencoded` writes one row a message: set `sendSingle` to true for this sink",
             ));
         };
-        let mut found = columns(rows.layout, row);
-        found.sort_unstable_by_key(|(name, _)| name.as_str());
+        let found = rows.layout.object(row);
         let mut first = true;
         let mut plain = Vec::new();
         let mut push = |name: &str, value: &Value| {
@@ -118,7 +117,7 @@ impl Encoder for Writer {
             push_plain(&mut plain, value);
             push_escaped(out, &plain);
         };
-        for (name, value) in found {
+        for (name, value) in found.sorted() {
             match value {
                 Value::Array(items) => items.iter().for_each(|item| push(name, item)),
                 value => push(name, value),
