@@ -110,9 +110,9 @@ pub trait Accumulator: Send {
     fn load(&mut self, saved: Value) -> Result<()>;
 }
 
-/// A scalar function of a plugin: `columns[i][r]` is argument i of row r; one result a row.
+/// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.
 pub trait Guest: Send + Sync {
-    fn call(&self, columns: &[Vec<Value>], ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+    fn call(&self, columns: &[Vec<Value>], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
 }
 
 /// Answer to an argument that is null or an empty array or object, given before the function runs.

@@ -428,7 +428,8 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn guard(guard: NullGuard, args: &[Value]) -> Option<Value> {
+/// The answer of a guard to these arguments, when the function is not to see them.
+pub fn guarded(guard: NullGuard, args: &[Value]) -> Option<Value> {
     let answer = match guard {
         NullGuard::Off => return None,
         NullGuard::Null => Value::Null,
@@ -457,7 +458,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
                 let Some(arg) = args.pop() else { return Box::new(|_, _| Ok(Value::Null)) };
                 Box::new(move |frame, states| {
                     let args = [arg(frame, states)?];
-                    match guard(null, &args) {
+                    match guarded(null, &args) {
                         Some(answer) => Ok(answer),
                         None => body(&args, &context(frame)).map_err(failed),
                     }
@@ -465,7 +466,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
             }
             _ => Box::new(move |frame, states| {
                 let args = all(&args, frame, states)?;
-                match guard(null, &args) {
+                match guarded(null, &args) {
                     Some(answer) => Ok(answer),
                     None => body(&args, &context(frame)).map_err(failed),
                 }
@@ -476,7 +477,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
             states.push(start());
             Box::new(move |frame, states| {
                 let args = all(&args, frame, states)?;
-                if let Some(answer) = guard(null, &args) {
+                if let Some(answer) = guarded(null, &args) {
                     return Ok(answer);
                 }
                 match states.borrow_mut().get_mut(id) {
@@ -488,7 +489,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
         Body::Guest(guest) => Box::new(move |frame, states| {
             let args = all(&args, frame, states)?;
             let columns: Vec<Vec<Value>> = args.into_iter().map(|arg| vec![arg]).collect();
-            let mut results = guest.call(&columns, &context(frame));
+            let mut results = guest.call(&columns, 1, &context(frame));
             match results.pop() {
                 Some(result) => result.map_err(failed),
                 None => Err(Fault::bug(format!("the plugin of `{}` gave no result", func.name))),

@@ -9,8 +9,8 @@ use crate::expr::{Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, Limit, Operator, Order, OrderKey, Out, OutColumn,
-    Project, Start, Take, Tumbling,
+    Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, GuestCall, Guests, Limit, Operator, Order,
+    OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
 };
 use crate::plan::{Clause, Grouping, Node, Plan};
 
@@ -37,12 +37,15 @@ impl Chain {
         account: Arc<dyn Account>,
     ) -> Result<Chain> {
         let mut links = Vec::with_capacity(plan.nodes.len());
-        for node in &plan.nodes {
-            // Numbers start behind the source and its decoder, as the status of a rule counts them.
-            let name = format!("op_{}_{}", links.len() + 3, node_name(node));
+        for (node, name) in plan.nodes.iter().zip(Chain::names(plan)) {
             links.push(Link { op: operator(node, plan, local, now)?, name, meter: Arc::default() });
         }
         Ok(Chain { links, rule, account })
+    }
+
+    /// The names of the operators, numbered behind the source and its decoder as the status of a rule counts them.
+    pub fn names(plan: &Plan) -> Vec<String> {
+        plan.nodes.iter().enumerate().map(|(n, node)| format!("op_{}_{}", n + 3, node_name(node))).collect()
     }
 
     /// Puts a batch through; what leaves the last operator is added to `out`, in order.
@@ -148,6 +151,7 @@ fn node_name(node: &Node) -> &'static str {
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
+        Node::Guests { .. } => "plugin",
         Node::Tumbling { .. } => "window",
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
@@ -169,6 +173,17 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
             let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
             Box::new(Tumbling::new(&alignment, now, *bounds, plan.width, groups))
+        }
+        Node::Guests { calls, stage } => {
+            let mut made = Vec::with_capacity(calls.len());
+            for call in calls {
+                let Body::Guest(guest) = call.func.body else {
+                    return Err(Fault::bug(format!("`{}` was planned as a plugin's function", call.func.name)));
+                };
+                let args = call.args.iter().map(Program::new).collect();
+                made.push(GuestCall { slot: call.slot, name: call.func.name, guest, null: call.func.null, args });
+            }
+            Box::new(Guests::new(made, stage))
         }
         Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
         Node::Order { keys } => Box::new(Order::new(

@@ -17,8 +17,9 @@ use crate::data::{Batch, Column, Layout, Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{Content, Parcel, RowSet, Takes};
 
-use super::template::{Facts, Item, Template};
+use super::template::{Item, Template};
 
+pub use super::template::Facts;
 pub use common::{Common, Overflow};
 
 /// Turns emissions into parcels for one sink.
@@ -26,9 +27,9 @@ pub struct Shape {
     send_single: bool,
     omit_if_empty: bool,
     takes: Takes,
+    /// A sink that takes bytes is told of errors in a row, not in plain text.
+    errors_as_rows: bool,
     facts: Facts,
-    /// How the rows of the rule are named.
-    layout: Arc<Layout>,
     selection: Option<Selection>,
     /// For rows as they come, or as selected.
     writer: Writer,
@@ -104,9 +105,9 @@ impl Shape {
             send_single: common.send_single,
             omit_if_empty: common.omit_if_empty,
             takes,
+            errors_as_rows: false,
             facts,
-            writer: writer(selected.map_or_else(|| layout.clone(), Arc::new))?,
-            layout,
+            writer: writer(selected.map_or(layout, Arc::new))?,
             selection,
             dynamic: common
                 .dynamic
@@ -118,31 +119,38 @@ impl Shape {
         })
     }
 
-    /// Adds the parcels of one emission: no rows are those of an empty window. After a fault none was added.
-    pub fn parcels(&mut self, rows: &[&[Value]], out: &mut Vec<Parcel>) -> Result<()> {
+    /// Tells a sink that takes bytes of errors in a row with the column `error`, as `log` shows them.
+    pub fn errors_as_rows(mut self) -> Self {
+        self.errors_as_rows = true;
+        self
+    }
+
+    /// Adds the parcels of one emission: no rows are those of an empty window. The layout is the one that the shape was
+    /// made for. After a fault none was added.
+    pub fn parcels(&mut self, layout: &Layout, rows: &[&[Value]], out: &mut Vec<Parcel>) -> Result<()> {
         if self.omit_if_empty && rows.is_empty() {
             return Ok(());
         }
         if !self.send_single {
-            return self.parcel(rows, false, out);
+            return self.parcel(layout, rows, false, out);
         }
         let before = out.len();
         for row in rows {
-            if self.omit_if_empty && self.is_empty(row) {
+            if self.omit_if_empty && is_empty(layout, row) {
                 continue;
             }
-            self.parcel(&[row], true, out).inspect_err(|_| out.truncate(before))?;
+            self.parcel(layout, &[row], true, out).inspect_err(|_| out.truncate(before))?;
         }
         Ok(())
     }
 
-    /// The parcel by which a sink hears of an error: a row with the column `error`, where the sink takes rows or `as_row`
-    /// says so (for sinks that take bytes and show rows, as `log` does), else the plain text.
-    pub fn error_parcel(&self, text: &str, as_row: bool) -> Parcel {
+    /// The parcel by which a sink hears of an error: a row with the column `error`, or for a sink that takes bytes the
+    /// plain text.
+    pub fn error_parcel(&mut self, text: &str) -> Result<Parcel> {
         let layout = Layout::from_iter(["error"]);
         let row = vec![Value::text(text)];
         let content = match self.takes {
-            Takes::Bytes if as_row => {
+            Takes::Bytes if self.errors_as_rows => {
                 let object = Value::object(layout.object(&row));
                 let mut message = Vec::new();
                 json::print(&mut message, &if self.send_single { object } else { Value::array(vec![object]) });
@@ -153,7 +161,7 @@ impl Shape {
                 Content::Rows(RowSet { layout: Arc::new(layout), rows: vec![row], single: self.send_single })
             }
         };
-        Parcel { content, props: self.error_props(text) }
+        Ok(Parcel { content, props: self.error_props(text) })
     }
 
     /// Templates over the error row; one that asks for other columns is left at its own text by the sink.
@@ -166,17 +174,9 @@ impl Shape {
         rendered.filter_map(|(name, text)| Some((name.clone(), text.ok()?))).collect()
     }
 
-    fn is_empty(&self, row: &[Value]) -> bool {
-        self.layout.columns().iter().zip(row).all(|(column, value)| match value {
-            Value::Absent => true,
-            Value::Object(object) => column.spread && object.is_empty(),
-            _ => false,
-        })
-    }
-
     /// Adds the parcel of one item: a list of rows, or a single one.
-    fn parcel(&mut self, rows: &[&[Value]], single: bool, out: &mut Vec<Parcel>) -> Result<()> {
-        let item = Item::new(&self.layout, rows, single);
+    fn parcel(&mut self, layout: &Layout, rows: &[&[Value]], single: bool, out: &mut Vec<Parcel>) -> Result<()> {
+        let item = Item::new(layout, rows, single);
         let mut props = Vec::with_capacity(self.dynamic.len());
         for (name, template) in &self.dynamic {
             let text = template.render(&item, &self.facts);
@@ -190,7 +190,7 @@ impl Shape {
             None => match &mut self.selection {
                 None => self.writer.content(rows, single, self.takes, &mut self.buffer)?,
                 Some(selection) => {
-                    let width = selection.take(&self.layout, rows);
+                    let width = selection.take(layout, rows);
                     let rows: Vec<&[Value]> = match width {
                         0 => vec![&[]; rows.len()],
                         _ => selection.scratch.chunks(width).collect(),
@@ -202,6 +202,15 @@ impl Shape {
         out.push(Parcel { content, props });
         Ok(())
     }
+}
+
+/// The row has no column at all.
+fn is_empty(layout: &Layout, row: &[Value]) -> bool {
+    layout.columns().iter().zip(row).all(|(column, value)| match value {
+        Value::Absent => true,
+        Value::Object(object) => column.spread && object.is_empty(),
+        _ => false,
+    })
 }
 
 /// The layout of rows that are objects.

@@ -34,7 +34,7 @@ fn sent(props: &str, takes: Takes, rows: &[&str]) -> Result<Vec<String>, String>
     let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
     let mut out = Vec::new();
     let mut shape = shape(props, &layout(), takes);
-    let result = shape.parcels(&rows, &mut out);
+    let result = shape.parcels(&layout(), &rows, &mut out);
     result.map_err(|fault| {
         assert_eq!(out.len(), 0);
         fault.to_string()
@@ -97,7 +97,8 @@ fn columns_are_chosen() {
     assert_eq!(sent(r#"{"fields":["c"]}"#, Takes::Rows, &[ONE]).unwrap(), [r#"rows [{"c":"x"}]"#]);
     let closed = Layout::from_iter(["a"]);
     let mut out = Vec::new();
-    shape(r#"{"excludeFields":["a"]}"#, &closed, Takes::Bytes).parcels(&[&[Value::Int(1)]], &mut out).unwrap();
+    let mut none = shape(r#"{"excludeFields":["a"]}"#, &closed, Takes::Bytes);
+    none.parcels(&closed, &[&[Value::Int(1)]], &mut out).unwrap();
     assert_eq!(shown(&out[0]), "[{}]");
 }
 
@@ -166,12 +167,13 @@ fn dynamic_properties_see_the_row_before_it_is_shaped() {
 
 #[test]
 fn errors_reach_sinks_in_their_own_form() {
-    let told = |props: &str, takes| shown(&shape(props, &layout(), takes).error_parcel("it \"broke\"", false));
+    let told = |props: &str, takes| shown(&shape(props, &layout(), takes).error_parcel("it \"broke\"").unwrap());
     assert_eq!(told("{}", Takes::Bytes), r#"it "broke""#);
     assert_eq!(told("{}", Takes::Rows), r#"rows [{"error":"it \"broke\""}]"#);
     assert_eq!(told(r#"{"sendSingle":true}"#, Takes::Rows), r#"rows {"error":"it \"broke\""}"#);
     assert_eq!(told(r#"{"sendSingle":true,"topic":"e/{{.error}}"}"#, Takes::Bytes), r#"topic=e/it "broke" it "broke""#);
-    let shown_row = |props: &str| shown(&shape(props, &layout(), Takes::Bytes).error_parcel("no", true));
+    let shown_row =
+        |props: &str| shown(&shape(props, &layout(), Takes::Bytes).errors_as_rows().error_parcel("no").unwrap());
     assert_eq!(shown_row("{}"), r#"[{"error":"no"}]"#);
     assert_eq!(shown_row(r#"{"sendSingle":true}"#), r#"{"error":"no"}"#);
 }
