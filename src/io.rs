@@ -140,28 +140,7 @@ pub struct RowSet {
 impl RowSet {
     /// The rows as objects, spread columns resolved: a named column wins over a spread one.
     pub fn objects(&self) -> Vec<Object> {
-        self.rows
-            .iter()
-            .map(|row| {
-                let mut object = Object::with_capacity(row.len());
-                for (column, value) in self.layout.columns().iter().zip(row) {
-                    match value {
-                        Value::Absent => {}
-                        Value::Object(spread) if column.spread => {
-                            for (name, value) in spread.iter() {
-                                if self.layout.slot(name).is_none_or(|slot| matches!(row[slot], Value::Absent)) {
-                                    object.insert(name.clone(), value.clone());
-                                }
-                            }
-                        }
-                        value => {
-                            object.insert(column.name.clone(), value.clone());
-                        }
-                    }
-                }
-                object
-            })
-            .collect()
+        self.rows.iter().map(|row| self.layout.object(row)).collect()
     }
 }
 
@@ -185,7 +164,7 @@ pub struct Parcel {
 impl Parcel {
     /// The value of a dynamic property for this parcel, or else the fixed one.
     pub fn prop<'a>(&'a self, name: &str, fixed: &'a str) -> &'a str {
-        self.props.iter().find(|(key, _)| key == name).map_or(fixed, |(_, value)| value)
+        self.props.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or(fixed, |(_, value)| value)
     }
 }
 
