@@ -1,8 +1,10 @@
 //! kuiper: a SQL stream processor for the edge. The guide to these modules is `src/README.md`.
 
 pub mod case;
+pub mod catalog;
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod data;
 pub mod diag;
 pub mod expr;
@@ -12,4 +14,6 @@ pub mod io;
 pub mod meter;
 pub mod op;
 pub mod plan;
+pub mod plugin;
 pub mod sql;
+pub mod store;

@@ -99,19 +99,26 @@ pub trait Acknowledge: Send + Sync {
     fn done(&self, id: u64, good: bool);
 }
 
-/// The promise to tell a source about one message; one clone a rule and row. The source hears when the last is gone.
+/// The promise to tell a source about one message; one clone a rule and row. The source hears when the last is gone. A
+/// message that no one took is not acknowledged.
 #[derive(Clone)]
 pub struct SourceAck(Arc<Ack>);
 
 struct Ack {
     to: Arc<dyn Acknowledge>,
     id: u64,
+    taken: AtomicBool,
     bad: AtomicBool,
 }
 
 impl SourceAck {
     pub fn new(to: Arc<dyn Acknowledge>, id: u64) -> Self {
-        SourceAck(Arc::new(Ack { to, id, bad: AtomicBool::new(false) }))
+        SourceAck(Arc::new(Ack { to, id, taken: AtomicBool::new(false), bad: AtomicBool::new(false) }))
+    }
+
+    /// Someone answers for the message from here on; a receipt says so by itself.
+    pub fn take(&self) {
+        self.0.taken.store(true, Ordering::Release);
     }
 
     /// The source must not forget this message.
@@ -122,7 +129,8 @@ impl SourceAck {
 
 impl Drop for Ack {
     fn drop(&mut self) {
-        self.to.done(self.id, !*self.bad.get_mut());
+        let good = *self.taken.get_mut() && !*self.bad.get_mut();
+        self.to.done(self.id, good);
     }
 }
 
@@ -159,6 +167,9 @@ impl Drop for Entry {
 impl Receipt {
     pub fn new(account: Arc<dyn Account>, ack: Option<SourceAck>) -> Self {
         let fate = AtomicU8::new(0);
+        if let Some(ack) = &ack {
+            ack.take();
+        }
         let entry = Entry { account: Some(account), ack, rows: 1, held: false, fate, parts: Vec::new() };
         Receipt(Some(Arc::new(entry)))
     }
@@ -327,6 +338,13 @@ mod tests {
         drop(receipt);
         assert_eq!(*book.0.lock().unwrap(), [(Fate::Lost, 1, false)]);
         assert_eq!(*acks.0.lock().unwrap(), [(1, false)]);
+    }
+
+    #[test]
+    fn a_message_that_no_one_took_is_not_acknowledged() {
+        let acks = Arc::new(Acks::default());
+        drop(SourceAck::new(acks.clone(), 3));
+        assert_eq!(*acks.0.lock().unwrap(), [(3, false)]);
     }
 
     #[test]

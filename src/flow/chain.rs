@@ -37,12 +37,15 @@ impl Chain {
         account: Arc<dyn Account>,
     ) -> Result<Chain> {
         let mut links = Vec::with_capacity(plan.nodes.len());
-        for node in &plan.nodes {
-            // Numbers start behind the source and its decoder, as the status of a rule counts them.
-            let name = format!("op_{}_{}", links.len() + 3, node_name(node));
+        for (node, name) in plan.nodes.iter().zip(Chain::names(plan)) {
             links.push(Link { op: operator(node, plan, local, now)?, name, meter: Arc::default() });
         }
         Ok(Chain { links, rule, account })
+    }
+
+    /// The names of the operators, numbered behind the source and its decoder as the status of a rule counts them.
+    pub fn names(plan: &Plan) -> Vec<String> {
+        plan.nodes.iter().enumerate().map(|(n, node)| format!("op_{}_{}", n + 3, node_name(node))).collect()
     }
 
     /// Puts a batch through; what leaves the last operator is added to `out`, in order.
