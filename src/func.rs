@@ -4,6 +4,8 @@
 //! below the table. A function sees values, never trees: how a call is compiled is the business of `expr`. Functions
 //! of plugins are rows of the same type, made at run time. `Value::Absent` never reaches a function.
 
+mod datetime;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -218,7 +220,7 @@ impl Catalogue {
 }
 
 /// The tables of all families.
-const FAMILIES: &[&[Func]] = &[];
+const FAMILIES: &[&[Func]] = &[datetime::FUNCS];
 
 /// All built-in functions.
 pub fn all() -> impl Iterator<Item = &'static Func> {
