@@ -15,5 +15,5 @@ mod ops;
 
 pub use bind::{Scope, argument, bind};
 pub use bound::{Bound, Bounds, RowShape};
-pub use compile::{Frame, Predicate, Program, guarded};
+pub use compile::{Frame, Predicate, Program};
 pub use ops::{compare, equal};

@@ -17,6 +17,7 @@ mod life;
 mod options;
 mod props;
 mod rules;
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -27,12 +28,13 @@ use crate::diag::Fault;
 
 pub use console::{STDOUT, reader_gone};
 pub use def::{Action, Def, check_id};
-pub use engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo, engine};
+pub use engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 pub use foreground::Foreground;
 pub use host::{Host, Setup};
 pub use life::State;
 pub use options::{Options, Overflow};
 pub use rules::{Rules, Summary};
+pub use run::engine;
 pub use status::Status;
 
 /// Why a wish about a rule was not followed.

@@ -196,7 +196,9 @@ impl Check<'_> {
                 let same = !self.settings.error_text || fault.to_string() == *text;
                 return if same { Ok(()) } else { Err(format!("the error `{text}` expected, `{fault}` came out")) };
             }
-            (Outcome::Error(text), Ok(got)) => return Err(format!("an error ({text}) expected, {} came out", show(&got))),
+            (Outcome::Error(text), Ok(got)) => {
+                return Err(format!("an error ({text}) expected, {} came out", show(&got)));
+            }
             (_, Err(fault)) => return Err(format!("a value expected, the error `{fault}` came out")),
             (_, Ok(got)) => got,
         };
@@ -232,5 +234,8 @@ impl Check<'_> {
 /// Whether the text has digits where the format has letters, and the same characters everywhere else.
 fn has_format(text: &str, format: &str) -> bool {
     text.chars().count() == format.chars().count()
-        && text.chars().zip(format.chars()).all(|(c, f)| if f.is_ascii_alphabetic() { c.is_ascii_digit() } else { c == f })
+        && text
+            .chars()
+            .zip(format.chars())
+            .all(|(c, f)| if f.is_ascii_alphabetic() { c.is_ascii_digit() } else { c == f })
 }

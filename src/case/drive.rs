@@ -97,7 +97,9 @@ fn once(
         (Ok(_), Expected::Refused) => return (vec!["the rule was accepted, and must be refused".to_string()], None),
         (Ok(engine), Expected::Output(_)) => engine,
         (Err(Refusal::Refused(_)), Expected::Refused) => return (Vec::new(), None),
-        (Err(Refusal::Refused(why)), Expected::Output(_)) => return (vec![format!("the rule was refused:\n{why}")], None),
+        (Err(Refusal::Refused(why)), Expected::Output(_)) => {
+            return (vec![format!("the rule was refused:\n{why}")], None);
+        }
         (Err(Refusal::Unknown(why)), _) => return (vec![why], None),
     };
     if let Err(why) = play(case, &mut engine, way) {

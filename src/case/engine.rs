@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
+use crate::catalog::Definition;
 use crate::codec::{self, Decoder, FormatOptions};
 use crate::data::{Batch, Fate, Meta, Object, Receipt, Time};
 use crate::diag::{self, Diagnostic, Fault};
@@ -235,11 +236,13 @@ fn build(plan: &Plan, rule: &Arc<RuleInfo>, now: Time, book: &Arc<Book>) -> Resu
 
 /// Reads a statement that defines a stream or table.
 fn create(text: &str) -> Result<Create, Refusal> {
-    match sql::parse(text) {
-        Ok(Statement::Create(create)) => Ok(*create),
-        Ok(_) => Err(Refusal::Unknown(format!("`{text}` is no CREATE statement"))),
-        Err(found) => Err(Refusal::Refused(diag::render_all(&found, "sql", text))),
-    }
+    let refused = |found: Vec<Diagnostic>| Refusal::Refused(diag::render_all(&found, "sql", text));
+    let Statement::Create(create) = sql::parse(text).map_err(refused)? else {
+        return Err(Refusal::Unknown(format!("`{text}` is no CREATE statement")));
+    };
+    // What a server would refuse although it parses: names, options, formats.
+    Definition::parse(text).map_err(|why| Refusal::Refused(why.to_string()))?;
+    Ok(*create)
 }
 
 fn decoder(source: &Create, plan: &Plan, options: &Options) -> Result<Box<dyn Decoder>, Refusal> {

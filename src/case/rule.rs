@@ -245,7 +245,10 @@ fn read_input(mut fields: Fields, start: Time) -> Read<Input> {
         },
         (None, None, None, Some(text), None) => Arrival::Error(text),
         (None, None, None, None, Some(_)) => Arrival::End,
-        _ => return fields.wrong("data", "or one of `raw`, `raw_base64`, `error`, `eof: true` must be given, and only one"),
+        _ => {
+            return fields
+                .wrong("data", "or one of `raw`, `raw_base64`, `error`, `eof: true` must be given, and only one");
+        }
     };
     if delete && !matches!(what, Arrival::Delete) {
         return fields.wrong("delete", "stands beside `data` only");
@@ -346,7 +349,11 @@ fn read_wants(place: &str, yaml: Yaml, start: Time) -> Read<Vec<Want>> {
         Yaml::Null => Vec::new(),
         other => return Err(format!("`{place}` must be a list, found {}", kind(&other))),
     };
-    items.into_iter().enumerate().map(|(n, item)| read_want(Fields::of(format!("{place}[{n}]"), item)?, start)).collect()
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(n, item)| read_want(Fields::of(format!("{place}[{n}]"), item)?, start))
+        .collect()
 }
 
 fn read_want(mut fields: Fields, start: Time) -> Read<Want> {

@@ -1,13 +1,18 @@
 //! Statements without a rule that runs: lists of what parses, plans that can or cannot be made, definitions.
 
+use std::sync::Arc;
+
 use serde_json::Map;
 
+use crate::catalog::{Catalog, Command};
 use crate::diag::{self, Diagnostic};
 use crate::func::Catalogue;
 use crate::plan::{self, Stream};
 use crate::sql::{self, Select, Statement as Tree};
+use crate::store::Store;
 
 use super::options::Options;
+use super::report::diff;
 use super::suite::Settings;
 use super::table::{PlanCase, Statement};
 
@@ -75,6 +80,36 @@ fn try_plan(case: &PlanCase) -> Result<Result<(), String>, String> {
 }
 
 /// Runs statements about definitions in order, against an empty server.
-pub(super) fn steps(steps: &[Statement], _settings: &Settings) -> Vec<Result<(), String>> {
-    steps.iter().map(|step| Err(format!("{:?} {:?} not supported", step.replace, step.answer))).collect()
+pub(super) fn steps(steps: &[Statement], settings: &Settings) -> Vec<Result<(), String>> {
+    let opened = Store::temporary().and_then(|store| Catalog::open(Arc::new(store)));
+    let catalog = match opened {
+        Ok((catalog, _)) => catalog,
+        Err(fault) => return steps.iter().map(|_| Err(fault.to_string())).collect(),
+    };
+    steps.iter().map(|step| one_step(&catalog, step, settings)).collect()
+}
+
+fn one_step(catalog: &Catalog, step: &Statement, settings: &Settings) -> Result<(), String> {
+    let came = Command::parse(&step.text).and_then(|command| match (&step.replace, command) {
+        (Some(name), Command::Create(definition)) => catalog.replace(definition.what, name, *definition),
+        (_, command) => catalog.run(command),
+    });
+    match (&step.answer, came) {
+        (Ok(lines), Ok(answer)) => {
+            let found: Vec<String> = answer.lines().map(|line| line.trim_end().to_string()).collect();
+            let wanted: Vec<String> = lines.iter().map(|line| line.trim_end().to_string()).collect();
+            let blank = |line: &&String| !line.is_empty();
+            if found.iter().filter(blank).eq(wanted.iter().filter(blank)) {
+                Ok(())
+            } else {
+                Err(format!("the answer differs\n{}", diff(&wanted, &found)))
+            }
+        }
+        (Ok(_), Err(why)) => Err(format!("the statement is refused:\n{why}")),
+        (Err(_), Ok(answer)) => Err(format!("the statement must be refused, and was answered `{answer}`")),
+        (Err(text), Err(why)) if settings.error_text && why.to_string() != *text => {
+            Err(format!("the error `{text}` expected, found `{why}`"))
+        }
+        (Err(_), Err(_)) => Ok(()),
+    }
 }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use crate::data::{Account, Batch, Emissions, Value};
 use crate::diag::{Fault, Result};
-use crate::expr::{Program, guarded};
-use crate::func::{Ctx, Guest, NullGuard};
+use crate::expr::Program;
+use crate::func::{Ctx, Func, Guest, guarded};
 
 use super::compute::{load_all, save_all};
 use super::window::fail_all;
@@ -12,9 +12,8 @@ use super::{Cx, Operator, Out, Saved};
 /// One call of a plugin's function, for all rows of a batch at once.
 pub struct GuestCall {
     pub slot: usize,
-    pub name: &'static str,
+    pub func: &'static Func,
     pub guest: &'static dyn Guest,
-    pub null: NullGuard,
     pub args: Vec<Program>,
 }
 
@@ -39,7 +38,7 @@ impl Guests {
                 Err(fault) => failed.push((*row, fault)),
                 Ok(args) => {
                     left.push(*row);
-                    match guarded(call.null, &args) {
+                    match guarded(call.func, &args) {
                         Some(answer) => asked.push((*row, Some(answer))),
                         None => {
                             asked.push((*row, None));
@@ -63,7 +62,7 @@ impl Guests {
                 Ok(value) => batch.row_mut(row as usize)[call.slot] = value,
                 Err(fault) => {
                     left.retain(|other| *other != row);
-                    failed.push((row, fault.context(format_args!("call func {} error: ", call.name))));
+                    failed.push((row, fault.context(format_args!("call func {} error: ", call.func.name))));
                 }
             }
         }
