@@ -112,7 +112,7 @@ impl Flow {
         let ops = chain.meters();
         let layout = Arc::new(spec.plan.layout.clone());
         let (ended_to, ended) = watch::channel(None);
-        let outlets: Vec<Outlet> = spec
+        let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
             .map(|sink| {
@@ -127,12 +127,13 @@ impl Flow {
                     ended: ended_to.clone(),
                 })
             })
-            .collect();
+            .unzip();
         let (to, from) = mpsc::channel(BATCHES);
         let task = RuleTask {
             chain,
             from,
-            sinks: outlets.iter().map(|outlet| (outlet.inlet(), outlet.account.clone())).collect(),
+            sinks: inlets.into_iter().zip(&outlets).map(|(inlet, outlet)| (inlet, outlet.account.clone())).collect(),
+            done: outlets.iter().map(Outlet::done).collect(),
             clock: spec.clock.clone(),
             drop_on_overflow: spec.drop_on_overflow,
             ended: ended_to,

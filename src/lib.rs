@@ -1,5 +1,6 @@
 //! kuiper: a SQL stream processor for the edge. The guide to these modules is `src/README.md`.
 
+pub mod api;
 pub mod case;
 pub mod catalog;
 pub mod clock;
@@ -15,5 +16,6 @@ pub mod meter;
 pub mod op;
 pub mod plan;
 pub mod plugin;
+pub mod rule;
 pub mod sql;
 pub mod store;

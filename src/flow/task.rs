@@ -30,6 +30,8 @@ pub(super) struct RuleTask {
     /// A full sink loses results, counted, in place of making the rule wait.
     pub drop_on_overflow: bool,
     pub ended: watch::Sender<Option<Ended>>,
+    /// Turns true, or ends, when a sink has everything.
+    pub done: Vec<watch::Receiver<bool>>,
     /// Told by each error once a second at most.
     pub log: ErrorLog,
 }
@@ -50,8 +52,19 @@ impl RuleTask {
                 settle_all(batch, Fate::Abandoned);
             }
         }
+        self.sinks.clear();
+        if ended == Some(Ended::Finished) {
+            for done in &mut self.done {
+                // An outlet that is gone has nothing left either.
+                let _ = done.wait_for(|done| *done).await;
+            }
+        }
         if let Some(ended) = ended {
-            self.ended.send_replace(Some(ended));
+            self.ended.send_if_modified(|known| {
+                let first = known.is_none();
+                known.get_or_insert(ended);
+                first
+            });
         }
     }
 
