@@ -82,8 +82,7 @@ pub fn router(server: Arc<Server>) -> Router {
         header::ORIGIN,
         header::AUTHORIZATION,
     ];
-    const METHODS: [Method; 6] =
-        [Method::POST, Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD];
+    const METHODS: [Method; 6] = [Method::POST, Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD];
     let cors = CorsLayer::new().allow_origin(Any).allow_headers(HEADERS).allow_methods(METHODS);
     Router::new()
         .fallback(dispatch)

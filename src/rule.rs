@@ -15,6 +15,7 @@ mod life;
 mod options;
 mod props;
 mod rules;
+mod run;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,12 @@ use std::fmt;
 use crate::diag::Fault;
 
 pub use def::{Action, Def, check_id};
-pub use engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo, engine};
+pub use engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 pub use host::{Host, Setup};
 pub use life::State;
 pub use options::{Options, Overflow};
 pub use rules::{Rules, Summary};
+pub use run::engine;
 pub use status::Status;
 
 /// Why a wish about a rule was not followed.

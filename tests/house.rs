@@ -26,7 +26,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("plan", &["diag", "data", "sql", "codec", "func", "expr", "catalog"]),
     ("plugin", &["diag", "data", "func", "codec", "io"]),
     ("flow", &["diag", "data", "clock", "codec", "func", "expr", "store", "plan", "op", "io", "meter"]),
-    ("rule", &["diag", "clock", "config", "data", "func", "io", "catalog", "plan", "plugin", "store", "flow", "meter"]),
+    (
+        "rule",
+        &[
+            "diag", "clock", "codec", "config", "data", "sql", "func", "io", "catalog", "plan", "plugin", "store",
+            "flow", "meter",
+        ],
+    ),
     ("case", &["diag", "data", "clock", "sql", "codec", "func", "io", "store", "meter", "catalog", "plan", "flow"]),
     ("api", &["diag", "config", "io", "catalog", "plan", "plugin", "rule", "store", "meter"]),
     ("cli", &["diag", "config", "data", "sql", "func", "plan", "plugin", "case", "rule", "api"]),

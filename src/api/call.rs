@@ -34,7 +34,8 @@ impl Call {
     /// A parameter of the query.
     pub fn query(&self, name: &str) -> Option<String> {
         let pairs = self.request.uri().query()?.split('&');
-        let mut found = pairs.filter_map(|pair| pair.split_once('=').or(Some((pair, "")))).filter(|(key, _)| *key == name);
+        let mut found =
+            pairs.filter_map(|pair| pair.split_once('=').or(Some((pair, "")))).filter(|(key, _)| *key == name);
         found.next().map(|(_, value)| decoded(&value.replace('+', " ")))
     }
 

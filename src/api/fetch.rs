@@ -21,7 +21,8 @@ const HOPS: usize = 5;
 
 /// Writes what the URL names into the upload. The error is a sentence.
 pub(super) async fn fetch(server: &Arc<Server>, url: &str, upload: &mut Upload) -> Result<(), String> {
-    let parsed = Url::parse(url).map_err(|_| format!("invalid uri {url}: write it as http://…, https://… or file://…"))?;
+    let parsed =
+        Url::parse(url).map_err(|_| format!("invalid uri {url}: write it as http://…, https://… or file://…"))?;
     match parsed.scheme() {
         "file" => copy(server, &parsed, upload),
         "http" | "https" => download(parsed, upload).await.map_err(|why| format!("fail to download file {url}: {why}")),
@@ -99,7 +100,9 @@ async fn resolve(url: &Url) -> Result<(String, Vec<SocketAddr>), String> {
     let found = tokio::net::lookup_host((bare.as_str(), port)).await;
     let addresses: Vec<SocketAddr> = found.map_err(|error| format!("`{host}` is unknown: {error}"))?.collect();
     match addresses.iter().find(|address| is_refused(address.ip())) {
-        Some(address) => Err(format!("ip {} is link-local, unspecified or multicast, which is not allowed", address.ip())),
+        Some(address) => {
+            Err(format!("ip {} is link-local, unspecified or multicast, which is not allowed", address.ip()))
+        }
         None if addresses.is_empty() => Err(format!("`{host}` has no address")),
         None => Ok((host, addresses)),
     }

@@ -159,7 +159,12 @@ pub(super) async fn put_conf_key(call: Call) -> Answer {
     let server = call.server.clone();
     let refuse = |refusal: Refusal| refusal.or_code(code::CONFIG_KEY);
     let properties = call.members().await.map_err(refuse)?.0;
-    server.host().catalog.conf_keys().put("sources", &connector, &key, properties).map_err(|fault| refuse(fault.into()))?;
+    server
+        .host()
+        .catalog
+        .conf_keys()
+        .put("sources", &connector, &key, properties)
+        .map_err(|fault| refuse(fault.into()))?;
     Ok(empty())
 }
 
@@ -172,7 +177,9 @@ pub(super) async fn drop_conf_key(call: Call) -> Answer {
     }
     let in_file = host.source_sections(&connector).is_ok_and(|sections| sections.contains_key(&key));
     Err(refuse(match in_file {
-        true => format!("the configuration key `{key}` of `{connector}` stands in a file or variable; take it out there"),
+        true => {
+            format!("the configuration key `{key}` of `{connector}` stands in a file or variable; take it out there")
+        }
         false => format!("`{connector}` has no configuration key `{key}`"),
     }))
 }

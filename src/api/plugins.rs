@@ -44,8 +44,11 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String,
         Some(path) => path,
         None => named,
     };
-    let wish =
-        Install { name: name.clone(), shell_params: members.texts("shellParas")?, functions: members.texts("functions")? };
+    let wish = Install {
+        name: name.clone(),
+        shell_params: members.texts("shellParas")?,
+        functions: members.texts("functions")?,
+    };
     if wish.name.is_empty() {
         return Err(Refusal::bad("`name` of the plugin is missing"));
     }
@@ -68,9 +71,12 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String,
 
 pub(super) async fn describe(call: Call) -> Answer {
     let (kind, name) = (kind(&call)?, call.id(1)?);
-    let found = call.server.host().plugins.describe(kind, &name).map_err(|_| {
-        Refusal::not_found(format!("describe {} plugin {name} error: not found", kind.many()))
-    })?;
+    let found = call
+        .server
+        .host()
+        .plugins
+        .describe(kind, &name)
+        .map_err(|_| Refusal::not_found(format!("describe {} plugin {name} error: not found", kind.many())))?;
     let mut all = json!({"name": found.name, "version": found.version});
     if !found.functions.is_empty() {
         all["functions"] = json!(found.functions);

@@ -90,8 +90,7 @@ pub(super) async fn drop(call: Call, what: What) -> Answer {
         return Err(referenced(what, &name));
     }
     let prefix = format!("delete {} error", word(what));
-    let answer =
-        server.host().catalog.drop(what, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
+    let answer = server.host().catalog.drop(what, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
     Ok(text(StatusCode::OK, answer))
 }
 

@@ -16,8 +16,7 @@ pub(super) async fn create(call: Call) -> Answer {
 
 async fn from_json(call: Call) -> Result<String, Refusal> {
     let server = call.server.clone();
-    let members =
-        call.members().await.map_err(|refusal| refusal.prefix("Invalid body: Error decoding file json"))?;
+    let members = call.members().await.map_err(|refusal| refusal.prefix("Invalid body: Error decoding file json"))?;
     let (name, content, file) = (members.text("name")?, members.text("content")?, members.text("file")?);
     let missing = |what: &str| Refusal::bad(format!("Invalid body: missing necessary field: {what}"));
     if name.is_empty() {

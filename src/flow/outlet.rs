@@ -140,7 +140,7 @@ impl Driver {
         let mut ended = self.connect(sink.as_mut()).await;
         let mut load = Load::default();
         while ended.is_none() {
-            let Some(outgoing) = self.next().await else { break };
+            let Some(outgoing) = self.next(sink.as_mut()).await else { break };
             self.take(outgoing, &mut load);
             // More may have come meanwhile; a sink is cheaper by the dozen.
             while load.parcels.len() < PARCELS {
@@ -165,9 +165,12 @@ impl Driver {
         }
     }
 
-    async fn next(&mut self) -> Option<Outgoing> {
+    /// Waits for work; meanwhile the sink may keep its connection alive.
+    async fn next(&mut self, sink: &mut dyn Sink) -> Option<Outgoing> {
         tokio::select! {
+            biased;
             outgoing = self.from.recv() => outgoing,
+            _ = sink.idle() => None,
             _ = self.stopped.wait_for(|stop| *stop) => None,
         }
     }

@@ -105,17 +105,3 @@ pub struct Topo {
     pub sources: Vec<String>,
     pub edges: BTreeMap<String, Vec<String>>,
 }
-
-/// The engine of this program.
-pub fn engine() -> Arc<dyn Engine> {
-    Arc::new(NoFlow)
-}
-
-/// Plans nothing; in its place comes the engine of `flow`.
-struct NoFlow;
-
-impl Engine for NoFlow {
-    fn plan(&self, _: &Def, _: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
-        Err(vec![Diagnostic::error("K0900", "this build cannot run rules")])
-    }
-}

@@ -12,6 +12,7 @@ use crate::clock::{Clock, Time};
 use crate::config::Layers;
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
+use crate::flow::shape::Facts;
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 use crate::plugin::{self, Kind, Plugins};
@@ -48,6 +49,7 @@ pub struct Host {
     root: PathBuf,
     zone: TimeZone,
     props: Arc<Object>,
+    facts: Facts,
     connectors: Vec<Connector>,
     started: Time,
 }
@@ -79,6 +81,8 @@ impl Host {
         for (name, value) in setup.props {
             props.insert(Text::from(name), Value::from(value));
         }
+        let props = Arc::new(props);
+        let facts = Facts::new(clock.clone(), zone.clone(), props.clone());
         let host = Host {
             started: clock.now(),
             clock,
@@ -90,7 +94,8 @@ impl Host {
             bus: Bus::default(),
             root: setup.root,
             zone,
-            props: Arc::new(props),
+            facts,
+            props,
             connectors: setup.connectors,
         };
         Ok((host, told))
@@ -109,6 +114,11 @@ impl Host {
     /// What functions may know of a rule that is started now.
     pub fn rule_info(&self, id: &str) -> RuleInfo {
         RuleInfo { id: id.into(), started: self.clock.now(), zone: self.zone.clone(), props: self.props.clone() }
+    }
+
+    /// What templates of sinks may know.
+    pub fn facts(&self) -> Facts {
+        self.facts.clone()
     }
 
     /// What a connector may use; `owner` is the rule, or the stream when it is shared.
