@@ -125,6 +125,8 @@ impl Tumbling {
 
     fn emit(&mut self, end: Time, out: &mut Out) {
         let mut batch = match &mut self.content {
+            // Without rows there are no groups, and so nothing to give out.
+            Content::Groups(groups) if groups.is_empty() && groups.has_keys() => return,
             Content::Groups(groups) => groups.close(end),
             Content::Rows(rows) => {
                 let mut batch = Batch::with_capacity(self.width, rows.len());
