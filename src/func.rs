@@ -12,18 +12,26 @@ mod acc;
 pub mod aggregate;
 pub mod analytic;
 mod args;
+mod array;
 mod convert;
 mod hash;
 pub mod hit;
+mod incremental;
+mod json;
+mod jsonpath;
 mod math;
+mod object;
 mod other;
 pub mod rows;
+mod same;
 mod statistics;
-#[cfg(test)]
-mod tests;
 mod text;
 mod text_format;
 mod text_pattern;
+mod window;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -246,10 +254,15 @@ const FAMILIES: &[&[Func]] = &[
     text_pattern::FUNCS,
     hash::FUNCS,
     convert::FUNCS,
+    array::FUNCS,
+    object::FUNCS,
+    json::FUNCS,
     analytic::FUNCS,
     rows::FUNCS,
+    window::FUNCS,
     hit::FUNCS,
     other::FUNCS,
+    incremental::FUNCS,
 ];
 
 /// All built-in functions.
