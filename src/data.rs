@@ -23,5 +23,5 @@ pub use datetime::DateTime;
 pub use layout::{Column, Layout};
 pub use object::Object;
 pub use print::{push_general_float, push_json_float};
-pub use receipt::{Account, Fate, Held, Receipt, SourceAck};
+pub use receipt::{Account, Acknowledge, Fate, Held, Receipt, SourceAck};
 pub use value::{Kind, Text, Value};

@@ -62,6 +62,13 @@ pub struct RuleInfo {
     pub props: Arc<Object>,
 }
 
+impl RuleInfo {
+    /// For calls outside of any rule: folding of constants, examples.
+    pub fn nowhere() -> Self {
+        RuleInfo { id: Text::default(), started: Time(0), zone: TimeZone::UTC, props: Arc::default() }
+    }
+}
+
 /// One function. Everything in it is static: what a plugin brings is leaked, as its library is never unloaded either.
 #[derive(Clone, Copy)]
 pub struct Func {
@@ -132,9 +139,9 @@ pub trait Accumulator: Send {
     fn load(&mut self, saved: Value) -> Result<()>;
 }
 
-/// A scalar function of a plugin: `columns[i][r]` is argument i of row r; one result a row.
+/// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.
 pub trait Guest: Send + Sync {
-    fn call(&self, columns: &[Vec<Value>], ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+    fn call(&self, columns: &[Vec<Value>], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
 }
 
 /// Answer to an argument that is null or an empty array or object, given before the function runs.

@@ -93,9 +93,13 @@ impl Batch {
         self.times[row] = time;
         self.receipts[row] = receipt;
         if let Some(meta) = meta {
-            self.metas.resize(self.times.len(), None);
-            self.metas[row] = Some(meta.clone());
+            self.set_meta(row, meta);
         }
+    }
+
+    pub fn set_meta(&mut self, row: usize, meta: &Meta) {
+        self.metas.resize(self.times.len(), None);
+        self.metas[row] = Some(meta.clone());
     }
 
     pub fn row(&self, row: usize) -> &[Value] {
