@@ -14,6 +14,7 @@ pub mod analytic;
 mod args;
 mod array;
 mod convert;
+mod datetime;
 mod hash;
 pub mod hit;
 mod incremental;
@@ -261,6 +262,7 @@ const FAMILIES: &[&[Func]] = &[
     text_pattern::FUNCS,
     hash::FUNCS,
     convert::FUNCS,
+    datetime::FUNCS,
     array::FUNCS,
     object::FUNCS,
     json::FUNCS,

@@ -27,9 +27,11 @@ pub const FUNCS: &[Func] = &[
     row("inc_sum", "(any) -> float", || Box::new(Numbers { sum: Sum::default(), mean: false }))
         .about("`sum` so far, as a float.")
         .examples(&[("inc_sum(4)", "4"), ("inc_sum(true)", "1")]),
-    row("inc_max", "(number|text) -> any", || Box::new(Running(Extreme { best: Value::Null, wanted: Ordering::Greater })))
-        .about("`max` so far.")
-        .examples(&[("inc_max(3)", "3"), ("inc_max(\"a\")", "\"a\"")]),
+    row("inc_max", "(number|text) -> any", || {
+        Box::new(Running(Extreme { best: Value::Null, wanted: Ordering::Greater }))
+    })
+    .about("`max` so far.")
+    .examples(&[("inc_max(3)", "3"), ("inc_max(\"a\")", "\"a\"")]),
     row("inc_min", "(number|text) -> any", || Box::new(Running(Extreme { best: Value::Null, wanted: Ordering::Less })))
         .about("`min` so far.")
         .examples(&[("inc_min(3)", "3"), ("inc_min(\"a\")", "\"a\"")]),

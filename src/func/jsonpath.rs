@@ -91,7 +91,8 @@ fn binary(op: &str, a: &Expr, b: &Expr, root: &Value, current: &Value) -> Result
     }
     let right = b.value(root, current)?;
     let unfit = || Fault::eval(format!("`{op}` cannot join {} and {}", shown(&left), shown(&right)));
-    let ordered = |good: fn(std::cmp::Ordering) -> bool| order(&left, &right).map(good).map(Value::Bool).ok_or_else(unfit);
+    let ordered =
+        |good: fn(std::cmp::Ordering) -> bool| order(&left, &right).map(good).map(Value::Bool).ok_or_else(unfit);
     match op {
         "==" => Ok(Value::Bool(same(&left, &right))),
         "!=" => Ok(Value::Bool(!same(&left, &right))),
@@ -206,9 +207,11 @@ fn member(value: &Value, key: &Value) -> Result<Value> {
             let Some(place) = place else {
                 return Err(Fault::eval(format!("an array has no key {}", shown(key))));
             };
-            usize::try_from(place).ok().and_then(|place| items.get(place)).cloned().ok_or_else(|| {
-                Fault::eval(format!("place {place} is outside of an array of {} elements", items.len()))
-            })
+            usize::try_from(place)
+                .ok()
+                .and_then(|place| items.get(place))
+                .cloned()
+                .ok_or_else(|| Fault::eval(format!("place {place} is outside of an array of {} elements", items.len())))
         }
         _ => Err(Fault::eval(format!("there is no key {} in {}", shown(key), shown(value)))),
     }
@@ -218,10 +221,9 @@ fn range(value: &Value, root: &Value, bounds: &[Option<Expr>; 3], out: &mut Vec<
     let Value::Array(items) = value else { return Ok(()) };
     let length = items.len() as i64;
     let bound = |at: usize, default: i64| match &bounds[at] {
-        Some(bound) => bound
-            .value(root, value)?
-            .as_i64()
-            .ok_or_else(|| Fault::eval("the bounds of a range must be integers")),
+        Some(bound) => {
+            bound.value(root, value)?.as_i64().ok_or_else(|| Fault::eval("the bounds of a range must be integers"))
+        }
         None => Ok(default),
     };
     let place = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at.min(length) };
@@ -558,7 +560,22 @@ mod tests {
 
     #[test]
     fn bad_paths_are_refused_without_panic() {
-        for path in ["", "$.", "$[", "$.[", "$[1", "$[1,2:3]", "$[]", "$['a", "$ $", "$[1:2:3:4]", "$..", "1 +", "é(", "$\u{1F600}"] {
+        for path in [
+            "",
+            "$.",
+            "$[",
+            "$.[",
+            "$[1",
+            "$[1,2:3]",
+            "$[]",
+            "$['a",
+            "$ $",
+            "$[1:2:3:4]",
+            "$..",
+            "1 +",
+            "é(",
+            "$\u{1F600}",
+        ] {
             assert_eq!(at("{}", path), "error", "{path}");
         }
         assert_eq!(at("{}", &"(".repeat(100_000)), "error");

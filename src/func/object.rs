@@ -12,18 +12,14 @@ const fn row(name: &'static str, signature: &'static str, call: fn(&[Value], &Ct
 }
 
 pub const FUNCS: &[Func] = &[
-    row("keys", "(object) -> array", keys)
-        .about("The names of the members.")
-        .examples(&[
-            ("keys(object_construct(\"p\", 1))", "[\"p\"]"),
-            ("keys(object_construct(\"p\", 1, \"q\", 2))", "[\"p\",\"q\"]"),
-        ]),
-    row("values", "(object) -> array", values)
-        .about("The values of the members.")
-        .examples(&[
-            ("values(object_construct(\"p\", 1))", "[1]"),
-            ("values(object_construct(\"p\", 1, \"q\", \"x\"))", "[1,\"x\"]"),
-        ]),
+    row("keys", "(object) -> array", keys).about("The names of the members.").examples(&[
+        ("keys(object_construct(\"p\", 1))", "[\"p\"]"),
+        ("keys(object_construct(\"p\", 1, \"q\", 2))", "[\"p\",\"q\"]"),
+    ]),
+    row("values", "(object) -> array", values).about("The values of the members.").examples(&[
+        ("values(object_construct(\"p\", 1))", "[1]"),
+        ("values(object_construct(\"p\", 1, \"q\", \"x\"))", "[1,\"x\"]"),
+    ]),
     row("object", "(array, array) -> object", object)
         .about("An object of names and, in a second array of the same length, values.")
         .examples(&[
@@ -36,12 +32,10 @@ pub const FUNCS: &[Func] = &[
             ("zip(array_create(array_create(\"a\", 1)))", "{\"a\":1}"),
             ("zip(array_create(array_create(\"a\", 1), array_create(\"a\", 2)))", "{\"a\":2}"),
         ]),
-    row("items", "(object) -> array", items)
-        .about("The members as an array of pairs of name and value.")
-        .examples(&[
-            ("items(object_construct(\"p\", 1))", "[[\"p\",1]]"),
-            ("items(object_construct(\"p\", 1, \"q\", 2))", "[[\"p\",1],[\"q\",2]]"),
-        ]),
+    row("items", "(object) -> array", items).about("The members as an array of pairs of name and value.").examples(&[
+        ("items(object_construct(\"p\", 1))", "[[\"p\",1]]"),
+        ("items(object_construct(\"p\", 1, \"q\", 2))", "[[\"p\",1],[\"q\",2]]"),
+    ]),
     row("object_concat", "(object, object, ...) -> object", concat)
         .null(NullGuard::Off)
         .about("All members in one object; of a repeated name the last value counts. Nulls are passed over.")
@@ -102,7 +96,9 @@ fn values(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
 }
 
 fn items(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::array(members(args, 0)?.iter().map(|(key, value)| Value::array(vec![name(key), value.clone()])).collect()))
+    Ok(Value::array(
+        members(args, 0)?.iter().map(|(key, value)| Value::array(vec![name(key), value.clone()])).collect(),
+    ))
 }
 
 fn to_kvpairs(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
@@ -176,11 +172,13 @@ fn construct(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
 
 /// The names in the arguments from the second on, one by one or in arrays; what is no text is passed over.
 fn names(args: &[Value]) -> impl Iterator<Item = &str> {
-    args.iter().skip(1).flat_map(|arg| match arg {
-        Value::Array(items) => items.as_slice(),
-        other => std::slice::from_ref(other),
-    })
-    .filter_map(Value::as_str)
+    args.iter()
+        .skip(1)
+        .flat_map(|arg| match arg {
+            Value::Array(items) => items.as_slice(),
+            other => std::slice::from_ref(other),
+        })
+        .filter_map(Value::as_str)
 }
 
 fn pick(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
@@ -240,7 +238,10 @@ fn size(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
 fn erase(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
     let mut out = members(args, 0)?.clone();
     if args.len() > 2 {
-        return Err(Fault::eval(format!("takes an object and a name or an array of names, found {} arguments", args.len())));
+        return Err(Fault::eval(format!(
+            "takes an object and a name or an array of names, found {} arguments",
+            args.len()
+        )));
     }
     match arg(args, 1) {
         Value::Text(name) => {
