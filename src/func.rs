@@ -12,19 +12,27 @@ mod acc;
 pub mod aggregate;
 pub mod analytic;
 mod args;
+mod array;
 mod convert;
 mod datetime;
 mod hash;
 pub mod hit;
+mod incremental;
+mod json;
+mod jsonpath;
 mod math;
+mod object;
 mod other;
 pub mod rows;
+mod same;
 mod statistics;
-#[cfg(test)]
-mod tests;
 mod text;
 mod text_format;
 mod text_pattern;
+mod window;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -254,11 +262,16 @@ const FAMILIES: &[&[Func]] = &[
     text_pattern::FUNCS,
     hash::FUNCS,
     convert::FUNCS,
+    datetime::FUNCS,
+    array::FUNCS,
+    object::FUNCS,
+    json::FUNCS,
     analytic::FUNCS,
     rows::FUNCS,
+    window::FUNCS,
     hit::FUNCS,
-    datetime::FUNCS,
     other::FUNCS,
+    incremental::FUNCS,
 ];
 
 /// All built-in functions.

@@ -103,8 +103,9 @@ impl Client {
     /// Asks for JSON.
     pub async fn get(&self, path: &[&str]) -> Result<Json, Failure> {
         let text = self.ask(Method::GET, path, None).await?;
-        serde_json::from_str(&text)
-            .map_err(|_| Failure::Refused(format!("the server at {} does not answer in JSON; is it kuiper?", self.base)))
+        serde_json::from_str(&text).map_err(|_| {
+            Failure::Refused(format!("the server at {} does not answer in JSON; is it kuiper?", self.base))
+        })
     }
 
     /// Asks for something to be done, and prints the server's word on it.
