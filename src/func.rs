@@ -13,6 +13,7 @@ pub mod aggregate;
 pub mod analytic;
 mod args;
 mod convert;
+mod datetime;
 mod hash;
 pub mod hit;
 mod math;
@@ -256,6 +257,7 @@ const FAMILIES: &[&[Func]] = &[
     analytic::FUNCS,
     rows::FUNCS,
     hit::FUNCS,
+    datetime::FUNCS,
     other::FUNCS,
 ];
 
