@@ -180,6 +180,15 @@ pub struct Stopped {
     pub fault: Fault,
 }
 
+/// A row of a parcel that the other side will never take, while it took the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RefusedRow {
+    /// Its parcel, counted from the first of the delivery.
+    pub parcel: usize,
+    pub row: usize,
+    pub fault: Fault,
+}
+
 /// A sink. All calls come from one task, one at a time.
 #[async_trait::async_trait]
 pub trait Sink: Send {
@@ -189,6 +198,11 @@ pub trait Sink: Send {
     /// Delivers in order and returns when all are confirmed by the other side. With `Retry::Later` the same parcels
     /// from the stopped one on are given again after a pause, and after `connect` if the sink asks for it in its fault.
     async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped>;
+
+    /// Rows of the parcels that the last `deliver` confirmed which are not part of that: they are dead.
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        Vec::new()
+    }
 
     /// Flushes and closes; called once, also after a failed connect.
     async fn close(&mut self) -> Result<()>;
