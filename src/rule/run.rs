@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::Definition;
 use crate::diag::{Diagnostic, Fault};
@@ -142,8 +142,9 @@ fn sink_spec(
     if action.sink == "log" {
         shape = shape.errors_as_rows();
     }
-    let drop_on_overflow = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
-    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, drop_on_overflow })
+    let drops = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
+    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
 
 /// Each node feeds the next; the last operator feeds every sink.
@@ -182,8 +183,7 @@ impl Planned for PlannedFlow {
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let feed = if self.stream.options.shared {
             let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = shared.get(self.stream.name.as_str()).and_then(Weak::upgrade).filter(|feed| feed.is_open());
-            match running {
+            match shared.get(self.stream.name.as_str()).and_then(Weak::upgrade) {
                 Some(feed) => feed,
                 None => {
                     let feed = Arc::new(Feed::start(self.feed));
@@ -200,7 +200,10 @@ impl Planned for PlannedFlow {
             clock: self.host.clock.clone(),
             feed,
             send_error: self.def.options.send_error,
-            drop_on_overflow: self.def.options.overflow == Overflow::Drop,
+            overflow: match self.def.options.overflow {
+                Overflow::Drop => flow::Overflow::Drop(self.def.options.buffer),
+                Overflow::Wait => flow::Overflow::Wait,
+            },
             sinks: self.sinks,
             plan: self.plan,
         };
@@ -260,8 +263,7 @@ fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> Run
         };
         run.sinks.extend(node.account.map(|account| (node.name.clone(), account)));
         let name = node.name.strip_prefix(prefix).unwrap_or(&node.name).to_owned();
-        let link = node.link.map(|link| LinkStatus { link, ..LinkStatus::default() });
-        run.nodes.push(NodeStatus { kind, name, view: node.view, link });
+        run.nodes.push(NodeStatus { kind, name, view: node.view, link: node.link });
     }
     run
 }
