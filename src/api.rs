@@ -28,12 +28,14 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::serve::ListenerExt as _;
+use serde_json::Value as Json;
 use tokio::net::TcpListener;
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::catalog::Command;
 use crate::config::Settings;
 use crate::diag::{Fault, Result};
-use crate::rule::{Host, Rules, Setup, engine};
+use crate::rule::{Host, Rules, STDOUT, Setup, engine};
 
 use answer::{Answer, Refusal};
 use call::Call;
@@ -46,25 +48,33 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the data folder, or a temporary one, and loads what it holds. What could not be loaded is told beside.
-    pub fn open(settings: &Settings, data: Option<PathBuf>) -> Result<(Arc<Server>, Vec<String>)> {
+    /// Opens the data folder and loads what it holds; a `demo` has a temporary one and rows on standard output. What
+    /// could not be loaded is told beside.
+    pub fn open(settings: &Settings, demo: bool) -> Result<(Arc<Server>, Vec<String>)> {
         let setup = Setup {
-            data,
+            data: (!demo).then(|| settings.data.clone()),
+            plugins: None,
             rule: settings.rule.clone(),
             timezone: settings.timezone.clone(),
             props: settings.props.clone(),
             layers: settings.connectors.clone(),
             root: PathBuf::from("."),
-            connectors: Vec::new(),
+            connectors: if demo { vec![STDOUT] } else { Vec::new() },
         };
         let (host, told) = Host::open(setup)?;
-        Ok((Server::over(Arc::new(host), settings)?, told))
+        let rules = Rules::open(Arc::new(host), engine())?;
+        Ok((Arc::new(Server { rules, external_files: settings.external_files }), told))
     }
 
-    /// A server over a host that is open already.
-    pub fn over(host: Arc<Host>, settings: &Settings) -> Result<Arc<Server>> {
-        let rules = Rules::open(host, engine())?;
-        Ok(Arc::new(Server { rules, external_files: settings.external_files }))
+    /// Defines a stream and the configuration key that its source reads, for a server that sets itself up.
+    pub fn define(&self, statement: &str, connector: &str, key: &str, properties: Json) -> Result<(), String> {
+        let catalog = &self.host().catalog;
+        if let Json::Object(properties) = properties {
+            let keys = catalog.conf_keys();
+            keys.put("sources", connector, key, properties).map_err(|fault| fault.to_string())?;
+        }
+        let command = Command::parse(statement).map_err(|refused| refused.to_string())?;
+        catalog.run(command).map(drop).map_err(|refused| refused.to_string())
     }
 
     fn host(&self) -> &Arc<Host> {

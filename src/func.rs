@@ -95,8 +95,8 @@ pub enum Body {
     /// A scalar that remembers: one instance a call in the statement.
     Stateful(fn() -> Box<dyn Stateful>),
     Aggregate(fn() -> Box<dyn Accumulator>),
-    /// A scalar of a plugin, called with a batch of rows.
-    Guest(&'static dyn Guest),
+    /// A scalar of a plugin, called with a batch of rows; one instance a call in the statement.
+    Guest(&'static (dyn Fn() -> Box<dyn Guest> + Send + Sync)),
     /// An aggregate of a plugin.
     GuestAggregate(&'static (dyn Fn() -> Box<dyn Accumulator> + Send + Sync)),
     /// Its meaning needs the plan: `meta`, `lag`, `row_number`, `unnest`, `window_start` and their like.

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod case;
 pub mod catalog;
+pub mod cli;
 pub mod clock;
 pub mod codec;
 pub mod config;

@@ -8,8 +8,10 @@
 //!
 //! A bad rule never stops a neighbour, and an error of a run is told in the rule's `message`.
 
+mod console;
 mod def;
 mod engine;
+mod foreground;
 mod host;
 mod life;
 mod options;
@@ -24,8 +26,10 @@ use std::fmt;
 
 use crate::diag::Fault;
 
+pub use console::{STDOUT, reader_gone};
 pub use def::{Action, Def, check_id};
 pub use engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+pub use foreground::Foreground;
 pub use host::{Host, Setup};
 pub use life::State;
 pub use options::{Options, Overflow};

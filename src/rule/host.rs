@@ -22,6 +22,8 @@ use crate::store::Store;
 pub struct Setup {
     /// The data folder; `None` for a temporary one that goes with the host.
     pub data: Option<PathBuf>,
+    /// Where plugins are taken from when it is not the data folder.
+    pub plugins: Option<PathBuf>,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// A name of the time zone database, or `Local`.
@@ -75,7 +77,8 @@ impl Host {
         };
         let store = Arc::new(store);
         let (catalog, mut told) = Catalog::open(store.clone())?;
-        let (plugins, failed) = Plugins::open(plugin::Settings::new(store.folder()));
+        let home = setup.plugins.unwrap_or_else(|| store.folder().to_owned());
+        let (plugins, failed) = Plugins::open(plugin::Settings::new(home));
         told.extend(failed);
         let mut props = Object::with_capacity(setup.props.len());
         for (name, value) in setup.props {
@@ -216,6 +219,7 @@ pub(super) mod tests {
     pub(in crate::rule) fn reopen(home: &tempfile::TempDir) -> Host {
         let setup = Setup {
             data: Some(home.path().into()),
+            plugins: None,
             rule: Map::new(),
             timezone: "UTC".into(),
             props: BTreeMap::new(),
