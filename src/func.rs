@@ -12,19 +12,27 @@ mod acc;
 pub mod aggregate;
 pub mod analytic;
 mod args;
+mod array;
 mod convert;
 mod datetime;
 mod hash;
 pub mod hit;
+mod incremental;
+mod json;
+mod jsonpath;
 mod math;
+mod object;
 mod other;
 pub mod rows;
+mod same;
 mod statistics;
-#[cfg(test)]
-mod tests;
 mod text;
 mod text_format;
 mod text_pattern;
+mod window;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,8 +95,8 @@ pub enum Body {
     /// A scalar that remembers: one instance a call in the statement.
     Stateful(fn() -> Box<dyn Stateful>),
     Aggregate(fn() -> Box<dyn Accumulator>),
-    /// A scalar of a plugin, called with a batch of rows.
-    Guest(&'static dyn Guest),
+    /// A scalar of a plugin, called with a batch of rows; one instance a call in the statement.
+    Guest(&'static (dyn Fn() -> Box<dyn Guest> + Send + Sync)),
     /// An aggregate of a plugin.
     GuestAggregate(&'static (dyn Fn() -> Box<dyn Accumulator> + Send + Sync)),
     /// Its meaning needs the plan: `meta`, `lag`, `row_number`, `unnest`, `window_start` and their like.
@@ -254,11 +262,16 @@ const FAMILIES: &[&[Func]] = &[
     text_pattern::FUNCS,
     hash::FUNCS,
     convert::FUNCS,
+    datetime::FUNCS,
+    array::FUNCS,
+    object::FUNCS,
+    json::FUNCS,
     analytic::FUNCS,
     rows::FUNCS,
+    window::FUNCS,
     hit::FUNCS,
-    datetime::FUNCS,
     other::FUNCS,
+    incremental::FUNCS,
 ];
 
 /// All built-in functions.

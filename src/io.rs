@@ -175,6 +175,15 @@ pub struct Stopped {
     pub fault: Fault,
 }
 
+/// A row of a parcel that the other side will never take, while it took the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RefusedRow {
+    /// Its parcel, counted from the first of the delivery.
+    pub parcel: usize,
+    pub row: usize,
+    pub fault: Fault,
+}
+
 /// A sink. All calls come from one task, one at a time.
 #[async_trait::async_trait]
 pub trait Sink: Send {
@@ -190,6 +199,11 @@ pub trait Sink: Send {
     /// It never returns.
     async fn idle(&mut self) {
         std::future::pending().await
+    }
+
+    /// Rows of the parcels that the last `deliver` confirmed which are not part of that: they are dead.
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        Vec::new()
     }
 
     /// Flushes and closes; called once, also after a failed connect.

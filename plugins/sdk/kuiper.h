@@ -59,7 +59,8 @@ enum {
     KUIPER_PULLED = 2,      /* a source is pulled on each interval, and never subscribed to */
     KUIPER_AGGREGATE = 4,   /* a function takes the rows of a group */
     KUIPER_REQUIRED = 8,    /* a property must be given */
-    KUIPER_SECRET = 16      /* a property is never shown */
+    KUIPER_SECRET = 16,     /* a property is never shown */
+    KUIPER_ONE_AS_ROW = 32  /* a sink takes a list of one row as a row */
 };
 
 /* Levels of the log, and states of a connection. */

@@ -464,15 +464,18 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
                 }
             })
         }
-        Body::Guest(guest) => Box::new(move |frame, states| {
-            let args = all(&args, frame, states)?;
-            let columns: Vec<Vec<Value>> = args.into_iter().map(|arg| vec![arg]).collect();
-            let mut results = guest.call(&columns, 1, &context(frame));
-            match results.pop() {
-                Some(result) => result.map_err(failed),
-                None => Err(Fault::bug(format!("the plugin of `{}` gave no result", func.name))),
-            }
-        }),
+        Body::Guest(start) => {
+            let guest = start();
+            Box::new(move |frame, states| {
+                let args = all(&args, frame, states)?;
+                let columns: Vec<Vec<Value>> = args.into_iter().map(|arg| vec![arg]).collect();
+                let mut results = guest.call(&columns, 1, &context(frame));
+                match results.pop() {
+                    Some(result) => result.map_err(failed),
+                    None => Err(Fault::bug(format!("the plugin of `{}` gave no result", func.name))),
+                }
+            })
+        }
         Body::Aggregate(_) | Body::GuestAggregate(_) | Body::Special(_) => {
             Box::new(move |_, _| Err(Fault::bug(format!("`{}` was compiled as a scalar", func.name))))
         }

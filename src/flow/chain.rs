@@ -181,7 +181,7 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
                     return Err(Fault::bug(format!("`{}` was planned as a plugin's function", call.func.name)));
                 };
                 let args = call.args.iter().map(Program::new).collect();
-                made.push(GuestCall { slot: call.slot, func: call.func, guest, args });
+                made.push(GuestCall { slot: call.slot, func: call.func, guest: guest(), args });
             }
             Box::new(Guests::new(made, stage))
         }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::clock::{Clock, Stopwatch};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt, Value};
 use crate::diag::{Fault, Retry};
-use crate::io::{Link, Parcel, Report, Sink, SinkPlan};
+use crate::io::{Link, Parcel, RefusedRow, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
 use super::shape::Shape;
@@ -319,13 +319,14 @@ impl Driver {
                 _ = stop(&mut self.stopped) => break,
             };
             self.meter.spent(watch.elapsed());
+            let refused = sink.refused();
             let Err(stopped) = result else {
                 let rest = load.parcels.len() - at;
-                self.settle(load, at, rest, Fate::Out);
+                self.delivered(load, at, rest, &refused);
                 at = load.parcels.len();
                 break;
             };
-            self.settle(load, at, stopped.delivered, Fate::Out);
+            self.delivered(load, at, stopped.delivered, &refused);
             at += stopped.delivered;
             if stopped.delivered > 0 {
                 pause = PAUSES.0;
@@ -352,6 +353,30 @@ impl Driver {
         load.parcels.clear();
         load.promises.clear();
         ended
+    }
+
+    /// The parcels from `at` on, `count` of them, were taken, but for the rows that were refused.
+    fn delivered(&self, load: &mut Load, at: usize, count: usize, refused: &[RefusedRow]) {
+        if refused.is_empty() {
+            return self.settle(load, at, count, Fate::Out);
+        }
+        for n in 0..count {
+            let bad: Vec<&RefusedRow> = refused.iter().filter(|one| one.parcel == n).collect();
+            let (promises, rows) = load.promises[at + n];
+            if bad.is_empty() {
+                self.settle(load, at + n, 1, Fate::Out);
+                continue;
+            }
+            bad.iter().for_each(|one| self.dead(&one.fault, 1));
+            let good = u64::from(rows).saturating_sub(bad.len() as u64);
+            self.account.delivered(good);
+            self.meter.gave(good);
+            for (row, receipt) in load.receipts.drain(..promises as usize).enumerate() {
+                // Where receipts do not stand for rows one by one, all of them had a part in the refused one.
+                let fault = bad.iter().find(|one| promises != rows || one.row == row);
+                receipt.settle(fault.map_or(Fate::Out, |one| Fate::dead(&one.fault)));
+            }
+        }
     }
 
     /// The parcels from `at` on, `count` of them, met that fate.

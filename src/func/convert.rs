@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::read::{DeflateDecoder, DeflateEncoder, GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
 use jiff::tz::TimeZone;
 
-use crate::data::cast::{self, Strictness};
+use crate::data::cast::{self, Reading, Strictness};
 use crate::data::{DateTime, Text, Value};
 use crate::diag::{Fault, Result};
 
@@ -87,9 +87,13 @@ fn check_cast(args: &[Arg]) -> std::result::Result<(), String> {
     literal(args, 1, KINDS, |value| value.as_str().is_some_and(|name| cast::kind_of_name(name).is_some()))
 }
 
+fn reading<'a>(ctx: &Ctx<'a>) -> Reading<'a> {
+    Reading { format: None, zone: &ctx.rule.zone, now: ctx.now }
+}
+
 fn cast(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
     let kind = arg(args, 1).as_str().and_then(cast::kind_of_name).ok_or_else(|| wrong(args, 1, KINDS))?;
-    cast::cast(arg(args, 0), &kind, &ctx.rule.zone)
+    cast::cast(arg(args, 0), &kind, &reading(ctx))
 }
 
 fn check_base64(args: &[Arg]) -> std::result::Result<(), String> {
@@ -191,7 +195,7 @@ fn check_zone(args: &[Arg]) -> std::result::Result<(), String> {
 }
 
 fn convert_tz(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    let time = cast::to_datetime(arg(args, 0), None, &ctx.rule.zone);
+    let time = cast::to_datetime(arg(args, 0), &reading(ctx));
     let time = converted(args, 0, time, "datetime")?;
     Ok(Value::Time(DateTime::new(time.nanos, zone(args, 1)?)))
 }

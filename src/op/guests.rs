@@ -13,7 +13,7 @@ use super::{Cx, Operator, Out, Saved};
 pub struct GuestCall {
     pub slot: usize,
     pub func: &'static Func,
-    pub guest: &'static dyn Guest,
+    pub guest: Box<dyn Guest>,
     pub args: Vec<Program>,
 }
 

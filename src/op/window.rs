@@ -142,6 +142,10 @@ impl Tumbling {
                 batch
             }
         };
+        // A window without groups has nothing to say; one without keys always has its one row.
+        if batch.is_empty() && matches!(self.content, Content::Groups(_)) {
+            return;
+        }
         write_bounds(&self.bounds, &mut batch, self.start, end);
         out.send(batch);
     }

@@ -133,10 +133,12 @@ impl Sink for Stdout {
         let written = tokio::task::spawn_blocking(write).await;
         match written.unwrap_or_else(|_| Err(std::io::Error::other("the writing broke off"))) {
             Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                // As `head` does when it has seen enough: no error, and no reason to go on.
+                READER_GONE.notify_one();
+                Ok(())
+            }
             Err(error) => {
-                if error.kind() == ErrorKind::BrokenPipe {
-                    READER_GONE.notify_one();
-                }
                 Err(Stopped { delivered: 0, fault: Fault::setup(format!("cannot write to standard output: {error}")) })
             }
         }

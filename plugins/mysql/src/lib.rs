@@ -49,10 +49,14 @@ pub struct Mysql {
     key_field: Option<String>,
     session: Option<Session>,
     looked: Option<Instant>,
+    /// It has been connected before.
+    ran: bool,
 }
 
 impl Sink for Mysql {
     type Config = Options;
+
+    const ONE_AS_ROW: bool = true;
 
     fn provision(&mut self, _: &Context, options: Options) -> Result<()> {
         let address = Address::read(&options.url)?;
@@ -74,7 +78,9 @@ impl Sink for Mysql {
 
     fn connect(&mut self, context: &Context) -> Result<()> {
         let session = provisioned(&mut self.session)?;
-        session.connect(context)?;
+        // What was right at the start is not the user's fault now: the rows wait until it is mended.
+        let ran = self.ran;
+        session.connect(context).map_err(|error| if ran { Error::later(error.to_string()) } else { error })?;
         let table = session.table()?;
         for name in self.fields.iter().chain(&self.key_field) {
             table.column(name).ok_or_else(|| Error::never(table.unknown(name)))?;
@@ -87,6 +93,7 @@ impl Sink for Mysql {
                 ));
             }
         }
+        self.ran = true;
         Ok(())
     }
 
@@ -159,7 +166,7 @@ impl Sink for Mysql {
 }
 
 impl Mysql {
-    /// Connects where that is needed. What was right at the start is not the user's fault now: the rows wait until it is mended.
+    /// Connects where that is needed.
     fn reach(&mut self, context: &Context) -> Result<()> {
         provisioned(&mut self.session)?.connect(context).map_err(|error| Error::later(error.to_string()))
     }

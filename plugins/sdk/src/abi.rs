@@ -107,6 +107,8 @@ pub mod kind {
     pub const PULLED: u32 = 2;
     /// Flag of a function: it takes the rows of a group (`start`, `add`, `result`), not one row.
     pub const AGGREGATE: u32 = 4;
+    /// Flag of a sink: a list of one row may come as a row.
+    pub const ONE_AS_ROW: u32 = 32;
     /// Flag of a property: it must be given.
     pub const REQUIRED: u32 = 8;
     /// Flag of a property: its value is never shown.

@@ -72,7 +72,8 @@ pub fn pull_source<S: PullSource>(name: &str, make: Make<S>) -> Entry {
 
 /// A [`Sink`].
 pub fn sink<S: Sink>(name: &str, make: Make<S>) -> Entry {
-    Entry::new(kind::SINK, name, make, 0, sinks::table::<S>(), S::Config::schema())
+    let flags = if S::ONE_AS_ROW { kind::ONE_AS_ROW } else { 0 };
+    Entry::new(kind::SINK, name, make, flags, sinks::table::<S>(), S::Config::schema())
 }
 
 /// A [`Function`].

@@ -15,6 +15,9 @@ pub trait Sink: Send + 'static {
     /// The properties, decoded. `()` where there are none.
     type Config: Properties;
 
+    /// Whether a list of one row may come as a row, for it is all the same to this sink: many of them then come in one go.
+    const ONE_AS_ROW: bool = false;
+
     /// Takes the properties. No input or output here: it is also called to validate a rule that never runs.
     fn provision(&mut self, context: &Context, config: Self::Config) -> Result<()>;
 

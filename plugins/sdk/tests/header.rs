@@ -116,6 +116,7 @@ fn the_c_header_is_the_same_contract() {
         ("KUIPER_AGGREGATE", abi::kind::AGGREGATE),
         ("KUIPER_REQUIRED", abi::kind::REQUIRED),
         ("KUIPER_SECRET", abi::kind::SECRET),
+        ("KUIPER_ONE_AS_ROW", abi::kind::ONE_AS_ROW),
         ("KUIPER_LOG_DEBUG", abi::level::DEBUG),
         ("KUIPER_CONNECTED", abi::status::CONNECTED),
     ] {
