@@ -10,11 +10,14 @@
 mod calls;
 mod compare;
 mod drive;
+mod engine;
 mod fields;
 mod files;
+mod options;
 mod report;
 mod rule;
 mod select;
+mod sinks;
 mod statements;
 mod suite;
 mod table;

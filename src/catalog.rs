@@ -19,9 +19,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::{Value as Json, json};
 
 use crate::diag::{self, Diagnostic, Fault};
-use crate::sql::{self, Statement, What};
+use crate::sql::{self, Statement};
 use crate::store::{Bucket, Store};
 
+pub use crate::sql::What;
 pub use confs::{ConfKeys, Properties};
 pub use definition::{Definition, Options, TableKind};
 

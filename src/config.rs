@@ -202,7 +202,7 @@ mod tests {
         let settings = Settings::built_in().unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:9081");
         assert_eq!(settings.data, Path::new("./data"));
-        assert_eq!(settings.shutdown, Duration::from_secs(5));
+        assert_eq!(settings.shutdown, Duration::from_secs(4));
         assert_eq!(settings.log_level, "info");
         assert_eq!(settings.rule["bufferLength"], 1024);
         assert_eq!(settings.rule["restartStrategy"]["attempts"], 0);

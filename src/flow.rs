@@ -38,7 +38,7 @@ pub use task::Ended;
 use feed::Subscriber;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
-use task::{ErrorLog, RuleTask};
+use task::{ErrorLog, RuleTask, SinkInlet};
 
 /// Batches that wait between two tasks; a batch has up to some hundred rows.
 const BATCHES: usize = 4;
@@ -55,7 +55,7 @@ pub struct FlowSpec {
     pub sinks: Vec<SinkSpec>,
     /// `sendError`
     pub send_error: bool,
-    /// `overflow: drop`
+    /// `overflow: drop` of the rule: a full rule loses rows, counted, in place of making the source wait.
     pub drop_on_overflow: bool,
 }
 
@@ -65,6 +65,8 @@ pub struct SinkSpec {
     pub name: String,
     pub plan: SinkPlan,
     pub shape: Shape,
+    /// `overflow: drop`: when it is full, results are lost, counted, in place of making the rule wait.
+    pub drop_on_overflow: bool,
 }
 
 /// A running rule.
@@ -112,7 +114,8 @@ impl Flow {
         let ops = chain.meters();
         let layout = Arc::new(spec.plan.layout.clone());
         let (ended_to, ended) = watch::channel(None);
-        let outlets: Vec<Outlet> = spec
+        let drops: Vec<bool> = spec.sinks.iter().map(|sink| sink.drop_on_overflow).collect();
+        let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
             .map(|sink| {
@@ -127,14 +130,23 @@ impl Flow {
                     ended: ended_to.clone(),
                 })
             })
-            .collect();
+            .unzip();
         let (to, from) = mpsc::channel(BATCHES);
         let task = RuleTask {
             chain,
             from,
-            sinks: outlets.iter().map(|outlet| (outlet.inlet(), outlet.account.clone())).collect(),
+            sinks: inlets
+                .into_iter()
+                .zip(&outlets)
+                .zip(drops)
+                .map(|((to, outlet), drop_on_overflow)| SinkInlet {
+                    to,
+                    account: outlet.account.clone(),
+                    drop_on_overflow,
+                })
+                .collect(),
+            done: outlets.iter().map(Outlet::done).collect(),
             clock: spec.clock.clone(),
-            drop_on_overflow: spec.drop_on_overflow,
             ended: ended_to,
             log: ErrorLog::new(&spec.rule.id),
         };

@@ -3,6 +3,28 @@
 //! A function is a row of a `const` table in the file of its family, with its doc and its examples; the code stands
 //! below the table. A function sees values, never trees: how a call is compiled is the business of `expr`. Functions
 //! of plugins are rows of the same type, made at run time. `Value::Absent` never reaches a function.
+//!
+//! Who calls a function applies its [`NullGuard`] first ([`guarded`]) and puts its name before the text of a fault. A
+//! call is checked once, when the rule is made ([`check_call`]): the number of arguments against the signature, and
+//! literals against what the function takes. No argument makes a function panic, nor grow without bound.
+
+mod acc;
+pub mod aggregate;
+pub mod analytic;
+mod args;
+mod convert;
+mod datetime;
+mod hash;
+pub mod hit;
+mod math;
+mod other;
+pub mod rows;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod text;
+mod text_format;
+mod text_pattern;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,9 +132,9 @@ pub trait Accumulator: Send {
     fn load(&mut self, saved: Value) -> Result<()>;
 }
 
-/// A scalar function of a plugin: `columns[i][r]` is argument i of row r; one result a row.
+/// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.
 pub trait Guest: Send + Sync {
-    fn call(&self, columns: &[Vec<Value>], ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+    fn call(&self, columns: &[Vec<Value>], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
 }
 
 /// Answer to an argument that is null or an empty array or object, given before the function runs.
@@ -160,6 +182,11 @@ impl Func {
 
     const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
         Func { name: name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+    }
+
+    pub const fn family(mut self, family: &'static str) -> Self {
+        self.family = family;
+        self
     }
 
     pub const fn about(mut self, about: &'static str) -> Self {
@@ -218,14 +245,113 @@ impl Catalogue {
 }
 
 /// The tables of all families.
-const FAMILIES: &[&[Func]] = &[];
+const FAMILIES: &[&[Func]] = &[
+    aggregate::FUNCS,
+    statistics::FUNCS,
+    math::FUNCS,
+    text::FUNCS,
+    text_format::FUNCS,
+    text_pattern::FUNCS,
+    hash::FUNCS,
+    convert::FUNCS,
+    analytic::FUNCS,
+    rows::FUNCS,
+    hit::FUNCS,
+    datetime::FUNCS,
+    other::FUNCS,
+];
 
 /// All built-in functions.
 pub fn all() -> impl Iterator<Item = &'static Func> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
-/// Checks the number and the literals of a call's arguments; the answer is one sentence for the user.
+/// The answer that the null guard gives in place of a call, if it gives one.
+pub fn guarded(func: &Func, args: &[Value]) -> Option<Value> {
+    let answer = match func.null {
+        NullGuard::Off => return None,
+        NullGuard::Null => Value::Null,
+        NullGuard::False => Value::Bool(false),
+        NullGuard::Zero => Value::Int(0),
+    };
+    let empty = |arg: &Value| match arg {
+        Value::Absent | Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        _ => false,
+    };
+    args.iter().any(empty).then_some(answer)
+}
+
+/// How many arguments a function takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arity {
+    /// The numbers that are right, ascending.
+    pub counts: Vec<usize>,
+    /// More than the last of them is right too.
+    pub more: bool,
+}
+
+impl Arity {
+    pub fn fits(&self, count: usize) -> bool {
+        self.counts.contains(&count) || (self.more && self.counts.last().is_some_and(|most| count > *most))
+    }
+
+    /// `1 argument`, `2 or 3 arguments`, `at least 2 arguments`.
+    fn words(&self) -> String {
+        let least = self.counts.first().copied().unwrap_or(0);
+        if self.more && self.counts.len() == 1 {
+            return format!("at least {least} argument{}", if least == 1 { "" } else { "s" });
+        }
+        let counts: Vec<_> = self.counts.iter().map(usize::to_string).collect();
+        match counts.as_slice() {
+            [] => "no argument".into(),
+            [only] if only == "0" => "no argument".into(),
+            [only] => format!("{only} argument{}", if least == 1 { "" } else { "s" }),
+            [first @ .., last] => {
+                format!("{} or {last}{} arguments", first.join(", "), if self.more { " or more" } else { "" })
+            }
+        }
+    }
+}
+
+/// Reads the arity off the signature: a bracket opens arguments that may be left out together, `...` repeats the last.
+pub fn arity(func: &Func) -> Arity {
+    let list = func.signature.split("->").next().unwrap_or_default();
+    let mut counts = Vec::new();
+    let (mut count, mut more, mut word) = (0, false, String::new());
+    for letter in list.chars().chain([' ']) {
+        if letter.is_alphanumeric() || matches!(letter, '.' | '|' | '*' | '_') {
+            word.push(letter);
+            continue;
+        }
+        match std::mem::take(&mut word).as_str() {
+            "" => {}
+            "..." => more = true,
+            _ => count += 1,
+        }
+        if letter == '[' {
+            counts.push(count);
+        }
+    }
+    counts.push(count);
+    Arity { counts, more }
+}
+
+/// Whether a call is right as far as a rule's text tells: the number of arguments, and those that are literals. The
+/// answer to a wrong one is a sentence that says what was expected and what was found.
 pub fn check_call(func: &Func, args: &[Arg]) -> std::result::Result<(), String> {
-    func.check.map_or(Ok(()), |check| check(args))
+    let arity = arity(func);
+    if !arity.fits(args.len()) {
+        let found = match args.len() {
+            0 => "none is given".into(),
+            1 => "1 is given".into(),
+            count => format!("{count} are given"),
+        };
+        return Err(format!("`{}` takes {}, but {found}", func.name, arity.words()));
+    }
+    match func.check {
+        Some(check) => check(args).map_err(|problem| format!("`{}`: {problem}", func.name)),
+        None => Ok(()),
+    }
 }

@@ -4,6 +4,13 @@
 //! A connector sees options and bytes (or rows). It does no retry, no batching beyond what its wire asks for, no
 //! encoding and no counting: `flow` does that once for all. Waiting is the only answer to a full pipeline.
 
+mod file;
+mod log;
+mod memory;
+mod nop;
+pub mod props;
+mod simulator;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,8 +19,11 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Time};
+use crate::codec::FormatOptions;
 use crate::data::{Layout, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
+
+pub use memory::Bus;
 
 /// What a message of a source holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,6 +120,12 @@ pub trait Source: Send {
     /// Gives messages until the input ends or the inlet closes. Reconnects by itself, with back-off, and reports it;
     /// an `Err` is final: `Retry::Later` makes the feed open the source again, with back-off.
     async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End>;
+
+    /// Called when the rule or stream is deleted for good, on a source that is not running: takes back what it left
+    /// outside, such as a session that a broker keeps for it.
+    async fn forget(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// One emission for a sink that takes rows.
@@ -124,28 +140,7 @@ pub struct RowSet {
 impl RowSet {
     /// The rows as objects, spread columns resolved: a named column wins over a spread one.
     pub fn objects(&self) -> Vec<Object> {
-        self.rows
-            .iter()
-            .map(|row| {
-                let mut object = Object::with_capacity(row.len());
-                for (column, value) in self.layout.columns().iter().zip(row) {
-                    match value {
-                        Value::Absent => {}
-                        Value::Object(spread) if column.spread => {
-                            for (name, value) in spread.iter() {
-                                if self.layout.slot(name).is_none_or(|slot| matches!(row[slot], Value::Absent)) {
-                                    object.insert(name.clone(), value.clone());
-                                }
-                            }
-                        }
-                        value => {
-                            object.insert(column.name.clone(), value.clone());
-                        }
-                    }
-                }
-                object
-            })
-            .collect()
+        self.rows.iter().map(|row| self.layout.object(row)).collect()
     }
 }
 
@@ -169,7 +164,7 @@ pub struct Parcel {
 impl Parcel {
     /// The value of a dynamic property for this parcel, or else the fixed one.
     pub fn prop<'a>(&'a self, name: &str, fixed: &'a str) -> &'a str {
-        self.props.iter().find(|(key, _)| key == name).map_or(fixed, |(_, value)| value)
+        self.props.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or(fixed, |(_, value)| value)
     }
 }
 
@@ -204,6 +199,13 @@ pub trait Sink: Send {
         Vec::new()
     }
 
+    /// Keeps the connection alive, and mends it, while there is nothing to deliver. The caller waits on it and on its
+    /// queue at the same time and drops the future when a parcel is there, so it may be cancelled at every `await`.
+    /// It never returns.
+    async fn idle(&mut self) {
+        std::future::pending().await
+    }
+
     /// Flushes and closes; called once, also after a failed connect.
     async fn close(&mut self) -> Result<()>;
 }
@@ -218,10 +220,6 @@ pub struct Env {
     pub owner: String,
     pub bus: Bus,
 }
-
-/// Topics in memory, by which memory sinks feed memory sources. Cheap to clone; one a server.
-#[derive(Clone, Default)]
-pub struct Bus(#[allow(dead_code)] Arc<()>);
 
 /// How to open a source.
 pub struct SourceSpec {
@@ -238,6 +236,8 @@ pub struct SourceSpec {
 pub struct SinkSpec {
     /// The action's own properties; those of 7.2 of the reference (sendSingle, format, …) are taken out before.
     pub props: Map<String, Json>,
+    /// How its messages are encoded, for a sink that lays out a header or a table by it.
+    pub format: FormatOptions,
     pub env: Env,
 }
 
@@ -280,4 +280,77 @@ pub struct Connector {
 }
 
 /// All built-in connectors.
-pub const CONNECTORS: &[Connector] = &[];
+pub const CONNECTORS: &[Connector] =
+    &[file::CONNECTOR, log::CONNECTOR, memory::CONNECTOR, nop::CONNECTOR, simulator::CONNECTOR];
+
+/// The built-in connector of that name.
+pub fn connector(name: &str) -> std::result::Result<&'static Connector, Diagnostic> {
+    CONNECTORS.iter().find(|connector| connector.name == name).ok_or_else(|| {
+        Diagnostic::error("K0625", format!("there is no connector `{name}`"))
+            .suggest(name, CONNECTORS.iter().map(|connector| connector.name))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    pub(super) fn env(root: impl Into<PathBuf>) -> Env {
+        Env { clock: Clock::real(), root: root.into(), owner: "me".into(), bus: Bus::default() }
+    }
+
+    pub(super) fn spec(props: Json, root: impl Into<PathBuf>) -> SourceSpec {
+        let props = props.as_object().unwrap().clone();
+        SourceSpec { props, wants_meta: false, wants_acks: false, env: env(root) }
+    }
+
+    pub(super) fn sink_spec(props: Json, root: impl Into<PathBuf>) -> SinkSpec {
+        let props = props.as_object().unwrap().clone();
+        SinkSpec { props, format: FormatOptions::default(), env: env(root) }
+    }
+
+    #[test]
+    fn a_connector_is_found_by_name_or_suggested() {
+        assert_eq!(connector("file").unwrap().name, "file");
+        let error = connector("simulater").err().unwrap().to_string();
+        assert_eq!(error, "there is no connector `simulater` (did you mean `simulator`?)");
+    }
+
+    #[test]
+    fn defaults_are_yaml_that_the_source_takes() {
+        for connector in CONNECTORS {
+            let Some(plan) = connector.source else { continue };
+            let yaml: Json = serde_yaml::from_str(connector.defaults).unwrap();
+            let mut spec = spec(yaml["default"].clone(), ".");
+            spec.props.insert("datasource".into(), json!("here"));
+            let plan = plan(spec).map_err(|error| format!("{}: {error}", connector.name)).unwrap();
+            assert!(plan.warnings.is_empty(), "{}: {:?}", connector.name, plan.warnings);
+        }
+    }
+
+    #[test]
+    fn every_property_has_a_description() {
+        for connector in CONNECTORS {
+            for schema in [connector.source_schema, connector.sink_schema].into_iter().flatten() {
+                let schema = schema();
+                for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                    assert!(property["description"].is_string(), "{}.{name}", connector.name);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_named_column_wins_over_a_spread_one() {
+        use crate::data::Column;
+        let layout =
+            Layout::new(vec![Column { name: "*".into(), spread: true }, Column { name: "a".into(), spread: false }]);
+        let spread = Value::object([("a", Value::Int(1)), ("b", Value::Int(2))].into_iter().collect());
+        let rows = RowSet { layout: Arc::new(layout), rows: vec![vec![spread, Value::Int(3)]], single: true };
+        let expected: Object = [("b", Value::Int(2)), ("a", Value::Int(3))].into_iter().collect();
+        assert_eq!(rows.objects(), [expected]);
+    }
+}

@@ -1,6 +1,9 @@
 //! kuiper: a SQL stream processor for the edge. The guide to these modules is `src/README.md`.
 
+pub mod api;
+pub mod case;
 pub mod catalog;
+pub mod cli;
 pub mod clock;
 pub mod codec;
 pub mod config;
@@ -14,5 +17,6 @@ pub mod meter;
 pub mod op;
 pub mod plan;
 pub mod plugin;
+pub mod rule;
 pub mod sql;
 pub mod store;

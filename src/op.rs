@@ -8,6 +8,7 @@
 mod aggregate;
 mod compute;
 mod filter;
+mod guests;
 mod limit;
 mod order;
 mod project;
@@ -23,6 +24,7 @@ use crate::func::RuleInfo;
 pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
 pub use compute::Compute;
 pub use filter::Filter;
+pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};

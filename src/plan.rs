@@ -6,6 +6,7 @@
 
 mod build;
 mod explain;
+mod guests;
 mod node;
 mod scope;
 
@@ -15,7 +16,7 @@ use crate::func::Catalogue;
 use crate::sql::{Create, Select, What};
 
 pub use explain::explain;
-pub use node::{Aggregated, Clause, Grouping, Node, OutputColumn, Plan};
+pub use node::{Aggregated, Clause, Grouping, GuestCall, Node, OutputColumn, Plan};
 
 /// What planning needs to know of a stream or table.
 #[derive(Clone, Debug, PartialEq)]

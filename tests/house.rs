@@ -13,7 +13,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("diag", &[]),
     ("clock", &[]),
     ("data", &["diag", "clock"]),
-    ("config", &["diag"]),
+    ("config", &["diag", "clock"]),
     ("meter", &["clock"]),
     ("sql", &["diag", "data"]),
     ("codec", &["diag", "data"]),
@@ -21,13 +21,19 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("store", &["diag", "data", "clock", "meter"]),
     ("io", &["diag", "data", "clock", "codec"]),
     ("expr", &["diag", "data", "sql", "func"]),
-    ("catalog", &["diag", "data", "sql", "store"]),
-    ("op", &["diag", "data", "func", "expr"]),
-    ("plan", &["diag", "data", "sql", "func", "expr", "catalog"]),
+    ("catalog", &["diag", "data", "sql", "codec", "store"]),
+    ("op", &["diag", "data", "sql", "func", "expr"]),
+    ("plan", &["diag", "data", "sql", "codec", "func", "expr", "catalog"]),
     ("plugin", &["diag", "data", "func", "codec", "io"]),
-    ("flow", &["diag", "data", "clock", "codec", "store", "plan", "op", "io", "meter"]),
-    ("rule", &["diag", "clock", "data", "func", "io", "catalog", "plan", "plugin", "store", "flow", "meter"]),
-    ("case", &["diag", "data", "clock", "catalog", "plan", "flow", "sql", "func", "codec"]),
+    ("flow", &["diag", "data", "clock", "codec", "func", "expr", "store", "plan", "op", "io", "meter"]),
+    (
+        "rule",
+        &[
+            "diag", "clock", "codec", "config", "data", "sql", "func", "io", "catalog", "plan", "plugin", "store",
+            "flow", "meter",
+        ],
+    ),
+    ("case", &["diag", "data", "clock", "sql", "codec", "func", "io", "store", "meter", "catalog", "plan", "flow"]),
     ("api", &["diag", "config", "io", "catalog", "plan", "plugin", "rule", "store", "meter"]),
     ("cli", &["diag", "config", "data", "sql", "func", "plan", "plugin", "case", "rule", "api"]),
     ("main", &["cli"]),
@@ -35,8 +41,21 @@ const FLOORS: &[(&str, &[&str])] = &[
 
 /// All that may stand at the top of the repository; the last three are made by tools and not tracked.
 const TOP: &[&str] = &[
-    ".ci", ".gitignore", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "config", "plugins", "rules", "rustfmt.toml",
-    "src", "tests", ".git", "target", "data",
+    ".ci",
+    ".gitignore",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "config",
+    "plugins",
+    "rules",
+    "rustfmt.toml",
+    "src",
+    "tests",
+    ".git",
+    "target",
+    "data",
 ];
 
 const LONGEST: usize = 600;
@@ -87,8 +106,7 @@ fn no_import_climbs_out_of_its_module() {
 #[test]
 fn the_table_and_the_tree_name_the_same_modules() {
     let lib = code(&fs::read_to_string(root().join("src/lib.rs")).unwrap());
-    let named: Vec<&str> =
-        lib.lines().filter_map(|line| line.trim().strip_suffix(';')?.split("mod ").nth(1)).collect();
+    let named: Vec<&str> = lib.lines().filter_map(|line| line.trim().strip_suffix(';')?.split("mod ").nth(1)).collect();
     let known: Vec<&str> = FLOORS.iter().map(|(module, _)| *module).collect();
     for module in &named {
         assert!(known.contains(module), "`{module}` has no row in the table");
@@ -123,7 +141,8 @@ fn files_are_short_and_stand_beside_their_folders() {
         }
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().count();
-        let reason = text.lines().take(30).any(|line| line.starts_with("//!") && line.contains("longer than 600 lines"));
+        let reason =
+            text.lines().take(30).any(|line| line.starts_with("//!") && line.contains("longer than 600 lines"));
         if lines > LONGEST && !reason {
             wrong.push(format!("{shown}: {lines} lines, and its head does not say why it is longer than 600 lines"));
         }

@@ -163,6 +163,9 @@ fn sequence(check: &Check<'_>, func: &Func, steps: &[Step], roundtrip: bool, rel
     let rule = rule(None)?;
     let mut parts: HashMap<String, Instance> = HashMap::new();
     for (n, step) in steps.iter().enumerate() {
+        if step.when != Value::Bool(true) || step.columns.is_some() || step.hit.is_some() {
+            return Err(format!("`{}` cannot be called without a rule around it", func.name));
+        }
         let part = match parts.entry(step.key.as_ref().map(show).unwrap_or_default()) {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => free.insert(Instance::start(func)?),
@@ -193,7 +196,9 @@ impl Check<'_> {
                 let same = !self.settings.error_text || fault.to_string() == *text;
                 return if same { Ok(()) } else { Err(format!("the error `{text}` expected, `{fault}` came out")) };
             }
-            (Outcome::Error(text), Ok(got)) => return Err(format!("an error ({text}) expected, {} came out", show(&got))),
+            (Outcome::Error(text), Ok(got)) => {
+                return Err(format!("an error ({text}) expected, {} came out", show(&got)));
+            }
             (_, Err(fault)) => return Err(format!("a value expected, the error `{fault}` came out")),
             (_, Ok(got)) => got,
         };
@@ -229,5 +234,8 @@ impl Check<'_> {
 /// Whether the text has digits where the format has letters, and the same characters everywhere else.
 fn has_format(text: &str, format: &str) -> bool {
     text.chars().count() == format.chars().count()
-        && text.chars().zip(format.chars()).all(|(c, f)| if f.is_ascii_alphabetic() { c.is_ascii_digit() } else { c == f })
+        && text
+            .chars()
+            .zip(format.chars())
+            .all(|(c, f)| if f.is_ascii_alphabetic() { c.is_ascii_digit() } else { c == f })
 }

@@ -138,19 +138,15 @@ impl Compare {
         Ok(())
     }
 
-    fn any_order(
-        &self,
-        wants: &[Want],
-        wanted: &[usize],
-        got: &[Emission],
-        given: &[usize],
-    ) -> Result<(), Difference> {
+    fn any_order(&self, wants: &[Want], wanted: &[usize], got: &[Emission], given: &[usize]) -> Result<(), Difference> {
         let matched = pair(wanted.len(), given.len(), |w, g| self.emission(&wants[wanted[w]], &got[given[g]]).is_ok());
         if let Some(w) = matched.iter().position(Option::is_none) {
             return Err(Difference { want: Some(wanted[w]), got: None, why: "no emission is like this".to_string() });
         }
         match (0..given.len()).find(|g| !matched.contains(&Some(*g))) {
-            Some(g) => Err(Difference { want: None, got: Some(given[g]), why: "no such emission was expected".to_string() }),
+            Some(g) => {
+                Err(Difference { want: None, got: Some(given[g]), why: "no such emission was expected".to_string() })
+            }
             None => Ok(()),
         }
     }
@@ -242,7 +238,11 @@ impl Compare {
             (Value::Float(a), Value::Int(b)) if !self.typed => self.near(*a, *b as f64),
             (Value::Array(a), Value::Array(b)) => {
                 if a.len() != b.len() {
-                    return Err(format!("{} expected, and {} came out", count(a.len(), "item"), count(b.len(), "item")));
+                    return Err(format!(
+                        "{} expected, and {} came out",
+                        count(a.len(), "item"),
+                        count(b.len(), "item")
+                    ));
                 }
                 for (n, (a, b)) in a.iter().zip(b.iter()).enumerate() {
                     self.values(a, b).map_err(|why| format!("[{n}]: {why}"))?;
@@ -267,7 +267,9 @@ impl Compare {
     }
 
     fn near(&self, a: f64, b: f64) -> bool {
-        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= self.float * a.abs().max(b.abs()) && (a - b).is_finite()
+        a == b
+            || (a.is_nan() && b.is_nan())
+            || (a - b).abs() <= self.float * a.abs().max(b.abs()) && (a - b).is_finite()
     }
 }
 
@@ -356,15 +358,9 @@ mod tests {
         let rules = Compare::default();
         assert_eq!(why(rules, &[want(&["{a: 3}"])], &[got(1, &["{a: 3.0}"])]), "");
         assert_eq!(why(rules, &[want(&["{a: 3.0}"])], &[got(1, &["{a: 3.0000000001}"])]), "");
-        assert_eq!(
-            why(rules, &[want(&["{a: 3}"])], &[got(1, &["{a: 4}"])]),
-            "row 1: `a`: 3 expected, 4 came out"
-        );
+        assert_eq!(why(rules, &[want(&["{a: 3}"])], &[got(1, &["{a: 4}"])]), "row 1: `a`: 3 expected, 4 came out");
         let typed = Compare { typed: true, ..rules };
-        assert_eq!(
-            why(typed, &[want(&["{a: 3}"])], &[got(1, &["{a: 3.0}"])]),
-            "row 1: `a`: 3 expected, 3.0 came out"
-        );
+        assert_eq!(why(typed, &[want(&["{a: 3}"])], &[got(1, &["{a: 3.0}"])]), "row 1: `a`: 3 expected, 3.0 came out");
         assert_eq!(why(typed, &[want(&["{a: .nan, b: .inf}"])], &[got(1, &["{a: .nan, b: .inf}"])]), "");
         assert!(!why(rules, &[want(&["{b: .inf}"])], &[got(1, &["{b: 1e308}"])]).is_empty());
     }

@@ -34,7 +34,10 @@ pub(super) enum Content {
     /// `reject.txt`: statements that must be refused, and the message that they draw.
     Reject(Vec<(usize, Read<(String, String)>)>),
     /// A kind that other programs run.
-    Foreign { kind: String, name: String },
+    Foreign {
+        kind: String,
+        name: String,
+    },
 }
 
 /// All documents of the files, and of the case files in the folders, in the order of their names.
@@ -63,8 +66,10 @@ pub(super) fn read_all(paths: &[PathBuf]) -> Result<Vec<Document>, String> {
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot read `{}`: {error}", folder.display());
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(folder).map_err(failed)?.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<_, String>>()?;
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .map_err(failed)?
+        .map(|entry| Ok(entry.map_err(failed)?.path()))
+        .collect::<Result<_, String>>()?;
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -39,7 +39,7 @@ pub(super) struct RuleCase {
 #[derive(Debug)]
 pub(super) enum Body {
     Sql(String),
-    Graph(Json),
+    Graph,
 }
 
 /// One thing that arrives.
@@ -55,7 +55,7 @@ pub(super) struct Input {
 pub(super) enum Arrival {
     Row(Object),
     /// A row of a lookup table goes away.
-    Delete(Object),
+    Delete,
     Bytes(Vec<u8>),
     Error(String),
     End,
@@ -66,7 +66,6 @@ pub(super) enum Arrival {
 pub(super) struct Event {
     pub at: Time,
     pub what: Happening,
-    pub sink: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +129,7 @@ impl RuleCase {
         let streams = fields.texts("streams")?;
         let body = match (fields.text("sql")?, fields.take("graph")) {
             (Some(sql), None) => Body::Sql(sql),
-            (None, Some(graph)) => Body::Graph(json("graph", &graph)?),
+            (None, Some(_)) => Body::Graph,
             (None, None) => return Err("field `sql` is missing".to_string()),
             (Some(_), Some(_)) => return Err("give `sql` or `graph`, not both".to_string()),
         };
@@ -237,7 +236,7 @@ fn read_input(mut fields: Fields, start: Time) -> Read<Input> {
     let place = fields.place("meta");
     let meta = fields.take("meta").map(|yaml| object(&place, &yaml)).transpose()?;
     let what = match (data, raw, raw_base64, error, eof) {
-        (Some(row), None, None, None, None) if delete => Arrival::Delete(row),
+        (Some(_), None, None, None, None) if delete => Arrival::Delete,
         (Some(row), None, None, None, None) => Arrival::Row(row),
         (None, Some(text), None, None, None) => Arrival::Bytes(text.into_bytes()),
         (None, None, Some(text), None, None) => match BASE64.decode(&text) {
@@ -246,9 +245,12 @@ fn read_input(mut fields: Fields, start: Time) -> Read<Input> {
         },
         (None, None, None, Some(text), None) => Arrival::Error(text),
         (None, None, None, None, Some(_)) => Arrival::End,
-        _ => return fields.wrong("data", "or one of `raw`, `raw_base64`, `error`, `eof: true` must be given, and only one"),
+        _ => {
+            return fields
+                .wrong("data", "or one of `raw`, `raw_base64`, `error`, `eof: true` must be given, and only one");
+        }
     };
-    if delete && !matches!(what, Arrival::Delete(_)) {
+    if delete && !matches!(what, Arrival::Delete) {
         return fields.wrong("delete", "stands beside `data` only");
     }
     fields.end()?;
@@ -263,12 +265,12 @@ fn read_events(fields: &mut Fields, start: Time, advance: Time) -> Read<Vec<Even
         let Some(what) = fields.word("do", Happening::WORDS)? else {
             return fields.wrong("do", "is missing");
         };
-        let sink = fields.text("sink")?;
+        fields.text("sink")?;
         fields.end()?;
         if at < events.last().map_or(start, |last| last.at) || at > advance {
             return Err(format!("`events[{n}].at` is out of order"));
         }
-        events.push(Event { at, what, sink });
+        events.push(Event { at, what });
     }
     Ok(events)
 }
@@ -347,7 +349,11 @@ fn read_wants(place: &str, yaml: Yaml, start: Time) -> Read<Vec<Want>> {
         Yaml::Null => Vec::new(),
         other => return Err(format!("`{place}` must be a list, found {}", kind(&other))),
     };
-    items.into_iter().enumerate().map(|(n, item)| read_want(Fields::of(format!("{place}[{n}]"), item)?, start)).collect()
+    items
+        .into_iter()
+        .enumerate()
+        .map(|(n, item)| read_want(Fields::of(format!("{place}[{n}]"), item)?, start))
+        .collect()
 }
 
 fn read_want(mut fields: Fields, start: Time) -> Read<Want> {

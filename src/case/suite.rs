@@ -67,7 +67,12 @@ impl Run<'_> {
     fn document(&mut self, document: &Document) {
         match &document.content {
             Err(why) => {
-                self.note(document, document.line, document.file.display().to_string(), Outcome::Failed(vec![why.clone()]));
+                self.note(
+                    document,
+                    document.line,
+                    document.file.display().to_string(),
+                    Outcome::Failed(vec![why.clone()]),
+                );
             }
             Ok(Content::Rule(case)) => self.rule(document, case),
             Ok(Content::Functions(table)) => self.functions(document, table),

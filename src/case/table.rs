@@ -30,11 +30,25 @@ pub(super) struct Entry {
 
 #[derive(Debug)]
 pub(super) enum Test {
-    Call { args: Vec<Value>, zone: Option<String>, result: Outcome },
-    Aggregate { rows: Vec<Vec<Value>>, zone: Option<String>, result: Outcome },
+    Call {
+        args: Vec<Value>,
+        zone: Option<String>,
+        result: Outcome,
+    },
+    Aggregate {
+        rows: Vec<Vec<Value>>,
+        zone: Option<String>,
+        result: Outcome,
+    },
     /// With `roundtrip` the results are compressed, and what decompressing gives is compared.
-    Sequence { steps: Vec<Step>, roundtrip: bool },
-    Validate { ok: bool, message: Option<String> },
+    Sequence {
+        steps: Vec<Step>,
+        roundtrip: bool,
+    },
+    Validate {
+        ok: bool,
+        message: Option<String>,
+    },
 }
 
 /// One evaluation of a function that remembers.
@@ -56,7 +70,10 @@ pub(super) struct Step {
 /// What a call must come to.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Value { value: Value, unordered: bool },
+    Value {
+        value: Value,
+        unordered: bool,
+    },
     OneOf(Vec<Value>),
     Error(String),
     /// A text that parses by this time format.
@@ -136,11 +153,9 @@ fn read_entry(list: &'static str, n: usize, mut fields: Fields) -> Read<Entry> {
             let rows = transpose(&columns).or_else(|why| fields.wrong("args", why))?;
             Test::Aggregate { rows, zone: fields.text("timezone")?, result: read_outcome(&mut fields)? }
         }
-        "null_argument" => Test::Call {
-            args: vec![Value::Null],
-            zone: fields.text("timezone")?,
-            result: read_outcome(&mut fields)?,
-        },
+        "null_argument" => {
+            Test::Call { args: vec![Value::Null], zone: fields.text("timezone")?, result: read_outcome(&mut fields)? }
+        }
         _ => Test::Call {
             args: read_args(&mut fields)?,
             zone: fields.text("timezone")?,

@@ -169,7 +169,10 @@ fn is_plain(name: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     name.starts_with(letter)
         && name.chars().all(|c| letter(c) || c.is_ascii_digit())
-        && !matches!(name.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "y" | "n" | "yes" | "no" | "on" | "off")
+        && !matches!(
+            name.to_ascii_lowercase().as_str(),
+            "null" | "true" | "false" | "y" | "n" | "yes" | "no" | "on" | "off"
+        )
 }
 
 #[cfg(test)]
@@ -207,6 +210,9 @@ mod tests {
     fn special_maps_are_checked() {
         assert!(read("{$bytes: '?'}").unwrap_err().contains("base64"));
         assert!(read("{$datetime: 5}").unwrap_err().contains("must be a text"));
-        assert_eq!(read("{$datetime: '1970-01-01T08:00:00+08:00'}").unwrap(), read("{$datetime: '1970-01-01T00:00:00Z'}").unwrap());
+        assert_eq!(
+            read("{$datetime: '1970-01-01T08:00:00+08:00'}").unwrap(),
+            read("{$datetime: '1970-01-01T00:00:00Z'}").unwrap()
+        );
     }
 }

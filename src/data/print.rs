@@ -16,7 +16,7 @@ pub fn push_json_float(out: &mut Vec<u8>, x: f64) {
         return;
     }
     let size = x.abs();
-    let scientific = size < 1e-6 || size >= 1e21;
+    let scientific = !(1e-6..1e21).contains(&size);
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(x);
     // Most floats are short, and stand there as they shall.

@@ -116,8 +116,8 @@ impl SourceAck {
         SourceAck(Arc::new(Ack { to, id, taken: AtomicBool::new(false), bad: AtomicBool::new(false) }))
     }
 
-    /// Someone answers for the message from here on; a receipt says so by itself.
-    pub fn take(&self) {
+    /// No row came of the message; as far as it goes by this clone, the source may forget it.
+    pub fn settle(self) {
         self.0.taken.store(true, Ordering::Release);
     }
 
@@ -168,7 +168,7 @@ impl Receipt {
     pub fn new(account: Arc<dyn Account>, ack: Option<SourceAck>) -> Self {
         let fate = AtomicU8::new(0);
         if let Some(ack) = &ack {
-            ack.take();
+            ack.0.taken.store(true, Ordering::Release);
         }
         let entry = Entry { account: Some(account), ack, rows: 1, held: false, fate, parts: Vec::new() };
         Receipt(Some(Arc::new(entry)))
@@ -341,10 +341,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_no_one_took_is_not_acknowledged() {
+    fn a_message_that_made_no_row_is_acknowledged_only_when_someone_says_so() {
         let acks = Arc::new(Acks::default());
-        drop(SourceAck::new(acks.clone(), 3));
-        assert_eq!(*acks.0.lock().unwrap(), [(3, false)]);
+        SourceAck::new(acks.clone(), 1).settle();
+        drop(SourceAck::new(acks.clone(), 2));
+        assert_eq!(*acks.0.lock().unwrap(), [(1, true), (2, false)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 
 use crate::data::{Meta, Object, Text, Time, Value};
 use crate::diag::{Fault, Result};
-use crate::func::{Body, Ctx, Func, NullGuard, RuleInfo, Stateful};
+use crate::func::{Body, Ctx, Func, RuleInfo, Stateful, guarded};
 use crate::sql::{BinaryOp, UnaryOp};
 
 use super::access;
@@ -418,33 +418,12 @@ fn case(
     })
 }
 
-/// Null, or an empty array or object: what a guarded function does not see.
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Absent | Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(object) => object.is_empty(),
-        _ => false,
-    }
-}
-
-fn guard(guard: NullGuard, args: &[Value]) -> Option<Value> {
-    let answer = match guard {
-        NullGuard::Off => return None,
-        NullGuard::Null => Value::Null,
-        NullGuard::False => Value::Bool(false),
-        NullGuard::Zero => Value::Int(0),
-    };
-    args.iter().any(is_nothing).then_some(answer)
-}
-
 fn context<'a>(frame: &'a Frame<'_>) -> Ctx<'a> {
     Ctx { now: frame.now, row_time: Some(frame.time), rule: frame.rule }
 }
 
 fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>) -> Eval {
     let args: Vec<Eval> = args.iter().map(|arg| value(arg, states)).collect();
-    let null = func.null;
     let failed = move |fault: Fault| match fault {
         Fault::Eval(text) => Fault::eval(format!("call func {} error: {text}", func.name)),
         other => other,
@@ -457,7 +436,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
                 let Some(arg) = args.pop() else { return Box::new(|_, _| Ok(Value::Null)) };
                 Box::new(move |frame, states| {
                     let args = [arg(frame, states)?];
-                    match guard(null, &args) {
+                    match guarded(func, &args) {
                         Some(answer) => Ok(answer),
                         None => body(&args, &context(frame)).map_err(failed),
                     }
@@ -465,7 +444,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
             }
             _ => Box::new(move |frame, states| {
                 let args = all(&args, frame, states)?;
-                match guard(null, &args) {
+                match guarded(func, &args) {
                     Some(answer) => Ok(answer),
                     None => body(&args, &context(frame)).map_err(failed),
                 }
@@ -476,7 +455,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
             states.push(start());
             Box::new(move |frame, states| {
                 let args = all(&args, frame, states)?;
-                if let Some(answer) = guard(null, &args) {
+                if let Some(answer) = guarded(func, &args) {
                     return Ok(answer);
                 }
                 match states.borrow_mut().get_mut(id) {
@@ -490,7 +469,7 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
             Box::new(move |frame, states| {
                 let args = all(&args, frame, states)?;
                 let columns: Vec<Vec<Value>> = args.into_iter().map(|arg| vec![arg]).collect();
-                let mut results = guest.call(&columns, &context(frame));
+                let mut results = guest.call(&columns, 1, &context(frame));
                 match results.pop() {
                     Some(result) => result.map_err(failed),
                     None => Err(Fault::bug(format!("the plugin of `{}` gave no result", func.name))),

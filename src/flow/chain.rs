@@ -9,8 +9,8 @@ use crate::expr::{Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, Limit, Operator, Order, OrderKey, Out, OutColumn,
-    Project, Start, Take, Tumbling,
+    Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, GuestCall, Guests, Limit, Operator, Order,
+    OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
 };
 use crate::plan::{Clause, Grouping, Node, Plan};
 
@@ -151,6 +151,7 @@ fn node_name(node: &Node) -> &'static str {
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
+        Node::Guests { .. } => "plugin",
         Node::Tumbling { .. } => "window",
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
@@ -172,6 +173,17 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
             let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
             Box::new(Tumbling::new(&alignment, now, *bounds, plan.width, groups))
+        }
+        Node::Guests { calls, stage } => {
+            let mut made = Vec::with_capacity(calls.len());
+            for call in calls {
+                let Body::Guest(start) = call.func.body else {
+                    return Err(Fault::bug(format!("`{}` was planned as a plugin's function", call.func.name)));
+                };
+                let args = call.args.iter().map(Program::new).collect();
+                made.push(GuestCall { slot: call.slot, func: call.func, guest: start(), args });
+            }
+            Box::new(Guests::new(made, stage))
         }
         Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
         Node::Order { keys } => Box::new(Order::new(

@@ -331,7 +331,7 @@ impl Decoding {
                 Ok(rows) => {
                     // An empty list is a message like others; no row of it will speak for it.
                     if let (0, Some(ack)) = (rows, &message.ack) {
-                        ack.take();
+                        ack.clone().settle();
                     }
                     for row in before..before + rows {
                         rows_of.push(n);

@@ -52,26 +52,34 @@ pub struct Outlet {
     pub name: String,
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
-    to: mpsc::Sender<Outgoing>,
     link: watch::Receiver<Link>,
     stop: watch::Sender<bool>,
+    /// Turns true when the task has delivered, or given up, everything.
+    done: watch::Receiver<bool>,
     task: JoinHandle<Option<Fault>>,
 }
 
 impl Outlet {
-    pub fn start(spec: OutletSpec) -> Outlet {
+    /// Starts the task; the sender is where the rule puts what leaves its chain. The outlet ends when it is dropped.
+    pub fn start(spec: OutletSpec) -> (Outlet, mpsc::Sender<Outgoing>) {
         let (to, from) = mpsc::channel(spec.capacity.max(1));
         let (report, link) = Report::new();
         let (stop, stopped) = watch::channel(false);
         let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
         let name = spec.name.clone();
+        let (ends, done) = watch::channel(false);
         let driver = Driver { spec, from, report, stopped, meter: meter.clone(), account: account.clone() };
-        Outlet { name, meter, account, to, link, stop, task: tokio::spawn(driver.run()) }
+        let task = tokio::spawn(async move {
+            let ended = driver.run().await;
+            ends.send_replace(true);
+            ended
+        });
+        (Outlet { name, meter, account, link, stop, done, task }, to)
     }
 
-    /// Where the rule task puts what leaves the chain.
-    pub fn inlet(&self) -> mpsc::Sender<Outgoing> {
-        self.to.clone()
+    /// Turns true, or ends, when the task has delivered or given up everything.
+    pub fn done(&self) -> watch::Receiver<bool> {
+        self.done.clone()
     }
 
     pub fn link(&self) -> Link {
@@ -81,7 +89,6 @@ impl Outlet {
     /// Waits until everything is delivered, at most `patience`; then what is left is given up and not acknowledged.
     /// Returns the fault that ended the outlet before its time, if one did.
     pub async fn stop(self, patience: Duration) -> Option<Fault> {
-        drop(self.to);
         let mut task = self.task;
         if let Ok(ended) = tokio::time::timeout(patience, &mut task).await {
             return ended.unwrap_or_else(|_| Some(Fault::bug("a sink panicked")));
@@ -133,7 +140,7 @@ impl Driver {
         let mut ended = self.connect(sink.as_mut()).await;
         let mut load = Load::default();
         while ended.is_none() {
-            let Some(outgoing) = self.next().await else { break };
+            let Some(outgoing) = self.next(sink.as_mut()).await else { break };
             self.take(outgoing, &mut load);
             // More may have come meanwhile; a sink is cheaper by the dozen.
             while load.parcels.len() < PARCELS {
@@ -158,9 +165,12 @@ impl Driver {
         }
     }
 
-    async fn next(&mut self) -> Option<Outgoing> {
+    /// Waits for work; meanwhile the sink may keep its connection alive.
+    async fn next(&mut self, sink: &mut dyn Sink) -> Option<Outgoing> {
         tokio::select! {
+            biased;
             outgoing = self.from.recv() => outgoing,
+            _ = sink.idle() => None,
             _ = self.stopped.wait_for(|stop| *stop) => None,
         }
     }
@@ -235,9 +245,17 @@ impl Driver {
                     self.error(fault, load);
                 }
             }
-            let rows: Vec<&[Value]> = emission.iter().map(|row| batch.row(*row as usize)).collect();
+            // Most emissions are one row; those need no list of their own.
+            let (one, many): ([&[Value]; 1], Vec<&[Value]>);
+            let rows: &[&[Value]] = if let [row] = emission {
+                one = [batch.row(*row as usize)];
+                &one
+            } else {
+                many = emission.iter().map(|row| batch.row(*row as usize)).collect();
+                &many
+            };
             let mut promises = receipts.by_ref().take(rows.len());
-            match self.spec.shape.parcels(&self.spec.layout, &rows, &mut made) {
+            match self.spec.shape.parcels(&self.spec.layout, rows, &mut made) {
                 Ok(()) if made.len() == 1 => {
                     made.drain(..).for_each(|parcel| load.add(parcel, promises.by_ref(), rows.len() as u32))
                 }

@@ -22,14 +22,22 @@ pub enum Ended {
     Failed(Fault),
 }
 
+/// Where the task puts what leaves the chain, for one sink.
+pub(super) struct SinkInlet {
+    pub to: mpsc::Sender<Outgoing>,
+    pub account: Arc<SinkAccount>,
+    /// A full sink loses results, counted, in place of making the rule wait.
+    pub drop_on_overflow: bool,
+}
+
 pub(super) struct RuleTask {
     pub chain: Chain,
     pub from: mpsc::Receiver<Input>,
-    pub sinks: Vec<(mpsc::Sender<Outgoing>, Arc<SinkAccount>)>,
+    pub sinks: Vec<SinkInlet>,
     pub clock: Clock,
-    /// A full sink loses results, counted, in place of making the rule wait.
-    pub drop_on_overflow: bool,
     pub ended: watch::Sender<Option<Ended>>,
+    /// Turns true, or ends, when a sink has everything.
+    pub done: Vec<watch::Receiver<bool>>,
     /// Told by each error once a second at most.
     pub log: ErrorLog,
 }
@@ -50,8 +58,19 @@ impl RuleTask {
                 settle_all(batch, Fate::Abandoned);
             }
         }
+        self.sinks.clear();
+        if ended == Some(Ended::Finished) {
+            for done in &mut self.done {
+                // An outlet that is gone has nothing left either.
+                let _ = done.wait_for(|done| *done).await;
+            }
+        }
         if let Some(ended) = ended {
-            self.ended.send_replace(Some(ended));
+            self.ended.send_if_modified(|known| {
+                let first = known.is_none();
+                known.get_or_insert(ended);
+                first
+            });
         }
     }
 
@@ -101,32 +120,28 @@ impl RuleTask {
                 continue;
             };
             for sink in others {
-                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }, self.drop_on_overflow).await;
+                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
             }
-            give(last, Outgoing { batch, receipts }, self.drop_on_overflow).await;
+            give(last, Outgoing { batch, receipts }).await;
         }
     }
 }
 
-async fn give(
-    (sink, account): &(mpsc::Sender<Outgoing>, Arc<SinkAccount>),
-    outgoing: Outgoing,
-    drop_on_overflow: bool,
-) {
-    let (refused, fate) = if drop_on_overflow {
-        match sink.try_send(outgoing) {
+async fn give(sink: &SinkInlet, outgoing: Outgoing) {
+    let (refused, fate) = if sink.drop_on_overflow {
+        match sink.to.try_send(outgoing) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(outgoing)) => (outgoing, Fate::DroppedOverflow),
             Err(mpsc::error::TrySendError::Closed(outgoing)) => (outgoing, Fate::Abandoned),
         }
     } else {
-        match sink.send(outgoing).await {
+        match sink.to.send(outgoing).await {
             Ok(()) => return,
             Err(mpsc::error::SendError(outgoing)) => (outgoing, Fate::Abandoned),
         }
     };
-    account.came(refused.receipts.len() as u64);
-    account.dropped(fate.reason(), refused.receipts.len() as u64);
+    sink.account.came(refused.receipts.len() as u64);
+    sink.account.dropped(fate.reason(), refused.receipts.len() as u64);
     refused.receipts.into_iter().for_each(|receipt| receipt.settle(fate));
 }
 

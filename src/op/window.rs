@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(first(Unit::Minute, 5, now), "2023-11-14T22:15:00Z");
         assert_eq!(first(Unit::Hour, 6, now), "2023-11-15T00:00:00Z");
         assert_eq!(first(Unit::Day, 1, now), "2023-11-15T00:00:00Z");
-        assert_eq!(first(Unit::Millisecond, 200, now), "2023-11-14T22:13:20.600Z");
+        assert_eq!(first(Unit::Millisecond, 200, now), "2023-11-14T22:13:20.6Z");
         assert_eq!(first(Unit::Second, 20, "2023-11-14T22:13:20Z"), "2023-11-14T22:13:40Z");
     }
 }

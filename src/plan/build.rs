@@ -4,6 +4,7 @@ use crate::expr::{Bound, bind};
 use crate::func::Catalogue;
 use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, WindowKind};
 
+use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
 use super::scope::{AliasState, Names, Stage, mentioned};
 use super::{Options, Stream};
@@ -319,7 +320,14 @@ fn assemble(
         }
     };
     compute(&mut nodes, &names, Stage::Where, Clause::Where);
-    nodes.extend(clauses.filter.map(|predicate| Node::Filter { predicate, clause: Clause::Where }));
+    if let Some(mut predicate) = clauses.filter {
+        let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+        hoist.expr(&mut predicate);
+        if !hoist.calls.is_empty() {
+            nodes.push(Node::Guests { calls: hoist.calls, stage: Clause::Where.stage() });
+        }
+        nodes.push(Node::Filter { predicate, clause: Clause::Where });
+    }
     compute(&mut nodes, &names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let calls = std::mem::take(&mut names.calls);
@@ -381,6 +389,12 @@ fn assemble(
     }
     refresh_wildcards(&mut columns, &names);
     let aliases = aliases_at(&names, Stage::Select);
+    let later = aliases.iter().map(|(slot, _, _)| *slot).collect();
+    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
+    hoist.columns(&mut columns);
+    if !hoist.calls.is_empty() {
+        nodes.push(Node::Guests { calls: hoist.calls, stage: "run Select error: " });
+    }
     let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
@@ -428,6 +442,7 @@ fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[Outpu
         Node::Filter { predicate, .. } => predicate.reads_meta(),
         Node::Tumbling { grouping: Some(rows), .. } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
         Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
+        Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
         _ => false,
     };
     nodes.iter().any(node)

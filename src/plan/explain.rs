@@ -45,6 +45,7 @@ fn step(node: &Node) -> (&'static str, String) {
                 format!("{{ length:{count}, windowType:TUMBLING_WINDOW, timeUnit: {}{aggregates} }}", unit_word(*unit)),
             )
         }
+        Node::Guests { calls, .. } => ("PluginPlan", format!("Calls:{calls:?}")),
         Node::Aggregate { grouping, .. } => ("AggregatePlan", groups(grouping)),
         Node::Order { keys } => {
             let shown: Vec<String> = keys

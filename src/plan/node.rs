@@ -34,6 +34,11 @@ pub enum Node {
         predicate: Bound,
         clause: Clause,
     },
+    /// Functions of plugins, called for a batch at once.
+    Guests {
+        calls: Vec<GuestCall>,
+        stage: &'static str,
+    },
     Tumbling {
         unit: Unit,
         count: i64,
@@ -84,6 +89,20 @@ impl Clause {
 pub struct Grouping {
     pub keys: Vec<Bound>,
     pub calls: Vec<Aggregated>,
+}
+
+/// One call of a plugin's function.
+#[derive(Clone)]
+pub struct GuestCall {
+    pub func: &'static Func,
+    pub args: Vec<Bound>,
+    pub slot: usize,
+}
+
+impl std::fmt::Debug for GuestCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", Bound::Call(self.func, self.args.clone()))
+    }
 }
 
 /// One aggregate call.

@@ -103,7 +103,7 @@ impl<'a> Names<'a> {
     }
 
     /// A slot for something that is computed.
-    fn fresh(&mut self) -> usize {
+    pub fn fresh(&mut self) -> usize {
         self.wanted.width += 1;
         self.wanted.width - 1
     }

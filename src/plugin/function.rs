@@ -37,7 +37,7 @@ pub fn row(symbol: Symbol) -> &'static Func {
     Box::leak(Box::new(Func {
         name: symbol.name,
         // A guest that does not say takes what it is given.
-        signature: if symbol.signature.is_empty() { "([any ...]) -> any" } else { symbol.signature },
+        signature: if symbol.signature.is_empty() { "([any, ...]) -> any" } else { symbol.signature },
         about: symbol.about,
         examples: symbol.examples,
         family: "plugin",
@@ -59,8 +59,7 @@ struct Site {
 }
 
 impl Guest for Call {
-    fn call(&self, columns: &[Vec<Value>], ctx: &Ctx<'_>) -> Vec<Result<Value>> {
-        let height = columns.first().map_or(1, Vec::len);
+    fn call(&self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
         let mut site = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         site.call(columns, height, ctx).unwrap_or_else(|fault| vec![Err(fault); height])
     }

@@ -40,11 +40,7 @@ const MEMBERS: [&str; 10] =
 impl Def {
     /// Reads a rule. `id` is the one of the request's path, which the text may leave out; `defaults` are the server's
     /// options. The error is one sentence in eKuiper's words, or one a line for mistakes in options.
-    pub fn parse(
-        text: &str,
-        id: Option<&str>,
-        defaults: &Map<String, Json>,
-    ) -> Result<(Def, Vec<Diagnostic>), String> {
+    pub fn parse(text: &str, id: Option<&str>, defaults: &Map<String, Json>) -> Result<(Def, Vec<Diagnostic>), String> {
         // Only the first value counts, as for eKuiper.
         let value = match serde_json::Deserializer::from_str(text).into_iter::<Json>().next() {
             Some(Ok(value)) => value,
@@ -57,9 +53,7 @@ impl Def {
         let mut found: Vec<Diagnostic> = members
             .keys()
             .filter(|name| !MEMBERS.iter().any(|known| known.eq_ignore_ascii_case(name)))
-            .map(|name| {
-                Diagnostic::warning("K0905", format!("a rule has no member `{name}`")).suggest(name, MEMBERS)
-            })
+            .map(|name| Diagnostic::warning("K0905", format!("a rule has no member `{name}`")).suggest(name, MEMBERS))
             .collect();
 
         let member = |name: &str| {
@@ -143,6 +137,22 @@ impl Def {
         Ok((def, found))
     }
 
+    /// What stands in the place of a stored rule that cannot be read.
+    pub(super) fn unread() -> Def {
+        Def {
+            id: String::new(),
+            name: String::new(),
+            sql: String::new(),
+            actions: Vec::new(),
+            options: Options::default(),
+            triggered: true,
+            version: String::new(),
+            temp: false,
+            tags: None,
+            text: String::new(),
+        }
+    }
+
     /// Sets whether the rule is to run, in its text too. False when nothing changed.
     pub(super) fn trigger(&mut self, triggered: bool) -> bool {
         if self.triggered == triggered {
@@ -204,8 +214,9 @@ mod tests {
 
     #[test]
     fn the_tutorials_rule_has_two_sinks_in_one_object() {
-        let def = parse(r#"{"id": "rule", "sql": "SELECT * FROM demo", "actions": [{"log": {}, "mysql": {"table": "t"}}]}"#)
-            .unwrap();
+        let def =
+            parse(r#"{"id": "rule", "sql": "SELECT * FROM demo", "actions": [{"log": {}, "mysql": {"table": "t"}}]}"#)
+                .unwrap();
         assert_eq!((def.id.as_str(), def.triggered, def.temp, def.tags.is_none()), ("rule", true, false, true));
         let sinks: Vec<(&str, usize)> = def.actions.iter().map(|one| (one.sink.as_str(), one.index)).collect();
         assert_eq!(sinks, [("log", 0), ("mysql", 0)]);
@@ -227,11 +238,20 @@ mod tests {
             (r#"{"sql": "SELECT 1", "actions": [{"log": {}}]}"#, "Missing rule id."),
             (r#"{"id": "r", "sql": "SELECT 1"}"#, "Missing rule actions."),
             (r#"{"id": "r", "sql": "SELECT 1", "actions": []}"#, "Missing rule actions."),
-            (r#"{"id": "r", "sql": "SELECT 1", "action": []}"#, "Missing rule actions. `action` is written, did you mean `actions`?"),
+            (
+                r#"{"id": "r", "sql": "SELECT 1", "action": []}"#,
+                "Missing rule actions. `action` is written, did you mean `actions`?",
+            ),
             (r#"{"id": "r", "actions": [{"log": {}}]}"#, "Rule r has neither sql nor graph."),
             (r#"{"id": "r", "sql": "SELECT 1", "graph": {}, "actions": []}"#, "Rule r has both sql and graph."),
-            (r#"{"id": "a b", "sql": "SELECT 1", "actions": [{"log": {}}]}"#, "id 'a b' contains invalid characters: only alphanumeric, hyphens and underscores are allowed"),
-            (r#"{"id": "r", "sql": "SELECT 1", "actions": [{"log": {}}], "options": {"qos": 2}}"#, "Rule r has invalid options: option `qos` is 2, exactly once, which needs snapshots that this version does not have (choose 1, at least once)."),
+            (
+                r#"{"id": "a b", "sql": "SELECT 1", "actions": [{"log": {}}]}"#,
+                "id 'a b' contains invalid characters: only alphanumeric, hyphens and underscores are allowed",
+            ),
+            (
+                r#"{"id": "r", "sql": "SELECT 1", "actions": [{"log": {}}], "options": {"qos": 2}}"#,
+                "Rule r has invalid options: option `qos` is 2, exactly once, which needs snapshots that this version does not have (choose 1, at least once).",
+            ),
             ("[]", "Parse rule [] error : expected a JSON object."),
             (r#"{"id": 3}"#, "Parse rule error : `id` must be text."),
         ] {

@@ -34,14 +34,7 @@ pub enum Overflow {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            send_error: false,
-            send_meta: false,
-            send_nil: false,
-            qos: 0,
-            buffer: 1024,
-            overflow: Overflow::Wait,
-        }
+        Options { send_error: false, send_meta: false, send_nil: false, qos: 0, buffer: 1024, overflow: Overflow::Wait }
     }
 }
 
@@ -125,7 +118,8 @@ impl Options {
             if value.is_null() {
                 continue;
             }
-            if let Some((name, takes, standing)) = OPTIONS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(&path)) {
+            if let Some((name, takes, standing)) = OPTIONS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(&path))
+            {
                 found.extend(self.set(name, *takes, *standing, value));
                 continue;
             }
@@ -165,8 +159,11 @@ impl Options {
                     _ => *value == default,
                 };
                 return (!same).then(|| {
-                    Diagnostic::error("K0902", format!("option `{name}` needs {needs}, which this version does not have"))
-                        .help("take it out")
+                    Diagnostic::error(
+                        "K0902",
+                        format!("option `{name}` needs {needs}, which this version does not have"),
+                    )
+                    .help("take it out")
                 });
             }
             Ignored => {
@@ -289,7 +286,10 @@ mod tests {
             (json!({"qos": 3}), "option `qos` is `3`, expected 0 or 1"),
             (json!({"overflow": "block"}), "option `overflow` is `\"block\"`, expected `wait` or `drop`"),
             (json!({"restartStrategy": 3}), "option `restartStrategy` is `3`, expected an object"),
-            (json!({"restartStrategy": {"atempts": 3}}), "there is no option `restartStrategy.atempts` (did you mean `restartStrategy.attempts`?)"),
+            (
+                json!({"restartStrategy": {"atempts": 3}}),
+                "there is no option `restartStrategy.atempts` (did you mean `restartStrategy.attempts`?)",
+            ),
         ] {
             assert_eq!(read(written).1, [expected]);
         }

@@ -93,6 +93,11 @@ impl Upload {
         self.file.write_all(piece).map_err(|error| cannot("write", &self.part, &error))
     }
 
+    /// Where the file lies until it is finished.
+    pub fn path(&self) -> &Path {
+        &self.part
+    }
+
     /// Puts the file in its place, over an older one, and returns its path.
     pub fn finish(mut self) -> Result<PathBuf> {
         self.file.sync_all().map_err(|error| cannot("write", &self.part, &error))?;

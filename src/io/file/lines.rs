@@ -1,0 +1,158 @@
+//! Lines of a file, as slices of large blocks: no copy and no allocation for a line.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use bytes::Bytes;
+
+const BLOCK: usize = 1 << 20;
+
+/// Reads a file in blocks that end with a line.
+pub(super) struct Lines {
+    file: File,
+    /// The start of a line whose end is not read yet.
+    rest: Bytes,
+    block: usize,
+}
+
+impl Lines {
+    pub(super) fn open(path: &Path) -> io::Result<Lines> {
+        Lines::with_block(path, BLOCK)
+    }
+
+    fn with_block(path: &Path, block: usize) -> io::Result<Lines> {
+        Ok(Lines { file: File::open(path)?, rest: Bytes::new(), block })
+    }
+
+    /// The next complete lines, at least one; the last of the file may lack its newline. `None` at the end.
+    pub(super) fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+        let mut filled = self.rest.len();
+        let mut block = vec![0; self.block.max(2 * filled)];
+        block[..filled].copy_from_slice(&self.rest);
+        loop {
+            let read = match self.file.read(&mut block[filled..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if read == 0 {
+                self.rest = Bytes::new();
+                block.truncate(filled);
+                return Ok((filled > 0).then(|| Bytes::from(block)));
+            }
+            let newline = memchr::memrchr(b'\n', &block[filled..filled + read]);
+            let at = filled;
+            filled += read;
+            if let Some(newline) = newline {
+                let block = Bytes::from(block);
+                self.rest = block.slice(at + newline + 1..filled);
+                return Ok(Some(block.slice(..at + newline + 1)));
+            }
+            if filled == block.len() {
+                block.resize(2 * filled, 0);
+            }
+        }
+    }
+}
+
+/// The lines of a block, without their ends.
+pub(super) fn split(block: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        if start >= block.len() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', &block[start..]).map_or(block.len(), |at| start + at);
+        let stop = if end > start && block[end - 1] == b'\r' { end - 1 } else { end };
+        let line = block.slice(start..stop);
+        start = end + 1;
+        Some(line)
+    })
+}
+
+/// Leaves out lines at the start and at the end. Blank ones do not count.
+pub(super) struct Trim {
+    start: usize,
+    end: usize,
+    /// The lines that may turn out to be among the last, and how many of them are not blank.
+    kept: VecDeque<Bytes>,
+    full: usize,
+}
+
+impl Trim {
+    pub(super) fn new(start: usize, end: usize) -> Trim {
+        Trim { start, end, kept: VecDeque::new(), full: 0 }
+    }
+
+    /// Takes a line and gives each one that is now known to be wanted to `out`.
+    pub(super) fn push(&mut self, line: Bytes, mut out: impl FnMut(Bytes)) {
+        let blank = is_blank(&line);
+        if self.start > 0 {
+            self.start -= usize::from(!blank);
+            return;
+        }
+        if self.end == 0 {
+            return out(line);
+        }
+        self.full += usize::from(!blank);
+        self.kept.push_back(line);
+        while self.full > self.end
+            && let Some(line) = self.kept.pop_front()
+        {
+            self.full -= usize::from(!is_blank(&line));
+            out(line);
+        }
+    }
+}
+
+pub(super) fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, block: usize) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, text).unwrap();
+        let mut lines = Lines::with_block(&path, block).unwrap();
+        let mut all = Vec::new();
+        while let Some(block) = lines.next_block().unwrap() {
+            all.extend(split(&block).map(|line| String::from_utf8(line.to_vec()).unwrap()));
+        }
+        all
+    }
+
+    #[test]
+    fn lines_are_the_same_at_every_block_size() {
+        let text = "one\r\n\ntwo two\n\u{e4}\u{f6}\nlast";
+        for block in 1..=text.len() + 1 {
+            assert_eq!(read(text, block), ["one", "", "two two", "\u{e4}\u{f6}", "last"], "{block}");
+        }
+        assert_eq!(read("a\nb\n", 3), ["a", "b"]);
+        assert!(read("", 3).is_empty());
+    }
+
+    #[test]
+    fn trimming_leaves_out_blank_lines_of_the_count() {
+        let trimmed = |start, end| {
+            let mut trim = Trim::new(start, end);
+            let mut out = Vec::new();
+            for line in ["", "h", "", "1", "2", "", "3", "f", ""] {
+                trim.push(Bytes::from_static(line.as_bytes()), |line| {
+                    out.push(String::from_utf8(line.to_vec()).unwrap())
+                });
+            }
+            out.retain(|line| !line.is_empty());
+            out
+        };
+        assert_eq!(trimmed(0, 0), ["h", "1", "2", "3", "f"]);
+        assert_eq!(trimmed(1, 1), ["1", "2", "3"]);
+        assert_eq!(trimmed(2, 2), ["2"]);
+        assert!(trimmed(9, 0).is_empty() && trimmed(0, 9).is_empty());
+    }
+}
