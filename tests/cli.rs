@@ -192,7 +192,11 @@ fn a_setting_that_is_wrong_is_one_sentence() {
     sentence(&home.run(&["serve"]), 2, &["`basic.restPrt`", "config/kuiper.yaml", "`basic.restPort`"]);
     let mut command = home.command(&["serve", "--config", "config/kuiper.yaml"]);
     home.write("config/kuiper.yaml", "");
-    sentence(&command.env("KUIPER__BASIC__RESTPORT", "many").output().unwrap(), 2, &["KUIPER__BASIC__RESTPORT", "`many`"]);
+    sentence(
+        &command.env("KUIPER__BASIC__RESTPORT", "many").output().unwrap(),
+        2,
+        &["KUIPER__BASIC__RESTPORT", "`many`"],
+    );
 }
 
 #[test]
@@ -219,13 +223,20 @@ fn a_session_of_commands() {
     home.write("rule.json", r#"{"sql": "SELECT a FROM demo", "actions": [{"nop": {}}]}"#);
     sentence(&ask(&["rule", "create", "-f", "rule.json"]), 2, &["`rule.json`", "`id`"]);
     sentence(&ask(&["rule", "create", "-f", "no.json"]), 2, &["`no.json`"]);
-    done(&["rule", "validate", "r", "-f", "rule.json"], "The rule has been successfully validated and is confirmed to be correct.\n");
+    done(
+        &["rule", "validate", "r", "-f", "rule.json"],
+        "The rule has been successfully validated and is confirmed to be correct.\n",
+    );
     done(&["rule", "create", "r", "-f", "rule.json"], "Rule r was created successfully.\n");
     sentence(&ask(&["rule", "create", "r", "-f", "rule.json"]), 1, &["rule r already exists"]);
     done(&["rule", "update", "r", "-f", "rule.json"], "Rule r was updated successfully.\n");
     done(&["rule", "list"], "RULE  STATUS\nr     running\n");
     let status = ask(&["rule", "status", "r"]);
-    assert!(out(&status).starts_with("running\n\nNODE") && out(&status).contains("\nrows     0 in\n"), "{}", out(&status));
+    assert!(
+        out(&status).starts_with("running\n\nNODE") && out(&status).contains("\nrows     0 in\n"),
+        "{}",
+        out(&status)
+    );
     let status: serde_json::Value = serde_json::from_slice(&ask(&["rule", "status", "r", "--json"]).stdout).unwrap();
     assert_eq!(status["status"], "running");
     assert!(out(&ask(&["rule", "explain", "r"])).contains("\"ProjectPlan_0\""));
