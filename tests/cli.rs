@@ -1,159 +1,429 @@
-//! The real binary in empty folders: what it prints, and how it ends.
+//! The real binary in empty folders: what it prints, where, and with which exit status.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-struct Home {
-    folder: tempfile::TempDir,
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A command of the binary, in a folder, untouched by the settings of whoever runs the tests.
+fn kuiper(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.contains("KUIPER") || name.contains("__")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).args(args).stdin(Stdio::null());
+    command
 }
 
-impl Home {
-    fn new() -> Home {
-        Home { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
-        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
-        for name in ["KUIPER_SERVER", "RUST_BACKTRACE"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs with lines on standard input.
-    fn feed(&self, args: &[&str], input: &str) -> Output {
-        let mut command = self.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.folder.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    /// A server on a port of its own.
-    fn serve(&self, more: &[&str]) -> Server {
-        let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--log-level", "info"];
-        args.extend(more);
-        let mut child = self.command(&args).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains(" answers on ") {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the server ended before it answered");
-        }
-        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
-        // The log is read to its end, or the server would wait for a reader one day.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Server { child, url }
-    }
+struct Said {
+    status: i32,
+    out: String,
+    err: String,
 }
 
+fn said(output: Output) -> Said {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("what is printed is UTF-8");
+    let said = Said { status: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) };
+    assert!(!said.err.contains("panicked"), "{}", said.err);
+    said
+}
+
+fn run(folder: &Path, args: &[&str]) -> Said {
+    said(kuiper(folder, args).output().unwrap())
+}
+
+fn run_with(folder: &Path, args: &[&str], input: &str) -> Said {
+    let mut command = kuiper(folder, args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that refuses its arguments does not wait for its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    said(child.wait_with_output().unwrap())
+}
+
+/// A server of its own, in a folder, on a free port; gone at the end of the test.
 struct Server {
     child: Child,
     url: String,
+    folder: TempDir,
 }
 
 impl Server {
-    /// Sends SIGTERM, and gives the exit status and how long it took.
-    fn stop(mut self) -> (Option<i32>, Duration) {
+    fn start() -> Server {
+        Server::start_in(TempDir::new().unwrap())
+    }
+
+    fn start_in(folder: TempDir) -> Server {
+        let address = free_address();
+        let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
+        let child = kuiper(folder.path(), &["serve", "--listen", &address]).stderr(log).spawn().unwrap();
+        wait_for("the server to answer", || TcpStream::connect(&address).is_ok());
+        Server { child, url: format!("http://{address}"), folder }
+    }
+
+    /// Runs a command against this server.
+    fn ask(&self, args: &[&str]) -> Said {
+        said(kuiper(self.folder.path(), args).env("KUIPER_SERVER", &self.url).output().unwrap())
+    }
+
+    fn done(&self, args: &[&str]) -> String {
+        let said = self.ask(args);
+        assert_eq!(said.status, 0, "{args:?}: {}{}", said.out, said.err);
+        said.out
+    }
+
+    fn json(&self, args: &[&str]) -> Json {
+        let mut args = args.to_vec();
+        args.push("--json");
+        serde_json::from_str(&self.done(&args)).unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        fs::write(self.folder.path().join(name), text).unwrap();
+        name.to_string()
+    }
+
+    /// Ends it as a user would, and says how long that took.
+    fn stop(mut self, signal: &str) -> (TempDir, Duration) {
         let begun = Instant::now();
-        let pid = self.child.id().to_string();
-        assert!(Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
-        let status = self.child.wait().unwrap();
-        (status.code(), begun.elapsed())
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let mut status = None;
+        wait_for("the server to end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().code(), Some(0));
+        let folder = std::mem::replace(&mut self.folder, TempDir::new().unwrap());
+        (folder, begun.elapsed())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn out(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn err(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-/// Refused in one sentence: the exit status, one line on standard error, nothing on standard output.
-fn sentence(output: &Output, status: i32, parts: &[&str]) {
-    assert_eq!(output.status.code(), Some(status), "{}", err(output));
-    assert_eq!(err(output).lines().count(), 1, "{}", err(output));
-    assert!(out(output).is_empty(), "{}", out(output));
-    for part in parts {
-        assert!(err(output).contains(part), "`{part}` is not in {}", err(output));
+fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !ready() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-#[test]
-fn version_and_usage() {
-    let home = Home::new();
-    let version = home.run(&["--version"]);
-    assert!(out(&version).starts_with("kuiper ") && out(&version).contains("plugin ABI"), "{}", out(&version));
-    for args in [&["serv"][..], &["rule", "create"], &["rule"], &[]] {
-        assert_eq!(home.run(args).status.code(), Some(2), "{args:?}");
-    }
-    assert!(fs::read_dir(home.folder.path()).unwrap().next().is_none(), "asking leaves nothing behind");
-}
+/// A simulated stream whose rows go into a file.
+const STREAM: &str = r#"CREATE STREAM sim (v BIGINT) WITH (TYPE="simulator", FORMAT="json", EXTRA="{\"data\":[{\"v\":1},{\"v\":2},{\"v\":3}],\"interval\":\"5ms\",\"loop\":true}")"#;
+const RULE: &str = r#"{
+  "id": "big",
+  "sql": "SELECT v, v * 10 AS ten FROM sim WHERE v > 1",
+  "actions": [{"file": {"path": "out.jsonl", "fileType": "lines", "sendSingle": true}}]
+}"#;
 
 #[test]
 fn run_reads_lines_and_writes_lines() {
-    let home = Home::new();
-    let lines = "{\"a\":1,\"b\":\"x\"}\n{\"a\":-1}\nbroken\n\n{\"a\":5}";
-    let output = home.feed(&["run", "SELECT a, a * 2 AS b FROM stdin WHERE a > 0"], lines);
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(out(&output), "{\"a\":1,\"b\":2}\n{\"a\":5,\"b\":10}\n");
-    assert!(err(&output).contains("malformed"), "the bad record is told: {}", err(&output));
-    assert!(fs::read_dir(home.folder.path()).unwrap().next().is_none(), "nothing is left behind");
-}
-
-#[test]
-fn run_emits_the_open_window_at_the_end_of_the_input() {
-    let home = Home::new();
-    let sql = "SELECT count(*) AS n, sum(a) AS s FROM stdin GROUP BY TUMBLINGWINDOW(hh, 10)";
-    let output = home.feed(&["run", sql], "{\"a\":1}\n{\"a\":2}\n");
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    let row: serde_json::Value = serde_json::from_str(out(&output).trim()).unwrap();
-    assert_eq!(row, serde_json::json!({"n": 2, "s": 3}));
-}
-
-#[test]
-fn run_executes_a_files_own_actions_over_streams_of_its_own() {
-    let home = Home::new();
-    home.write("in/rows.json", r#"[{"a": 1}, {"a": 2}]"#);
-    home.write(
-        "rule.json",
-        r#"{"sql": "SELECT a FROM rows WHERE a > 1", "actions": [{"file": {"path": "out.jsonl", "fileType": "lines", "sendSingle": true}}]}"#,
+    let folder = TempDir::new().unwrap();
+    let said = run_with(
+        folder.path(),
+        &["run", "SELECT id, v * 2 AS w FROM stdin WHERE v > 1"],
+        "{\"id\":\"a\",\"v\":1}\n{\"id\":\"b\",\"v\":2.5}\n{\"id\":\"c\",\"v\":3}\n",
     );
-    let stream = r#"CREATE STREAM rows () WITH (TYPE="file", DATASOURCE="rows.json", FORMAT="json", EXTRA="{\"path\": \"in\", \"fileType\": \"json\"}")"#;
-    let output = home.run(&["run", "rule.json", "--stream", stream]);
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(fs::read_to_string(home.folder.path().join("out.jsonl")).unwrap(), "{\"a\":2}\n");
-    assert_eq!(out(&output), "");
+    assert_eq!(
+        (said.status, said.out.as_str()),
+        (0, "{\"id\":\"b\",\"w\":5}\n{\"id\":\"c\",\"w\":6}\n"),
+        "{}",
+        said.err
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn run_goes_on_after_a_broken_line() {
+    let folder = TempDir::new().unwrap();
+    let said = run_with(folder.path(), &["run", "SELECT v FROM stdin"], "{\"v\":1}\n{\"v\":\n[{\"v\":2},{\"v\":3}]\n");
+    assert_eq!((said.status, said.out.as_str()), (0, "{\"v\":1}\n{\"v\":2}\n{\"v\":3}\n"), "{}", said.err);
+    assert!(said.err.contains("json"), "{}", said.err);
+}
+
+#[test]
+fn run_gives_out_open_windows_at_the_end() {
+    let folder = TempDir::new().unwrap();
+    let said = run_with(
+        folder.path(),
+        &["run", "SELECT id, count(*) AS n, sum(v) AS t FROM stdin GROUP BY id, TUMBLINGWINDOW(hh, 1) ORDER BY id"],
+        "{\"id\":\"b\",\"v\":1}\n{\"id\":\"a\",\"v\":2}\n{\"id\":\"b\",\"v\":3}\n",
+    );
+    let expected = "{\"id\":\"a\",\"n\":1,\"t\":2}\n{\"id\":\"b\",\"n\":2,\"t\":4}\n";
+    assert_eq!((said.status, said.out.as_str()), (0, expected), "{}", said.err);
+}
+
+#[test]
+fn run_executes_the_actions_of_a_rule_file() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("in.jsonl"), "{\"v\":1}\n{\"v\":2}\n{\"v\":3}\n").unwrap();
+    fs::write(folder.path().join("rule.json"), RULE.replace("FROM sim", "FROM lines")).unwrap();
+    let stream = r#"CREATE STREAM lines (v BIGINT) WITH (TYPE="file", FORMAT="json", DATASOURCE="in.jsonl", EXTRA="{\"path\":\".\",\"fileType\":\"lines\"}")"#;
+    let said = run(folder.path(), &["run", "rule.json", "--stream", stream]);
+    assert_eq!((said.status, said.out.as_str()), (0, ""), "{}", said.err);
+    let written = fs::read_to_string(folder.path().join("out.jsonl")).unwrap();
+    assert_eq!(written.trim_end(), "{\"ten\":20,\"v\":2}\n{\"ten\":30,\"v\":3}");
+}
+
+#[test]
+fn errors_show_the_place_and_a_remedy() {
+    let folder = TempDir::new().unwrap();
+    let said = run(folder.path(), &["run", "SELECT uper(v) FROM stdin"]);
+    assert_eq!((said.status, said.out.as_str()), (1, ""));
+    assert!(
+        said.err.contains("there is no function `uper`") && said.err.contains("^^^^ did you mean `upper`?"),
+        "{}",
+        said.err
+    );
+    let said = run(folder.path(), &["run", "no-such-rule.json"]);
+    assert_eq!(said.status, 2);
+    assert!(said.err.contains("cannot read `no-such-rule.json`"), "{}", said.err);
+}
+
+#[test]
+fn usage_is_status_2() {
+    let folder = TempDir::new().unwrap();
+    for args in
+        [&["frobnicate"][..], &["rule"], &["rule", "create"], &["stream", "create"], &["run"], &["serve", "--listen"]]
+    {
+        let said = run(folder.path(), args);
+        assert_eq!((said.status, said.out.as_str()), (2, ""), "{args:?}: {}", said.err);
+        assert!(!said.err.is_empty());
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_version_names_the_abi() {
+    let said = run(TempDir::new().unwrap().path(), &["--version"]);
+    assert_eq!(said.status, 0);
+    assert!(
+        said.out.starts_with(concat!("kuiper ", env!("CARGO_PKG_VERSION"))) && said.out.contains("ABI"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn without_a_server_there_is_one_sentence() {
+    let folder = TempDir::new().unwrap();
+    let url = format!("http://{}", free_address());
+    let said = run(folder.path(), &["rule", "list", "--server", &url]);
+    assert_eq!((said.status, said.out.as_str()), (2, ""));
+    assert!(said.err.contains(&url) && said.err.lines().count() == 1, "{}", said.err);
+}
+
+#[test]
+fn streams_are_created_listed_described_and_dropped() {
+    let server = Server::start();
+    assert_eq!(server.done(&["stream", "create", STREAM]).trim(), "Stream sim is created.");
+    server.write("demo.sql", r#"CREATE STREAM demo () WITH (DATASOURCE="demo", TYPE="memory")"#);
+    server.done(&["stream", "create", "-f", "demo.sql"]);
+    let again = server.ask(&["stream", "create", STREAM]);
+    assert_eq!((again.status, again.out.as_str()), (1, ""));
+    assert!(again.err.contains("sim") && again.err.contains("exists"), "{}", again.err);
+    let wrong = server.ask(&["stream", "create", r#"CREATE STREAM x (a BIGNT) WITH (DATASOURCE="x")"#]);
+    assert_eq!(wrong.status, 1);
+    assert!(wrong.err.contains("BIGNT") && wrong.err.to_lowercase().contains("bigint"), "{}", wrong.err);
+    let list = server.json(&["stream", "list"]);
+    assert_eq!(list.as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>(), ["demo", "sim"]);
+    assert!(server.done(&["stream", "list"]).contains("simulator"));
+    assert!(server.done(&["stream", "describe", "sim"]).contains("bigint"));
+    server.done(&["stream", "drop", "demo"]);
+    assert_eq!(server.ask(&["stream", "describe", "demo"]).status, 1);
+    assert_eq!(server.json(&["table", "list"]), Json::Array(vec![]));
+}
+
+#[test]
+fn rules_live_from_create_to_drop() {
+    let server = Server::start();
+    server.done(&["stream", "create", STREAM]);
+    server.write("rule.json", RULE);
+    server.done(&["rule", "create", "-f", "rule.json"]);
+    let twice = server.ask(&["rule", "create", "-f", "rule.json"]);
+    assert_eq!(twice.status, 1, "{}", twice.out);
+    assert!(twice.err.contains("big already exists"), "{}", twice.err);
+    let file = server.folder.path().join("out.jsonl");
+    wait_for("rows in the file", || fs::read_to_string(&file).is_ok_and(|text| text.lines().count() >= 20));
+    server.done(&["rule", "stop", "big"]);
+    let status = server.json(&["rule", "status", "big"]);
+    assert!(status["status"].as_str().unwrap().starts_with("stopped"), "{status}");
+    let ledger = &status["ledger"];
+    let count = |name: &str| ledger[name].as_u64().unwrap();
+    let sum = |name: &str| ledger[name].as_object().unwrap().values().filter_map(Json::as_u64).sum::<u64>();
+    assert_eq!(
+        count("in"),
+        count("out") + count("filtered") + count("held") + count("late") + sum("dropped") + sum("dead")
+    );
+    let lines = fs::read_to_string(&file).unwrap().lines().count() as u64;
+    assert_eq!(count("out"), lines, "{ledger}");
+    assert!(count("filtered") > 0 && sum("dead") == 0, "{ledger}");
+    assert!(server.done(&["rule", "status", "big"]).contains("filtered"));
+    server.done(&["rule", "start", "big"]);
+    wait_for("more rows", || fs::read_to_string(&file).unwrap().lines().count() as u64 > lines);
+    server.done(&["rule", "restart", "big"]);
+    assert!(server.done(&["rule", "describe", "big"]).contains("SELECT v, v * 10"));
+    assert_eq!(server.json(&["rule", "list"])[0]["status"], "running");
+    let held = server.ask(&["stream", "drop", "sim"]);
+    assert_eq!(held.status, 1, "a stream that a rule reads: {}", held.out);
+    server.done(&["rule", "drop", "big"]);
+    assert_eq!(server.ask(&["rule", "status", "big"]).status, 1);
+    assert_eq!(server.json(&["rule", "list"]), Json::Array(vec![]));
+}
+
+#[test]
+fn a_rule_may_be_named_on_the_command_line_updated_and_validated() {
+    let server = Server::start();
+    server.done(&["stream", "create", STREAM]);
+    server.write("rule.json", r#"{"sql": "SELECT v FROM sim", "actions": [{"log": {}, "nop": {}}]}"#);
+    server.done(&["rule", "create", "named", "-f", "rule.json"]);
+    assert_eq!(server.json(&["rule", "list"])[0]["id"], "named");
+    server.write("rule.json", r#"{"sql": "SELECT v + 1 AS w FROM sim", "actions": [{"nop": {}}]}"#);
+    server.done(&["rule", "update", "named", "-f", "rule.json"]);
+    assert!(server.done(&["rule", "describe", "named"]).contains("v + 1"));
+    server.done(&["rule", "validate", "named", "-f", "rule.json"]);
+    server.write("wrong.json", r#"{"id": "x", "sql": "SELECT vv FROM sim", "actions": [{"nop": {}}]}"#);
+    let wrong = server.ask(&["rule", "validate", "-f", "wrong.json"]);
+    assert_eq!((wrong.status, wrong.out.as_str()), (1, ""));
+    assert!(wrong.err.contains("no column `vv`") && wrong.err.contains("^^"), "{}", wrong.err);
+    let sink = r#"{"id": "x", "sql": "SELECT v FROM sim", "actions": [{"mqqt": {}}]}"#;
+    server.write("wrong.json", sink);
+    let wrong = server.ask(&["rule", "create", "-f", "wrong.json"]);
+    assert_eq!(wrong.status, 1);
+    assert!(wrong.err.contains("mqqt"), "{}", wrong.err);
+}
+
+#[test]
+fn everything_is_there_after_a_restart_and_both_signals_end_it() {
+    let server = Server::start();
+    server.done(&["stream", "create", STREAM]);
+    server.write("rule.json", RULE);
+    server.done(&["rule", "create", "-f", "rule.json"]);
+    let (folder, took) = server.stop("INT");
+    assert!(took < Duration::from_secs(5), "stopping took {took:?}");
+    let lines =
+        |folder: &TempDir| fs::read_to_string(folder.path().join("out.jsonl")).unwrap_or_default().lines().count();
+    let before = lines(&folder);
+    let server = Server::start_in(folder);
+    wait_for("the rule to run again", || lines(&server.folder) > before);
+    let (folder, took) = server.stop("TERM");
+    assert!(took < Duration::from_secs(5), "stopping took {took:?}");
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn a_port_and_a_folder_in_use_are_one_sentence_each() {
+    let server = Server::start();
+    let address = server.url.trim_start_matches("http://").to_string();
+    let elsewhere = TempDir::new().unwrap();
+    let port = run(elsewhere.path(), &["serve", "--listen", &address]);
+    assert_eq!((port.status, port.err.lines().count()), (2, 1), "{}", port.err);
+    assert!(port.err.contains(&address) && port.err.contains("in use"), "{}", port.err);
+    let data = run(server.folder.path(), &["serve", "--listen", &free_address()]);
+    assert_eq!((data.status, data.err.lines().count()), (2, 1), "{}", data.err);
+    assert!(data.err.contains("data") && data.err.contains("use"), "{}", data.err);
+}
+
+#[test]
+fn the_demo_shows_rows_and_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let address = free_address();
+    let mut child = kuiper(folder.path(), &["serve", "--demo", "--listen", &address])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (to, from) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| to.send(line)));
+    let (mut rows, mut windows, mut commands) = (0, 0, 0);
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && (rows == 0 || windows == 0 || commands < 3) {
+        let Ok(line) = from.recv_timeout(PATIENCE) else { break };
+        rows += usize::from(line.starts_with("hot ") && line.contains('{'));
+        windows += usize::from(line.starts_with("average ") && line.contains("\"readings\""));
+        commands += usize::from(line.contains("kuiper rule ") || line.contains("kuiper stream "));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(rows > 0 && windows > 0 && commands == 3, "{rows} rows, {windows} windows, {commands} commands");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+const CASE: &str = r#"
+name: CASE
+streams: ['CREATE STREAM s () WITH (DATASOURCE="s")']
+sql: SELECT v FROM s WHERE v > 1
+start: 1700000000000
+input:
+  - {stream: s, at: "+100", data: {v: 1}}
+  - {stream: s, at: "+100", data: {v: 2}}
+advance: "+1000"
+output:
+  - rows: [{v: 2}]
+"#;
+
+#[test]
+fn rule_test_counts_and_tells() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    write("good.yaml", CASE.replace("CASE", "good"));
+    write("other.txt", "left alone".to_string());
+    let good = run(folder.path(), &["rule", "test", "."]);
+    assert_eq!(good.status, 0, "{}", good.out);
+    assert_eq!(good.out, "1 case had a batch of more than one row\n1 passed, 0 failed, 0 skipped\n");
+
+    write("wrong.yaml", CASE.replace("CASE", "wrong").replace("- rows: [{v: 2}]", "- {at: '+100', rows: [{v: 3}]}"));
+    write("twice.yaml", CASE.replace("CASE", "good"));
+    write("broken.yaml", CASE.replace("CASE", "broken").replace("advance", "advanc"));
+    write("later.yaml", "kind: session\nname: whole/server\n".to_string());
+    let bad = run(folder.path(), &["rule", "test", ".", "--json", "report.json"]);
+    assert_eq!(bad.status, 1);
+    assert_eq!(bad.out.lines().last(), Some("1 passed, 3 failed, 1 skipped"), "{}", bad.out);
+    for told in [
+        "FAILED wrong (./wrong.yaml:1)",
+        "row by row: emission 1 differs: row 1: `v`: 3 expected, 2 came out; the clock stood at 1700000000100 (+100)",
+        "- {v: 3}",
+        "+ {v: 2}",
+        "field `advance` is missing, found `advanc`",
+        "the name is used twice, first at ./good.yaml:1",
+        "skipped whole/server",
+    ] {
+        assert!(bad.out.contains(told), "{told} in\n{}", bad.out);
+    }
+    let report: Json = serde_json::from_str(&fs::read_to_string(folder.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!((report["passed"].clone(), report["failed"].clone()), (1.into(), 3.into()));
+
+    let named = run(folder.path(), &["rule", "test", "wrong.yaml", "--name", "w*", "--update"]);
+    assert_eq!(named.status, 0, "{}", named.out);
+    assert_eq!(run(folder.path(), &["rule", "test", "wrong.yaml"]).status, 0, "the file was rewritten");
+    assert_eq!(run(folder.path(), &["rule", "test", "nowhere"]).status, 2);
 }
 
 #[test]
 fn run_ends_when_nobody_reads_any_more() {
-    let home = Home::new();
-    let mut command = home.command(&["run", "SELECT a FROM stdin"]);
+    let folder = TempDir::new().unwrap();
+    let mut command = kuiper(folder.path(), &["run", "SELECT a FROM stdin"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || while input.write_all(b"{\"a\":1}\n").is_ok() {});
@@ -162,142 +432,25 @@ fn run_ends_when_nobody_reads_any_more() {
     lines.read_line(&mut line).unwrap();
     assert_eq!(line, "{\"a\":1}\n");
     drop(lines);
-    let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), err(&output)), (Some(0), ""));
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
     writer.join().unwrap();
 }
 
 #[test]
-fn run_shows_a_mistake_at_its_place() {
-    let home = Home::new();
-    let output = home.run(&["run", "SELECT a FROM stdn"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("SELECT a FROM stdn\n") && err(&output).contains("^^^^"), "{}", err(&output));
-    sentence(&home.run(&["run", "none.json"]), 2, &["`none.json`", "no such file"]);
-}
-
-#[test]
-fn a_server_out_of_reach_is_one_sentence() {
-    let home = Home::new();
-    let output = home.run(&["rule", "list", "--server", "http://127.0.0.1:1"]);
-    sentence(&output, 2, &["http://127.0.0.1:1", "refused", "kuiper serve"]);
-    sentence(&home.run(&["rule", "list", "--server", "http://"]), 2, &["`http://`"]);
-}
-
-#[test]
 fn a_setting_that_is_wrong_is_one_sentence() {
-    let home = Home::new();
-    sentence(&home.run(&["serve", "--config", "no.yaml"]), 2, &["`no.yaml`"]);
-    home.write("config/kuiper.yaml", "basic:\n  restPrt: 1\n");
-    sentence(&home.run(&["serve"]), 2, &["`basic.restPrt`", "config/kuiper.yaml", "`basic.restPort`"]);
-    let mut command = home.command(&["serve", "--config", "config/kuiper.yaml"]);
-    home.write("config/kuiper.yaml", "");
-    sentence(
-        &command.env("KUIPER__BASIC__RESTPORT", "many").output().unwrap(),
-        2,
-        &["KUIPER__BASIC__RESTPORT", "`many`"],
-    );
-}
-
-#[test]
-fn a_session_of_commands() {
-    let home = Home::new();
-    let server = home.serve(&[]);
-    let ask = |args: &[&str]| home.command(args).env("KUIPER_SERVER", &server.url).output().unwrap();
-    let done = |args: &[&str], expected: &str| {
-        let output = ask(args);
-        assert_eq!((output.status.code(), out(&output), err(&output)), (Some(0), expected, ""), "{args:?}");
+    let folder = TempDir::new().unwrap();
+    let refused = |said: Said, parts: &[&str]| {
+        assert_eq!((said.status, said.err.lines().count()), (2, 1), "{}", said.err);
+        assert!(parts.iter().all(|part| said.err.contains(part)), "{}", said.err);
     };
-    done(&["stream", "list"], "No stream definitions are found.\n");
-    done(&["rule", "list"], "No rule definitions are found.\n");
-    let create = r#"CREATE STREAM demo (a BIGINT DEFAULT 1) WITH (TYPE="memory", DATASOURCE="<x>")"#;
-    done(&["stream", "create", create], "Stream demo is created.\n");
-    home.write("t.sql", r#"CREATE TABLE t () WITH (DATASOURCE="t.json")"#);
-    done(&["table", "create", "-f", "t.sql"], "Table t is created.\n");
-    done(&["table", "list", "--json"], "[{\"name\":\"t\",\"type\":\"file\",\"format\":\"json\"}]\n");
-    done(&["stream", "list"], "NAME  TYPE    FORMAT\ndemo  memory  json\n");
-    done(
-        &["stream", "describe", "demo"],
-        "COLUMN  TYPE    DEFAULT\na       bigint  1\n\nOPTION      VALUE\ndatasource  <x>\ntype        memory\n",
-    );
-    home.write("rule.json", r#"{"sql": "SELECT a FROM demo", "actions": [{"nop": {}}]}"#);
-    sentence(&ask(&["rule", "create", "-f", "rule.json"]), 2, &["`rule.json`", "`id`"]);
-    sentence(&ask(&["rule", "create", "-f", "no.json"]), 2, &["`no.json`"]);
-    done(
-        &["rule", "validate", "r", "-f", "rule.json"],
-        "The rule has been successfully validated and is confirmed to be correct.\n",
-    );
-    done(&["rule", "create", "r", "-f", "rule.json"], "Rule r was created successfully.\n");
-    sentence(&ask(&["rule", "create", "r", "-f", "rule.json"]), 1, &["rule r already exists"]);
-    done(&["rule", "update", "r", "-f", "rule.json"], "Rule r was updated successfully.\n");
-    done(&["rule", "list"], "RULE  STATUS\nr     running\n");
-    let status = ask(&["rule", "status", "r"]);
-    assert!(
-        out(&status).starts_with("running\n\nNODE") && out(&status).contains("\nrows     0 in\n"),
-        "{}",
-        out(&status)
-    );
-    let status: serde_json::Value = serde_json::from_slice(&ask(&["rule", "status", "r", "--json"]).stdout).unwrap();
-    assert_eq!(status["status"], "running");
-    assert!(out(&ask(&["rule", "explain", "r"])).contains("\"ProjectPlan_0\""));
-    done(&["rule", "stop", "r"], "Rule r was stopped.\n");
-    done(&["rule", "start", "r"], "Rule r was started\n");
-    done(&["rule", "restart", "r"], "Rule r was restarted\n");
-    sentence(&ask(&["stream", "drop", "demo"]), 1, &["stream demo has been referenced by other rules"]);
-
-    sentence(&home.run(&["serve", "--listen", "127.0.0.1:0"]), 2, &["the data folder `", "in use", "--data"]);
-    let address = server.url.trim_start_matches("http://");
-    sentence(&home.run(&["serve", "--data", "other", "--listen", address]), 2, &[address, "in use", "--listen"]);
-
-    let (status, took) = server.stop();
-    assert_eq!(status, Some(0));
-    assert!(took < Duration::from_secs(5), "{took:?}");
-
-    let server = home.serve(&[]);
-    let ask = |args: &[&str]| home.command(args).env("KUIPER_SERVER", &server.url).output().unwrap();
-    let limit = Instant::now() + Duration::from_secs(10);
-    while out(&ask(&["rule", "list"])) != "RULE  STATUS\nr     running\n" {
-        assert!(Instant::now() < limit, "the rule does not run again: {}", out(&ask(&["rule", "list"])));
-    }
-    assert_eq!(out(&ask(&["rule", "drop", "r"])), "Rule r is dropped.\n");
-    assert_eq!(out(&ask(&["stream", "drop", "demo"])), "Stream demo is dropped.\n");
-    assert_eq!(out(&ask(&["table", "drop", "t"])), "Table t is dropped.\n");
-}
-
-#[test]
-fn the_demo_shows_rows_of_both_rules_and_commands_that_work() {
-    let home = Home::new();
-    let mut command = home.command(&["serve", "--demo", "--listen", "127.0.0.1:0"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let (mut commands, mut hot, mut average) = (Vec::new(), false, false);
-    let begun = Instant::now();
-    for line in lines {
-        if line.trim_start().starts_with(env!("CARGO_BIN_EXE_kuiper")) {
-            commands.push(line.trim().to_owned());
-        }
-        hot |= line.starts_with("hot ") && line.contains("\"temperature\":28.3");
-        average |= line.starts_with("average ") && line.contains("\"readings\":");
-        if hot && average {
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(30), "no rows of {}", if hot { "average" } else { "hot" });
-    }
-    assert!(hot && average, "the demo ended before its rows were seen");
-    assert_eq!(commands.len(), 3);
-    for line in commands {
-        let output = Command::new("sh").args(["-c", &line]).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{line}: {}", err(&output));
-    }
-    let mut server = Server { child, url: String::new() };
-    let folder = fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-    let name = format!("kuiper-{}-0", server.child.id());
-    assert!(folder.into_iter().any(|entry| entry.file_name() == name.as_str()), "{name} is the demo's folder");
-    server.child.stdout.take();
-    let pid = server.child.id();
-    let (status, took) = server.stop();
-    assert_eq!(status, Some(0));
-    assert!(took < Duration::from_secs(5), "{took:?}");
-    assert!(!std::env::temp_dir().join(format!("kuiper-{pid}-0")).exists(), "the demo leaves nothing behind");
-    assert!(fs::read_dir(home.folder.path()).unwrap().next().is_none());
+    refused(run(folder.path(), &["serve", "--config", "no.yaml"]), &["`no.yaml`"]);
+    refused(run(folder.path(), &["serve", "--listen", "there"]), &["`--listen there`"]);
+    fs::create_dir(folder.path().join("config")).unwrap();
+    fs::write(folder.path().join("config/kuiper.yaml"), "basic:\n  restPrt: 1\n").unwrap();
+    refused(run(folder.path(), &["serve"]), &["`basic.restPrt`", "config/kuiper.yaml", "`basic.restPort`"]);
+    fs::write(folder.path().join("config/kuiper.yaml"), "").unwrap();
+    let mut command = kuiper(folder.path(), &["serve"]);
+    let output = command.env("KUIPER__BASIC__RESTPORT", "many").output().unwrap();
+    refused(said(output), &["KUIPER__BASIC__RESTPORT", "`many`"]);
 }

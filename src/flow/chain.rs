@@ -12,7 +12,7 @@ use crate::op::{
     Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, GuestCall, Guests, Limit, Operator, Order,
     OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
 };
-use crate::plan::{Clause, Grouping, Node, Plan};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -193,17 +193,18 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         )),
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
         Node::Project { aliases, columns } => {
-            let columns = columns
-                .iter()
-                .map(|column| {
-                    let program = Program::new(&column.expr);
-                    let take = match program.slot() {
-                        Some(slot) if column.plain => Take::Column(slot),
-                        _ => Take::Program(program),
-                    };
-                    OutColumn { take, keep_null: column.keep_null }
-                })
-                .collect();
+            let made = columns.iter().enumerate().map(|(n, column)| {
+                let program = Program::new(&column.expr);
+                let take = match program.slot() {
+                    Some(slot) if column.plain => {
+                        let read_later = |other: &OutputColumn| other.expr.slots().contains(&slot);
+                        Take::Column { slot, last: !columns[n + 1..].iter().any(read_later) }
+                    }
+                    _ => Take::Program(program),
+                };
+                OutColumn { take, keep_null: column.keep_null }
+            });
+            let columns = made.collect();
             Box::new(Project::new(programs(aliases), columns))
         }
     })
