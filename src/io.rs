@@ -194,16 +194,16 @@ pub trait Sink: Send {
     /// from the stopped one on are given again after a pause, and after `connect` if the sink asks for it in its fault.
     async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped>;
 
+    /// Rows of the parcels that the last `deliver` confirmed which are not part of that: they are dead.
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        Vec::new()
+    }
+
     /// Keeps the connection alive, and mends it, while there is nothing to deliver. The caller waits on it and on its
     /// queue at the same time and drops the future when a parcel is there, so it may be cancelled at every `await`.
     /// It never returns.
     async fn idle(&mut self) {
         std::future::pending().await
-    }
-
-    /// Rows of the parcels that the last `deliver` confirmed which are not part of that: they are dead.
-    fn refused(&mut self) -> Vec<RefusedRow> {
-        Vec::new()
     }
 
     /// Flushes and closes; called once, also after a failed connect.

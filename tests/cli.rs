@@ -419,3 +419,38 @@ fn rule_test_counts_and_tells() {
     assert_eq!(run(folder.path(), &["rule", "test", "wrong.yaml"]).status, 0, "the file was rewritten");
     assert_eq!(run(folder.path(), &["rule", "test", "nowhere"]).status, 2);
 }
+
+#[test]
+fn run_ends_when_nobody_reads_any_more() {
+    let folder = TempDir::new().unwrap();
+    let mut command = kuiper(folder.path(), &["run", "SELECT a FROM stdin"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || while input.write_all(b"{\"a\":1}\n").is_ok() {});
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "{\"a\":1}\n");
+    drop(lines);
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_setting_that_is_wrong_is_one_sentence() {
+    let folder = TempDir::new().unwrap();
+    let refused = |said: Said, parts: &[&str]| {
+        assert_eq!((said.status, said.err.lines().count()), (2, 1), "{}", said.err);
+        assert!(parts.iter().all(|part| said.err.contains(part)), "{}", said.err);
+    };
+    refused(run(folder.path(), &["serve", "--config", "no.yaml"]), &["`no.yaml`"]);
+    refused(run(folder.path(), &["serve", "--listen", "there"]), &["`--listen there`"]);
+    fs::create_dir(folder.path().join("config")).unwrap();
+    fs::write(folder.path().join("config/kuiper.yaml"), "basic:\n  restPrt: 1\n").unwrap();
+    refused(run(folder.path(), &["serve"]), &["`basic.restPrt`", "config/kuiper.yaml", "`basic.restPort`"]);
+    fs::write(folder.path().join("config/kuiper.yaml"), "").unwrap();
+    let mut command = kuiper(folder.path(), &["serve"]);
+    let output = command.env("KUIPER__BASIC__RESTPORT", "many").output().unwrap();
+    refused(said(output), &["KUIPER__BASIC__RESTPORT", "`many`"]);
+}
