@@ -4,6 +4,8 @@
 //! is 0 when what was asked is done, 1 when it was refused or failed, 2 when the command line is wrong, the server out
 //! of reach, or the server cannot begin. Results go to standard output, all else to standard error.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod client;
 mod demo;
 mod print;

@@ -12,19 +12,24 @@ mod acc;
 pub mod aggregate;
 pub mod analytic;
 mod args;
+mod array;
 mod convert;
 mod datetime;
 mod hash;
 pub mod hit;
+mod incremental;
+mod json;
+mod jsonpath;
 mod math;
+mod object;
 mod other;
 pub mod rows;
+mod same;
 mod statistics;
-#[cfg(test)]
-mod tests;
 mod text;
 mod text_format;
 mod text_pattern;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,10 +81,13 @@ pub struct Func {
     /// What is returned without a call when an argument is null, or an empty array or object.
     pub null: NullGuard,
     /// Looks at the arguments when a rule is made: literals are known, the rest is not.
-    pub check: Option<fn(&[Arg]) -> std::result::Result<(), String>>,
+    pub check: Option<Check>,
     /// Gives the same result for the same arguments, so that constants can be folded.
     pub pure: bool,
 }
+
+/// Why a call is wrong, as far as the rule's text tells; the name of the function is put before it.
+pub type Check = fn(&[Arg]) -> std::result::Result<(), String>;
 
 #[derive(Clone, Copy)]
 pub enum Body {
@@ -181,7 +189,7 @@ impl Func {
     }
 
     const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
-        Func { name: name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+        Func { name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
     }
 
     pub const fn family(mut self, family: &'static str) -> Self {
@@ -204,7 +212,7 @@ impl Func {
         self
     }
 
-    pub const fn check(mut self, check: fn(&[Arg]) -> std::result::Result<(), String>) -> Self {
+    pub const fn check(mut self, check: Check) -> Self {
         self.check = Some(check);
         self
     }
@@ -254,11 +262,16 @@ const FAMILIES: &[&[Func]] = &[
     text_pattern::FUNCS,
     hash::FUNCS,
     convert::FUNCS,
+    datetime::FUNCS,
+    array::FUNCS,
+    object::FUNCS,
+    json::FUNCS,
     analytic::FUNCS,
     rows::FUNCS,
+    window::FUNCS,
     hit::FUNCS,
-    datetime::FUNCS,
     other::FUNCS,
+    incremental::FUNCS,
 ];
 
 /// All built-in functions.
@@ -355,3 +368,6 @@ pub fn check_call(func: &Func, args: &[Arg]) -> std::result::Result<(), String> 
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ impl Engine {
         };
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
-        let sinks = Sinks::new(case, &plan, options.send_error)?;
+        let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         Ok(Engine { now: case.start, plan, rule, book, chain, decoder, sinks, ended: false, known })
     }
@@ -89,11 +89,12 @@ impl Engine {
 
     pub fn set_clock(&mut self, now: Time) {
         self.now = now;
+        self.sinks.set_clock(now);
     }
 
     /// When something happens by itself.
     pub fn due(&self) -> Option<Time> {
-        self.chain.due().into_iter().chain(self.sinks.due()).min()
+        self.chain.due()
     }
 
     /// Does what is due by now.
@@ -103,7 +104,6 @@ impl Engine {
             self.chain.tick(self.now, &mut out).map_err(stopped)?;
             self.give(out);
         }
-        self.sinks.tick(self.now);
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Engine {
 
     fn give(&mut self, batches: Vec<Batch>) {
         for batch in batches {
-            self.sinks.take(batch, self.now);
+            self.sinks.take(batch);
         }
     }
 
@@ -190,7 +190,6 @@ impl Engine {
     /// Stops the rule as by hand: what is held is thrown away.
     pub fn stop(&mut self) {
         self.chain.discard();
-        self.sinks.stop();
     }
 
     pub fn ledger(&self) -> LedgerView {

@@ -1,4 +1,3 @@
-use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde_json::Value as Json;
 
-use super::print::{FAILED, USAGE, fail, say};
+use super::print::{FAILED, USAGE, cause_of, fail, say};
 
 /// Which server to ask, and how to show what it says.
 #[derive(Debug, clap::Args)]
@@ -103,8 +102,9 @@ impl Client {
     /// Asks for JSON.
     pub async fn get(&self, path: &[&str]) -> Result<Json, Failure> {
         let text = self.ask(Method::GET, path, None).await?;
-        serde_json::from_str(&text)
-            .map_err(|_| Failure::Refused(format!("the server at {} does not answer in JSON; is it kuiper?", self.base)))
+        serde_json::from_str(&text).map_err(|_| {
+            Failure::Refused(format!("the server at {} does not answer in JSON; is it kuiper?", self.base))
+        })
     }
 
     /// Asks for something to be done, and prints the server's word on it.
@@ -126,22 +126,8 @@ impl Client {
         Failure::Usage(format!(
             "cannot reach the server at {}: {}; start one with `kuiper serve`, or name it with `--server`",
             self.base.as_str().trim_end_matches('/'),
-            Lower(cause),
+            cause_of(cause),
         ))
-    }
-}
-
-/// A cause as the middle of a sentence.
-struct Lower<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Lower<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        let text = text.split(" (os error").next().unwrap_or_default();
-        match text.char_indices().next() {
-            Some((_, first)) => write!(f, "{}{}", first.to_lowercase(), &text[first.len_utf8()..]),
-            None => Ok(()),
-        }
     }
 }
 
@@ -156,5 +142,5 @@ pub(super) fn read(file: &Path) -> Result<String, Failure> {
         true => std::io::read_to_string(std::io::stdin()),
         false => std::fs::read_to_string(file),
     };
-    text.map_err(|error| Failure::Usage(format!("cannot read `{}`: {}", file.display(), Lower(&error))))
+    text.map_err(|error| Failure::Usage(format!("cannot read `{}`: {}", file.display(), cause_of(&error))))
 }

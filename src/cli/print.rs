@@ -30,6 +30,14 @@ pub(super) fn findings(found: &[Diagnostic]) -> ExitCode {
     fail(USAGE, lines.join("\nkuiper: "))
 }
 
+/// What the system says of a failure, as the end of a sentence.
+pub(super) fn cause_of(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
 /// Columns side by side, the head in capitals, as wide as the widest cell.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();

@@ -188,11 +188,8 @@ fn status(found: &Json) {
         message => say(format!("{}: {message}", text("status"))),
     }
     let members = found.as_object();
-    let nodes: Vec<&str> = members
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, _)| key.strip_suffix("_0_records_in_total"))
-        .collect();
+    let nodes: Vec<&str> =
+        members.into_iter().flatten().filter_map(|(key, _)| key.strip_suffix("_0_records_in_total")).collect();
     let number = |key: String| found[key].to_string();
     if !nodes.is_empty() {
         say("");
@@ -265,7 +262,8 @@ mod tests {
 
     #[test]
     fn an_account_reads_as_a_sum() {
-        let ledger = json!({"in": 9, "out": 4, "filtered": 3, "held": 0, "late": 0, "dropped": {}, "dead": {"decode": 2}});
+        let ledger =
+            json!({"in": 9, "out": 4, "filtered": 3, "held": 0, "late": 0, "dropped": {}, "dead": {"decode": 2}});
         assert_eq!(account(&ledger), "9 in = 4 out + 3 filtered + 2 dead (2 decode)");
         assert_eq!(account(&json!({"in": 0, "out": 0, "dropped": {}})), "0 in");
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::print::{FAILED, USAGE, fail, findings, logs};
+use super::print::{FAILED, USAGE, cause_of, fail, findings, logs};
 use super::serve::{end, runtime};
 use crate::config::{Flags, Settings};
 use crate::rule::{Foreground, reader_gone};
@@ -65,7 +65,7 @@ fn text(rule: &str) -> Result<String, ExitCode> {
     if !is_file {
         return Ok(rule.to_owned());
     }
-    std::fs::read_to_string(path).map_err(|error| fail(USAGE, format!("cannot read `{rule}`: {error}")))
+    std::fs::read_to_string(path).map_err(|error| fail(USAGE, format!("cannot read `{rule}`: {}", cause_of(&error))))
 }
 
 async fn foreground(settings: &Settings, streams: &[String], text: &str) -> ExitCode {

@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 
 use crate::diag::{Fault, Result};
 
-use super::{DateTime, Kind, Object, Text, Value, push_general_float, push_json_float};
+use super::{DateTime, Kind, Object, Text, Time, Value, parse_datetime, push_general_float, push_json_float};
 
 /// How far a conversion may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,17 @@ use Strictness::{All, SameKind, Strict};
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
+/// How a text is read as a datetime.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// A pattern such as `yyyy-MM-dd`, tried before the known layouts.
+    pub format: Option<&'a str>,
+    /// Meant where the text names none.
+    pub zone: &'a TimeZone,
+    /// Gives the parts of the date that the text leaves out.
+    pub now: Time,
+}
+
 /// The kind that `cast(x, "name")` names; the words are lower case.
 pub fn kind_of_name(name: &str) -> Option<Kind> {
     Some(match name {
@@ -45,8 +56,8 @@ pub fn kind_of_name(name: &str) -> Option<Kind> {
     })
 }
 
-/// The value as a scalar kind, by every rule there is; null stays null. `zone` reads text that names no zone.
-pub fn cast(value: &Value, kind: &Kind, zone: &TimeZone) -> Result<Value> {
+/// The value as a scalar kind, by every rule there is; null stays null.
+pub fn cast(value: &Value, kind: &Kind, reading: &Reading<'_>) -> Result<Value> {
     if value.is_null() {
         return Ok(Value::Null);
     }
@@ -55,34 +66,33 @@ pub fn cast(value: &Value, kind: &Kind, zone: &TimeZone) -> Result<Value> {
         Kind::Float => to_float(value, All).map(Value::Float),
         Kind::String => to_text(value, All).map(Value::Text),
         Kind::Boolean => to_boolean(value, All).map(Value::Bool),
-        Kind::Datetime => to_datetime(value, None, zone).map(Value::Time),
+        Kind::Datetime => to_datetime(value, reading).map(Value::Time),
         Kind::Bytea => to_bytea(value).map(Value::Bytes),
         Kind::Array(_) | Kind::Struct(_) => Err(cannot(value, kind.name())),
     }
 }
 
-/// The value as a declared column takes it under strict validation: numbers change between integer and float,
-/// `format` (or the known layouts) makes text a datetime, arrays and structs are checked to their leaves. Null is an
-/// error for a scalar.
-pub fn conform(value: &Value, kind: &Kind, format: Option<&str>, zone: &TimeZone) -> Result<Value> {
+/// The value as a declared column takes it under strict validation: numbers change between integer and float, text is
+/// read as a datetime, arrays and structs are checked to their leaves. Null is an error for a scalar.
+pub fn conform(value: &Value, kind: &Kind, reading: &Reading<'_>) -> Result<Value> {
     match kind {
         Kind::Bigint => to_bigint(value, SameKind).map(Value::Int),
         Kind::Float => to_float(value, SameKind).map(Value::Float),
         Kind::String => to_text(value, SameKind).map(Value::Text),
         Kind::Boolean => to_boolean(value, SameKind).map(Value::Bool),
-        Kind::Datetime => to_datetime(value, format, zone).map(Value::Time),
+        Kind::Datetime => to_datetime(value, reading).map(Value::Time),
         Kind::Bytea => to_bytea(value).map(Value::Bytes),
         Kind::Array(_) | Kind::Struct(_) if value.is_null() => Ok(Value::Null),
         Kind::Array(item) => match value {
-            Value::Array(items) => Ok(Value::array(
-                items.iter().map(|value| conform(value, item, format, zone)).collect::<Result<Vec<_>>>()?,
-            )),
+            Value::Array(items) => {
+                Ok(Value::array(items.iter().map(|value| conform(value, item, reading)).collect::<Result<Vec<_>>>()?))
+            }
             _ => Err(cannot(value, kind.name())),
         },
         Kind::Struct(members) => match value {
-            Value::Object(object) => conform_struct(object, members, format, zone),
+            Value::Object(object) => conform_struct(object, members, reading),
             Value::Text(text) => match json::parse(text.as_bytes()) {
-                Ok(Value::Object(object)) => conform_struct(&object, members, format, zone),
+                Ok(Value::Object(object)) => conform_struct(&object, members, reading),
                 _ => Err(cannot(value, kind.name())),
             },
             _ => Err(cannot(value, kind.name())),
@@ -90,14 +100,13 @@ pub fn conform(value: &Value, kind: &Kind, format: Option<&str>, zone: &TimeZone
     }
 }
 
-fn conform_struct(object: &Object, members: &[(Text, Kind)], format: Option<&str>, zone: &TimeZone) -> Result<Value> {
+fn conform_struct(object: &Object, members: &[(Text, Kind)], reading: &Reading<'_>) -> Result<Value> {
     let mut out = Object::with_capacity(members.len());
     for (name, kind) in members {
         let Some(value) = object.get(name) else {
             return Err(Fault::eval(format!("member `{name}` is not there, expected a {}", kind.name())));
         };
-        let value =
-            conform(value, kind, format, zone).map_err(|fault| fault.context(format_args!("member `{name}`: ")))?;
+        let value = conform(value, kind, reading).map_err(|fault| fault.context(format_args!("member `{name}`: ")))?;
         out.insert(name.clone(), value);
     }
     Ok(Value::object(out))
@@ -244,35 +253,18 @@ pub fn base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
-/// An instant. Numbers are epoch milliseconds; text is read with `format`, or else with the known layouts, in `zone`
-/// where it names none.
-pub fn to_datetime(value: &Value, format: Option<&str>, zone: &TimeZone) -> Result<DateTime> {
-    match value {
-        Value::Time(time) => Ok(time.clone()),
-        Value::Int(millis) => Ok(DateTime::from_millis(*millis, zone.clone())),
-        Value::Float(millis) => match Value::Float(millis.trunc()).as_i64() {
-            Some(millis) => Ok(DateTime::from_millis(millis, zone.clone())),
-            None => Err(cannot(value, "datetime")),
-        },
-        Value::Text(text) => parse_datetime(text, format, zone),
-        _ => Err(cannot(value, "datetime")),
-    }
-}
-
-fn parse_datetime(text: &str, _format: Option<&str>, zone: &TimeZone) -> Result<DateTime> {
-    let unreadable =
-        || Fault::eval(format!("cannot read `{text}` as a datetime, use for example `2024-03-09T10:11:12Z`"));
-    if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
-        let zone = jiff::fmt::temporal::DateTimeParser::new()
-            .parse_pieces(text)
-            .ok()
-            .and_then(|pieces| pieces.to_numeric_offset())
-            .map_or_else(|| zone.clone(), TimeZone::fixed);
-        return i64::try_from(stamp.as_nanosecond()).map(|nanos| DateTime::new(nanos, zone)).map_err(|_| unreadable());
-    }
-    let civil: jiff::civil::DateTime = text.parse().map_err(|_| unreadable())?;
-    let stamp = zone.to_timestamp(civil).map_err(|_| unreadable())?;
-    i64::try_from(stamp.as_nanosecond()).map(|nanos| DateTime::new(nanos, zone.clone())).map_err(|_| unreadable())
+/// An instant. Numbers are epoch milliseconds in the zone of the reading; text keeps the zone that it names.
+pub fn to_datetime(value: &Value, reading: &Reading<'_>) -> Result<DateTime> {
+    let found = match value {
+        Value::Time(time) => Some(time.clone()),
+        Value::Int(millis) => Some(DateTime::from_millis(*millis, reading.zone.clone())),
+        Value::Float(millis) => {
+            Value::Float(millis.trunc()).as_i64().map(|millis| DateTime::from_millis(millis, reading.zone.clone()))
+        }
+        Value::Text(text) => parse_datetime(text, reading.format, reading.zone, reading.now),
+        _ => None,
+    };
+    found.ok_or_else(|| cannot(value, "datetime"))
 }
 
 /// The fault of a value that has no form of that kind.
@@ -338,16 +330,29 @@ mod tests {
         assert!(to_text(&Value::Int(1), SameKind).is_err());
     }
 
+    const READING: Reading<'_> = Reading { format: None, zone: &TimeZone::UTC, now: Time(0) };
+
     #[test]
     fn strict_validation_reaches_into_structs() {
         let kind = Kind::Struct(vec![("a".into(), Kind::Bigint), ("b".into(), Kind::Array(Box::new(Kind::Float)))]);
         let wanted = Object::from_iter([("a", Value::Int(3)), ("b", Value::array(vec![Value::Float(1.0)]))]);
-        let got = conform(&Value::text(r#"{"a":3.9,"b":[1],"c":0}"#), &kind, None, &TimeZone::UTC).unwrap();
+        let got = conform(&Value::text(r#"{"a":3.9,"b":[1],"c":0}"#), &kind, &READING).unwrap();
         assert_eq!(got, Value::object(wanted));
         let wrong = Value::object(Object::from_iter([("a", Value::Null)]));
-        let fault = conform(&wrong, &kind, None, &TimeZone::UTC).unwrap_err();
+        let fault = conform(&wrong, &kind, &READING).unwrap_err();
         assert_eq!(fault, Fault::eval("member `a`: cannot convert null to bigint"));
-        assert_eq!(conform(&Value::Null, &kind, None, &TimeZone::UTC).unwrap(), Value::Null);
+        assert_eq!(conform(&Value::Null, &kind, &READING).unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn datetimes_from_numbers_and_text() {
+        let read =
+            |value: Value, format| to_datetime(&value, &Reading { format, ..READING }).map(|time| time.rfc3339());
+        assert_eq!(read(Value::Float(1_700_000_000_123.9), None).unwrap(), "2023-11-14T22:13:20.123Z");
+        assert_eq!(read(Value::text("2024-03-09T10:11:12+08:00"), None).unwrap(), "2024-03-09T10:11:12+08:00");
+        assert_eq!(read(Value::text("09/03/2024"), Some("dd/MM/yyyy")).unwrap(), "2024-03-09T00:00:00Z");
+        assert!(read(Value::text("2024-02-30"), None).is_err());
+        assert!(read(Value::Bool(true), None).is_err());
     }
 
     #[test]

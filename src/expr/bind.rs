@@ -14,6 +14,9 @@ pub trait Scope {
     /// `a.b`: a qualified column, or a member of column `a`.
     fn dotted(&mut self, first: &Text, second: &Text, span: Span) -> Result<Bound, Diagnostic>;
 
+    /// Whether the name is a stream of the statement, so that `meta(a.b)` is key `b` of it and not part `b` of key `a`.
+    fn is_source(&self, name: &Text) -> bool;
+
     /// `*` as an argument.
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic>;
 
@@ -130,7 +133,7 @@ impl Binder<'_> {
                 .fault(Diagnostic::error("K0212", format!("DISTINCT has no meaning in `{}`", func.name)).at(span));
         }
         match func.body {
-            Body::Special(Special::Meta) => match meta_path(&call.args) {
+            Body::Special(Special::Meta) => match meta_path(&call.args, self.scope) {
                 Some(path) => Bound::Meta(path),
                 None => self.fault(
                     Diagnostic::error("K0213", format!("`{}` takes the name of a metadata key", func.name))
@@ -181,13 +184,14 @@ fn constant(literal: &Literal) -> Value {
 }
 
 /// The path of `meta(key)`, `meta(stream.key)`, `meta(key->sub)`, `meta(*)`.
-fn meta_path(args: &[Expr]) -> Option<Vec<Text>> {
-    fn path(expr: &Expr) -> Option<Vec<Text>> {
+fn meta_path(args: &[Expr], scope: &dyn Scope) -> Option<Vec<Text>> {
+    fn path(expr: &Expr, scope: &dyn Scope) -> Option<Vec<Text>> {
         match &expr.node {
             ExprNode::Name(name) => Some(vec![name.clone()]),
-            ExprNode::Dotted(_, name) => Some(vec![name.clone()]),
+            ExprNode::Dotted(source, name) if scope.is_source(source) => Some(vec![name.clone()]),
+            ExprNode::Dotted(key, part) => Some(vec![key.clone(), part.clone()]),
             ExprNode::Member(of, name) => {
-                let mut names = path(of)?;
+                let mut names = path(of, scope)?;
                 names.push(name.name.clone());
                 Some(names)
             }
@@ -196,7 +200,7 @@ fn meta_path(args: &[Expr]) -> Option<Vec<Text>> {
         }
     }
     match args {
-        [only] => path(only),
+        [only] => path(only, scope),
         _ => None,
     }
 }

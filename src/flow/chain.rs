@@ -12,7 +12,7 @@ use crate::op::{
     Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, GuestCall, Guests, Limit, Operator, Order,
     OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
 };
-use crate::plan::{Clause, Grouping, Node, Plan};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -177,11 +177,11 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());
             for call in calls {
-                let Body::Guest(start) = call.func.body else {
+                let Body::Guest(guest) = call.func.body else {
                     return Err(Fault::bug(format!("`{}` was planned as a plugin's function", call.func.name)));
                 };
                 let args = call.args.iter().map(Program::new).collect();
-                made.push(GuestCall { slot: call.slot, func: call.func, guest: start(), args });
+                made.push(GuestCall { slot: call.slot, func: call.func, guest: guest(), args });
             }
             Box::new(Guests::new(made, stage))
         }
@@ -193,17 +193,18 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         )),
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
         Node::Project { aliases, columns } => {
-            let columns = columns
-                .iter()
-                .map(|column| {
-                    let program = Program::new(&column.expr);
-                    let take = match program.slot() {
-                        Some(slot) if column.plain => Take::Column(slot),
-                        _ => Take::Program(program),
-                    };
-                    OutColumn { take, keep_null: column.keep_null }
-                })
-                .collect();
+            let made = columns.iter().enumerate().map(|(n, column)| {
+                let program = Program::new(&column.expr);
+                let take = match program.slot() {
+                    Some(slot) if column.plain => {
+                        let read_later = |other: &OutputColumn| other.expr.slots().contains(&slot);
+                        Take::Column { slot, last: !columns[n + 1..].iter().any(read_later) }
+                    }
+                    _ => Take::Program(program),
+                };
+                OutColumn { take, keep_null: column.keep_null }
+            });
+            let columns = made.collect();
             Box::new(Project::new(programs(aliases), columns))
         }
     })

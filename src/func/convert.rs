@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::read::{DeflateDecoder, DeflateEncoder, GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
 use jiff::tz::TimeZone;
 
-use crate::data::cast::{self, Strictness};
+use crate::data::cast::{self, Reading, Strictness};
 use crate::data::{DateTime, Text, Value};
 use crate::diag::{Fault, Result};
 
@@ -14,13 +14,13 @@ use super::args::{
     MAX_TEXT, arg, as_text, check_int, check_number, check_text, converted, float, float_of_int, int, is_text, literal,
     no_literal, only_literal, text, texts, wrong,
 };
-use super::{Arg, Ctx, Func, Stateful};
+use super::{Arg, Check, Ctx, Func, Stateful};
 
 const fn row(
     name: &'static str,
     signature: &'static str,
     call: fn(&[Value], &Ctx<'_>) -> Result<Value>,
-    check: fn(&[Arg]) -> std::result::Result<(), String>,
+    check: Check,
 ) -> Func {
     Func::scalar(name, signature, call).family("convert").check(check)
 }
@@ -39,7 +39,7 @@ pub const FUNCS: &[Func] = &[
     row("decode", "(text, text) -> bytea", decode, check_base64)
         .about("The bytes of a text in base64; the second argument is always \"base64\".")
         .examples(&[
-            ("decode(\"a3VpcGVy\", \"base64\")", "\"a3VpcGVy\""),
+            ("length(decode(\"a3VpcGVy\", \"base64\"))", "6"),
             ("cast(decode(\"aGk=\", \"base64\"), \"string\")", "\"hi\""),
         ]),
     Func::stateful("compress", "(text|bytea, text) -> bytea", || Box::new(Packer::new(false)))
@@ -74,10 +74,10 @@ pub const FUNCS: &[Func] = &[
         .about("The same instant, shown in the time zone of this IANA name.")
         .examples(&[
             (
-                "convert_tz(cast(\"2024-03-09T10:11:12Z\", \"datetime\"), \"Asia/Tokyo\")",
+                "cast(convert_tz(cast(\"2024-03-09T10:11:12Z\", \"datetime\"), \"Asia/Tokyo\"), \"string\")",
                 "\"2024-03-09T19:11:12+09:00\"",
             ),
-            ("convert_tz(cast(0, \"datetime\"), \"UTC\")", "\"1970-01-01T00:00:00Z\""),
+            ("hour(convert_tz(cast(0, \"datetime\"), \"Asia/Tokyo\"))", "9"),
         ]),
 ];
 
@@ -87,9 +87,13 @@ fn check_cast(args: &[Arg]) -> std::result::Result<(), String> {
     literal(args, 1, KINDS, |value| value.as_str().is_some_and(|name| cast::kind_of_name(name).is_some()))
 }
 
+fn reading<'a>(ctx: &Ctx<'a>) -> Reading<'a> {
+    Reading { format: None, zone: &ctx.rule.zone, now: ctx.now }
+}
+
 fn cast(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
     let kind = arg(args, 1).as_str().and_then(cast::kind_of_name).ok_or_else(|| wrong(args, 1, KINDS))?;
-    cast::cast(arg(args, 0), &kind, &ctx.rule.zone)
+    cast::cast(arg(args, 0), &kind, &reading(ctx))
 }
 
 fn check_base64(args: &[Arg]) -> std::result::Result<(), String> {
@@ -191,7 +195,7 @@ fn check_zone(args: &[Arg]) -> std::result::Result<(), String> {
 }
 
 fn convert_tz(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    let time = cast::to_datetime(arg(args, 0), None, &ctx.rule.zone);
+    let time = cast::to_datetime(arg(args, 0), &reading(ctx));
     let time = converted(args, 0, time, "datetime")?;
     Ok(Value::Time(DateTime::new(time.nanos, zone(args, 1)?)))
 }

@@ -38,8 +38,7 @@ pub const FUNCS: &[Func] = &[
 ];
 
 fn matches(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
-    let text = as_text(args, 0);
-    with_pattern(&as_text(args, 1), |pattern| Ok(Value::Bool(pattern.is_match(&text))))
+    is_match(&as_text(args, 0), &as_text(args, 1)).map(Value::Bool)
 }
 
 fn replace(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
@@ -64,6 +63,11 @@ fn substr(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
     with_pattern(&as_text(args, 1), |pattern| Ok(Value::text(pattern.find(&text).map_or("", |found| found.as_str()))))
 }
 
+/// Whether the regular expression matches somewhere in the text.
+pub fn is_match(text: &str, pattern: &str) -> Result<bool> {
+    with_pattern(pattern, |pattern| Ok(pattern.is_match(text)))
+}
+
 const KEPT: usize = 32;
 
 thread_local! {
@@ -71,7 +75,7 @@ thread_local! {
     static COMPILED: RefCell<Vec<(String, Regex)>> = const { RefCell::new(Vec::new()) };
 }
 
-fn with_pattern(pattern: &str, run: impl FnOnce(&Regex) -> Result<Value>) -> Result<Value> {
+fn with_pattern<T>(pattern: &str, run: impl FnOnce(&Regex) -> Result<T>) -> Result<T> {
     COMPILED.with_borrow_mut(|kept| {
         match kept.iter().rposition(|(text, _)| text == pattern) {
             Some(at) if at + 1 == kept.len() => {}

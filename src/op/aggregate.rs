@@ -160,6 +160,10 @@ impl Groups {
         self.groups.is_empty() && self.failed.is_none()
     }
 
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     pub fn settle(&mut self, fate: Fate) {
         self.index.clear();
         self.failed = None;

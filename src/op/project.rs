@@ -9,8 +9,9 @@ use super::{Cx, Operator, Out, Saved};
 
 /// Where an output column comes from.
 pub enum Take {
-    /// A column of the input: absent stays absent, unless nulls are asked for.
-    Column(usize),
+    /// A column of the input: absent stays absent, unless nulls are asked for. With `last` nothing behind it reads the
+    /// slot, so the value is moved.
+    Column { slot: usize, last: bool },
     /// An expression: null is left out, unless nulls are asked for.
     Program(Program),
 }
@@ -41,7 +42,8 @@ impl Project {
         }
         for (column, into) in self.columns.iter().zip(into) {
             *into = match &column.take {
-                Take::Column(slot) => batch.row(row)[*slot].clone(),
+                Take::Column { slot, last: true } => std::mem::take(&mut batch.row_mut(row)[*slot]),
+                Take::Column { slot, last: false } => batch.row(row)[*slot].clone(),
                 Take::Program(program) => match program.eval(&cx.frame(batch, row))? {
                     value if value.is_null() => Value::Absent,
                     value => value,
@@ -102,7 +104,7 @@ impl Operator for Project {
     fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
         let columns = self.columns.iter_mut().filter_map(|column| match &mut column.take {
             Take::Program(program) => Some(program),
-            Take::Column(_) => None,
+            Take::Column { .. } => None,
         });
         load_all(self.aliases.iter_mut().map(|(_, program)| program).chain(columns), saved)
     }
@@ -112,7 +114,7 @@ impl Project {
     fn programs(&self) -> impl Iterator<Item = &Program> {
         let columns = self.columns.iter().filter_map(|column| match &column.take {
             Take::Program(program) => Some(program),
-            Take::Column(_) => None,
+            Take::Column { .. } => None,
         });
         self.aliases.iter().map(|(_, program)| program).chain(columns)
     }

@@ -125,6 +125,8 @@ impl Tumbling {
 
     fn emit(&mut self, end: Time, out: &mut Out) {
         let mut batch = match &mut self.content {
+            // Without rows there are no groups, and so nothing to give out.
+            Content::Groups(groups) if groups.is_empty() && groups.has_keys() => return,
             Content::Groups(groups) => groups.close(end),
             Content::Rows(rows) => {
                 let mut batch = Batch::with_capacity(self.width, rows.len());
@@ -140,6 +142,10 @@ impl Tumbling {
                 batch
             }
         };
+        // A window without groups has nothing to say; one without keys always has its one row.
+        if batch.is_empty() && matches!(self.content, Content::Groups(_)) {
+            return;
+        }
         write_bounds(&self.bounds, &mut batch, self.start, end);
         out.send(batch);
     }

@@ -354,6 +354,10 @@ impl Scope for Names<'_> {
         Ok(Bound::Member(Box::new(self.name(qualifier, span)?), name.clone()))
     }
 
+    fn is_source(&self, name: &Text) -> bool {
+        self.is_stream(name)
+    }
+
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
         if !wildcard.replace.is_empty() {
             let found = Diagnostic::error("K0222", "`* REPLACE` cannot be an argument").at(span);

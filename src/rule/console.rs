@@ -80,10 +80,9 @@ impl Source for Stdin {
             }
             // What is there goes on at once; more only joins it when it is there already.
             let more = input.buffer().contains(&b'\n');
-            if size == 0 || !more || chunk.len() >= CHUNK {
-                if inlet.send(std::mem::take(&mut chunk)).await == Err(Closed) {
-                    return Ok(End::Closed);
-                }
+            let full = size == 0 || !more || chunk.len() >= CHUNK;
+            if full && inlet.send(std::mem::take(&mut chunk)).await == Err(Closed) {
+                return Ok(End::Closed);
             }
             if size == 0 {
                 return Ok(End::Finished);
@@ -133,10 +132,12 @@ impl Sink for Stdout {
         let written = tokio::task::spawn_blocking(write).await;
         match written.unwrap_or_else(|_| Err(std::io::Error::other("the writing broke off"))) {
             Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                // As `head` does when it has seen enough: no error, and no reason to go on.
+                READER_GONE.notify_one();
+                Ok(())
+            }
             Err(error) => {
-                if error.kind() == ErrorKind::BrokenPipe {
-                    READER_GONE.notify_one();
-                }
                 Err(Stopped { delivered: 0, fault: Fault::setup(format!("cannot write to standard output: {error}")) })
             }
         }
