@@ -106,6 +106,31 @@ impl Clock {
     }
 }
 
+/// A span as users write it: `10s`, `1h30m`, `1.5s`, `300ms`, `0`; the units are h, m, s, ms, us, ns. No sign.
+pub fn parse_span(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut nanos = 0f64;
+    while !rest.is_empty() {
+        let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let unit = rest[number..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |at| number + at);
+        let scale = match &rest[number..unit] {
+            "h" => 3.6e12,
+            "m" => 6e10,
+            "s" => 1e9,
+            "ms" => 1e6,
+            "us" | "µs" | "μs" => 1e3,
+            "ns" => 1.0,
+            _ => return None,
+        };
+        nanos += rest[..number].parse::<f64>().ok()? * scale;
+        rest = &rest[unit..];
+    }
+    (!text.is_empty() && nanos < u64::MAX as f64).then(|| Duration::from_nanos(nanos.round() as u64))
+}
+
 /// A stopwatch for latencies and time limits; it never runs backwards and has no date.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
@@ -123,6 +148,16 @@ impl Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_read_as_users_write_them() {
+        for (text, millis) in [("10s", 10_000), ("1h30m", 5_400_000), ("1.5s", 1_500), ("300ms", 300), ("0", 0)] {
+            assert_eq!(parse_span(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "s", "-1s", "1x", "1 s", "1.2.3s", "10sm"] {
+            assert_eq!(parse_span(text), None, "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn a_virtual_sleep_ends_when_the_clock_is_set() {

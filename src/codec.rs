@@ -4,6 +4,12 @@
 //! message. Each format is a row of [`FORMATS`] and a file here. A record that cannot be decoded leaves the batch as it
 //! was and is a `Fault::Decode`. No clock, no I/O, no counting: that is the caller's.
 
+mod binary;
+mod delimited;
+pub mod json;
+mod plain;
+mod urlencoded;
+
 use std::collections::HashMap;
 
 use crate::data::{Batch, Kind, Layout, Object, Text, Value};
@@ -91,21 +97,58 @@ pub trait Encoder: Send {
     fn encode(&mut self, rows: &Rows<'_>, out: &mut Vec<u8>) -> Result<()>;
 }
 
+/// Makes the decoder of a stream.
+pub type OpenDecoder = fn(&FormatOptions, &Wanted) -> Result<Box<dyn Decoder>, Diagnostic>;
+/// Makes the encoder of a sink.
+pub type OpenEncoder = fn(&FormatOptions, &Layout) -> Result<Box<dyn Encoder>, Diagnostic>;
+
 /// One format.
 pub struct Format {
     pub name: &'static str,
     pub about: &'static str,
-    pub decoder: fn(&FormatOptions, &Wanted) -> std::result::Result<Box<dyn Decoder>, Diagnostic>,
-    pub encoder: fn(&FormatOptions, &Layout) -> std::result::Result<Box<dyn Encoder>, Diagnostic>,
+    pub decoder: OpenDecoder,
+    pub encoder: OpenEncoder,
 }
 
 /// All formats.
-pub const FORMATS: &[Format] = &[];
+pub const FORMATS: &[Format] = &[json::FORMAT, delimited::FORMAT, binary::FORMAT, urlencoded::FORMAT];
 
 /// The format of that name.
-pub fn format(name: &str) -> std::result::Result<&'static Format, Diagnostic> {
+pub fn format(name: &str) -> Result<&'static Format, Diagnostic> {
     FORMATS.iter().find(|format| format.name == name).ok_or_else(|| {
         Diagnostic::error("K0601", format!("there is no format `{name}`"))
             .suggest(name, FORMATS.iter().map(|format| format.name))
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_found_by_its_name() {
+        assert_eq!(format("delimited").unwrap().name, "delimited");
+        let told = format("jsn").err().unwrap();
+        assert_eq!(told.to_string(), "there is no format `jsn` (did you mean `json`?)");
+    }
+
+    /// What every format says of its own row, written and read again.
+    #[test]
+    fn every_format_reads_what_it_writes() {
+        for format in FORMATS {
+            let name = if format.name == "delimited" { "col0" } else { "self" };
+            let layout = Layout::from_iter([name]);
+            let options = FormatOptions { format: format.name.into(), ..FormatOptions::default() };
+            let mut text = Vec::new();
+            let rows = Rows { layout: &layout, rows: &[&[Value::text("a & \"b\"")]], single: true };
+            (format.encoder)(&options, &layout).unwrap().encode(&rows, &mut text).unwrap();
+            let column = WantedColumn { name: name.into(), slot: 0, kind: None };
+            let wanted = Wanted { columns: vec![column], rest: None, width: 1 };
+            let mut batch = Batch::new(1);
+            assert_eq!((format.decoder)(&options, &wanted).unwrap().decode(&text, &mut batch), Ok(1));
+            let expected = if format.name == "binary" { Value::bytes(b"a & \"b\"") } else { Value::text("a & \"b\"") };
+            assert_eq!(batch.row(0), [expected], "{}", format.name);
+        }
+    }
 }

@@ -9,11 +9,14 @@
 //! Nothing here knows about SQL, connectors or tasks, takes a lock, or reads the time.
 
 mod batch;
+pub mod cast;
 mod datetime;
 mod layout;
 mod object;
+mod parse_time;
 mod print;
 mod receipt;
+mod time_pattern;
 mod value;
 
 pub use crate::clock::Time;
@@ -21,6 +24,8 @@ pub use batch::{Batch, Emissions, Meta};
 pub use datetime::DateTime;
 pub use layout::{Column, Layout};
 pub use object::Object;
+pub use parse_time::{parse_datetime, parse_zoned};
 pub use print::{push_general_float, push_json_float};
 pub use receipt::{Account, Acknowledge, Fate, Held, Receipt, SourceAck};
+pub use time_pattern::{day_name, format_datetime, format_zoned, month_name};
 pub use value::{Kind, Text, Value};

@@ -3,6 +3,33 @@
 //! A function is a row of a `const` table in the file of its family, with its doc and its examples; the code stands
 //! below the table. A function sees values, never trees: how a call is compiled is the business of `expr`. Functions
 //! of plugins are rows of the same type, made at run time. `Value::Absent` never reaches a function.
+//!
+//! Who calls a function applies its [`NullGuard`] first ([`guarded`]) and puts its name before the text of a fault. A
+//! call is checked once, when the rule is made ([`check_call`]): the number of arguments against the signature, and
+//! literals against what the function takes. No argument makes a function panic, nor grow without bound.
+
+mod acc;
+pub mod aggregate;
+pub mod analytic;
+mod args;
+mod array;
+mod convert;
+mod datetime;
+mod hash;
+pub mod hit;
+mod incremental;
+mod json;
+mod jsonpath;
+mod math;
+mod object;
+mod other;
+pub mod rows;
+mod same;
+mod statistics;
+mod text;
+mod text_format;
+mod text_pattern;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +60,13 @@ pub struct RuleInfo {
     pub props: Arc<Object>,
 }
 
+impl RuleInfo {
+    /// For calls outside of any rule: folding of constants, examples.
+    pub fn nowhere() -> Self {
+        RuleInfo { id: Text::default(), started: Time(0), zone: TimeZone::UTC, props: Arc::default() }
+    }
+}
+
 /// One function. Everything in it is static: what a plugin brings is leaked, as its library is never unloaded either.
 #[derive(Clone, Copy)]
 pub struct Func {
@@ -47,10 +81,13 @@ pub struct Func {
     /// What is returned without a call when an argument is null, or an empty array or object.
     pub null: NullGuard,
     /// Looks at the arguments when a rule is made: literals are known, the rest is not.
-    pub check: Option<fn(&[Arg]) -> std::result::Result<(), String>>,
+    pub check: Option<Check>,
     /// Gives the same result for the same arguments, so that constants can be folded.
     pub pure: bool,
 }
+
+/// Why a call is wrong, as far as the rule's text tells; the name of the function is put before it.
+pub type Check = fn(&[Arg]) -> std::result::Result<(), String>;
 
 #[derive(Clone, Copy)]
 pub enum Body {
@@ -58,8 +95,8 @@ pub enum Body {
     /// A scalar that remembers: one instance a call in the statement.
     Stateful(fn() -> Box<dyn Stateful>),
     Aggregate(fn() -> Box<dyn Accumulator>),
-    /// A scalar of a plugin, called with a batch of rows.
-    Guest(&'static dyn Guest),
+    /// A scalar of a plugin, called with a batch of rows; one instance a call in the statement.
+    Guest(&'static (dyn Fn() -> Box<dyn Guest> + Send + Sync)),
     /// An aggregate of a plugin.
     GuestAggregate(&'static (dyn Fn() -> Box<dyn Accumulator> + Send + Sync)),
     /// Its meaning needs the plan: `meta`, `lag`, `row_number`, `unnest`, `window_start` and their like.
@@ -103,9 +140,9 @@ pub trait Accumulator: Send {
     fn load(&mut self, saved: Value) -> Result<()>;
 }
 
-/// A scalar function of a plugin: `columns[i][r]` is argument i of row r; one result a row.
+/// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.
 pub trait Guest: Send + Sync {
-    fn call(&self, columns: &[Vec<Value>], ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+    fn call(&self, columns: &[Vec<Value>], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
 }
 
 /// Answer to an argument that is null or an empty array or object, given before the function runs.
@@ -152,7 +189,12 @@ impl Func {
     }
 
     const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
-        Func { name: name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+        Func { name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+    }
+
+    pub const fn family(mut self, family: &'static str) -> Self {
+        self.family = family;
+        self
     }
 
     pub const fn about(mut self, about: &'static str) -> Self {
@@ -170,7 +212,7 @@ impl Func {
         self
     }
 
-    pub const fn check(mut self, check: fn(&[Arg]) -> std::result::Result<(), String>) -> Self {
+    pub const fn check(mut self, check: Check) -> Self {
         self.check = Some(check);
         self
     }
@@ -211,9 +253,121 @@ impl Catalogue {
 }
 
 /// The tables of all families.
-const FAMILIES: &[&[Func]] = &[];
+const FAMILIES: &[&[Func]] = &[
+    aggregate::FUNCS,
+    statistics::FUNCS,
+    math::FUNCS,
+    text::FUNCS,
+    text_format::FUNCS,
+    text_pattern::FUNCS,
+    hash::FUNCS,
+    convert::FUNCS,
+    datetime::FUNCS,
+    array::FUNCS,
+    object::FUNCS,
+    json::FUNCS,
+    analytic::FUNCS,
+    rows::FUNCS,
+    window::FUNCS,
+    hit::FUNCS,
+    other::FUNCS,
+    incremental::FUNCS,
+];
 
 /// All built-in functions.
 pub fn all() -> impl Iterator<Item = &'static Func> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
+
+/// The answer that the null guard gives in place of a call, if it gives one.
+pub fn guarded(func: &Func, args: &[Value]) -> Option<Value> {
+    let answer = match func.null {
+        NullGuard::Off => return None,
+        NullGuard::Null => Value::Null,
+        NullGuard::False => Value::Bool(false),
+        NullGuard::Zero => Value::Int(0),
+    };
+    let empty = |arg: &Value| match arg {
+        Value::Absent | Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        _ => false,
+    };
+    args.iter().any(empty).then_some(answer)
+}
+
+/// How many arguments a function takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arity {
+    /// The numbers that are right, ascending.
+    pub counts: Vec<usize>,
+    /// More than the last of them is right too.
+    pub more: bool,
+}
+
+impl Arity {
+    pub fn fits(&self, count: usize) -> bool {
+        self.counts.contains(&count) || (self.more && self.counts.last().is_some_and(|most| count > *most))
+    }
+
+    /// `1 argument`, `2 or 3 arguments`, `at least 2 arguments`.
+    fn words(&self) -> String {
+        let least = self.counts.first().copied().unwrap_or(0);
+        if self.more && self.counts.len() == 1 {
+            return format!("at least {least} argument{}", if least == 1 { "" } else { "s" });
+        }
+        let counts: Vec<_> = self.counts.iter().map(usize::to_string).collect();
+        match counts.as_slice() {
+            [] => "no argument".into(),
+            [only] if only == "0" => "no argument".into(),
+            [only] => format!("{only} argument{}", if least == 1 { "" } else { "s" }),
+            [first @ .., last] => {
+                format!("{} or {last}{} arguments", first.join(", "), if self.more { " or more" } else { "" })
+            }
+        }
+    }
+}
+
+/// Reads the arity off the signature: a bracket opens arguments that may be left out together, `...` repeats the last.
+pub fn arity(func: &Func) -> Arity {
+    let list = func.signature.split("->").next().unwrap_or_default();
+    let mut counts = Vec::new();
+    let (mut count, mut more, mut word) = (0, false, String::new());
+    for letter in list.chars().chain([' ']) {
+        if letter.is_alphanumeric() || matches!(letter, '.' | '|' | '*' | '_') {
+            word.push(letter);
+            continue;
+        }
+        match std::mem::take(&mut word).as_str() {
+            "" => {}
+            "..." => more = true,
+            _ => count += 1,
+        }
+        if letter == '[' {
+            counts.push(count);
+        }
+    }
+    counts.push(count);
+    Arity { counts, more }
+}
+
+/// Whether a call is right as far as a rule's text tells: the number of arguments, and those that are literals. The
+/// answer to a wrong one is a sentence that says what was expected and what was found.
+pub fn check_call(func: &Func, args: &[Arg]) -> std::result::Result<(), String> {
+    let arity = arity(func);
+    if !arity.fits(args.len()) {
+        let found = match args.len() {
+            0 => "none is given".into(),
+            1 => "1 is given".into(),
+            count => format!("{count} are given"),
+        };
+        return Err(format!("`{}` takes {}, but {found}", func.name, arity.words()));
+    }
+    match func.check {
+        Some(check) => check(args).map_err(|problem| format!("`{}`: {problem}", func.name)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

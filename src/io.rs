@@ -141,28 +141,7 @@ pub struct RowSet {
 impl RowSet {
     /// The rows as objects, spread columns resolved: a named column wins over a spread one.
     pub fn objects(&self) -> Vec<Object> {
-        self.rows
-            .iter()
-            .map(|row| {
-                let mut object = Object::with_capacity(row.len());
-                for (column, value) in self.layout.columns().iter().zip(row) {
-                    match value {
-                        Value::Absent => {}
-                        Value::Object(spread) if column.spread => {
-                            for (name, value) in spread.iter() {
-                                if self.layout.slot(name).is_none_or(|slot| matches!(row[slot], Value::Absent)) {
-                                    object.insert(name.clone(), value.clone());
-                                }
-                            }
-                        }
-                        value => {
-                            object.insert(column.name.clone(), value.clone());
-                        }
-                    }
-                }
-                object
-            })
-            .collect()
+        self.rows.iter().map(|row| self.layout.object(row)).collect()
     }
 }
 
@@ -187,7 +166,7 @@ pub struct Parcel {
 impl Parcel {
     /// The value of a dynamic property for this parcel, or else the fixed one.
     pub fn prop<'a>(&'a self, name: &str, fixed: &'a str) -> &'a str {
-        self.props.iter().find(|(key, _)| key == name).map_or(fixed, |(_, value)| value)
+        self.props.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map_or(fixed, |(_, value)| value)
     }
 }
 
@@ -195,6 +174,15 @@ impl Parcel {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stopped {
     pub delivered: usize,
+    pub fault: Fault,
+}
+
+/// A row of a parcel that the other side will never take, while it took the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RefusedRow {
+    /// Its parcel, counted from the first of the delivery.
+    pub parcel: usize,
+    pub row: usize,
     pub fault: Fault,
 }
 
@@ -207,6 +195,11 @@ pub trait Sink: Send {
     /// Delivers in order and returns when all are confirmed by the other side. With `Retry::Later` the same parcels
     /// from the stopped one on are given again after a pause, and after `connect` if the sink asks for it in its fault.
     async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped>;
+
+    /// Rows of the parcels that the last `deliver` confirmed which are not part of that: they are dead.
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        Vec::new()
+    }
 
     /// Keeps the connection alive, and mends it, while there is nothing to deliver. The caller waits on it and on its
     /// queue at the same time and drops the future when a parcel is there, so it may be cancelled at every `await`.

@@ -69,7 +69,7 @@ impl Batch {
     /// Adds a selected row of absent values, to be filled by the caller.
     pub fn push(&mut self, time: Time, receipt: Receipt) -> &mut [Value] {
         let start = self.values.len();
-        self.values.resize(start + self.width, Value::Absent);
+        self.values.resize_with(start + self.width, Value::default);
         self.selected.push(self.times.len() as u32);
         self.times.push(time);
         self.receipts.push(receipt);
@@ -93,9 +93,13 @@ impl Batch {
         self.times[row] = time;
         self.receipts[row] = receipt;
         if let Some(meta) = meta {
-            self.metas.resize(self.times.len(), None);
-            self.metas[row] = Some(meta.clone());
+            self.set_meta(row, meta);
         }
+    }
+
+    pub fn set_meta(&mut self, row: usize, meta: &Meta) {
+        self.metas.resize(self.times.len(), None);
+        self.metas[row] = Some(meta.clone());
     }
 
     pub fn row(&self, row: usize) -> &[Value] {

@@ -40,6 +40,11 @@ impl Object {
         self.0.contains_key(name)
     }
 
+    /// The entry at a place in the order.
+    pub fn at(&self, number: usize) -> Option<(&Text, &Value)> {
+        self.0.get_index(number)
+    }
+
     /// Sets a value; a name that is there keeps its place.
     pub fn insert(&mut self, name: impl Into<Text>, value: Value) -> Option<Value> {
         self.0.insert(name.into(), value)

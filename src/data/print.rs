@@ -16,7 +16,15 @@ pub fn push_json_float(out: &mut Vec<u8>, x: f64) {
         return;
     }
     let size = x.abs();
-    push_float(out, x, size < 1e-6 || size >= 1e21, 1);
+    let scientific = !(1e-6..1e21).contains(&size);
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(x);
+    // Most floats are short, and stand there as they shall.
+    if !scientific && !text.contains('e') {
+        out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+        return;
+    }
+    push_float(out, x, scientific, 1);
 }
 
 /// Appends a float as text functions and group keys print it: shortest digits, and an exponent of at least two digits

@@ -87,6 +87,9 @@ pub trait Account: Send + Sync {
 
     /// So many rows are now kept by an operator.
     fn hold(&self, rows: u64);
+
+    /// So many rows are no longer kept here: their state was saved, and whoever loads it holds them again.
+    fn unhold(&self, rows: u64);
 }
 
 /// What a source hears of one of its messages.
@@ -96,27 +99,26 @@ pub trait Acknowledge: Send + Sync {
     fn done(&self, id: u64, good: bool);
 }
 
-/// The promise to tell a source about one message; one clone a rule and row. The source hears when the last is gone.
-/// If until then no receipt was made with it and no one called [`SourceAck::settle`], as when a queue is thrown away,
-/// the source must not forget the message.
+/// The promise to tell a source about one message; one clone a rule and row. The source hears when the last is gone. A
+/// message that no one took is not acknowledged.
 #[derive(Clone)]
 pub struct SourceAck(Arc<Ack>);
 
 struct Ack {
     to: Arc<dyn Acknowledge>,
     id: u64,
-    spoken: AtomicBool,
+    taken: AtomicBool,
     bad: AtomicBool,
 }
 
 impl SourceAck {
     pub fn new(to: Arc<dyn Acknowledge>, id: u64) -> Self {
-        SourceAck(Arc::new(Ack { to, id, spoken: AtomicBool::new(false), bad: AtomicBool::new(false) }))
+        SourceAck(Arc::new(Ack { to, id, taken: AtomicBool::new(false), bad: AtomicBool::new(false) }))
     }
 
     /// No row came of the message; as far as it goes by this clone, the source may forget it.
     pub fn settle(self) {
-        self.0.spoken.store(true, Ordering::Release);
+        self.0.taken.store(true, Ordering::Release);
     }
 
     /// The source must not forget this message.
@@ -127,7 +129,8 @@ impl SourceAck {
 
 impl Drop for Ack {
     fn drop(&mut self) {
-        self.to.done(self.id, *self.spoken.get_mut() && !*self.bad.get_mut());
+        let good = *self.taken.get_mut() && !*self.bad.get_mut();
+        self.to.done(self.id, good);
     }
 }
 
@@ -143,12 +146,15 @@ struct Entry {
     rows: u64,
     held: bool,
     fate: AtomicU8,
+    /// Receipts of other results that share this fate.
+    parts: Vec<Receipt>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let Some(account) = self.account.take() else { return };
         let fate = Fate::from_rank(*self.fate.get_mut());
+        self.parts.drain(..).for_each(|part| part.settle(fate));
+        let Some(account) = self.account.take() else { return };
         if let Some(ack) = &self.ack
             && !fate.acknowledges()
         {
@@ -160,10 +166,11 @@ impl Drop for Entry {
 
 impl Receipt {
     pub fn new(account: Arc<dyn Account>, ack: Option<SourceAck>) -> Self {
+        let fate = AtomicU8::new(0);
         if let Some(ack) = &ack {
-            ack.0.spoken.store(true, Ordering::Release);
+            ack.0.taken.store(true, Ordering::Release);
         }
-        let entry = Entry { account: Some(account), ack, rows: 1, held: false, fate: AtomicU8::new(0) };
+        let entry = Entry { account: Some(account), ack, rows: 1, held: false, fate, parts: Vec::new() };
         Receipt(Some(Arc::new(entry)))
     }
 
@@ -236,19 +243,33 @@ impl Held {
     }
 
     /// The rows go on, as parts of one result that decides their fate. They stay counted as held until then.
-    pub fn release(mut self) -> Vec<Receipt> {
-        let mut receipts = std::mem::take(&mut self.shared);
-        if let Some(account) = self.account.take() {
-            let entry =
-                Entry { account: Some(account), ack: None, rows: self.rows, held: true, fate: AtomicU8::new(0) };
-            receipts.push(Receipt(Some(Arc::new(entry))));
+    pub fn release(mut self) -> Receipt {
+        let parts = std::mem::take(&mut self.shared);
+        let account = self.account.take();
+        if account.is_none() && parts.is_empty() {
+            return Receipt::none();
         }
-        receipts
+        Receipt(Some(Arc::new(Entry {
+            account,
+            ack: None,
+            rows: self.rows,
+            held: true,
+            fate: AtomicU8::new(0),
+            parts,
+        })))
+    }
+
+    /// The state that holds the rows was saved and is taken up elsewhere, where they are held again.
+    pub fn forget(mut self) {
+        if let Some(account) = self.account.take() {
+            account.unhold(self.rows);
+        }
+        self.shared.drain(..).for_each(|receipt| receipt.settle(Fate::Abandoned));
     }
 
     /// All rows meet the same fate here.
     pub fn settle(self, fate: Fate) {
-        self.release().into_iter().for_each(|receipt| receipt.settle(fate));
+        self.release().settle(fate);
     }
 
     /// A promise for rows that a snapshot says were held; they are counted as held again.
@@ -282,6 +303,9 @@ mod tests {
         }
         fn hold(&self, rows: u64) {
             *self.1.lock().unwrap() += rows;
+        }
+        fn unhold(&self, rows: u64) {
+            *self.1.lock().unwrap() -= rows;
         }
     }
 
@@ -333,9 +357,7 @@ mod tests {
         }
         assert_eq!((held.rows(), *book.1.lock().unwrap()), (3, 3));
         assert_eq!(*acks.0.lock().unwrap(), [(0, true), (1, true), (2, true)]);
-        for receipt in held.release() {
-            receipt.settle(Fate::Out);
-        }
+        held.release().settle(Fate::Out);
         assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 3, true)]);
     }
 }

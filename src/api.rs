@@ -1,0 +1,129 @@
+//! REST: the routes of eKuiper's management interface over rules, catalog and plugins.
+//!
+//! - A [`Server`] is what the handlers share. [`serve`] answers on a socket until it is told to end.
+//! - The routes are rows of one table in `routes`; a row names method, path and handler, and the first that fits wins.
+//! - A handler takes a `Call` and gives an `Answer`; what was refused knows its status and code.
+//!
+//! Bodies and codes are those that clients of eKuiper read. Each answer closes its connection.
+
+mod answer;
+mod call;
+mod fetch;
+mod json;
+mod metadata;
+mod plugins;
+mod routes;
+mod rules;
+mod streams;
+mod system;
+mod uploads;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::serve::ListenerExt as _;
+use serde_json::Value as Json;
+use tokio::net::TcpListener;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::catalog::Command;
+use crate::config::Settings;
+use crate::diag::{Fault, Result};
+use crate::rule::{Host, Rules, STDOUT, Setup, engine};
+
+use answer::{Answer, Refusal};
+use call::Call;
+
+/// What the handlers share.
+pub struct Server {
+    pub rules: Arc<Rules>,
+    /// Whether `file://` may name a file outside of the folder of uploads.
+    external_files: bool,
+}
+
+impl Server {
+    /// Opens the data folder and loads what it holds; a `demo` has a temporary one and rows on standard output. What
+    /// could not be loaded is told beside.
+    pub fn open(settings: &Settings, demo: bool) -> Result<(Arc<Server>, Vec<String>)> {
+        let setup = Setup {
+            data: (!demo).then(|| settings.data.clone()),
+            plugins: None,
+            rule: settings.rule.clone(),
+            timezone: settings.timezone.clone(),
+            props: settings.props.clone(),
+            layers: settings.connectors.clone(),
+            root: PathBuf::from("."),
+            connectors: if demo { vec![STDOUT] } else { Vec::new() },
+        };
+        let (host, told) = Host::open(setup)?;
+        let rules = Rules::open(Arc::new(host), engine())?;
+        Ok((Arc::new(Server { rules, external_files: settings.external_files }), told))
+    }
+
+    /// Defines a stream and the configuration key that its source reads, for a server that sets itself up.
+    pub fn define(&self, statement: &str, connector: &str, key: &str, properties: Json) -> Result<(), String> {
+        let catalog = &self.host().catalog;
+        if let Json::Object(properties) = properties {
+            let keys = catalog.conf_keys();
+            keys.put("sources", connector, key, properties).map_err(|fault| fault.to_string())?;
+        }
+        let command = Command::parse(statement).map_err(|refused| refused.to_string())?;
+        catalog.run(command).map(drop).map_err(|refused| refused.to_string())
+    }
+
+    fn host(&self) -> &Arc<Host> {
+        self.rules.host()
+    }
+}
+
+/// The router, for a socket or for a test.
+pub fn router(server: Arc<Server>) -> Router {
+    const HEADERS: [HeaderName; 6] = [
+        header::ACCEPT,
+        header::ACCEPT_LANGUAGE,
+        header::CONTENT_TYPE,
+        header::CONTENT_LANGUAGE,
+        header::ORIGIN,
+        header::AUTHORIZATION,
+    ];
+    const METHODS: [Method; 6] = [Method::POST, Method::GET, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD];
+    let cors = CorsLayer::new().allow_origin(Any).allow_headers(HEADERS).allow_methods(METHODS);
+    Router::new()
+        .fallback(dispatch)
+        // Uploads are as large as they are; the handlers have their own limits.
+        .layer(DefaultBodyLimit::disable())
+        .layer(cors)
+        .layer(map_response(close))
+        .with_state(server)
+}
+
+async fn dispatch(State(server): State<Arc<Server>>, request: Request) -> Response {
+    routes::answer(server, request).await
+}
+
+async fn close(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Answers on the socket until `end`, then lets the open requests finish.
+pub async fn serve(
+    listener: TcpListener,
+    server: Arc<Server>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let listener = listener.tap_io(|stream| {
+        // An answer is one write; waiting for more would only delay it.
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, router(server))
+        .with_graceful_shutdown(end)
+        .await
+        .map_err(|error| Fault::unreachable(format!("the REST interface failed: {error}")))
+}

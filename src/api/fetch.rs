@@ -1,0 +1,153 @@
+//! Files that a request names by a URL.
+
+use std::io::Read as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::LOCATION;
+use reqwest::redirect::Policy;
+
+use super::Server;
+use crate::store::Upload;
+
+/// The largest file that is fetched.
+const LIMIT: u64 = 1 << 30;
+
+/// How often an answer may point elsewhere.
+const HOPS: usize = 5;
+
+/// Writes what the URL names into the upload. The error is a sentence.
+pub(super) async fn fetch(server: &Arc<Server>, url: &str, upload: &mut Upload) -> Result<(), String> {
+    let parsed =
+        Url::parse(url).map_err(|_| format!("invalid uri {url}: write it as http://…, https://… or file://…"))?;
+    match parsed.scheme() {
+        "file" => copy(server, &parsed, upload),
+        "http" | "https" => download(parsed, upload).await.map_err(|why| format!("fail to download file {url}: {why}")),
+        other => Err(format!("invalid uri {url}: the scheme `{other}` is not http, https or file")),
+    }
+}
+
+fn copy(server: &Arc<Server>, url: &Url, upload: &mut Upload) -> Result<(), String> {
+    let path = url.to_file_path().map_err(|()| format!("invalid uri {url}: it names no file of this machine"))?;
+    let uploads = server.host().store.uploads();
+    if !server.external_files && !uploads.holds(&path) {
+        let exists = |path: &Path| path.starts_with(uploads.folder());
+        if !exists(&path) {
+            return Err(format!("file access denied: path must be under {}", uploads.folder().display()));
+        }
+        return Err(format!("there is no file `{}`", path.display()));
+    }
+    let mut read = || -> Result<(), String> {
+        let mut file = std::fs::File::open(&path).map_err(|error| error.to_string())?;
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            let size = file.read(&mut piece).map_err(|error| error.to_string())?;
+            if size == 0 {
+                return Ok(());
+            }
+            upload.write(&piece[..size]).map_err(|fault| fault.to_string())?;
+        }
+    };
+    read().map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+}
+
+async fn download(mut url: Url, upload: &mut Upload) -> Result<(), String> {
+    for _ in 0..HOPS {
+        // The addresses that were checked are the ones that are used, whatever the name says a moment later.
+        let (host, addresses) = resolve(&url).await?;
+        // A test that uses this room alone has had no one set it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .resolve_to_addrs(&host, &addresses)
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(Duration::from_secs(300))
+            .build()
+            .map_err(|error| sentence(&error))?;
+        let mut response = client.get(url.clone()).send().await.map_err(|error| sentence(&error))?;
+        let status = response.status();
+        if status.is_redirection() {
+            let target = response.headers().get(LOCATION).and_then(|target| target.to_str().ok());
+            let target = target.ok_or_else(|| format!("cannot download the file with status: {status}"))?;
+            url = url.join(target).map_err(|_| format!("the server points to `{target}`, which is no address"))?;
+            if !["http", "https"].contains(&url.scheme()) {
+                return Err(format!("the server points to `{url}`, which is neither http nor https"));
+            }
+            continue;
+        }
+        if status != 200 {
+            return Err(format!("cannot download the file with status: {status}"));
+        }
+        let mut size = 0;
+        while let Some(piece) = response.chunk().await.map_err(|error| sentence(&error))? {
+            size += piece.len() as u64;
+            if size > LIMIT {
+                return Err(format!("the file is larger than {} MiB", LIMIT >> 20));
+            }
+            upload.write(&piece).map_err(|fault| fault.to_string())?;
+        }
+        return Ok(());
+    }
+    Err(format!("the server points elsewhere more than {HOPS} times"))
+}
+
+/// The addresses of the URL's host, all of them fit to be asked.
+async fn resolve(url: &Url) -> Result<(String, Vec<SocketAddr>), String> {
+    let host = url.host_str().ok_or("the address names no host")?.to_owned();
+    let port = url.port_or_known_default().unwrap_or(80);
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let found = tokio::net::lookup_host((bare.as_str(), port)).await;
+    let addresses: Vec<SocketAddr> = found.map_err(|error| format!("`{host}` is unknown: {error}"))?.collect();
+    match addresses.iter().find(|address| is_refused(address.ip())) {
+        Some(address) => {
+            Err(format!("ip {} is link-local, unspecified or multicast, which is not allowed", address.ip()))
+        }
+        None if addresses.is_empty() => Err(format!("`{host}` has no address")),
+        None => Ok((host, addresses)),
+    }
+}
+
+/// Addresses behind which clouds keep what no request should reach, and those that name no one host.
+fn is_refused(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
+    }
+}
+
+/// An error with what is behind it: the outermost text alone says little.
+fn sentence(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut inner = std::error::Error::source(error);
+    while let Some(cause) = inner {
+        text = format!("{text}: {cause}");
+        inner = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_may_be_asked_and_link_local_ones_not() {
+        for (ip, refused) in [
+            ("127.0.0.1", false),
+            ("192.168.1.5", false),
+            ("10.0.0.1", false),
+            ("::1", false),
+            ("169.254.169.254", true),
+            ("::ffff:169.254.169.254", true),
+            ("fe80::1", true),
+            ("0.0.0.0", true),
+            ("224.0.0.1", true),
+        ] {
+            assert_eq!(is_refused(ip.parse().unwrap()), refused, "{ip}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What there is to choose from: connectors, their properties, functions; and the keys that hold properties.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::answer::{code, empty, object};
+use super::{Answer, Call, Refusal};
+use crate::plugin::Kind;
+use crate::rule::{Host, check_id};
+
+pub(super) async fn sources(call: Call) -> Answer {
+    Ok(object(&list(call.server.host(), Kind::Sources)))
+}
+
+pub(super) async fn sinks(call: Call) -> Answer {
+    Ok(object(&list(call.server.host(), Kind::Sinks)))
+}
+
+fn list(host: &Host, kind: Kind) -> Vec<Json> {
+    let names = host.connector_names(kind);
+    names
+        .into_iter()
+        .map(|(name, guest)| json!({"name": name, "about": about(host, &name, guest), "type": origin(guest)}))
+        .collect()
+}
+
+fn origin(guest: bool) -> &'static str {
+    if guest { "native" } else { "internal" }
+}
+
+fn about(host: &Host, name: &str, guest: bool) -> Json {
+    let own = host.connectors().find(|one| one.name == name);
+    let text = own.map_or("", |one| one.about);
+    json!({"trial": false, "installed": true, "description": {"en": text}, "native": guest})
+}
+
+pub(super) async fn source(call: Call) -> Answer {
+    let properties = detail(&call, Kind::Sources)?;
+    let (host, name) = (call.server.host(), call.param(0));
+    let guest = is_guest(host, Kind::Sources, name);
+    Ok(object(&json!({
+        "about": about(host, name, guest),
+        "libs": [],
+        "properties": {"default": properties},
+        "type": origin(guest),
+    })))
+}
+
+pub(super) async fn sink(call: Call) -> Answer {
+    let properties = detail(&call, Kind::Sinks)?;
+    let (host, name) = (call.server.host(), call.param(0));
+    let guest = is_guest(host, Kind::Sinks, name);
+    Ok(object(&json!({
+        "about": about(host, name, guest),
+        "libs": [],
+        "properties": properties,
+        "type": origin(guest),
+    })))
+}
+
+fn is_guest(host: &Host, kind: Kind, name: &str) -> bool {
+    host.connector_names(kind).iter().any(|(one, guest)| one == name && *guest)
+}
+
+/// The properties of a connector as fields of a form.
+fn detail(call: &Call, kind: Kind) -> Result<Vec<Json>, Refusal> {
+    let (host, name) = (call.server.host(), call.param(0));
+    if !host.connector_names(kind).iter().any(|(one, _)| one == name) {
+        return Err(Refusal::new(code::CONFIG_KEY, format!("This plugin was not found:{name}")));
+    }
+    let schema = host.schema(kind, name);
+    let defaults = match kind {
+        Kind::Sources => host.source_sections(name).ok().and_then(|mut all| all.remove("default")).unwrap_or_default(),
+        _ => Map::new(),
+    };
+    let none = Map::new();
+    let known = schema["properties"].as_object().unwrap_or(&none);
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    Ok(known
+        .iter()
+        .map(|(name, property)| {
+            let (kind, control) = control(property);
+            let default = defaults.get(name).or_else(|| property.get("default")).cloned().unwrap_or_default();
+            let hint = property["description"].as_str().unwrap_or_default();
+            json!({
+                "name": name,
+                "default": default,
+                "type": kind,
+                "control": control,
+                "optional": !required.iter().any(|one| one == name),
+                "hint": {"en": hint},
+                "label": {"en": name},
+            })
+        })
+        .collect())
+}
+
+/// Type and control of a field, in the words of eKuiper's forms.
+fn control(property: &Json) -> (&'static str, &'static str) {
+    let kind = match &property["type"] {
+        Json::Array(kinds) => kinds.iter().filter_map(Json::as_str).find(|kind| *kind != "null").unwrap_or("string"),
+        kind => kind.as_str().unwrap_or("string"),
+    };
+    match kind {
+        "integer" => ("int", "text"),
+        "number" => ("float", "text"),
+        "boolean" => ("bool", "radio"),
+        "array" => ("list_string", "list"),
+        "object" => ("object", "list"),
+        _ => ("string", "text"),
+    }
+}
+
+/// All functions, by family.
+pub(super) async fn functions(call: Call) -> Answer {
+    let catalogue = call.server.host().functions();
+    let mut families: BTreeMap<&str, Vec<Json>> = BTreeMap::new();
+    let mut names: Vec<String> = catalogue.names().map(str::to_owned).collect();
+    names.sort();
+    for name in &names {
+        let Some(func) = catalogue.find(name) else { continue };
+        families.entry(func.family).or_default().push(json!({
+            "name": name,
+            "example": func.examples.first().map_or("", |(example, _)| example),
+            "signature": func.signature,
+            "hint": {"en": func.about},
+        }));
+    }
+    let all: Vec<Json> = families
+        .into_iter()
+        .map(|(family, functions)| {
+            let name = if family.is_empty() { "plugins" } else { family };
+            json!({"name": name, "fds": functions})
+        })
+        .collect();
+    Ok(object(&all))
+}
+
+/// All sections of a source's configuration.
+pub(super) async fn source_yaml(call: Call) -> Answer {
+    let name = call.param(0);
+    let sections = call.server.host().source_sections(name);
+    let sections = sections.map_err(|error| Refusal::new(code::CONFIG_KEY, error.to_string()))?;
+    if sections.is_empty() && !call.server.host().connector_names(Kind::Sources).iter().any(|(one, _)| one == name) {
+        return Err(Refusal::new(code::CONFIG_KEY, format!("This plugin was not found:{name}")));
+    }
+    Ok(object(&sections))
+}
+
+fn conf_key(call: &Call) -> Result<(String, String), Refusal> {
+    let key = call.param(1);
+    check_id(key).map_err(|why| Refusal::bad(why).prefix("Invalid confKey"))?;
+    Ok((call.id(0)?, key.to_owned()))
+}
+
+pub(super) async fn put_conf_key(call: Call) -> Answer {
+    let (connector, key) = conf_key(&call)?;
+    let server = call.server.clone();
+    let refuse = |refusal: Refusal| refusal.or_code(code::CONFIG_KEY);
+    let properties = call.members().await.map_err(refuse)?.0;
+    server
+        .host()
+        .catalog
+        .conf_keys()
+        .put("sources", &connector, &key, properties)
+        .map_err(|fault| refuse(fault.into()))?;
+    Ok(empty())
+}
+
+pub(super) async fn drop_conf_key(call: Call) -> Answer {
+    let (connector, key) = conf_key(&call)?;
+    let host = call.server.host();
+    let refuse = |text: String| Refusal::new(code::CONFIG_KEY, text);
+    if host.catalog.conf_keys().remove("sources", &connector, &key).map_err(|fault| refuse(fault.to_string()))? {
+        return Ok(empty());
+    }
+    let in_file = host.source_sections(&connector).is_ok_and(|sections| sections.contains_key(&key));
+    Err(refuse(match in_file {
+        true => {
+            format!("the configuration key `{key}` of `{connector}` stands in a file or variable; take it out there")
+        }
+        false => format!("`{connector}` has no configuration key `{key}`"),
+    }))
+}

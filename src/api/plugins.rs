@@ -1,0 +1,134 @@
+use axum::http::StatusCode;
+use serde_json::{Value as Json, json};
+
+use super::answer::{object, text};
+use super::{Answer, Call, Refusal, fetch};
+use crate::plugin::{Install, Kind};
+
+/// The kind that the path names; the route lets no other word through.
+fn kind(call: &Call) -> Result<Kind, Refusal> {
+    Kind::read(call.param(0)).ok_or_else(|| Refusal::bad(format!("there is no kind of plugin `{}`", call.param(0))))
+}
+
+pub(super) async fn list(call: Call) -> Answer {
+    Ok(object(&call.server.host().plugins.list(kind(&call)?)))
+}
+
+pub(super) async fn create(call: Call) -> Answer {
+    let kind = kind(&call)?;
+    let name = install(call, kind, None)
+        .await
+        .map_err(|refusal| refusal.prefix(&format!("{} plugins create command error", kind.many())))?;
+    Ok(text(StatusCode::CREATED, format!("{} plugin {name} is created", kind.many())))
+}
+
+pub(super) async fn update(call: Call) -> Answer {
+    let (kind, name) = (kind(&call)?, call.id(1)?);
+    let prefix = format!("{} plugin {name} update command error", kind.many());
+    if call.server.host().plugins.describe(kind, &name).is_err() {
+        return Err(Refusal::not_found(format!("{prefix}: not found")));
+    }
+    install(call, kind, Some(name.clone())).await.map_err(|refusal| refusal.prefix(&prefix))?;
+    Ok(text(StatusCode::OK, format!("plugin {name} is updated; rules that are started from now on use it")))
+}
+
+/// Fetches the zip and installs it; `over` is the plugin that is there.
+async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String, Refusal> {
+    let server = call.server.clone();
+    let members = call.members().await?;
+    let (named, file) = (members.text("name")?.trim().to_owned(), members.text("file")?);
+    let name = match over.clone() {
+        Some(path) if !named.is_empty() && named != path => {
+            return Err(Refusal::bad(format!("the body names the plugin `{named}`, the path `{path}`")));
+        }
+        Some(path) => path,
+        None => named,
+    };
+    let wish = Install {
+        name: name.clone(),
+        shell_params: members.texts("shellParas")?,
+        functions: members.texts("functions")?,
+    };
+    if wish.name.is_empty() {
+        return Err(Refusal::bad("`name` of the plugin is missing"));
+    }
+    if !file.ends_with(".zip") {
+        return Err(Refusal::bad(format!("invalid uri {file}: `file` must end with .zip")));
+    }
+    // Never finished, so the zip is gone when this function ends.
+    let mut zip = server.host().store.uploads().begin(&format!("{name}.zip")).map_err(Refusal::from)?;
+    fetch::fetch(&server, &file, &mut zip).await.map_err(Refusal::bad)?;
+    let plugins = server.host().plugins.clone();
+    let installed = tokio::task::spawn_blocking(move || match over {
+        None => plugins.install(kind, &wish, zip.path()),
+        Some(_) => plugins.update(kind, &wish, zip.path()),
+    })
+    .await
+    .map_err(|_| Refusal::bad("fail to install plugin: the installation broke off; this is a bug, please report it"))?;
+    installed.map_err(|refused| Refusal::from(refused).prefix("fail to install plugin"))?;
+    Ok(name)
+}
+
+pub(super) async fn describe(call: Call) -> Answer {
+    let (kind, name) = (kind(&call)?, call.id(1)?);
+    let found = call
+        .server
+        .host()
+        .plugins
+        .describe(kind, &name)
+        .map_err(|_| Refusal::not_found(format!("describe {} plugin {name} error: not found", kind.many())))?;
+    let mut all = json!({"name": found.name, "version": found.version});
+    if !found.functions.is_empty() {
+        all["functions"] = json!(found.functions);
+    }
+    let symbols = found.symbols.iter().map(|symbol| {
+        json!({
+            "name": symbol.name,
+            "what": symbol.what,
+            "about": symbol.about,
+            "signature": symbol.signature,
+            "schema": symbol.schema,
+        })
+    });
+    all["symbols"] = symbols.collect::<Json>();
+    Ok(object(&all))
+}
+
+pub(super) async fn drop(call: Call) -> Answer {
+    let (kind, name) = (kind(&call)?, call.id(1)?);
+    let prefix = format!("delete {} plugin {name} error", kind.many());
+    if call.query_is("stop") {
+        return Err(Refusal::bad(format!("{prefix}: `stop` is not needed, no restart is; leave it out")));
+    }
+    let plugins = call.server.host().plugins.clone();
+    plugins.remove(kind, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
+    Ok(text(
+        StatusCode::OK,
+        format!("{} plugin {name} is deleted; rules that run keep it until they are stopped", kind.many()),
+    ))
+}
+
+pub(super) async fn register(call: Call) -> Answer {
+    let (server, name) = (call.server.clone(), call.id(0)?);
+    let functions = call.members().await?.texts("functions")?;
+    if functions.is_empty() {
+        return Err(Refusal::bad("property 'functions' must not be empty"));
+    }
+    server
+        .host()
+        .plugins
+        .register(&name, &functions)
+        .map_err(|refused| Refusal::from(refused).prefix(&format!("register functions plugin {name} error")))?;
+    Ok(text(StatusCode::OK, format!("function plugin {name} function list is registered")))
+}
+
+pub(super) async fn udfs(call: Call) -> Answer {
+    Ok(object(&call.server.host().plugins.udfs()))
+}
+
+pub(super) async fn udf(call: Call) -> Answer {
+    let name = call.param(0);
+    let plugin = call.server.host().plugins.plugin_of(name);
+    let plugin = plugin.ok_or_else(|| Refusal::not_found(format!("describe function {name} error: not found")))?;
+    Ok(object(&json!({"name": name, "plugin": plugin})))
+}

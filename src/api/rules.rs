@@ -1,0 +1,90 @@
+use axum::http::StatusCode;
+use serde_json::{Map, Value as Json, json};
+
+use super::answer::{body_of, labelled_text, object, text};
+use super::{Answer, Call, Refusal, json as go};
+
+pub(super) async fn list(call: Call) -> Answer {
+    Ok(object(&call.server.rules.list()))
+}
+
+pub(super) async fn create(call: Call) -> Answer {
+    let rules = call.server.rules.clone();
+    let answer = rules.create(call.text().await?).await?;
+    Ok(text(StatusCode::CREATED, answer))
+}
+
+pub(super) async fn describe(call: Call) -> Answer {
+    let rule = call.server.rules.text(&call.id(0)?).map_err(prefixed("Describe rule error"))?;
+    Ok(body_of(StatusCode::OK, "application/json", rule))
+}
+
+pub(super) async fn update(call: Call) -> Answer {
+    let (rules, id) = (call.server.rules.clone(), call.id(0)?);
+    let answer = rules.update(id, call.text().await?).await.map_err(prefixed("Update rule error"))?;
+    Ok(text(StatusCode::OK, answer))
+}
+
+pub(super) async fn drop(call: Call) -> Answer {
+    let answer = call.server.rules.remove(call.id(0)?).await.map_err(prefixed("Delete rule error"))?;
+    Ok(text(StatusCode::OK, answer))
+}
+
+pub(super) async fn start(call: Call) -> Answer {
+    let answer = call.server.rules.start(call.param(0).to_owned()).await.map_err(prefixed("start rule error"))?;
+    Ok(text(StatusCode::OK, answer))
+}
+
+pub(super) async fn stop(call: Call) -> Answer {
+    let answer = call.server.rules.stop(call.param(0).to_owned()).await.map_err(prefixed("stop rule error"))?;
+    Ok(text(StatusCode::OK, answer))
+}
+
+pub(super) async fn restart(call: Call) -> Answer {
+    let answer = call.server.rules.restart(call.param(0).to_owned()).await.map_err(prefixed("restart rule error"))?;
+    Ok(text(StatusCode::OK, answer))
+}
+
+pub(super) async fn status(call: Call) -> Answer {
+    let status = call.server.rules.status(call.param(0)).map_err(prefixed("get rule status error"))?;
+    Ok(body_of(StatusCode::OK, "application/json", go::pretty(&status.to_json())))
+}
+
+pub(super) async fn status_v2(call: Call) -> Answer {
+    let status = call.server.rules.status(call.param(0)).map_err(prefixed("get rule status error"))?;
+    let mut members: Vec<(String, Json)> = status.to_json().into_iter().collect();
+    members.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(labelled_text(&members.into_iter().collect::<Map<_, _>>()))
+}
+
+pub(super) async fn statuses(call: Call) -> Answer {
+    let line = |status: &crate::rule::Status| {
+        let (last, total) = status.exceptions();
+        json!({"status": status.state.name(), "last_exception": last, "exceptions_total": total})
+    };
+    let all: Map<String, Json> =
+        call.server.rules.statuses().iter().map(|(id, status)| (id.clone(), line(status))).collect();
+    Ok(object(&all))
+}
+
+pub(super) async fn topo(call: Call) -> Answer {
+    Ok(object(&call.server.rules.topo(call.param(0)).map_err(prefixed("get rule topo error"))?))
+}
+
+pub(super) async fn explain(call: Call) -> Answer {
+    let plan = call.server.rules.explain(call.param(0)).map_err(prefixed("explain rules error"))?;
+    Ok(text(StatusCode::OK, plan))
+}
+
+/// Bare text in both directions, as clients know it.
+pub(super) async fn validate(call: Call) -> Answer {
+    let rules = call.server.rules.clone();
+    Ok(match rules.validate(&call.text().await?) {
+        Ok(sources) => labelled_text(&json!({"sources": sources, "valid": true})),
+        Err(why) => text(StatusCode::UNPROCESSABLE_ENTITY, why),
+    })
+}
+
+fn prefixed(before: &'static str) -> impl Fn(crate::rule::Refused) -> Refusal {
+    move |refused| Refusal::from(refused).prefix(before)
+}

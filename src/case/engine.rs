@@ -1,0 +1,260 @@
+//! A rule on a virtual clock: scripted sources in front of the chain that production runs, and sinks behind it that
+//! remember what they are given. No task, no channel: each call returns when the rule is at rest.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value as Json};
+
+use crate::catalog::Definition;
+use crate::codec::{self, Decoder, FormatOptions};
+use crate::data::{Batch, Fate, Meta, Object, Receipt, Time};
+use crate::diag::{self, Diagnostic, Fault};
+use crate::flow::{Book, Chain};
+use crate::func::{Catalogue, RuleInfo};
+use crate::meter::LedgerView;
+use crate::plan::{self, Plan, Stream};
+use crate::sql::{self, Create, Statement};
+
+use super::options::Options;
+use super::rule::{Arrival, Body, Input, RuleCase};
+use super::sinks::Sinks;
+use super::update::Got;
+
+/// Why there is no rule to run.
+pub(super) enum Refusal {
+    /// The rule, or a statement before it, cannot be; with the text that a user sees.
+    Refused(String),
+    /// The case asks for what cannot be run here.
+    Unknown(String),
+}
+
+/// One rule, running.
+pub(super) struct Engine {
+    now: Time,
+    plan: Plan,
+    rule: Arc<RuleInfo>,
+    book: Arc<Book>,
+    chain: Chain,
+    decoder: Box<dyn Decoder>,
+    sinks: Sinks,
+    ended: bool,
+    /// Names of all streams and tables of the case.
+    known: Vec<String>,
+}
+
+/// What a fault of the chain itself means: the rule would have stopped.
+fn stopped(fault: Fault) -> String {
+    format!("the rule stopped: {fault}")
+}
+
+impl Engine {
+    /// Runs the statements, makes the rule and starts it.
+    pub fn start(case: &RuleCase, options: &Map<String, Json>) -> Result<Engine, Refusal> {
+        let options = Options::read(options, &case.config).map_err(Refusal::Unknown)?;
+        let creates = case.streams.iter().map(|text| create(text)).collect::<Result<Vec<_>, _>>()?;
+        for (n, one) in creates.iter().enumerate() {
+            if creates[..n].iter().any(|other| other.name.name == one.name.name) {
+                return Err(Refusal::Refused(format!("`{}` already exists", one.name.name)));
+            }
+        }
+        let Body::Sql(text) = &case.body else {
+            return Err(Refusal::Unknown("rules made of a graph are not supported".to_string()));
+        };
+        let refused = |found: Vec<Diagnostic>| Refusal::Refused(diag::render_all(&found, "sql", text));
+        let select = sql::parse_select(text).map_err(refused)?;
+        let find = |name: &str| creates.iter().find(|create| create.name.name == name).map(Stream::of);
+        let plan = plan::plan(&select, &find, &Catalogue::default(), &options.plan).map_err(refused)?;
+        let source = creates.iter().find(|create| create.name.name == plan.stream);
+        let decoder = source.map_or_else(
+            || Err(Refusal::Unknown("the rule reads no stream".to_string())),
+            |source| decoder(source, &plan, &options),
+        )?;
+        let rule = RuleInfo {
+            id: "case".into(),
+            started: case.start,
+            zone: options.zone.clone(),
+            props: Arc::new(Object::new()),
+        };
+        let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
+        let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
+        let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
+        let known = creates.iter().map(|create| create.name.name.to_string()).collect();
+        Ok(Engine { now: case.start, plan, rule, book, chain, decoder, sinks, ended: false, known })
+    }
+
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    pub fn set_clock(&mut self, now: Time) {
+        self.now = now;
+        self.sinks.set_clock(now);
+    }
+
+    /// When something happens by itself.
+    pub fn due(&self) -> Option<Time> {
+        self.chain.due()
+    }
+
+    /// Does what is due by now.
+    pub fn tick(&mut self) -> Result<(), String> {
+        if self.chain.due().is_some_and(|due| due <= self.now) {
+            let mut out = Vec::new();
+            self.chain.tick(self.now, &mut out).map_err(stopped)?;
+            self.give(out);
+        }
+        Ok(())
+    }
+
+    /// Things arrive, in order, together.
+    pub fn arrive(&mut self, inputs: &[Input]) -> Result<(), String> {
+        let mut batch = Batch::new(self.plan.wanted.width);
+        for input in inputs {
+            if input.stream != self.plan.stream.as_str() {
+                if self.known.contains(&input.stream) {
+                    // No part of this rule.
+                    continue;
+                }
+                return Err(format!("`{}` is no stream or table of the case", input.stream));
+            }
+            match &input.what {
+                Arrival::Row(_) | Arrival::Bytes(_) => self.decode(input, &mut batch),
+                Arrival::Error(text) => batch.note(batch.rows(), Fault::unreachable(text.clone())),
+                Arrival::End => {
+                    let given = std::mem::replace(&mut batch, Batch::new(self.plan.wanted.width));
+                    self.push(given)?;
+                    if !std::mem::replace(&mut self.ended, true) {
+                        let mut out = Vec::new();
+                        self.chain.finish(self.now, &mut out).map_err(stopped)?;
+                        self.give(out);
+                    }
+                }
+                Arrival::Delete => return Err(format!("`{}` is no lookup table", input.stream)),
+            }
+        }
+        self.push(batch)
+    }
+
+    /// Adds the rows of one message to the batch, as a feed does.
+    fn decode(&mut self, input: &Input, batch: &mut Batch) {
+        let before = batch.rows();
+        let decoded = match &input.what {
+            Arrival::Bytes(bytes) => self.decoder.decode(bytes, batch),
+            Arrival::Row(row) => {
+                self.plan.wanted.fill(row.clone(), batch.push(input.at, Receipt::none()));
+                Ok(1)
+            }
+            _ => Ok(0),
+        };
+        match decoded {
+            Ok(rows) => {
+                self.book.ledger.came(rows as u64);
+                let meta: Option<Meta> = input.meta.clone().filter(|_| self.plan.meta).map(Arc::new);
+                for row in before..before + rows {
+                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), None));
+                }
+            }
+            Err(fault) => {
+                self.book.ledger.came(1);
+                Receipt::new(self.book.account(), None).settle(Fate::dead(&fault));
+                batch.note(before, fault);
+            }
+        }
+    }
+
+    fn push(&mut self, batch: Batch) -> Result<(), String> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut out = Vec::new();
+        self.chain.push(batch, self.now, &mut out).map_err(stopped)?;
+        self.give(out);
+        Ok(())
+    }
+
+    fn give(&mut self, batches: Vec<Batch>) {
+        for batch in batches {
+            self.sinks.take(batch);
+        }
+    }
+
+    /// Writes all state, and goes on with a new chain that has read it.
+    pub fn save_load(&mut self) -> Result<(), String> {
+        let saved = self.chain.save();
+        let fresh = build(&self.plan, &self.rule, self.now, &self.book)?;
+        std::mem::replace(&mut self.chain, fresh).forget();
+        self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))
+    }
+
+    /// Stops the rule as by hand: what is held is thrown away.
+    pub fn stop(&mut self) {
+        self.chain.discard();
+    }
+
+    pub fn ledger(&self) -> LedgerView {
+        self.book.ledger.view()
+    }
+
+    pub fn take_outputs(&mut self) -> Got {
+        self.sinks.take_all()
+    }
+
+    /// The counters of the operators, named as in the status of a rule.
+    pub fn metrics(&self) -> Map<String, Json> {
+        let mut all = Map::new();
+        for (name, meter) in self.chain.meters() {
+            let view = meter.view();
+            let counts = [
+                ("records_in_total", view.records_in),
+                ("records_out_total", view.records_out),
+                ("messages_processed_total", view.messages),
+                ("exceptions_total", view.exceptions),
+            ];
+            for (what, count) in counts {
+                all.insert(format!("{name}_0_{what}"), Json::from(count));
+            }
+        }
+        all
+    }
+
+    /// The steps of the rule, as edges from each node to the next.
+    pub fn topo(&self) -> Json {
+        let source = format!("source_{}", self.plan.stream);
+        let names = self.chain.meters().into_iter().map(|(name, _)| name);
+        let nodes: Vec<String> = [source.clone(), "op_2_decoder".to_string()].into_iter().chain(names).collect();
+        let edges: Map<String, Json> =
+            nodes.windows(2).map(|pair| (pair[0].clone(), Json::from(vec![pair[1].clone()]))).collect();
+        serde_json::json!({ "sources": [source], "edges": edges })
+    }
+}
+
+fn build(plan: &Plan, rule: &Arc<RuleInfo>, now: Time, book: &Arc<Book>) -> Result<Chain, String> {
+    Chain::build(plan, rule.clone(), &TimeZone::UTC, now, book.account()).map_err(stopped)
+}
+
+/// Reads a statement that defines a stream or table.
+fn create(text: &str) -> Result<Create, Refusal> {
+    let refused = |found: Vec<Diagnostic>| Refusal::Refused(diag::render_all(&found, "sql", text));
+    let Statement::Create(create) = sql::parse(text).map_err(refused)? else {
+        return Err(Refusal::Unknown(format!("`{text}` is no CREATE statement")));
+    };
+    // What a server would refuse although it parses: names, options, formats.
+    Definition::parse(text).map_err(|why| Refusal::Refused(why.to_string()))?;
+    Ok(*create)
+}
+
+fn decoder(source: &Create, plan: &Plan, options: &Options) -> Result<Box<dyn Decoder>, Refusal> {
+    let option = |key: &str| source.options.iter().rfind(|option| option.key == key).map(|option| option.value.clone());
+    let format = FormatOptions {
+        format: option("FORMAT").unwrap_or("json".into()).to_lowercase(),
+        delimiter: option("DELIMITER").unwrap_or_default(),
+        fields: source.columns.iter().map(|column| column.name.name.clone()).collect(),
+        has_header: false,
+        whole_numbers_as_int: options.whole_numbers_as_int,
+        schema_id: option("SCHEMAID").unwrap_or_default(),
+    };
+    let refused = |found: Diagnostic| Refusal::Refused(found.to_string());
+    let row = codec::format(&format.format).map_err(refused)?;
+    (row.decoder)(&format, &plan.wanted).map_err(refused)
+}

@@ -1,0 +1,121 @@
+//! What a case says of its rule and its server, and what of it can be run here.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value as Json};
+
+use crate::plan;
+
+/// The options of a rule and the settings of its server, as far as they change what comes out.
+#[derive(Debug)]
+pub(super) struct Options {
+    pub send_error: bool,
+    pub plan: plan::Options,
+    /// `basic.timezone`; UTC where the case says nothing.
+    pub zone: TimeZone,
+    /// JSON numbers without a point become integers.
+    pub whole_numbers_as_int: bool,
+}
+
+/// Options that change nothing on a virtual clock, with one rule and sinks that always take what they are given.
+const WITHOUT_EFFECT: &[&str] = &[
+    "qos",
+    "checkpointInterval",
+    "bufferLength",
+    "disableBufferFullDiscard",
+    "concurrency",
+    "debug",
+    "logFilename",
+    "restartStrategy",
+    "lateTolerance",
+    "planOptimizeStrategy",
+    "notifySub",
+    "overflow",
+];
+
+impl Options {
+    /// # Errors
+    /// An option or setting that this runner does not know.
+    pub fn read(options: &Map<String, Json>, config: &Map<String, Json>) -> Result<Options, String> {
+        let mut read = Options {
+            send_error: false,
+            plan: plan::Options::default(),
+            zone: TimeZone::UTC,
+            whole_numbers_as_int: false,
+        };
+        for (name, value) in options {
+            match name.as_str() {
+                "sendError" => read.send_error = flag(name, value)?,
+                "sendMetaToSink" => read.plan.send_meta = flag(name, value)?,
+                "sendNilField" => read.plan.send_nil = flag(name, value)?,
+                "isEventTime" if !flag(name, value)? => {}
+                "isEventTime" => return Err("the option `isEventTime` is not supported".to_string()),
+                "lateTolerance" | "checkpointInterval" => drop(span(name, value)?),
+                name if WITHOUT_EFFECT.contains(&name) => {}
+                name => return Err(format!("the option `{name}` is not known")),
+            }
+        }
+        for (section, values) in config {
+            for (name, value) in values.as_object().into_iter().flatten() {
+                match (section.as_str(), name.as_str()) {
+                    ("basic", "timezone") => {
+                        let text = value.as_str().unwrap_or_default();
+                        read.zone = TimeZone::get(text).map_err(|_| format!("there is no time zone `{text}`"))?;
+                    }
+                    ("basic", "ignoreCase") if value == &Json::Bool(false) => {}
+                    ("source", "useInt64ForWholeNumber") => read.whole_numbers_as_int = flag(name, value)?,
+                    _ => return Err(format!("the setting `{section}.{name}` is not supported")),
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn flag(name: &str, value: &Json) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("the option `{name}` must be true or false, found {value}"))
+}
+
+/// Milliseconds, or text such as `5s`, `1m30s`.
+fn span(name: &str, value: &Json) -> Result<Duration, String> {
+    let wrong = || format!("the option `{name}` must be a time span such as `5s`, found {value}");
+    if let Some(millis) = value.as_u64() {
+        return Ok(Duration::from_millis(millis));
+    }
+    let mut rest = value.as_str().filter(|text| !text.is_empty()).ok_or_else(wrong)?;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let after = &rest[digits..];
+        let units = [("ms", 0.001), ("us", 0.000_001), ("ns", 0.000_000_001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+        let (unit, seconds) = units.iter().find(|(unit, _)| after.starts_with(unit)).ok_or_else(wrong)?;
+        total += number * seconds;
+        rest = &after[unit.len()..];
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn spans() {
+        assert_eq!(span("x", &json!("1m30s")).unwrap(), Duration::from_secs(90));
+        assert_eq!(span("x", &json!("250ms")).unwrap(), Duration::from_millis(250));
+        assert_eq!(span("x", &json!(1500)).unwrap(), Duration::from_millis(1500));
+        assert!(span("x", &json!("5 parsecs")).is_err());
+        assert!(span("x", &json!("")).is_err());
+    }
+
+    #[test]
+    fn an_unknown_option_is_an_error() {
+        let Json::Object(options) = json!({"sendEror": true}) else { return };
+        assert_eq!(Options::read(&options, &Map::new()).unwrap_err(), "the option `sendEror` is not known");
+    }
+}

@@ -1,0 +1,146 @@
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use serde_json::Value as Json;
+
+use super::print::{FAILED, USAGE, cause_of, fail, say};
+
+/// Which server to ask, and how to show what it says.
+#[derive(Debug, clap::Args)]
+pub(super) struct Remote {
+    /// The server to ask.
+    #[arg(long, env = "KUIPER_SERVER", default_value = "http://127.0.0.1:9081", value_name = "URL")]
+    server: String,
+    /// Print what the server answers, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command came to nothing.
+pub(super) enum Failure {
+    /// The server said no.
+    Refused(String),
+    /// The command line is wrong, or there is no server.
+    Usage(String),
+}
+
+impl Failure {
+    /// Tells the user, and gives the exit status.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Failure::Refused(text) => fail(FAILED, text),
+            Failure::Usage(text) => fail(USAGE, text),
+        }
+    }
+}
+
+/// Runs a command that talks to a server, and turns its end into an exit status.
+pub(super) fn talk(command: impl Future<Output = Result<(), Failure>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, format!("cannot begin: {error}")),
+    };
+    match runtime.block_on(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// A connection to a server.
+pub(super) struct Client {
+    base: Url,
+    http: reqwest::Client,
+    /// Answers are to be printed as they come.
+    pub json: bool,
+}
+
+impl Client {
+    pub fn new(remote: &Remote) -> Result<Client, Failure> {
+        let text = match remote.server.contains("://") {
+            true => remote.server.clone(),
+            false => format!("http://{}", remote.server),
+        };
+        let base = Url::parse(&text).ok().filter(|url| url.has_host() && !url.cannot_be_a_base());
+        let base = base.ok_or_else(|| {
+            Failure::Usage(format!("`{}` is no address of a server; write it as http://127.0.0.1:9081", remote.server))
+        })?;
+        let http = reqwest::Client::builder()
+            // A server on this machine is not behind a proxy.
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .build()
+            .map_err(|error| Failure::Usage(format!("cannot make requests: {error}")))?;
+        Ok(Client { base, http, json: remote.json })
+    }
+
+    /// Asks, and gives the text of the answer.
+    pub async fn ask(&self, method: Method, path: &[&str], body: Option<String>) -> Result<String, Failure> {
+        let mut url = self.base.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().extend(path);
+        }
+        let mut request = self.http.request(method, url);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let answer = request.send().await.map_err(|error| self.away(&error))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| self.away(&error))?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        let refused = serde_json::from_str::<Json>(&text).ok();
+        let message = refused.as_ref().and_then(|body| body["message"].as_str()).unwrap_or(text.trim());
+        match message {
+            "" => Err(Failure::Refused(format!("the server at {} answers {status}", self.base))),
+            message => Err(Failure::Refused(message.to_owned())),
+        }
+    }
+
+    /// Asks for JSON.
+    pub async fn get(&self, path: &[&str]) -> Result<Json, Failure> {
+        let text = self.ask(Method::GET, path, None).await?;
+        serde_json::from_str(&text).map_err(|_| {
+            Failure::Refused(format!("the server at {} does not answer in JSON; is it kuiper?", self.base))
+        })
+    }
+
+    /// Asks for something to be done, and prints the server's word on it.
+    pub async fn act(&self, method: Method, path: &[&str], body: Option<String>) -> Result<(), Failure> {
+        let answer = self.ask(method, path, body).await?;
+        let answer = unescaped(answer.trim_end());
+        match self.json {
+            true => say(serde_json::json!({"message": answer})),
+            false => say(answer),
+        }
+        Ok(())
+    }
+
+    fn away(&self, error: &reqwest::Error) -> Failure {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        Failure::Usage(format!(
+            "cannot reach the server at {}: {}; start one with `kuiper serve`, or name it with `--server`",
+            self.base.as_str().trim_end_matches('/'),
+            cause_of(cause),
+        ))
+    }
+}
+
+/// The server escapes what a browser would take for markup; a terminal does not.
+fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'").replace("&#34;", "\"").replace("&amp;", "&")
+}
+
+/// The content of a file; `-` is standard input.
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    text.map_err(|error| Failure::Usage(format!("cannot read `{}`: {}", file.display(), cause_of(&error))))
+}

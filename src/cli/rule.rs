@@ -1,0 +1,270 @@
+//! `kuiper rule …`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use reqwest::Method;
+use serde_json::{Map, Value as Json, json};
+
+use super::client::{Client, Failure, Remote, read, talk};
+use super::print::{say, table};
+use super::test;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Create a rule and start it.
+    Create(Written),
+    /// Replace a rule; if it runs, it goes on with what is new.
+    Update(Written),
+    /// List all rules.
+    List {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show a rule as it was written.
+    Describe(Named),
+    /// Show whether a rule runs, what its parts did, and what became of its rows.
+    Status(Named),
+    /// Start a rule.
+    Start(Named),
+    /// Stop a rule; it stays stopped when the server starts again.
+    Stop(Named),
+    /// Stop a rule and start it again.
+    Restart(Named),
+    /// Stop a rule and remove it.
+    Drop(Named),
+    /// Show the plan of a rule.
+    Explain(Named),
+    /// Check a rule without creating it.
+    Validate(Written),
+    Test(test::Args),
+}
+
+/// A rule that is given in a file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Written {
+    /// Id of the rule, where the file has none.
+    name: Option<String>,
+    /// The rule as JSON; `-` is standard input.
+    #[arg(short, long)]
+    file: PathBuf,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// A rule that the server has.
+#[derive(Debug, clap::Args)]
+pub(super) struct Named {
+    name: String,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Written {
+    /// The rule's text with its id in it, and the id.
+    fn rule(&self) -> Result<(String, String), Failure> {
+        let text = read(&self.file)?;
+        let place = self.file.display();
+        let rule: Json = serde_json::from_str(&text)
+            .map_err(|error| Failure::Refused(format!("`{place}` is no rule: {error}; a rule is one JSON object")))?;
+        let Json::Object(members) = rule else {
+            return Err(Failure::Refused(format!("`{place}` is no rule: expected a JSON object")));
+        };
+        let id = members.iter().find(|(key, _)| key.eq_ignore_ascii_case("id"));
+        let id = id.and_then(|(_, id)| id.as_str()).filter(|id| !id.is_empty()).map(str::to_owned);
+        match (id, &self.name) {
+            (Some(id), Some(name)) if id != *name => {
+                Err(Failure::Refused(format!("`{place}` holds the rule `{id}`, the command line says `{name}`")))
+            }
+            (Some(id), _) => Ok((text, id)),
+            (None, Some(name)) => {
+                let mut whole = Map::from_iter([("id".to_owned(), json!(name))]);
+                whole.extend(members.into_iter().filter(|(key, _)| !key.eq_ignore_ascii_case("id")));
+                Ok((Json::Object(whole).to_string(), name.clone()))
+            }
+            (None, None) => Err(Failure::Usage(format!(
+                "the rule in `{place}` has no `id`; write one, or name the rule on the command line"
+            ))),
+        }
+    }
+}
+
+pub(super) fn run(command: Command) -> ExitCode {
+    if let Command::Test(args) = command {
+        return test::run(args);
+    }
+    talk(async move {
+        let action = match &command {
+            Command::Start(_) => "start",
+            Command::Stop(_) => "stop",
+            _ => "restart",
+        };
+        match command {
+            Command::Create(written) => {
+                let (text, _) = written.rule()?;
+                Client::new(&written.remote)?.act(Method::POST, &["rules"], Some(text)).await
+            }
+            Command::Update(written) => {
+                let (text, id) = written.rule()?;
+                Client::new(&written.remote)?.act(Method::PUT, &["rules", &id], Some(text)).await
+            }
+            Command::Validate(written) => {
+                let (text, _) = written.rule()?;
+                let client = Client::new(&written.remote)?;
+                let answer = client.ask(Method::POST, &["rules", "validate"], Some(text)).await?;
+                match client.json {
+                    true => say(answer.trim_end()),
+                    false => say("The rule has been successfully validated and is confirmed to be correct."),
+                }
+                Ok(())
+            }
+            Command::List { remote } => list(&Client::new(&remote)?).await,
+            Command::Describe(named) => {
+                let client = Client::new(&named.remote)?;
+                let rule = client.get(&["rules", &named.name]).await?;
+                match client.json {
+                    true => say(rule),
+                    false => say(format!("{rule:#}")),
+                }
+                Ok(())
+            }
+            Command::Status(named) => {
+                let client = Client::new(&named.remote)?;
+                let found = client.get(&["rules", &named.name, "status"]).await?;
+                match client.json {
+                    true => say(found),
+                    false => status(&found),
+                }
+                Ok(())
+            }
+            Command::Explain(named) => {
+                let client = Client::new(&named.remote)?;
+                say(client.ask(Method::GET, &["rules", &named.name, "explain"], None).await?);
+                Ok(())
+            }
+            Command::Start(named) | Command::Stop(named) | Command::Restart(named) => {
+                Client::new(&named.remote)?.act(Method::POST, &["rules", &named.name, action], None).await
+            }
+            Command::Drop(named) => {
+                Client::new(&named.remote)?.act(Method::DELETE, &["rules", &named.name], None).await
+            }
+            // Handled before there was a client.
+            Command::Test(_) => Ok(()),
+        }
+    })
+}
+
+async fn list(client: &Client) -> Result<(), Failure> {
+    let rules = client.get(&["rules"]).await?;
+    if client.json {
+        say(rules);
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = rules
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|rule| ["id", "status"].iter().map(|name| rule[*name].as_str().unwrap_or_default().to_owned()).collect())
+        .collect();
+    match rows.is_empty() {
+        true => say("No rule definitions are found."),
+        false => table(&["RULE", "STATUS"], &rows),
+    }
+    Ok(())
+}
+
+/// Counters that each line of the status shows, and their heads.
+const COUNTERS: [(&str, &str); 4] = [
+    ("records_in_total", "IN"),
+    ("records_out_total", "OUT"),
+    ("buffer_length", "WAITING"),
+    ("exceptions_total", "ERRORS"),
+];
+
+fn status(found: &Json) {
+    let text = |name: &str| found[name].as_str().unwrap_or_default();
+    match text("message") {
+        "" => say(text("status")),
+        message => say(format!("{}: {message}", text("status"))),
+    }
+    let members = found.as_object();
+    let nodes: Vec<&str> =
+        members.into_iter().flatten().filter_map(|(key, _)| key.strip_suffix("_0_records_in_total")).collect();
+    let number = |key: String| found[key].to_string();
+    if !nodes.is_empty() {
+        say("");
+        let mut head = vec!["NODE"];
+        head.extend(COUNTERS.map(|(_, head)| head));
+        head.push("CONNECTION");
+        let rows: Vec<Vec<String>> = nodes
+            .iter()
+            .map(|node| {
+                let mut row = vec![(*node).to_owned()];
+                row.extend(COUNTERS.map(|(counter, _)| number(format!("{node}_0_{counter}"))));
+                row.push(connection(found, node));
+                row
+            })
+            .collect();
+        table(&head, &rows);
+        for node in nodes {
+            let last = text(&format!("{node}_0_last_exception"));
+            if !last.is_empty() {
+                say(format!("last error of {node}: {last}"));
+            }
+        }
+    }
+    say("");
+    say(format!("rows     {}", account(&found["ledger"])));
+    for (sink, sums) in found["sinks"].as_object().into_iter().flatten() {
+        say(format!("results  {} to {sink}", account(sums)));
+    }
+}
+
+fn connection(found: &Json, node: &str) -> String {
+    let state = match found[format!("{node}_0_connection_status")].as_i64() {
+        Some(1) => "connected",
+        Some(0) => "connecting",
+        Some(_) => "disconnected",
+        None => return String::new(),
+    };
+    match found[format!("{node}_0_connection_last_disconnected_message")].as_str() {
+        Some(why) if state != "connected" && !why.is_empty() => format!("{state}: {why}"),
+        _ => state.to_owned(),
+    }
+}
+
+/// An account on one line: the first term, then all others that are not zero, reasons in brackets.
+fn account(sums: &Json) -> String {
+    let mut parts = Vec::new();
+    for (index, (term, value)) in sums.as_object().into_iter().flatten().enumerate() {
+        match value {
+            Json::Object(reasons) => {
+                let total: u64 = reasons.values().filter_map(Json::as_u64).sum();
+                if total > 0 {
+                    let reasons: Vec<String> = reasons.iter().map(|(why, rows)| format!("{rows} {why}")).collect();
+                    parts.push(format!("{total} {term} ({})", reasons.join(", ")));
+                }
+            }
+            value if index == 0 || value.as_i64() != Some(0) => parts.push(format!("{value} {term}")),
+            _ => {}
+        }
+    }
+    match parts.split_first() {
+        Some((first, [])) => first.clone(),
+        Some((first, rest)) => format!("{first} = {}", rest.join(" + ")),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_reads_as_a_sum() {
+        let ledger =
+            json!({"in": 9, "out": 4, "filtered": 3, "held": 0, "late": 0, "dropped": {}, "dead": {"decode": 2}});
+        assert_eq!(account(&ledger), "9 in = 4 out + 3 filtered + 2 dead (2 decode)");
+        assert_eq!(account(&json!({"in": 0, "out": 0, "dropped": {}})), "0 in");
+    }
+}

@@ -1,0 +1,39 @@
+use std::sync::Arc;
+
+use crate::data::{Account, Fate};
+use crate::meter::{Ledger, Term};
+
+/// The ledger of a rule, as receipts see it.
+#[derive(Default)]
+pub struct Book {
+    pub ledger: Ledger,
+}
+
+impl Book {
+    pub fn account(self: &Arc<Self>) -> Arc<dyn Account> {
+        self.clone()
+    }
+}
+
+impl Account for Book {
+    fn settle(&self, fate: Fate, rows: u64, held: bool) {
+        let term = match fate {
+            Fate::Filtered => Term::Filtered,
+            Fate::Out => Term::Out,
+            Fate::Late => Term::Late,
+            Fate::DroppedOverflow | Fate::DroppedStop | Fate::Abandoned => Term::Dropped,
+            Fate::DeadDecode | Fate::DeadEval | Fate::DeadEncode | Fate::DeadRefused | Fate::DeadSetup | Fate::Lost => {
+                Term::Dead
+            }
+        };
+        self.ledger.settle(term, fate.reason(), rows, held);
+    }
+
+    fn hold(&self, rows: u64) {
+        self.ledger.hold(rows);
+    }
+
+    fn unhold(&self, rows: u64) {
+        self.ledger.unhold(rows);
+    }
+}

@@ -1,0 +1,230 @@
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::clock::{Stopwatch, Time};
+use crate::data::{Account, Batch, Value};
+use crate::diag::{Fault, Result};
+use crate::expr::{Predicate, Program};
+use crate::func::{Body, RuleInfo};
+use crate::meter::NodeMeter;
+use crate::op::{
+    Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, GuestCall, Guests, Limit, Operator, Order,
+    OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
+};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan};
+
+/// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
+pub struct Chain {
+    links: Vec<Link>,
+    rule: Arc<RuleInfo>,
+    account: Arc<dyn Account>,
+}
+
+struct Link {
+    op: Box<dyn Operator>,
+    name: String,
+    meter: Arc<NodeMeter>,
+}
+
+impl Chain {
+    /// Turns the nodes of a plan into operators. `local` is the zone that windows of processing time are aligned in.
+    pub fn build(
+        plan: &Plan,
+        rule: Arc<RuleInfo>,
+        local: &TimeZone,
+        now: Time,
+        account: Arc<dyn Account>,
+    ) -> Result<Chain> {
+        let mut links = Vec::with_capacity(plan.nodes.len());
+        for (node, name) in plan.nodes.iter().zip(Chain::names(plan)) {
+            links.push(Link { op: operator(node, plan, local, now)?, name, meter: Arc::default() });
+        }
+        Ok(Chain { links, rule, account })
+    }
+
+    /// The names of the operators, numbered behind the source and its decoder as the status of a rule counts them.
+    pub fn names(plan: &Plan) -> Vec<String> {
+        plan.nodes.iter().enumerate().map(|(n, node)| format!("op_{}_{}", n + 3, node_name(node))).collect()
+    }
+
+    /// Puts a batch through; what leaves the last operator is added to `out`, in order.
+    pub fn push(&mut self, batch: Batch, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        self.run(0, batch, now, out)
+    }
+
+    /// Tells the operators that it is `now`.
+    pub fn tick(&mut self, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        self.each(now, out, |op, cx, given| op.tick(cx, given))
+    }
+
+    /// When `tick` is to be called next.
+    pub fn due(&self) -> Option<Time> {
+        self.links.iter().filter_map(|link| link.op.due()).min()
+    }
+
+    /// The input has come to its end: what is open is given out.
+    pub fn finish(&mut self, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        self.each(now, out, |op, cx, given| op.finish(cx, given))
+    }
+
+    /// The rule is stopped by hand: what is held is thrown away and counted.
+    pub fn discard(&mut self) {
+        self.links.iter_mut().for_each(|link| link.op.discard());
+    }
+
+    /// The saved state was taken up elsewhere.
+    pub fn forget(&mut self) {
+        self.links.iter_mut().for_each(|link| link.op.forget());
+    }
+
+    /// The state of all operators.
+    pub fn save(&self) -> Value {
+        Value::array(self.links.iter().map(|link| link.op.save()).collect())
+    }
+
+    /// Takes up a state that a chain of the same plan saved.
+    pub fn load(&mut self, saved: Value) -> Result<()> {
+        let Value::Array(states) = saved else { return Err(Fault::bug("the saved state of a chain is no list")) };
+        if states.len() != self.links.len() {
+            return Err(Fault::bug("the saved state of a chain is of another plan"));
+        }
+        let account = &self.account;
+        self.links.iter_mut().zip(states.iter()).try_for_each(|(link, state)| match state {
+            Value::Null => Ok(()),
+            state => link.op.load(state.clone(), account),
+        })
+    }
+
+    /// The meters of the operators, with their names, in order.
+    pub fn meters(&self) -> Vec<(String, Arc<NodeMeter>)> {
+        self.links.iter().map(|link| (link.name.clone(), link.meter.clone())).collect()
+    }
+
+    fn each(
+        &mut self,
+        now: Time,
+        out: &mut Vec<Batch>,
+        mut call: impl FnMut(&mut dyn Operator, &Cx<'_>, &mut Out) -> Result<()>,
+    ) -> Result<()> {
+        let rule = self.rule.clone();
+        let cx = Cx { now, rule: &rule };
+        for at in 0..self.links.len() {
+            let mut given = Out::default();
+            call(self.links[at].op.as_mut(), &cx, &mut given)?;
+            for batch in given.take() {
+                self.links[at].meter.gave(batch.selected().len() as u64);
+                self.run(at + 1, batch, now, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, at: usize, batch: Batch, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        let Some(link) = self.links.get_mut(at) else {
+            out.push(batch);
+            return Ok(());
+        };
+        let before = batch.faults().len();
+        link.meter.took(batch.selected().len() as u64, now);
+        let watch = Stopwatch::start();
+        let mut given = Out::default();
+        link.op.push(batch, &Cx { now, rule: &self.rule }, &mut given)?;
+        link.meter.spent(watch.elapsed());
+        let batches = given.take();
+        let faults: usize = batches.iter().map(|batch| batch.faults().len()).sum();
+        if faults > before
+            && let Some((_, fault)) = batches.iter().rev().find_map(|batch| batch.faults().last())
+        {
+            (before..faults).for_each(|_| link.meter.failed(fault.to_string(), now));
+        }
+        for batch in batches {
+            self.links[at].meter.gave(batch.selected().len() as u64);
+            self.run(at + 1, batch, now, out)?;
+        }
+        Ok(())
+    }
+}
+
+fn node_name(node: &Node) -> &'static str {
+    match node {
+        Node::Compute { .. } => "alias",
+        Node::Filter { clause: Clause::Having, .. } => "having",
+        Node::Filter { .. } => "filter",
+        Node::Guests { .. } => "plugin",
+        Node::Tumbling { .. } => "window",
+        Node::Aggregate { .. } => "aggregate",
+        Node::Order { .. } => "order",
+        Node::Limit { .. } => "limit",
+        Node::Project { .. } => "project",
+    }
+}
+
+fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
+    let programs = |aliases: &[(usize, crate::data::Text, crate::expr::Bound)]| -> Vec<(usize, Program)> {
+        aliases.iter().map(|(slot, _, bound)| (*slot, Program::new(bound))).collect()
+    };
+    Ok(match node {
+        Node::Compute { aliases, clause } => Box::new(Compute::new(programs(aliases), clause.stage())),
+        Node::Filter { predicate, clause } => {
+            Box::new(Filter::new(Predicate::new(predicate), clause.stage(), *clause == Clause::Having))
+        }
+        Node::Tumbling { unit, count, bounds, grouping } => {
+            let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
+            let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
+            Box::new(Tumbling::new(&alignment, now, *bounds, plan.width, groups))
+        }
+        Node::Guests { calls, stage } => {
+            let mut made = Vec::with_capacity(calls.len());
+            for call in calls {
+                let Body::Guest(guest) = call.func.body else {
+                    return Err(Fault::bug(format!("`{}` was planned as a plugin's function", call.func.name)));
+                };
+                let args = call.args.iter().map(Program::new).collect();
+                made.push(GuestCall { slot: call.slot, func: call.func, guest: guest(), args });
+            }
+            Box::new(Guests::new(made, stage))
+        }
+        Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
+        Node::Order { keys } => Box::new(Order::new(
+            keys.iter()
+                .map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending })
+                .collect(),
+        )),
+        Node::Limit { rows } => Box::new(Limit::new(*rows)),
+        Node::Project { aliases, columns } => {
+            let made = columns.iter().enumerate().map(|(n, column)| {
+                let program = Program::new(&column.expr);
+                let take = match program.slot() {
+                    Some(slot) if column.plain => {
+                        let read_later = |other: &OutputColumn| other.expr.slots().contains(&slot);
+                        Take::Column { slot, last: !columns[n + 1..].iter().any(read_later) }
+                    }
+                    _ => Take::Program(program),
+                };
+                OutColumn { take, keep_null: column.keep_null }
+            });
+            let columns = made.collect();
+            Box::new(Project::new(programs(aliases), columns))
+        }
+    })
+}
+
+fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
+    let mut calls = Vec::with_capacity(grouping.calls.len());
+    for call in &grouping.calls {
+        let start: Start = match call.func.body {
+            Body::Aggregate(start) => Arc::new(start),
+            Body::GuestAggregate(start) => Arc::new(start),
+            _ => return Err(Fault::bug(format!("`{}` was planned as an aggregate", call.func.name))),
+        };
+        calls.push(AggregateCall {
+            slot: call.slot,
+            start,
+            args: call.args.iter().map(Program::new).collect(),
+            distinct: call.distinct,
+            filter: call.filter.as_ref().map(Predicate::new),
+        });
+    }
+    Ok(Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls))
+}

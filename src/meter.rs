@@ -1,0 +1,284 @@
+//! The accounts: what became of every row, and how each node of a rule is doing.
+//!
+//! A [`Ledger`] counts input rows of a rule. Each term is counted where it happens and none is computed from the others,
+//! so a forgotten count shows: at rest `in = out + filtered + held + late + dropped + dead`. A [`SinkAccount`] counts
+//! results in the same way. [`NodeMeter`] holds what the status shows of a source, an operator or a sink.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Time;
+
+/// Where a row ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    Out,
+    Filtered,
+    Late,
+    Dropped,
+    Dead,
+}
+
+/// The account of a rule's input rows.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    came: AtomicU64,
+    out: AtomicU64,
+    filtered: AtomicU64,
+    held: AtomicI64,
+    late: AtomicU64,
+    dropped: Reasons,
+    dead: Reasons,
+}
+
+/// The ledger at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerView {
+    pub came: u64,
+    pub out: u64,
+    pub filtered: u64,
+    pub held: i64,
+    pub late: u64,
+    pub dropped: BTreeMap<&'static str, u64>,
+    pub dead: BTreeMap<&'static str, u64>,
+}
+
+impl LedgerView {
+    /// Whether every row that came is in exactly one term.
+    pub fn balances(&self) -> bool {
+        let ended =
+            self.out + self.filtered + self.late + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>();
+        i128::from(self.came) == i128::from(ended) + i128::from(self.held)
+    }
+}
+
+impl Ledger {
+    /// So many rows came in.
+    pub fn came(&self, rows: u64) {
+        self.came.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// So many rows met their end; `held` when they were counted as held before.
+    pub fn settle(&self, term: Term, reason: &'static str, rows: u64, held: bool) {
+        match term {
+            Term::Out => drop(self.out.fetch_add(rows, Ordering::Relaxed)),
+            Term::Filtered => drop(self.filtered.fetch_add(rows, Ordering::Relaxed)),
+            Term::Late => drop(self.late.fetch_add(rows, Ordering::Relaxed)),
+            Term::Dropped => self.dropped.add(reason, rows),
+            Term::Dead => self.dead.add(reason, rows),
+        }
+        if held {
+            self.unhold(rows);
+        }
+    }
+
+    /// So many rows are kept by an operator.
+    pub fn hold(&self, rows: u64) {
+        self.held.fetch_add(rows as i64, Ordering::Relaxed);
+    }
+
+    pub fn unhold(&self, rows: u64) {
+        self.held.fetch_sub(rows as i64, Ordering::Relaxed);
+    }
+
+    pub fn view(&self) -> LedgerView {
+        LedgerView {
+            came: self.came.load(Ordering::Relaxed),
+            out: self.out.load(Ordering::Relaxed),
+            filtered: self.filtered.load(Ordering::Relaxed),
+            held: self.held.load(Ordering::Relaxed),
+            late: self.late.load(Ordering::Relaxed),
+            dropped: self.dropped.view(),
+            dead: self.dead.view(),
+        }
+    }
+}
+
+/// Counts by reason. Reasons are rare, so a lock costs nothing.
+#[derive(Debug, Default)]
+struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Reasons {
+    fn add(&self, reason: &'static str, count: u64) {
+        let mut counts = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        *counts.entry(reason).or_default() += count;
+    }
+
+    fn view(&self) -> BTreeMap<&'static str, u64> {
+        self.0.lock().unwrap_or_else(|broken| broken.into_inner()).clone()
+    }
+}
+
+/// The account of a sink's results, in rows: `results = delivered + queued + dropped + dead` at rest.
+#[derive(Debug, Default)]
+pub struct SinkAccount {
+    results: AtomicU64,
+    delivered: AtomicU64,
+    dropped: Reasons,
+    dead: Reasons,
+}
+
+/// The account of a sink at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkView {
+    pub results: u64,
+    pub delivered: u64,
+    /// On disk, to be delivered later.
+    pub queued: u64,
+    pub dropped: BTreeMap<&'static str, u64>,
+    pub dead: BTreeMap<&'static str, u64>,
+}
+
+impl SinkView {
+    pub fn balances(&self) -> bool {
+        self.results
+            == self.delivered + self.queued + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>()
+    }
+}
+
+impl SinkAccount {
+    pub fn came(&self, rows: u64) {
+        self.results.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub fn delivered(&self, rows: u64) {
+        self.delivered.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub fn dropped(&self, reason: &'static str, rows: u64) {
+        self.dropped.add(reason, rows);
+    }
+
+    pub fn dead(&self, reason: &'static str, rows: u64) {
+        self.dead.add(reason, rows);
+    }
+
+    pub fn view(&self) -> SinkView {
+        SinkView {
+            results: self.results.load(Ordering::Relaxed),
+            delivered: self.delivered.load(Ordering::Relaxed),
+            queued: 0,
+            dropped: self.dropped.view(),
+            dead: self.dead.view(),
+        }
+    }
+}
+
+/// What the status of a rule shows of one node. Counts are of rows, however they were batched.
+#[derive(Debug, Default)]
+pub struct NodeMeter {
+    records_in: AtomicU64,
+    records_out: AtomicU64,
+    messages: AtomicU64,
+    latency_us: AtomicU64,
+    buffered: AtomicU64,
+    last_invocation: AtomicI64,
+    exceptions: AtomicU64,
+    last_exception: Mutex<(String, i64)>,
+}
+
+/// A node at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeView {
+    pub records_in: u64,
+    pub records_out: u64,
+    pub messages: u64,
+    pub latency_us: u64,
+    pub buffered: u64,
+    /// Milliseconds since 1970; 0: never.
+    pub last_invocation: i64,
+    pub exceptions: u64,
+    pub last_exception: String,
+    pub last_exception_time: i64,
+}
+
+impl NodeMeter {
+    /// Rows came in.
+    pub fn took(&self, rows: u64, now: Time) {
+        self.records_in.fetch_add(rows, Ordering::Relaxed);
+        self.messages.fetch_add(rows, Ordering::Relaxed);
+        self.last_invocation.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Rows went out.
+    pub fn gave(&self, rows: u64) {
+        self.records_out.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// How long the last call took.
+    pub fn spent(&self, time: Duration) {
+        self.latency_us.store(time.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// How much waits in front of it.
+    pub fn waiting(&self, buffered: u64) {
+        self.buffered.store(buffered, Ordering::Relaxed);
+    }
+
+    pub fn failed(&self, text: impl Into<String>, now: Time) {
+        self.exceptions.fetch_add(1, Ordering::Relaxed);
+        *self.last_exception.lock().unwrap_or_else(|broken| broken.into_inner()) = (text.into(), now.0);
+    }
+
+    pub fn view(&self) -> NodeView {
+        let (last_exception, last_exception_time) =
+            self.last_exception.lock().unwrap_or_else(|broken| broken.into_inner()).clone();
+        NodeView {
+            records_in: self.records_in.load(Ordering::Relaxed),
+            records_out: self.records_out.load(Ordering::Relaxed),
+            messages: self.messages.load(Ordering::Relaxed),
+            latency_us: self.latency_us.load(Ordering::Relaxed),
+            buffered: self.buffered.load(Ordering::Relaxed),
+            last_invocation: self.last_invocation.load(Ordering::Relaxed),
+            exceptions: self.exceptions.load(Ordering::Relaxed),
+            last_exception,
+            last_exception_time,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every way in which a row can end, each once.
+    fn all_ways(ledger: &Ledger) {
+        ledger.came(7);
+        ledger.settle(Term::Out, "", 1, false);
+        ledger.settle(Term::Filtered, "", 1, false);
+        ledger.settle(Term::Late, "", 1, false);
+        ledger.settle(Term::Dropped, "overflow", 1, false);
+        ledger.settle(Term::Dead, "decode", 1, false);
+        ledger.hold(2);
+        ledger.settle(Term::Out, "", 1, true);
+    }
+
+    #[test]
+    fn the_ledger_balances_when_every_row_is_counted() {
+        let ledger = Ledger::default();
+        all_ways(&ledger);
+        let view = ledger.view();
+        assert!(view.balances(), "{view:?}");
+        assert_eq!((view.out, view.held, view.dead.get("decode")), (2, 1, Some(&1)));
+    }
+
+    #[test]
+    fn one_count_taken_away_shows() {
+        let whole = {
+            let ledger = Ledger::default();
+            all_ways(&ledger);
+            ledger.view()
+        };
+        let mut broken = vec![whole.clone(); 7];
+        broken[0].came -= 1;
+        broken[1].out -= 1;
+        broken[2].filtered -= 1;
+        broken[3].held -= 1;
+        broken[4].late -= 1;
+        broken[5].dropped.clear();
+        broken[6].dead.clear();
+        assert!(broken.iter().all(|view| !view.balances()), "{broken:?}");
+    }
+}

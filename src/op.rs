@@ -1,0 +1,104 @@
+//! Operators: what is done with rows between a source and the sinks.
+//!
+//! An [`Operator`] is pure: no task, no channel, no clock, no disk. It is given batches and the time, and puts what
+//! leaves it into an [`Out`]. The same input at the same times gives the same output, whatever way the rows were cut
+//! into batches; the case runner checks that for every case. Rows that an operator takes out settle their receipts
+//! there; rows that it keeps turn theirs into a `Held`.
+
+mod aggregate;
+mod compute;
+mod filter;
+mod guests;
+mod limit;
+mod order;
+mod project;
+mod window;
+
+use std::sync::Arc;
+
+use crate::data::{Account, Batch, Meta, Time, Value};
+use crate::diag::Result;
+use crate::expr::Frame;
+use crate::func::RuleInfo;
+
+pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
+pub use compute::Compute;
+pub use filter::Filter;
+pub use guests::{GuestCall, Guests};
+pub use limit::Limit;
+pub use order::{Order, OrderKey};
+pub use project::{OutColumn, Project, Take};
+pub use window::{Alignment, Tumbling};
+
+/// State of an operator in a form that can be stored.
+pub type Saved = Value;
+
+/// What surrounds a call of an operator.
+pub struct Cx<'a> {
+    pub now: Time,
+    pub rule: &'a RuleInfo,
+}
+
+impl Cx<'_> {
+    /// The frame in which an expression sees a row of a batch.
+    pub fn frame<'f>(&'f self, batch: &'f Batch, row: usize) -> Frame<'f> {
+        self.over(batch.row(row), batch.meta(row), batch.time(row))
+    }
+
+    pub fn over<'f>(&'f self, row: &'f [Value], meta: Option<&'f Meta>, time: Time) -> Frame<'f> {
+        Frame { row, meta, time, now: self.now, rule: self.rule }
+    }
+}
+
+/// What leaves an operator, in order.
+#[derive(Default)]
+pub struct Out {
+    batches: Vec<Batch>,
+}
+
+impl Out {
+    /// Sends a batch on. A window without rows is an emission too, so empty batches are sent like others.
+    pub fn send(&mut self, batch: Batch) {
+        self.batches.push(batch);
+    }
+
+    pub fn take(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.batches)
+    }
+}
+
+/// One step of a rule. An `Err` is a bug or a broken state and stops the rule; a row that cannot be handled fails in
+/// its batch instead.
+pub trait Operator: Send {
+    fn push(&mut self, batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()>;
+
+    /// Called when the time that `due` gave has come, and perhaps earlier.
+    fn tick(&mut self, _cx: &Cx<'_>, _out: &mut Out) -> Result<()> {
+        Ok(())
+    }
+
+    /// When `tick` is to be called next.
+    fn due(&self) -> Option<Time> {
+        None
+    }
+
+    /// The input has come to its end: what is open is given out.
+    fn finish(&mut self, _cx: &Cx<'_>, _out: &mut Out) -> Result<()> {
+        Ok(())
+    }
+
+    /// The rule is stopped by hand: what is held is thrown away and counted.
+    fn discard(&mut self) {}
+
+    /// The saved state is taken up elsewhere; nothing is held here any more.
+    fn forget(&mut self) {}
+
+    fn save(&self) -> Saved {
+        Saved::Null
+    }
+
+    /// Takes up a saved state; rows that were held are held again in the account.
+    fn load(&mut self, _saved: Saved, _account: &Arc<dyn Account>) -> Result<()> {
+        Ok(())
+    }
+}

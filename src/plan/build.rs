@@ -1,0 +1,463 @@
+use crate::data::{Column, Layout, Text};
+use crate::diag::{Diagnostic, Span};
+use crate::expr::{Bound, bind};
+use crate::func::Catalogue;
+use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, WindowKind};
+
+use super::guests::Hoist;
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
+use super::scope::{AliasState, Names, Stage, mentioned};
+use super::{Options, Stream};
+
+/// Collects findings and goes on, so that all are told at once.
+struct Findings(Vec<Diagnostic>);
+
+impl Findings {
+    fn take<T>(&mut self, result: Result<T, Vec<Diagnostic>>) -> Option<T> {
+        result.map_err(|found| self.0.extend(found)).ok()
+    }
+
+    fn add(&mut self, found: Diagnostic) {
+        self.0.push(found);
+    }
+}
+
+pub fn plan(
+    select: &Select,
+    find: &dyn Fn(&str) -> Option<Stream>,
+    funcs: &Catalogue,
+    options: &Options,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let mut found = Findings(Vec::new());
+    refuse_later(select, &mut found);
+    let from = &select.from.name;
+    let Some(stream) = find(&from.name) else {
+        found.add(
+            Diagnostic::error("K0201", format!("there is no stream `{}`", from.name))
+                .at(from.span)
+                .help("create it with CREATE STREAM first"),
+        );
+        return Err(found.0);
+    };
+    if stream.what == What::Table {
+        found.add(
+            Diagnostic::error(
+                "K0202",
+                format!("`{}` is a table, and a rule needs a stream to be driven by", from.name),
+            )
+            .at(from.span),
+        );
+        return Err(found.0);
+    }
+    let stream_alias = select.from.alias.as_ref().map(|alias| alias.name.clone());
+    check_aliases(select, &mut found);
+    let windowed = !select.windows.is_empty();
+    let mut names = Names::new(&stream, stream_alias, funcs, &select.fields, windowed);
+    let clauses = bind_clauses(select, &mut names, options, &mut found);
+    if !found.0.is_empty() {
+        return Err(dedup(found.0));
+    }
+    assemble(select, &stream, names, clauses, options)
+}
+
+/// What a later version brings is refused, never ignored.
+fn refuse_later(select: &Select, found: &mut Findings) {
+    let later = |what: &str, span: Span| {
+        Diagnostic::error("K0203", format!("{what} is refused: this version does not have it")).at(span)
+    };
+    if let Some(join) = select.joins.first() {
+        found.add(later("JOIN", join.span));
+    }
+    for window in &select.windows {
+        if window.kind != WindowKind::Tumbling {
+            let name = window.kind.name();
+            found.add(later(&format!("`{name}`"), window.span).help("of the windows there is `tumblingwindow`"));
+        }
+        if !window.partition.is_empty() || window.when.is_some() {
+            found.add(later("OVER on a window", window.span));
+        }
+    }
+    if let [_, second, ..] = select.windows.as_slice() {
+        found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
+    }
+}
+
+fn check_aliases(select: &Select, found: &mut Findings) {
+    let mut seen: Vec<(&Text, String)> = Vec::new();
+    for alias in select.fields.iter().filter_map(|field| field.alias.as_ref()) {
+        let lower = alias.name.to_lowercase().to_string();
+        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == lower) {
+            let message = format!("duplicate alias `{}`: `{first}` is there already", alias.name);
+            found.add(
+                Diagnostic::error("K0206", message).at(alias.span).help("names that differ by case only are the same"),
+            );
+        }
+        seen.push((&alias.name, lower));
+    }
+}
+
+/// The clauses of a statement over slots.
+struct Clauses {
+    filter: Option<Bound>,
+    window_filter: Option<Bound>,
+    keys: Vec<Bound>,
+    having: Option<Bound>,
+    order: Vec<(Bound, bool)>,
+    fields: Vec<OutputColumn>,
+    aggregated: bool,
+}
+
+fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found: &mut Findings) -> Clauses {
+    let funcs = names.funcs;
+    reserve_for_wildcard(select, names, found);
+    let clause = |names: &mut Names<'_>, stage: Stage, word: &'static str, expr: &Expr, found: &mut Findings| {
+        (names.stage, names.clause) = (stage, word);
+        let bound = bind(expr, names, funcs);
+        found.take(bound)
+    };
+    // Fields first: they decide what the aliases are.
+    let mut aggregated = !select.group.is_empty();
+    let mut fields = Vec::new();
+    let mut unnamed = 0;
+    let mut taken: Vec<Text> = Vec::new();
+    for field in &select.fields {
+        names.met_aggregate = false;
+        (names.stage, names.clause) = (Stage::Select, "SELECT");
+        if let ExprNode::Wildcard(wildcard) = &field.expr.node {
+            match names.all_columns(wildcard, field.span) {
+                Ok(shape) => {
+                    let expr = Bound::Row(Box::new(shape));
+                    let name = Text::const_new("*");
+                    fields.push(OutputColumn { name, expr, plain: false, keep_null: false, spread: true });
+                }
+                Err(problem) => found.add(problem),
+            }
+            for replaced in &wildcard.replace {
+                let Some(alias) = &replaced.alias else {
+                    let problem = Diagnostic::error(
+                        "K0226",
+                        "an expression in REPLACE needs the name of the column that it replaces",
+                    );
+                    found.add(problem.at(replaced.span).help("write `expression AS column`"));
+                    continue;
+                };
+                if let Some(expr) = clause(names, Stage::Select, "SELECT", &replaced.expr, found) {
+                    let name = alias.name.clone();
+                    fields.push(OutputColumn { name, expr, plain: false, keep_null: options.send_nil, spread: false });
+                }
+            }
+            continue;
+        }
+        let Some(expr) = bind_field(field, names, found) else { continue };
+        aggregated |= names.met_aggregate;
+        if field.invisible {
+            continue;
+        }
+        let name = output_name(field, names, &mut unnamed);
+        if taken.contains(&name) {
+            let problem = Diagnostic::error(
+                "K0221",
+                format!("duplicate field definition `{name}`: two output columns have that name"),
+            );
+            found.add(problem.at(field.span).help("give one of them another name with AS"));
+        }
+        taken.push(name.clone());
+        let plain = field.alias.is_none() && is_column(&field.expr, names);
+        let collects =
+            matches!(&field.expr.bare().node, ExprNode::Call(call) if call.name.name.eq_ignore_ascii_case("collect"));
+        let keep_null = collects || (options.send_nil && (plain || field.alias.is_some()));
+        fields.push(OutputColumn { name, expr, plain, keep_null, spread: false });
+    }
+    let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
+    let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
+    let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
+    if let (Some(key), false) = (select.group.first(), names.windowed) {
+        let problem = Diagnostic::error("K0208", "GROUP BY needs a window, since a stream never ends").at(key.span);
+        found.add(problem.help("add a window, for example `TUMBLINGWINDOW(ss, 10)`"));
+    }
+    let keys: Vec<Bound> =
+        select.group.iter().filter_map(|key| clause(names, Stage::Group, "GROUP BY", key, found)).collect();
+    let having = select.having.as_ref().and_then(|expr| {
+        let bound = clause(names, Stage::Having, "HAVING", expr, found)?;
+        check_having(expr, names, &keys, &bound, found);
+        Some(bound)
+    });
+    let order = select
+        .order
+        .iter()
+        .filter_map(|sort| Some((clause(names, Stage::Having, "ORDER BY", &sort.expr, found)?, sort.descending)))
+        .collect();
+    // Reading an alias in a clause may have given it a slot after its own field was bound.
+    let mut columns = fields.iter_mut();
+    for field in select.fields.iter().filter(|field| !field.invisible) {
+        let replaced = if let ExprNode::Wildcard(wildcard) = &field.expr.node { wildcard.replace.len() } else { 0 };
+        let column = columns.next();
+        (0..replaced).for_each(|_| drop(columns.next()));
+        if let (Some(column), Some(alias)) = (column, &field.alias)
+            && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
+            && let Some(slot) = known.slot
+        {
+            column.expr = Bound::Slot(slot, alias.name.clone());
+        }
+    }
+    Clauses { filter, window_filter, keys, having, order, fields, aggregated }
+}
+
+fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
+    let Some(alias) = &field.alias else {
+        let funcs = names.funcs;
+        let bound = bind(&field.expr, names, funcs);
+        return found.take(bound);
+    };
+    let n = names.aliases.iter().position(|known| std::ptr::eq(known.field, field))?;
+    let done = names.bind_alias(n, alias.span);
+    found.take(done)?;
+    names.met_aggregate |= names.aliases[n].aggregated;
+    match &names.aliases[n].state {
+        AliasState::Bound(bound) => Some(bound.clone()),
+        _ => None,
+    }
+}
+
+/// `*` leaves out what stands in slots of its own, so every name that could be a column gets its slot before.
+fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Findings) {
+    let mut all: Vec<&Expr> = select.fields.iter().map(|field| &field.expr).collect();
+    all.extend(&select.filter);
+    all.extend(&select.group);
+    all.extend(&select.having);
+    all.extend(select.order.iter().map(|sort| &sort.expr));
+    all.extend(select.windows.iter().flat_map(|window| &window.filter));
+    fn has_wildcard(expr: &Expr) -> bool {
+        let mut has = matches!(expr.node, ExprNode::Wildcard(_));
+        expr.parts(&mut |part| has |= has_wildcard(part));
+        has
+    }
+    if !names.stream.columns.is_empty() || !all.iter().any(|expr| has_wildcard(expr)) {
+        return;
+    }
+    let mut wanted = Vec::new();
+    let is_stream = |name: &str| names.is_stream(name);
+    all.iter().for_each(|expr| mentioned(expr, &mut wanted, &is_stream));
+    for name in wanted {
+        if let Err(problem) = names.column(&name, select.span) {
+            found.add(problem);
+        }
+    }
+}
+
+fn is_column(expr: &Expr, names: &Names<'_>) -> bool {
+    match &expr.node {
+        ExprNode::Name(name) => !names.aliases.iter().any(|alias| alias.name == *name),
+        ExprNode::Dotted(qualifier, _) => names.is_stream(qualifier),
+        _ => false,
+    }
+}
+
+fn output_name(field: &Field, names: &Names<'_>, unnamed: &mut usize) -> Text {
+    if let Some(alias) = &field.alias {
+        return alias.name.clone();
+    }
+    match &field.expr.node {
+        ExprNode::Name(name) | ExprNode::Dotted(_, name) => name.clone(),
+        ExprNode::Call(call) => {
+            names.funcs.find(&call.name.name).map_or(call.name.name.clone(), |func| Text::new(func.name))
+        }
+        _ => {
+            *unnamed += 1;
+            Text::new(format!("kuiper_field_{}", *unnamed - 1))
+        }
+    }
+}
+
+/// HAVING looks at groups: a column in it must be a key, or stand in an aggregate.
+fn check_having(expr: &Expr, names: &Names<'_>, keys: &[Bound], bound: &Bound, found: &mut Findings) {
+    let key_texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    let mut wrong = None;
+    bound.walk(&mut |part| {
+        if let Bound::Slot(slot, name) = part
+            && names.wanted.columns.iter().any(|column| column.slot == *slot)
+            && !key_texts.iter().any(|key| *key == part.to_string())
+        {
+            wrong.get_or_insert_with(|| name.clone());
+        }
+        if let Bound::Slot(slot, name) = part
+            && let Some(alias) = names.aliases.iter().find(|alias| alias.slot == Some(*slot))
+            && !alias.aggregated
+            && !key_texts.iter().any(|key| *key == part.to_string())
+        {
+            wrong.get_or_insert_with(|| name.clone());
+        }
+    });
+    if let Some(name) = wrong {
+        let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
+        found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
+    }
+}
+
+fn tumbling(window: &Window) -> Option<(Unit, i64)> {
+    match window.args.as_slice() {
+        [Expr { node: ExprNode::Unit(unit), .. }, Expr { node: ExprNode::Literal(Literal::Int(count)), .. }] => {
+            Some((*unit, *count))
+        }
+        _ => None,
+    }
+}
+
+fn assemble(
+    select: &Select,
+    stream: &Stream,
+    mut names: Names<'_>,
+    clauses: Clauses,
+    options: &Options,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let mut found = Findings(Vec::new());
+    let mut nodes = Vec::new();
+    let aliases_at = |names: &Names<'_>, stage: Stage| -> Vec<(usize, Text, Bound)> { ordered_aliases(names, stage) };
+    let compute = |nodes: &mut Vec<Node>, names: &Names<'_>, stage: Stage, clause: Clause| {
+        let aliases = aliases_at(names, stage);
+        if !aliases.is_empty() {
+            nodes.push(Node::Compute { aliases, clause });
+        }
+    };
+    compute(&mut nodes, &names, Stage::Where, Clause::Where);
+    if let Some(mut predicate) = clauses.filter {
+        let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+        hoist.expr(&mut predicate);
+        if !hoist.calls.is_empty() {
+            nodes.push(Node::Guests { calls: hoist.calls, stage: Clause::Where.stage() });
+        }
+        nodes.push(Node::Filter { predicate, clause: Clause::Where });
+    }
+    compute(&mut nodes, &names, Stage::Group, Clause::Group);
+    nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
+    let calls = std::mem::take(&mut names.calls);
+    let grouping = Grouping { keys: clauses.keys, calls };
+    if let Some(window) = select.windows.first() {
+        let Some((unit, count)) = tumbling(window) else {
+            found.add(Diagnostic::error("K0209", "`tumblingwindow` takes a unit and a number").at(window.span));
+            return Err(found.0);
+        };
+        if count <= 0 {
+            let problem =
+                Diagnostic::error("K0209", format!("the length of a window must be positive, but it is {count}"));
+            found.add(problem.at(window.span));
+        }
+        let bounds = names.bounds;
+        if clauses.aggregated {
+            nodes.push(Node::Tumbling { unit, count, bounds, grouping: Some(grouping) });
+        } else {
+            nodes.push(Node::Tumbling { unit, count, bounds, grouping: None });
+            if !grouping.calls.is_empty() {
+                nodes.push(Node::Aggregate { grouping, each_row: false });
+            }
+        }
+    } else if !grouping.calls.is_empty() {
+        nodes.push(Node::Aggregate { grouping, each_row: true });
+    }
+    compute(&mut nodes, &names, Stage::Having, Clause::Having);
+    nodes.extend(clauses.having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
+    let windowed = !select.windows.is_empty();
+    if !clauses.order.is_empty() && windowed {
+        nodes.push(Node::Order { keys: clauses.order });
+    }
+    if let Some(limit) = &select.limit
+        && limit.rows >= 0
+        && (windowed || limit.rows == 0)
+    {
+        nodes.push(Node::Limit { rows: usize::try_from(limit.rows).unwrap_or(usize::MAX) });
+    }
+    let mut columns = clauses.fields;
+    if options.send_meta {
+        if windowed {
+            let problem = Diagnostic::error(
+                "K0227",
+                "`sendMetaToSink` cannot be applied to a window, which mixes the metadata of many messages",
+            );
+            found.add(problem.at(select.span));
+        }
+        let name = Text::const_new("__meta");
+        columns.push(OutputColumn {
+            name,
+            expr: Bound::Meta(Vec::new()),
+            plain: false,
+            keep_null: false,
+            spread: false,
+        });
+    }
+    if !found.0.is_empty() {
+        return Err(found.0);
+    }
+    refresh_wildcards(&mut columns, &names);
+    let aliases = aliases_at(&names, Stage::Select);
+    let later = aliases.iter().map(|(slot, _, _)| *slot).collect();
+    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
+    hoist.columns(&mut columns);
+    if !hoist.calls.is_empty() {
+        nodes.push(Node::Guests { calls: hoist.calls, stage: "run Select error: " });
+    }
+    let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
+    let layout =
+        Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
+    nodes.push(Node::Project { aliases, columns });
+    let width = names.wanted.width;
+    Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
+}
+
+/// Columns that got their slot after a `*` was bound belong to it too.
+fn refresh_wildcards(columns: &mut [OutputColumn], names: &Names<'_>) {
+    for column in columns {
+        if let Bound::Row(shape) = &mut column.expr {
+            shape.columns = names.wanted.columns.iter().map(|column| (column.name.clone(), column.slot)).collect();
+        }
+    }
+}
+
+/// The aliases of a stage that need a slot, each after those that it reads.
+fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
+    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut Vec<usize>, out: &mut Vec<(usize, Text, Bound)>) {
+        if done.contains(&n) {
+            return;
+        }
+        done.push(n);
+        let alias = &names.aliases[n];
+        alias.reads.iter().for_each(|read| visit(names, *read, stage, done, out));
+        if alias.stage == stage
+            && let (Some(slot), AliasState::Bound(bound)) = (alias.slot, &alias.state)
+        {
+            out.push((slot, alias.name.clone(), bound.clone()));
+        }
+    }
+    let (mut done, mut out) = (Vec::new(), Vec::new());
+    (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
+    out
+}
+
+fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[OutputColumn]) -> bool {
+    let grouping = |grouping: &Grouping| {
+        grouping.keys.iter().any(Bound::reads_meta)
+            || grouping.calls.iter().any(|call| call.args.iter().chain(&call.filter).any(Bound::reads_meta))
+    };
+    let node = |node: &Node| match node {
+        Node::Compute { aliases, .. } => aliases.iter().any(|(_, _, bound)| bound.reads_meta()),
+        Node::Filter { predicate, .. } => predicate.reads_meta(),
+        Node::Tumbling { grouping: Some(rows), .. } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
+        Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
+        Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
+        _ => false,
+    };
+    nodes.iter().any(node)
+        || aliases.iter().any(|(_, _, bound)| bound.reads_meta())
+        || columns.iter().any(|column| column.expr.reads_meta())
+}
+
+/// One finding a place and text.
+fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut kept: Vec<Diagnostic> = Vec::new();
+    for problem in found {
+        if !kept.contains(&problem) {
+            kept.push(problem);
+        }
+    }
+    kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
+    kept
+}

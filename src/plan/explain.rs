@@ -1,0 +1,82 @@
+use std::fmt::Write as _;
+
+use serde_json::Value as Json;
+
+use crate::sql::Unit;
+
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
+
+/// The plan as text: one JSON object a line, the projection first, each node below what it feeds.
+pub fn explain(plan: &Plan) -> String {
+    let mut out = String::new();
+    for (level, (op, info)) in steps(plan).into_iter().enumerate() {
+        if level > 0 {
+            out.push('\n');
+            out.extend(std::iter::repeat_n('\t', 2 * level - 1));
+        }
+        let op = Json::from(format!("{op}_{level}"));
+        let _ = write!(out, "{{\"op\":{op},\"info\":{}}}", Json::from(info));
+    }
+    out
+}
+
+fn steps(plan: &Plan) -> Vec<(&'static str, String)> {
+    let mut steps: Vec<_> = plan.nodes.iter().rev().map(step).collect();
+    let names: Vec<&str> = plan.wanted.columns.iter().map(|column| column.name.as_str()).collect();
+    let fields = if plan.wanted.rest.is_some() { "*".into() } else { names.join(", ") };
+    steps.push(("DataSourcePlan", format!("StreamName: {}, StreamFields:[ {fields} ]", plan.stream)));
+    steps
+}
+
+fn step(node: &Node) -> (&'static str, String) {
+    match node {
+        Node::Compute { aliases, .. } => {
+            let shown: Vec<String> = aliases.iter().map(|(_, name, bound)| format!("{name}: {bound}")).collect();
+            ("AliasPlan", format!("Aliases:[ {} ]", shown.join(", ")))
+        }
+        Node::Filter { predicate, clause } => match clause {
+            Clause::Having => ("HavingPlan", format!("Condition:{{ {predicate} }}")),
+            _ => ("FilterPlan", format!("Condition:{{ {predicate} }}")),
+        },
+        Node::Tumbling { unit, count, grouping, .. } => {
+            let aggregates = grouping.as_ref().map_or(String::new(), |grouping| format!(", {}", groups(grouping)));
+            (
+                "WindowPlan",
+                format!("{{ length:{count}, windowType:TUMBLING_WINDOW, timeUnit: {}{aggregates} }}", unit_word(*unit)),
+            )
+        }
+        Node::Guests { calls, .. } => ("PluginPlan", format!("Calls:{calls:?}")),
+        Node::Aggregate { grouping, .. } => ("AggregatePlan", groups(grouping)),
+        Node::Order { keys } => {
+            let shown: Vec<String> = keys
+                .iter()
+                .map(|(bound, descending)| format!("{bound} {}", if *descending { "DESC" } else { "ASC" }))
+                .collect();
+            ("OrderPlan", format!("SortFields:[ {} ]", shown.join(", ")))
+        }
+        Node::Limit { rows } => ("LimitPlan", format!("Limit:{rows}")),
+        Node::Project { columns, .. } => {
+            ("ProjectPlan", format!("Fields:[ {} ]", columns.iter().map(column).collect::<Vec<_>>().join(", ")))
+        }
+    }
+}
+
+fn column(column: &OutputColumn) -> String {
+    let shown = column.expr.to_string();
+    if column.spread || shown == column.name { shown } else { format!("{}: {shown}", column.name) }
+}
+
+fn groups(grouping: &Grouping) -> String {
+    let keys: Vec<String> = grouping.keys.iter().map(ToString::to_string).collect();
+    format!("Groups:[ {} ], Aggregates:{:?}", keys.join(", "), grouping.calls)
+}
+
+fn unit_word(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Day => "DD",
+        Unit::Hour => "HH",
+        Unit::Minute => "MI",
+        Unit::Second => "SS",
+        Unit::Millisecond => "MS",
+    }
+}

@@ -1,0 +1,137 @@
+use crate::codec::Wanted;
+use crate::data::{Layout, Text};
+use crate::expr::{Bound, Bounds};
+use crate::func::Func;
+use crate::sql::Unit;
+
+/// A statement, planned.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub stream: Text,
+    /// What the decoder fills.
+    pub wanted: Wanted,
+    /// The rule reads metadata.
+    pub meta: bool,
+    /// Slots of a row on its way through the nodes before the projection.
+    pub width: usize,
+    /// From the source to the projection, which is the last.
+    pub nodes: Vec<Node>,
+    /// What leaves the rule.
+    pub layout: Layout,
+    /// Each row that leaves is an emission of its own.
+    pub windowless: bool,
+}
+
+/// One step.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// Aliases that a later node reads: slot, name, expression.
+    Compute {
+        aliases: Vec<(usize, Text, Bound)>,
+        clause: Clause,
+    },
+    Filter {
+        predicate: Bound,
+        clause: Clause,
+    },
+    /// Functions of plugins, called for a batch at once.
+    Guests {
+        calls: Vec<GuestCall>,
+        stage: &'static str,
+    },
+    Tumbling {
+        unit: Unit,
+        count: i64,
+        bounds: Bounds,
+        grouping: Option<Grouping>,
+    },
+    /// Aggregates over each row alone, or, within a window that gives out its rows, over each emission.
+    Aggregate {
+        grouping: Grouping,
+        each_row: bool,
+    },
+    /// Keys, and whether each is descending.
+    Order {
+        keys: Vec<(Bound, bool)>,
+    },
+    Limit {
+        rows: usize,
+    },
+    Project {
+        aliases: Vec<(usize, Text, Bound)>,
+        columns: Vec<OutputColumn>,
+    },
+}
+
+/// The clause that a condition or an alias is evaluated for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clause {
+    Where,
+    Filter,
+    Group,
+    Having,
+}
+
+impl Clause {
+    /// What stands before the text of an error that arises there.
+    pub fn stage(self) -> &'static str {
+        match self {
+            Clause::Where => "run Where error: ",
+            Clause::Filter => "run Filter error: ",
+            Clause::Group => "run Group By error: ",
+            Clause::Having => "run Having error: ",
+        }
+    }
+}
+
+/// Rows brought together, and what is computed of each group.
+#[derive(Clone, Debug, Default)]
+pub struct Grouping {
+    pub keys: Vec<Bound>,
+    pub calls: Vec<Aggregated>,
+}
+
+/// One call of a plugin's function.
+#[derive(Clone)]
+pub struct GuestCall {
+    pub func: &'static Func,
+    pub args: Vec<Bound>,
+    pub slot: usize,
+}
+
+impl std::fmt::Debug for GuestCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", Bound::Call(self.func, self.args.clone()))
+    }
+}
+
+/// One aggregate call.
+#[derive(Clone)]
+pub struct Aggregated {
+    pub func: &'static Func,
+    pub args: Vec<Bound>,
+    pub distinct: bool,
+    pub filter: Option<Bound>,
+    pub slot: usize,
+}
+
+impl std::fmt::Debug for Aggregated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        let args: Vec<String> = self.args.iter().map(ToString::to_string).collect();
+        write!(f, "{}({distinct}{})", self.func.name, args.join(", "))
+    }
+}
+
+/// One column of the output.
+#[derive(Clone, Debug)]
+pub struct OutputColumn {
+    pub name: Text,
+    pub expr: Bound,
+    /// A column of the stream as it is: an absent one stays absent, a null stays null.
+    pub plain: bool,
+    /// A null is written, and a missing column becomes one.
+    pub keep_null: bool,
+    /// `*`: the entries are columns of their own.
+    pub spread: bool,
+}

@@ -1,0 +1,518 @@
+//! Guests: libraries that add sources, sinks and functions while the engine runs.
+//!
+//! [`Plugins`] is the registry. It installs a plugin from a zip, loads what the data folder holds at start, and wraps what a
+//! library offers in the types that our own connectors and functions have, so that nobody above sees a difference.
+//! A library is checked by reading its file before anything of it is executed, mapped under a name that its content
+//! decides (a mapped file is never overwritten), and never unmapped: a plugin that is removed or replaced serves the
+//! rules that hold it, and no new one.
+//!
+//! This is the only module with `unsafe`; what crosses the line to a guest is told in `plugins/sdk/src/abi.rs`.
+
+#![allow(unsafe_code)]
+
+mod cross;
+mod desk;
+mod elf;
+mod function;
+mod library;
+mod name;
+mod package;
+mod shelf;
+mod sink;
+mod source;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kuiper_plugin::abi::kind;
+use serde_json::Value as Json;
+
+use crate::diag::Diagnostic;
+use crate::func::{Catalogue, Func};
+use crate::io::{SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+
+use library::{Library, Symbol};
+use package::Package;
+use shelf::{Replaced, Shelf};
+
+pub use name::Kind;
+
+/// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
+pub fn abi_version() -> String {
+    format!("{}.{}", kuiper_plugin::abi::MAJOR, kuiper_plugin::abi::MINOR)
+}
+
+/// Checks the name of a plugin: letters, digits, hyphens and underscores.
+pub fn check_name(name: &str) -> Result<(), Refusal> {
+    name::checked(name).map(|_| ())
+}
+
+/// The file name of a library in a project or zip: `Mysql@v1.0.0.so` for `mysql` and `1.0.0`.
+pub fn library_name(plugin: &str, version: &str) -> String {
+    format!("{}@v{version}.so", name::symbol(plugin))
+}
+
+/// Plugin and version that the file name of a library tells; `None` where it is none.
+pub fn read_library_name(file: &str) -> Option<(String, String)> {
+    name::FileName::read(file).map(|file| (file.plugin, file.version))
+}
+
+/// Orders versions: numbers as numbers, a pre-release before its release.
+pub fn compare_versions(one: &str, two: &str) -> std::cmp::Ordering {
+    name::compare_versions(one, two)
+}
+
+/// Checks by reading it whether a library can be loaded here; the error is a sentence.
+pub fn check_library(bytes: &[u8]) -> Result<(), String> {
+    elf::check(bytes)
+}
+
+/// Why something about plugins was refused: one sentence.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such plugin, or function.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done: a wrong name, a file that does not fit, an installation that failed.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A wish to install.
+#[derive(Clone, Debug, Default)]
+pub struct Install {
+    /// Name of the plugin.
+    pub name: String,
+    /// Arguments of `install.sh`.
+    pub shell_params: Vec<String>,
+    /// Functions to offer; all that the library exports where none is named.
+    pub functions: Vec<String>,
+}
+
+/// One plugin, as it is described to users.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Description {
+    pub name: String,
+    /// Without the leading `v`; empty where the file names none.
+    pub version: String,
+    /// Of plugins of the kind functions.
+    pub functions: Vec<String>,
+    /// What it exports: name, what it is, and what it says about itself.
+    pub symbols: Vec<Exported>,
+}
+
+/// One symbol of a plugin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exported {
+    pub name: String,
+    /// `source`, `sink` or `function`.
+    pub what: &'static str,
+    pub about: String,
+    pub signature: String,
+    /// JSON Schema of the properties of a source or sink.
+    pub schema: Json,
+}
+
+/// Where plugins live, and how long they may take.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The data folder; `plugins/<kind>` and `<kind>` below it are ours.
+    pub data: PathBuf,
+    /// For `install.sh`.
+    pub install_limit: Duration,
+}
+
+impl Settings {
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Settings { data: data.into(), install_limit: Duration::from_secs(300) }
+    }
+}
+
+/// All plugins of a server. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugins(Arc<Inner>);
+
+struct Inner {
+    /// None where there is no data folder: then there are no plugins.
+    home: Option<(Shelf, Settings)>,
+    state: Mutex<State>,
+    /// Held while files change.
+    changing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    loaded: BTreeMap<(Kind, String), Loaded>,
+    /// Why what lies in the folder could not be loaded.
+    broken: BTreeMap<(Kind, String), String>,
+}
+
+/// A plugin that can be used.
+#[derive(Clone)]
+struct Loaded {
+    version: String,
+    library: Arc<Library>,
+    /// Functions on offer.
+    functions: BTreeMap<String, &'static Func>,
+}
+
+impl Plugins {
+    /// No plugins, and none can be installed: for a rule that runs without a server.
+    pub fn none() -> Plugins {
+        Plugins(Arc::new(Inner { home: None, state: Mutex::default(), changing: Mutex::default() }))
+    }
+
+    /// Loads what is installed. What cannot be loaded is told, and stops nothing.
+    pub fn open(settings: Settings) -> (Plugins, Vec<String>) {
+        let shelf = Shelf::new(&settings.data);
+        let mut told = Vec::new();
+        if let Err(error) = shelf.prepare() {
+            told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
+        }
+        let mut state = State::default();
+        for kind in Kind::ALL {
+            for book in shelf.books(kind) {
+                let key = (kind, book.file.plugin.clone());
+                // The highest version comes first; a lower one is taken only where that is broken.
+                if state.loaded.contains_key(&key) {
+                    continue;
+                }
+                let declared = shelf.read_declared(&book.file.plugin).unwrap_or_default();
+                let loaded = shelf
+                    .load(&book)
+                    .and_then(|library| state.fitted(&key, &book.file.version, library, &declared, &mut told));
+                match loaded {
+                    Ok(loaded) => drop(state.loaded.insert(key, loaded)),
+                    Err(wrong) => {
+                        told.push(format!("cannot load `{}`: {wrong}", book.path.display()));
+                        state.broken.entry(key).or_insert(wrong);
+                    }
+                }
+            }
+        }
+        let inner = Inner { home: Some((shelf, settings)), state: Mutex::new(state), changing: Mutex::default() };
+        (Plugins(Arc::new(inner)), told)
+    }
+
+    /// Names of the plugins of a kind, in alphabetical order.
+    pub fn list(&self, kind: Kind) -> Vec<String> {
+        let state = self.state();
+        let names: BTreeSet<&String> =
+            state.loaded.keys().chain(state.broken.keys()).filter(|key| key.0 == kind).map(|key| &key.1).collect();
+        names.into_iter().cloned().collect()
+    }
+
+    pub fn describe(&self, kind: Kind, name: &str) -> Result<Description, Refusal> {
+        let state = self.state();
+        let key = (kind, name::canonical(name));
+        let Some(loaded) = state.loaded.get(&key) else {
+            return Err(match state.broken.get(&key) {
+                Some(wrong) => Refusal::Invalid(format!("{} plugin `{name}` cannot be loaded: {wrong}", kind.one())),
+                None => not_installed(kind, name),
+            });
+        };
+        Ok(Description {
+            name: key.1,
+            version: loaded.version.clone(),
+            functions: loaded.functions.keys().cloned().collect(),
+            symbols: loaded.library.symbols.iter().map(Symbol::exported).collect(),
+        })
+    }
+
+    /// Installs a plugin that is not there yet, from a zip on this machine. Blocks: `install.sh` may take its time.
+    pub fn install(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
+        let _changing = self.changing();
+        name::checked(&wish.name)?;
+        if self.state().loaded.contains_key(&(kind, name::canonical(&wish.name))) {
+            let text = format!("{} plugin `{}` is installed already; replace it with PUT", kind.one(), wish.name);
+            return Err(Refusal::Invalid(text));
+        }
+        self.put(kind, wish, zip)
+    }
+
+    /// Replaces a plugin that is there. Rules that run keep the old one until they are started again.
+    pub fn update(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
+        let _changing = self.changing();
+        self.present(kind, &wish.name)?;
+        self.put(kind, wish, zip)
+    }
+
+    /// Removes a plugin and its files. Rules that run keep it until they are stopped.
+    pub fn remove(&self, kind: Kind, name: &str) -> Result<(), Refusal> {
+        let _changing = self.changing();
+        self.present(kind, name)?;
+        let (shelf, _) = self.home()?;
+        let key = (kind, name::canonical(name));
+        shelf.clear(kind, &key.1, None);
+        let mut state = self.state();
+        state.loaded.remove(&key);
+        state.broken.remove(&key);
+        Ok(())
+    }
+
+    /// Replaces the list of functions that a plugin offers.
+    pub fn register(&self, name: &str, functions: &[String]) -> Result<(), Refusal> {
+        let _changing = self.changing();
+        let (shelf, _) = self.home()?;
+        let key = (Kind::Functions, name::canonical(name));
+        let mut state = self.state();
+        let loaded = state.loaded.get(&key).cloned().ok_or_else(|| not_installed(Kind::Functions, name))?;
+        let offered = state.offered(&key.1, &loaded.library, functions).map_err(Refusal::Invalid)?;
+        let written = shelf.write_declared(&key.1, functions);
+        written.map_err(|error| Refusal::Invalid(format!("cannot store the list of functions: {error}")))?;
+        state.loaded.insert(key, Loaded { functions: offered, ..loaded });
+        Ok(())
+    }
+
+    /// Functions of all plugins, in alphabetical order.
+    pub fn udfs(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.state().loaded.values().flat_map(|one| one.functions.keys().cloned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The plugin that a function comes from.
+    pub fn plugin_of(&self, function: &str) -> Option<String> {
+        let state = self.state();
+        state.loaded.iter().find(|(_, one)| one.functions.contains_key(function)).map(|(key, _)| key.1.clone())
+    }
+
+    /// The functions that a rule made now can call: ours, and those of plugins.
+    pub fn catalogue(&self) -> Catalogue {
+        let mut all = Catalogue::default();
+        self.state().loaded.values().flat_map(|one| one.functions.values()).for_each(|func| all.add(func));
+        all
+    }
+
+    /// A function of a plugin.
+    pub fn function(&self, name: &str) -> Option<&'static Func> {
+        self.state().loaded.values().find_map(|one| one.functions.get(name).copied())
+    }
+
+    /// Whether a plugin offers a source of that name.
+    pub fn has_source(&self, name: &str) -> bool {
+        self.symbol(Kind::Sources, name).is_some()
+    }
+
+    /// Whether a plugin offers a sink of that name.
+    pub fn has_sink(&self, name: &str) -> bool {
+        self.symbol(Kind::Sinks, name).is_some()
+    }
+
+    /// Checks the properties of a plugin's source; `None` where no plugin offers it. Does no I/O.
+    pub fn source(&self, name: &str, spec: SourceSpec) -> Option<Result<SourcePlan, Diagnostic>> {
+        match self.symbol(Kind::Sources, name) {
+            Some((library, symbol)) => Some(source::plan(name, &library, symbol, spec)),
+            None => self.broken(Kind::Sources, name).map(Err),
+        }
+    }
+
+    /// Checks the properties of a plugin's sink; `None` where no plugin offers it. Does no I/O.
+    pub fn sink(&self, name: &str, spec: SinkSpec) -> Option<Result<SinkPlan, Diagnostic>> {
+        match self.symbol(Kind::Sinks, name) {
+            Some((library, symbol)) => Some(sink::plan(name, &library, symbol, spec)),
+            None => self.broken(Kind::Sinks, name).map(Err),
+        }
+    }
+
+    /// The yaml file that came with a source: its default properties, as a file of `config/sources`.
+    pub fn source_yaml(&self, name: &str) -> Option<String> {
+        let (shelf, _) = self.0.home.as_ref()?;
+        self.symbol(Kind::Sources, name)?;
+        fs::read_to_string(shelf.yaml(Kind::Sources, &name::canonical(name))).ok()
+    }
+
+    /// The json file that came with a plugin: what forms are made of.
+    pub fn metadata(&self, kind: Kind, name: &str) -> Option<String> {
+        let (shelf, _) = self.0.home.as_ref()?;
+        fs::read_to_string(shelf.json(kind, &name::canonical(name))).ok()
+    }
+
+    fn put(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
+        let (shelf, settings) = self.home()?;
+        let mut package = Package::open(zip, kind, &wish.name).map_err(Refusal::Invalid)?;
+        if !wish.shell_params.is_empty() && !package.has("install.sh") {
+            return Err(Refusal::Invalid("there are shell parameters, and the zip holds no install.sh".into()));
+        }
+        let key = (kind, name::canonical(&wish.name));
+        let unpacked = shelf.temporary().join(format!("{}-{}", kind.many(), key.1));
+        shelf.discard(&unpacked);
+        let done = self.put_unpacked(&key, wish, &mut package, &unpacked, settings.install_limit);
+        shelf.discard(&unpacked);
+        done.map_err(Refusal::Invalid)?;
+        self.describe(kind, &wish.name)
+    }
+
+    /// Everything that can fail comes before anything that is seen; what is seen is put back where the rest fails.
+    fn put_unpacked(
+        &self,
+        key: &(Kind, String),
+        wish: &Install,
+        package: &mut Package,
+        unpacked: &Path,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let Some((shelf, _)) = &self.0.home else { return Err("there is no data folder".into()) };
+        package.unpack(unpacked)?;
+        if package.has("install.sh") {
+            package::install_script(unpacked, &wish.shell_params, limit)?;
+        }
+        let (path, file) = &package.library;
+        let at = |wrong: String| format!("`{}`: {wrong}", path.display());
+        let (book, new, library) = shelf.put(key.0, &unpacked.join(path), file).map_err(at)?;
+        let mut replaced = Vec::new();
+        let stored =
+            self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new()).and_then(|loaded| {
+                let mut stored = shelf.put_metadata(key.0, &key.1, unpacked, &mut replaced);
+                if stored.is_ok() && !wish.functions.is_empty() {
+                    stored = shelf.write_declared(&key.1, &wish.functions).map(|before| replaced.push(before));
+                }
+                stored.map(|()| loaded).map_err(|error| format!("cannot store its files: {error}"))
+            });
+        match stored {
+            Ok(loaded) => {
+                let mut state = self.state();
+                state.loaded.insert(key.clone(), loaded);
+                state.broken.remove(key);
+                shelf.clear(key.0, &key.1, Some(&book.path));
+                Ok(())
+            }
+            Err(wrong) => {
+                replaced.into_iter().rev().for_each(Replaced::undo);
+                if new {
+                    shelf.discard(&book.path);
+                }
+                Err(at(wrong))
+            }
+        }
+    }
+
+    fn symbol(&self, kind: Kind, name: &str) -> Option<(Arc<Library>, Symbol)> {
+        let state = self.state();
+        let plugin = name::canonical(name);
+        let wanted = if kind == Kind::Sources { kind::SOURCE } else { kind::SINK };
+        let library = &state.loaded.get(&(kind, plugin.clone()))?.library;
+        library.symbol(wanted, &name::symbol(&plugin)).map(|symbol| (library.clone(), symbol))
+    }
+
+    fn broken(&self, kind: Kind, name: &str) -> Option<Diagnostic> {
+        let state = self.state();
+        let wrong = state.broken.get(&(kind, name::canonical(name)))?;
+        Some(Diagnostic::error("K1002", format!("the {} plugin `{name}` cannot be loaded: {wrong}", kind.one())))
+    }
+
+    fn present(&self, kind: Kind, name: &str) -> Result<(), Refusal> {
+        let state = self.state();
+        let key = (kind, name::canonical(name));
+        let known = state.loaded.contains_key(&key) || state.broken.contains_key(&key);
+        if known { Ok(()) } else { Err(not_installed(kind, name)) }
+    }
+
+    fn home(&self) -> Result<&(Shelf, Settings), Refusal> {
+        self.0.home.as_ref().ok_or_else(|| Refusal::Invalid("there is no data folder to install plugins in".into()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.0.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_installed(kind: Kind, name: &str) -> Refusal {
+    let name: String = name.chars().take(100).collect();
+    Refusal::NotFound(format!("{} plugin `{}` is not installed", kind.one(), name.escape_debug()))
+}
+
+impl State {
+    /// Whether a library is what its name and kind promise, and what of it is on offer.
+    fn fitted(
+        &self,
+        key: &(Kind, String),
+        version: &str,
+        library: Library,
+        declared: &[String],
+        told: &mut Vec<String>,
+    ) -> Result<Loaded, String> {
+        let (kind, plugin) = key;
+        let wanted = name::symbol(plugin);
+        let exported = || {
+            let all: Vec<String> = library
+                .symbols
+                .iter()
+                .map(Symbol::exported)
+                .map(|one| format!("{} `{}`", one.what, one.name))
+                .collect();
+            if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+        };
+        let functions = match kind {
+            Kind::Sources if library.symbol(kind::SOURCE, &wanted).is_some() => BTreeMap::new(),
+            Kind::Sinks if library.symbol(kind::SINK, &wanted).is_some() => BTreeMap::new(),
+            Kind::Functions if library.functions().next().is_none() => {
+                return Err(format!("it exports no function; it exports {}", exported()));
+            }
+            Kind::Functions if declared.is_empty() => self.all_offered(plugin, &library, told)?,
+            Kind::Functions => self.offered(plugin, &library, declared)?,
+            _ => return Err(format!("it exports no {} `{wanted}`; it exports {}", kind.one(), exported())),
+        };
+        Ok(Loaded { version: version.to_owned(), library: Arc::new(library), functions })
+    }
+
+    /// The declared functions; each must be there, and be nobody else's.
+    fn offered(
+        &self,
+        plugin: &str,
+        library: &Library,
+        declared: &[String],
+    ) -> Result<BTreeMap<String, &'static Func>, String> {
+        let mut offered = BTreeMap::new();
+        for name in declared {
+            let symbol = library.function(name).ok_or_else(|| {
+                let known: Vec<&str> = library.functions().map(|symbol| symbol.name).collect();
+                format!("it has no function `{}`; it has `{}`", name.escape_debug(), known.join("`, `"))
+            })?;
+            if let Some(clash) = self.clash(plugin, symbol.name) {
+                return Err(clash);
+            }
+            offered.insert(symbol.name.to_owned(), function::row(symbol));
+        }
+        Ok(offered)
+    }
+
+    /// All functions of the library but those that are somebody else's; at least one must be left.
+    fn all_offered(
+        &self,
+        plugin: &str,
+        library: &Library,
+        told: &mut Vec<String>,
+    ) -> Result<BTreeMap<String, &'static Func>, String> {
+        let mut offered = BTreeMap::new();
+        let mut last = String::new();
+        for symbol in library.functions() {
+            match self.clash(plugin, symbol.name) {
+                Some(clash) => {
+                    told.push(format!("function plugin `{plugin}`: {clash}"));
+                    last = clash;
+                }
+                None => drop(offered.insert(symbol.name.to_owned(), function::row(symbol))),
+            }
+        }
+        if offered.is_empty() { Err(last) } else { Ok(offered) }
+    }
+
+    fn clash(&self, plugin: &str, function: &str) -> Option<String> {
+        if Catalogue::default().find(function).is_some() {
+            return Some(format!("`{function}` is a function of kuiper itself"));
+        }
+        let mut others = self.loaded.iter().filter(|(key, _)| key.1 != plugin);
+        let (key, _) = others.find(|(_, one)| one.functions.contains_key(function))?;
+        Some(format!("`{function}` is a function of the plugin `{}` already", key.1))
+    }
+}

@@ -1,0 +1,287 @@
+//! What a guest may ask of the engine: the C struct that it is handed, and what stands behind it.
+//!
+//! A desk is shared: a guest may keep it (`retain`) and use it from any thread. No unwinding leaves its functions.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kuiper_plugin::abi;
+use kuiper_plugin::abi::{code, level, status};
+use kuiper_plugin::has;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::data::{Time, Value};
+use crate::diag::Fault;
+use crate::io::{Env, Inlet, Link, Message, Payload, Report};
+
+use super::cross::{Arena, messages, rows, taken};
+
+/// What a guest stored under its keys; it lives as long as the rule that the guest is used in.
+pub type States = Arc<Mutex<HashMap<String, Value>>>;
+
+/// The way out of a source.
+pub struct Out {
+    pub inlet: Inlet,
+    pub runtime: Handle,
+    pub env: Env,
+    pub wants_meta: bool,
+}
+
+/// One use of a guest. The C struct stands first, so that a pointer to it is a pointer to the whole.
+#[repr(C)]
+pub struct Desk {
+    raw: abi::Context,
+    rule: Box<str>,
+    operator: Box<str>,
+    report: Mutex<Option<Report>>,
+    states: States,
+    out: Option<Out>,
+    stopped: Mutex<bool>,
+    wake: Condvar,
+    ended: watch::Sender<bool>,
+}
+
+// SAFETY: the pointers in `raw` lead to static functions and to texts that the desk owns.
+unsafe impl Send for Desk {}
+// SAFETY: as above; everything that changes is behind a lock.
+unsafe impl Sync for Desk {}
+
+impl Desk {
+    pub fn new(rule: &str, operator: &str, site: u64, states: States, out: Option<Out>) -> Arc<Desk> {
+        let (rule, operator): (Box<str>, Box<str>) = (rule.into(), operator.into());
+        let emits = out.is_some();
+        let raw = abi::Context {
+            size: std::mem::size_of::<abi::Context>() as u32,
+            abi: abi::VERSION,
+            host: std::ptr::null_mut(),
+            rule: abi::Str::new(&rule),
+            operator: abi::Str::new(&operator),
+            site,
+            retain: Some(retain),
+            release: Some(release),
+            log: Some(log),
+            status: Some(report),
+            state_get: Some(state_get),
+            state_put: Some(state_put),
+            emit_rows: emits.then_some(emit_rows as _),
+            emit_bytes: emits.then_some(emit_bytes as _),
+            emit_error: emits.then_some(emit_error as _),
+            emit_end: emits.then_some(emit_end as _),
+            stopped: Some(stopped),
+            wait: Some(wait),
+        };
+        let (ended, _) = watch::channel(false);
+        Arc::new(Desk {
+            raw,
+            rule,
+            operator,
+            report: Mutex::default(),
+            states,
+            out,
+            stopped: Mutex::default(),
+            wake: Condvar::new(),
+            ended,
+        })
+    }
+
+    /// What is handed to a guest. One that retains it keeps the desk alive.
+    pub fn raw(self: &Arc<Desk>) -> *const abi::Context {
+        Arc::as_ptr(self).cast()
+    }
+
+    /// Where reports of the connection go from now on.
+    pub fn report_to(&self, report: Report) {
+        *lock(&self.report) = Some(report);
+    }
+
+    /// Tells the guest that the rule is being stopped.
+    pub fn stop(&self) {
+        *lock(&self.stopped) = true;
+        self.wake.notify_all();
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        *lock(&self.stopped)
+    }
+
+    /// True once the guest has said that there will be no more.
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+
+    /// Hands messages on, and waits while the pipeline is full.
+    fn emit(&self, make: impl FnOnce(&Out) -> Vec<Message>) -> u32 {
+        let Some(out) = &self.out else { return code::NEVER };
+        if self.is_stopped() {
+            return code::STOPPED;
+        }
+        match out.runtime.block_on(out.inlet.send(make(out))) {
+            Ok(()) => code::OK,
+            Err(_) => {
+                self.stop();
+                code::STOPPED
+            }
+        }
+    }
+}
+
+impl Out {
+    fn message(&self, payload: Payload, time: Option<i64>, meta: crate::data::Object) -> Message {
+        let arrived = || self.env.clock.now();
+        let time = time.map_or_else(arrived, |nanos| Time(nanos.div_euclid(1_000_000)));
+        Message { payload, time, meta: self.wants_meta.then(|| Arc::new(meta)), ack: None }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what a guest asked for; a bug of ours does not unwind into it.
+///
+/// # Safety
+/// `this` is the head of a desk that lives for the call.
+unsafe fn at<T>(this: *const abi::Context, failed: T, work: impl FnOnce(&Desk) -> T) -> T {
+    // SAFETY: see above.
+    let desk = unsafe { &*this.cast::<Desk>() };
+    catch_unwind(AssertUnwindSafe(|| work(desk))).unwrap_or(failed)
+}
+
+// What follows is called by guests: `this` is the head of a desk in an `Arc`, all other pointers are valid for the call.
+
+unsafe extern "C" fn retain(this: *const abi::Context) {
+    // SAFETY: see above.
+    unsafe { Arc::increment_strong_count(this.cast::<Desk>()) };
+}
+
+unsafe extern "C" fn release(this: *const abi::Context) {
+    // SAFETY: see above; each release belongs to a retain.
+    unsafe { Arc::decrement_strong_count(this.cast::<Desk>()) };
+}
+
+unsafe extern "C" fn log(this: *const abi::Context, weight: u32, text: abi::Str) {
+    // SAFETY: see above.
+    unsafe {
+        at(this, (), |desk| {
+            let (rule, plugin, text) = (&*desk.rule, &*desk.operator, text.to_text());
+            match weight {
+                level::ERROR => tracing::error!(rule, plugin, "{text}"),
+                level::WARN => tracing::warn!(rule, plugin, "{text}"),
+                level::INFO => tracing::info!(rule, plugin, "{text}"),
+                _ => tracing::debug!(rule, plugin, "{text}"),
+            }
+        });
+    }
+}
+
+unsafe extern "C" fn report(this: *const abi::Context, state: u32, text: abi::Str) {
+    // SAFETY: see above.
+    unsafe {
+        at(this, (), |desk| {
+            if let Some(report) = &*lock(&desk.report) {
+                report.set(match state {
+                    status::CONNECTED => Link::Connected,
+                    status::CONNECTING => Link::Connecting,
+                    _ => Link::Disconnected(text.to_text()),
+                });
+            }
+        });
+    }
+}
+
+unsafe extern "C" fn state_get(this: *const abi::Context, key: abi::Str, into: *const abi::Output) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        at(this, code::BUG, |desk| {
+            let state = lock(&desk.states).get(&key.to_text()).cloned();
+            match (state, has!(into, put)) {
+                (Some(state), Some(put)) => {
+                    let mut arena = Arena::default();
+                    put(into, &arena.lend(&state), 1);
+                    code::OK
+                }
+                _ => code::NEVER,
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn state_put(this: *const abi::Context, key: abi::Str, value: *const abi::Value) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        at(this, code::BUG, |desk| {
+            let value = taken(&*value);
+            let mut states = lock(&desk.states);
+            if value.is_null() {
+                states.remove(&key.to_text());
+            } else {
+                states.insert(key.to_text(), value);
+            }
+            code::OK
+        })
+    }
+}
+
+unsafe extern "C" fn emit_rows(this: *const abi::Context, batch: *const abi::Batch) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        at(this, code::BUG, |desk| {
+            let all = rows(&*batch);
+            desk.emit(|out| {
+                all.into_iter().map(|row| out.message(Payload::Row(row.object), row.time, row.meta)).collect()
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn emit_bytes(this: *const abi::Context, all: *const abi::Messages) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        at(this, code::BUG, |desk| {
+            let all = messages(&*all);
+            desk.emit(|out| {
+                all.into_iter().map(|(bytes, time, meta)| out.message(Payload::Bytes(bytes), time, meta)).collect()
+            })
+        })
+    }
+}
+
+unsafe extern "C" fn emit_error(this: *const abi::Context, text: abi::Str) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        at(this, code::BUG, |desk| {
+            let fault = Fault::decode(text.to_text());
+            desk.emit(|out| vec![out.message(Payload::Error(fault), None, crate::data::Object::new())])
+        })
+    }
+}
+
+unsafe extern "C" fn emit_end(this: *const abi::Context) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        at(this, code::BUG, |desk| {
+            desk.ended.send_replace(true);
+            code::OK
+        })
+    }
+}
+
+unsafe extern "C" fn stopped(this: *const abi::Context) -> u32 {
+    // SAFETY: see above.
+    unsafe { at(this, 1, |desk| u32::from(desk.is_stopped())) }
+}
+
+unsafe extern "C" fn wait(this: *const abi::Context, nanos: u64) -> u32 {
+    // SAFETY: see above.
+    unsafe {
+        at(this, 1, |desk| {
+            let running = |stopped: &mut bool| !*stopped;
+            let time = Duration::from_nanos(nanos);
+            let waited = desk.wake.wait_timeout_while(lock(&desk.stopped), time, running);
+            u32::from(*waited.unwrap_or_else(PoisonError::into_inner).0)
+        })
+    }
+}

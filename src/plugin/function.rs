@@ -1,0 +1,236 @@
+//! Functions of guests, as rows of the catalogue.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kuiper_plugin::abi;
+use kuiper_plugin::abi::{code, kind};
+use kuiper_plugin::has;
+
+use crate::data::{Text, Value};
+use crate::diag::{Fault, Result};
+use crate::func::{Accumulator, Body, Ctx, Func, Guest, NullGuard};
+
+use super::cross::{Arena, Taken, Texts};
+use super::desk::{Desk, States};
+use super::library::Symbol;
+use super::worker::Instance;
+
+/// The row of a guest's function; it is never freed, as the library is never unmapped.
+pub fn row(symbol: Symbol) -> &'static Func {
+    let body = if symbol.flags & kind::AGGREGATE != 0 {
+        let start = move || Box::new(Group::start(symbol)) as Box<dyn Accumulator>;
+        Body::GuestAggregate(Box::leak(Box::new(start)))
+    } else {
+        let shared: Mutex<Option<Arc<Mutex<Site>>>> = Mutex::default();
+        let start = move || {
+            if !symbol.singleton {
+                return Box::new(Call(Arc::new(Mutex::new(Site::new(symbol))))) as Box<dyn Guest>;
+            }
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            Box::new(Call(shared.get_or_insert_with(|| Arc::new(Mutex::new(Site::new(symbol)))).clone()))
+                as Box<dyn Guest>
+        };
+        Body::Guest(Box::leak(Box::new(start)))
+    };
+    Box::leak(Box::new(Func {
+        name: symbol.name,
+        // A guest that does not say takes what it is given.
+        signature: if symbol.signature.is_empty() { "([any, ...]) -> any" } else { symbol.signature },
+        about: symbol.about,
+        examples: symbol.examples,
+        family: "plugin",
+        body,
+        null: NullGuard::Off,
+        check: None,
+        pure: false,
+    }))
+}
+
+/// A call in a statement.
+struct Call(Arc<Mutex<Site>>);
+
+/// What stands behind a call, or behind all calls of a singleton.
+struct Site {
+    symbol: Symbol,
+    instance: Option<Instance>,
+    desks: HashMap<Text, Arc<Desk>>,
+}
+
+impl Guest for Call {
+    fn call(&self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
+        let mut site = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        site.call(columns, height, ctx).unwrap_or_else(|fault| vec![Err(fault); height])
+    }
+}
+
+impl Site {
+    fn new(symbol: Symbol) -> Site {
+        Site { symbol, instance: None, desks: HashMap::new() }
+    }
+
+    fn call(&mut self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Result<Vec<Result<Value>>> {
+        let this = match &self.instance {
+            Some(instance) => instance.this,
+            None => self.instance.insert(Instance::new(self.symbol)?).this,
+        };
+        if !self.desks.contains_key(&ctx.rule.id) {
+            let desk = Desk::new(&ctx.rule.id, self.symbol.name, 0, States::default(), None);
+            self.desks.insert(ctx.rule.id.clone(), desk);
+        }
+        let desk = &self.desks[&ctx.rule.id];
+        // SAFETY: the symbol is a function.
+        let call = unsafe { has!(self.symbol.table.cast::<abi::Function>(), call) };
+        let call = call.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
+        let mut arena = Arena::default();
+        let values: Vec<abi::Value> = (0..height)
+            .flat_map(|row| columns.iter().map(move |column| &column[row]))
+            .map(|value| arena.lend(value))
+            .collect();
+        let batch = arguments(&values, columns.len(), height);
+        let (mut taken, mut texts) = (Taken::default(), Texts::default());
+        // SAFETY: the instance is of this table; the pointers live until the call returns.
+        let failed = unsafe { call(this, desk.raw(), &batch, &taken.output(), &texts.fault()) };
+        if failed != code::OK {
+            if failed == code::BUG {
+                self.instance = None;
+            }
+            return Err(evaluated(failed, &mut texts));
+        }
+        if taken.0.len() != height {
+            let text = format!("the plugin gave {} results for {height} rows of `{}`", taken.0.len(), self.symbol.name);
+            return Err(Fault::bug(text));
+        }
+        Ok(taken.0)
+    }
+}
+
+fn arguments(values: &[abi::Value], width: usize, height: usize) -> abi::Batch {
+    abi::Batch {
+        size: std::mem::size_of::<abi::Batch>() as u32,
+        flags: 0,
+        columns: std::ptr::null(),
+        width,
+        height,
+        values: values.as_ptr(),
+        times: std::ptr::null(),
+        metas: std::ptr::null(),
+    }
+}
+
+/// A function has no outside that could come back: what fails, fails for this row.
+fn evaluated(failed: u32, texts: &mut Texts) -> Fault {
+    if failed == code::BUG { Fault::bug(texts.text()) } else { Fault::eval(texts.text()) }
+}
+
+/// A group of an aggregate function, with an instance of its own: groups of different rules run at the same time.
+struct Group {
+    symbol: Symbol,
+    /// Why there is none, where making it failed.
+    made: Result<Made>,
+}
+
+struct Made {
+    instance: Instance,
+    group: *mut c_void,
+    discard: Option<unsafe extern "C" fn(*mut c_void, *mut c_void)>,
+    desk: Arc<Desk>,
+}
+
+// SAFETY: the contract: a group may be used by any thread, one at a time, and this handle is not cloned.
+unsafe impl Send for Made {}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(discard) = self.discard {
+            // SAFETY: the group is of this instance, and is not used again.
+            unsafe { discard(self.instance.this, self.group) };
+        }
+    }
+}
+
+impl Group {
+    fn start(symbol: Symbol) -> Group {
+        // SAFETY: the symbol is a function.
+        let start = unsafe { has!(symbol.table.cast::<abi::Function>(), start) };
+        // SAFETY: the instance is of this table; the fault lives until the call returns.
+        let made = Made::new(symbol, |this, fault| start.map(|start| unsafe { start(this, fault) }));
+        Group { symbol, made }
+    }
+
+    fn made(&self) -> Result<&Made> {
+        self.made.as_ref().map_err(Clone::clone)
+    }
+
+    /// Asks for one value.
+    fn asked(&self, entry: Option<abi::Group>) -> Result<Value> {
+        let made = self.made()?;
+        let entry = entry.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
+        let (mut taken, mut texts) = (Taken::default(), Texts::default());
+        // SAFETY: instance and group belong together; the pointers live until the call returns.
+        let failed = unsafe { entry(made.instance.this, made.desk.raw(), made.group, &taken.output(), &texts.fault()) };
+        match (failed, taken.0.pop()) {
+            (code::OK, Some(value)) => value,
+            (code::OK, None) => Err(Fault::bug(format!("the plugin gave no result of `{}`", self.symbol.name))),
+            _ => Err(evaluated(failed, &mut texts)),
+        }
+    }
+}
+
+impl Made {
+    fn new(symbol: Symbol, start: impl FnOnce(*mut c_void, *const abi::Fault) -> Option<*mut c_void>) -> Result<Made> {
+        let instance = Instance::new(symbol)?;
+        let mut texts = Texts::default();
+        let group = start(instance.this, &texts.fault());
+        let group = group.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
+        if group.is_null() {
+            return Err(Fault::eval(texts.text()));
+        }
+        // SAFETY: the symbol is a function.
+        let discard = unsafe { has!(symbol.table.cast::<abi::Function>(), discard) };
+        let desk = Desk::new("", symbol.name, 0, States::default(), None);
+        Ok(Made { instance, group, discard, desk })
+    }
+}
+
+impl Accumulator for Group {
+    fn add(&mut self, args: &[Value], _: &Ctx<'_>) -> Result<()> {
+        let made = self.made()?;
+        // SAFETY: the symbol is a function.
+        let add = unsafe { has!(self.symbol.table.cast::<abi::Function>(), add) };
+        let add = add.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
+        let mut arena = Arena::default();
+        let values: Vec<abi::Value> = args.iter().map(|value| arena.lend(value)).collect();
+        let batch = arguments(&values, values.len(), 1);
+        let mut texts = Texts::default();
+        // SAFETY: instance and group belong together; the pointers live until the call returns.
+        let failed = unsafe { add(made.instance.this, made.desk.raw(), made.group, &batch, &texts.fault()) };
+        if failed == code::OK { Ok(()) } else { Err(evaluated(failed, &mut texts)) }
+    }
+
+    fn give(&self) -> Result<Value> {
+        // SAFETY: the symbol is a function.
+        self.asked(unsafe { has!(self.symbol.table.cast::<abi::Function>(), result) })
+    }
+
+    fn save(&self) -> Value {
+        // SAFETY: the symbol is a function.
+        let save = unsafe { has!(self.symbol.table.cast::<abi::Function>(), save) };
+        self.asked(save).unwrap_or_else(|fault| {
+            tracing::warn!(function = self.symbol.name, "its state cannot be saved: {fault}");
+            Value::Null
+        })
+    }
+
+    fn load(&mut self, saved: Value) -> Result<()> {
+        // SAFETY: the symbol is a function.
+        let load = unsafe { has!(self.symbol.table.cast::<abi::Function>(), load) };
+        let mut arena = Arena::default();
+        let lent = arena.lend(&saved);
+        // SAFETY: as in `start`; the value lives until the call returns.
+        let made = Made::new(self.symbol, |this, fault| load.map(|load| unsafe { load(this, &lent, fault) }))?;
+        self.made = Ok(made);
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! A library that is mapped, and the table of what it offers. It is never unmapped, so that all of this lives as long as
+//! the process.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kuiper_plugin::abi;
+use kuiper_plugin::abi::kind;
+use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+use serde_json::{Map, Value as Json, json};
+
+use super::Exported;
+use super::worker::Worker;
+
+/// A mapped library.
+pub struct Library {
+    pub symbols: Vec<Symbol>,
+    /// Instances that serve all rules, by the name of their symbol.
+    singletons: Mutex<HashMap<&'static str, Arc<Worker>>>,
+}
+
+/// One thing that it offers. All of it is static, as the table is.
+#[derive(Clone, Copy)]
+pub struct Symbol {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub signature: &'static str,
+    pub kind: u32,
+    pub flags: u32,
+    pub singleton: bool,
+    pub data: *mut std::ffi::c_void,
+    pub table: *const std::ffi::c_void,
+    pub properties: &'static [Property],
+    pub examples: &'static [(&'static str, &'static str)],
+}
+
+// SAFETY: the contract: `table` is read-only and static, `data` is only handed back to the guest's `create`, which may
+// be called by any thread.
+unsafe impl Send for Symbol {}
+// SAFETY: as above.
+unsafe impl Sync for Symbol {}
+
+/// A property that a source or sink knows.
+pub struct Property {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub expects: &'static str,
+    pub required: bool,
+    pub secret: bool,
+    /// JSON; empty where there is none.
+    pub default: &'static str,
+}
+
+impl Library {
+    /// Maps a library that was checked, and reads its table. The file must never be written to again.
+    pub fn load(path: &Path) -> Result<Library, String> {
+        // SAFETY: what the library runs when it is mapped is the author's; the file was found to be a plugin of ours.
+        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+        let handle = handle.map_err(|error| format!("it cannot be loaded: {}", cause(&error)))?;
+        // SAFETY: the name belongs to a function of this type, as the marker that was found says.
+        let entry = unsafe { handle.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()).map(|symbol| *symbol) };
+        let entry = entry.map_err(|error| format!("it has no `{}`: {}", abi::ENTRY_SYMBOL, cause(&error)))?;
+        // Threads and thread-local values of a guest outlive every use of it: what is mapped stays mapped.
+        std::mem::forget(handle);
+        // SAFETY: the contract: it returns a static table, or null where making it failed.
+        let plugin = unsafe { entry().as_ref() }.ok_or("its table is missing: it failed while making it")?;
+        if plugin.abi >> 16 != u32::from(abi::MAJOR) {
+            return Err(format!("its table is of version {} of the plugin interface", plugin.abi >> 16));
+        }
+        // SAFETY: the contract: `count` pointers to static symbols.
+        let symbols = unsafe { array(plugin.symbols, plugin.count) };
+        // SAFETY: as above.
+        let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol) }).collect::<Result<_, _>>()?;
+        Ok(Library { symbols, singletons: Mutex::default() })
+    }
+
+    /// The symbol of a kind and name.
+    pub fn symbol(&self, kind: u32, name: &str) -> Option<Symbol> {
+        self.symbols.iter().find(|symbol| symbol.kind == kind && symbol.name == name).copied()
+    }
+
+    /// A function by the name that it was declared with; the first letter may be in either case, as symbols of eKuiper
+    /// are in upper case.
+    pub fn function(&self, name: &str) -> Option<Symbol> {
+        let same = |symbol: &&Symbol| super::name::canonical(symbol.name) == super::name::canonical(name);
+        self.symbol(kind::FUNCTION, name).or_else(|| self.functions().find(|symbol| same(&symbol)))
+    }
+
+    pub fn functions(&self) -> impl Iterator<Item = Symbol> {
+        self.symbols.iter().filter(|symbol| symbol.kind == kind::FUNCTION).copied()
+    }
+
+    /// The worker of a singleton, made by `start` when it is first used.
+    pub fn singleton(&self, name: &'static str, start: impl FnOnce() -> Worker) -> Arc<Worker> {
+        let mut all = self.singletons.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name).or_insert_with(|| Arc::new(start())).clone()
+    }
+}
+
+fn cause(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string())
+}
+
+impl Symbol {
+    /// # Safety
+    /// `symbol` leads to a static symbol of the contract.
+    unsafe fn read(symbol: *const abi::Symbol) -> Result<Symbol, String> {
+        // SAFETY: see above.
+        let symbol = unsafe { symbol.as_ref() }.ok_or("a symbol of its table is null")?;
+        if (symbol.size as usize) < std::mem::size_of::<abi::Symbol>() {
+            return Err("a symbol of its table is too short".into());
+        }
+        // SAFETY: the contract: texts and arrays of the table are static.
+        let (name, about, signature) = unsafe { (text(symbol.name)?, text(symbol.about)?, text(symbol.signature)?) };
+        if symbol.table.is_null() {
+            return Err(format!("`{name}` has no functions"));
+        }
+        // SAFETY: as above.
+        let properties = unsafe { array(symbol.properties, symbol.properties_count) };
+        // SAFETY: as above.
+        let properties = properties.iter().map(|property| unsafe { Property::read(*property) });
+        // SAFETY: as above.
+        let examples = unsafe { array(symbol.examples, symbol.examples_count) };
+        // SAFETY: as above.
+        let examples = examples.iter().map(|one| unsafe { Ok((text(one.call)?, text(one.result)?)) });
+        Ok(Symbol {
+            name,
+            about,
+            signature,
+            kind: symbol.kind,
+            flags: symbol.flags,
+            singleton: symbol.export == kind::SINGLETON,
+            data: symbol.data,
+            table: symbol.table,
+            properties: properties.collect::<Result<Vec<_>, String>>()?.leak(),
+            examples: examples.collect::<Result<Vec<_>, String>>()?.leak(),
+        })
+    }
+
+    pub fn exported(&self) -> Exported {
+        let what = match self.kind {
+            kind::SOURCE => "source",
+            kind::SINK => "sink",
+            kind::FUNCTION => "function",
+            _ => "symbol of a later version",
+        };
+        Exported {
+            name: self.name.into(),
+            what,
+            about: self.about.into(),
+            signature: self.signature.into(),
+            schema: self.schema(),
+        }
+    }
+
+    /// JSON Schema of the properties.
+    fn schema(&self) -> Json {
+        let mut all = Map::new();
+        for property in self.properties {
+            let mut one = Map::new();
+            one.insert("description".into(), property.about.into());
+            one.insert("expects".into(), property.expects.into());
+            if let (false, Ok(default)) = (property.default.is_empty(), serde_json::from_str::<Json>(property.default))
+            {
+                one.insert("default".into(), default);
+            }
+            if property.secret {
+                one.insert("writeOnly".into(), true.into());
+            }
+            all.insert(property.name.into(), one.into());
+        }
+        let required: Vec<&str> = self.properties.iter().filter(|one| one.required).map(|one| one.name).collect();
+        json!({ "type": "object", "properties": all, "required": required })
+    }
+
+    /// Whether the guest declares this property.
+    pub fn declares(&self, name: &str) -> bool {
+        self.properties.iter().any(|property| property.name.eq_ignore_ascii_case(name))
+    }
+}
+
+impl Property {
+    /// # Safety
+    /// `property` leads to a static property of the contract.
+    unsafe fn read(property: *const abi::Property) -> Result<Property, String> {
+        // SAFETY: see above.
+        let property = unsafe { property.as_ref() }.ok_or("a property of its table is null")?;
+        // SAFETY: the contract: its texts are static.
+        unsafe {
+            Ok(Property {
+                name: text(property.name)?,
+                about: text(property.about)?,
+                expects: text(property.expects)?,
+                required: property.flags & kind::REQUIRED != 0,
+                secret: property.flags & kind::SECRET != 0,
+                default: text(property.default)?,
+            })
+        }
+    }
+}
+
+/// # Safety
+/// The text is static.
+unsafe fn text(text: abi::Str) -> Result<&'static str, String> {
+    // SAFETY: see above.
+    let bytes = unsafe { text.as_bytes() };
+    std::str::from_utf8(bytes).map_err(|_| "a text of its table is not UTF-8".into())
+}
+
+/// # Safety
+/// `pointer` is null, or leads to `count` static items.
+unsafe fn array<T>(pointer: *const T, count: usize) -> &'static [T] {
+    if pointer.is_null() {
+        return &[];
+    }
+    // SAFETY: see above.
+    unsafe { std::slice::from_raw_parts(pointer, count) }
+}

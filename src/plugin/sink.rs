@@ -1,0 +1,327 @@
+//! Sinks of guests, as the engine's own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kuiper_plugin::abi;
+use kuiper_plugin::abi::kind;
+use kuiper_plugin::has;
+
+use crate::data::{Layout, Value};
+use crate::diag::{Diagnostic, Fault, Result};
+use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
+
+use super::cross::{Arena, properties};
+use super::desk::{Desk, States};
+use super::library::{Library, Symbol};
+use super::worker::{Slot, Worker};
+
+/// Checks the properties, and says how to open.
+pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
+    let props = Arc::new(properties(&spec.props));
+    let owner = spec.env.owner;
+    check(name, symbol, &props, &owner)?;
+    let (name, library) = (name.to_owned(), library.clone());
+    let open = move || -> Result<Box<dyn Sink>> {
+        let worker = worker(&library, symbol);
+        let desk = Desk::new(&owner, &name, 0, States::default(), None);
+        Ok(Box::new(Guest {
+            worker,
+            user: next_user(),
+            symbol,
+            props: props.clone(),
+            desk,
+            closed: false,
+            refused: Vec::new(),
+        }))
+    };
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Rows, warnings: Vec::new() })
+}
+
+/// Provisions a throw-away instance. A singleton is not disturbed for a rule that may never run; of it only the names of
+/// properties are checked here.
+pub fn check(name: &str, symbol: Symbol, props: &Value, owner: &str) -> Result<(), Diagnostic> {
+    let refused = |text: String| Diagnostic::error("K1001", format!("`{name}`: {text}"));
+    if !symbol.singleton {
+        let desk = Desk::new(owner, name, 0, States::default(), None);
+        let mut slot = Slot::new(symbol);
+        let provisioned = slot.provisioned(0, props, &desk).map(|_| ());
+        return provisioned.map_err(|fault| refused(fault.to_string()));
+    }
+    let given = |wanted: &str| matches!(props, Value::Object(all) if all.get_ignoring_case(wanted).is_some());
+    match symbol.properties.iter().find(|property| property.required && !given(property.name)) {
+        Some(missing) => {
+            Err(refused(format!("property `{}` is missing: it must be {}", missing.name, missing.expects)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The thread of the singleton, or one of its own.
+pub fn worker(library: &Library, symbol: Symbol) -> Arc<Worker> {
+    if symbol.singleton {
+        library.singleton(symbol.name, || Worker::start(symbol))
+    } else {
+        Arc::new(Worker::start(symbol))
+    }
+}
+
+/// A number for each use, by which a singleton tells them apart.
+pub fn next_user() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+struct Guest {
+    worker: Arc<Worker>,
+    user: u64,
+    symbol: Symbol,
+    props: Arc<Value>,
+    desk: Arc<Desk>,
+    closed: bool,
+    refused: Vec<RefusedRow>,
+}
+
+#[async_trait::async_trait]
+impl Sink for Guest {
+    async fn connect(&mut self, report: Report) -> Result<()> {
+        self.desk.report_to(report);
+        let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
+        self.worker
+            .call(move |slot| {
+                let this = slot.provisioned(user, &props, &desk)?;
+                // SAFETY: the symbol is a sink.
+                let connect = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), connect) };
+                slot.step(connect, this, &desk)?;
+                slot.connected.insert(user);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped> {
+        let stopped = |delivered, fault| Stopped { delivered, fault };
+        let runs = match runs(parcels, self.symbol.flags & kind::ONE_AS_ROW != 0) {
+            Ok(runs) => runs,
+            Err(fault) => return Err(stopped(0, fault)),
+        };
+        let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
+        let delivery = self.worker.call(move |slot| Ok(deliver(slot, user, &props, &desk, &runs)));
+        match delivery.await {
+            Ok(done) => {
+                self.refused = done.refused;
+                done.fault.map_or(Ok(()), |fault| Err(stopped(done.delivered, fault)))
+            }
+            Err(fault) => Err(stopped(0, fault)),
+        }
+    }
+
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        std::mem::take(&mut self.refused)
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.closed = true;
+        let (user, desk) = (self.user, self.desk.clone());
+        desk.stop();
+        self.worker.call(move |slot| close(slot, user, &desk)).await
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if !self.closed {
+            let (user, desk) = (self.user, self.desk.clone());
+            desk.stop();
+            // No one is left to hear how it went.
+            let _ = self.worker.queue(Box::new(move |slot| drop(close(slot, user, &desk))));
+        }
+    }
+}
+
+fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
+    // SAFETY: the symbol is a sink.
+    let close = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), close) };
+    slot.close(user, close, desk)
+}
+
+/// Parcels that go over the line in one call.
+enum Run {
+    /// Parcels of one row each.
+    Rows(Vec<Line>),
+    /// One parcel, whose rows belong together.
+    List(Vec<Line>),
+}
+
+/// A row with the layout that names its slots.
+struct Line {
+    layout: Arc<Layout>,
+    cells: Vec<Value>,
+}
+
+fn runs(parcels: &[Parcel], one_as_row: bool) -> Result<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    for parcel in parcels {
+        let Content::Rows(set) = &parcel.content else {
+            return Err(Fault::bug("a sink of a plugin was given bytes"));
+        };
+        let lines = lines(set);
+        let alone = lines.len() == 1 && (set.single || one_as_row);
+        match runs.last_mut() {
+            Some(Run::Rows(rows)) if alone => rows.extend(lines),
+            _ if alone => runs.push(Run::Rows(lines)),
+            _ => runs.push(Run::List(lines)),
+        }
+    }
+    Ok(runs)
+}
+
+/// The rows of a parcel; those of an open layout have the columns of their own keys.
+fn lines(set: &RowSet) -> Vec<Line> {
+    if !set.layout.is_open() {
+        return set.rows.iter().map(|cells| Line { layout: set.layout.clone(), cells: cells.clone() }).collect();
+    }
+    let mut last: Option<Arc<Layout>> = None;
+    let mut line = |object: crate::data::Object| {
+        let same = last.take().filter(|layout| {
+            let names = layout.columns().iter().map(|column| &column.name);
+            layout.width() == object.len() && names.eq(object.keys())
+        });
+        let layout = same.unwrap_or_else(|| Arc::new(object.keys().cloned().collect()));
+        last = Some(layout.clone());
+        Line { layout, cells: object.into_iter().map(|(_, value)| value).collect() }
+    };
+    set.objects().into_iter().map(&mut line).collect()
+}
+
+/// How a delivery went.
+#[derive(Default)]
+struct Done {
+    delivered: usize,
+    refused: Vec<RefusedRow>,
+    fault: Option<Fault>,
+}
+
+fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, runs: &[Run]) -> Done {
+    let mut done = Done::default();
+    for run in runs {
+        if let Err(fault) = one_run(slot, user, props, desk, run, &mut done) {
+            done.fault = Some(fault);
+            break;
+        }
+    }
+    done
+}
+
+fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Run, done: &mut Done) -> Result<()> {
+    if !slot.connected.contains(&user) {
+        return Err(Fault::unreachable("the plugin was made anew after a failure, and is not connected yet"));
+    }
+    let this = slot.provisioned(user, props, desk)?;
+    let table = slot.symbol.table.cast::<abi::Sink>();
+    match run {
+        Run::Rows(lines) => {
+            let crossing = Crossing::new(lines);
+            let batch = crossing.batch();
+            let mut taken = 0;
+            // SAFETY: the symbol is a sink.
+            let collect = unsafe { has!(table, collect) };
+            // SAFETY: the instance is of this table; the pointers live until the call returns.
+            let called = slot.call(collect, |call, fault| unsafe { call(this, desk.raw(), &batch, &mut taken, fault) });
+            match called {
+                Ok(_) => done.delivered += lines.len(),
+                Err((failed, mut texts)) => {
+                    done.delivered += taken.min(lines.len() - 1);
+                    return Err(texts.refused(failed));
+                }
+            }
+        }
+        Run::List(lines) => {
+            let crossing = Crossing::new(lines);
+            let batch = crossing.batch();
+            // SAFETY: as above.
+            let collect = unsafe { has!(table, collect_list) };
+            // SAFETY: as above.
+            let called = slot.call(collect, |call, fault| unsafe { call(this, desk.raw(), &batch, fault) });
+            let mut texts = called.map_err(|(failed, mut texts)| texts.refused(failed))?;
+            let mut refused = std::mem::take(&mut texts.rows);
+            refused.retain(|(row, _)| *row < lines.len());
+            refused.sort_by_key(|(row, _)| *row);
+            refused.dedup_by_key(|(row, _)| *row);
+            if refused.len() == lines.len()
+                && let Some((_, fault)) = refused.pop()
+            {
+                // All of it: then it is the parcel that is refused.
+                return Err(fault);
+            }
+            let parcel = done.delivered;
+            done.refused.extend(refused.into_iter().map(|(row, fault)| RefusedRow { parcel, row, fault }));
+            done.delivered += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Rows as they go over the line.
+struct Crossing<'l> {
+    columns: Vec<abi::Str>,
+    values: Vec<abi::Value>,
+    height: usize,
+    _arena: Arena,
+    _lines: &'l [Line],
+}
+
+impl<'l> Crossing<'l> {
+    fn new(lines: &'l [Line]) -> Crossing<'l> {
+        let mut arena = Arena::default();
+        let mut columns: Vec<&str> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let mut seen: Option<&Arc<Layout>> = None;
+        for line in lines {
+            if seen.is_some_and(|layout| Arc::ptr_eq(layout, &line.layout)) {
+                continue;
+            }
+            seen = Some(&line.layout);
+            for column in line.layout.columns() {
+                places.entry(&column.name).or_insert_with(|| {
+                    columns.push(&column.name);
+                    columns.len() - 1
+                });
+            }
+        }
+        let mut values = vec![abi::Value::MISSING; columns.len() * lines.len()];
+        for (row, line) in lines.iter().enumerate() {
+            let cells = &mut values[row * columns.len()..(row + 1) * columns.len()];
+            for (slot, (column, cell)) in line.layout.columns().iter().zip(&line.cells).enumerate() {
+                // Most rows have the columns of the first, in its order.
+                let place = match columns.get(slot) {
+                    Some(same) if *same == column.name => slot,
+                    _ => places[column.name.as_str()],
+                };
+                cells[place] = arena.lend(cell);
+            }
+        }
+        Crossing {
+            columns: columns.into_iter().map(abi::Str::new).collect(),
+            values,
+            height: lines.len(),
+            _arena: arena,
+            _lines: lines,
+        }
+    }
+
+    /// Good as long as `self` lives.
+    fn batch(&self) -> abi::Batch {
+        abi::Batch {
+            size: std::mem::size_of::<abi::Batch>() as u32,
+            flags: 0,
+            columns: self.columns.as_ptr(),
+            width: self.columns.len(),
+            height: self.height,
+            values: self.values.as_ptr(),
+            times: std::ptr::null(),
+            metas: std::ptr::null(),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Sources of guests, as the engine's own.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kuiper_plugin::abi;
+use kuiper_plugin::abi::kind;
+use kuiper_plugin::has;
+use serde_json::{Map, Value as Json};
+use tokio::runtime::Handle;
+
+use crate::data::{Object, Value};
+use crate::diag::{Diagnostic, Fault, Result, Retry};
+use crate::io::{End, Env, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec};
+
+use super::cross::properties;
+use super::desk::{Desk, Out, States};
+use super::library::{Library, Symbol};
+use super::sink::{check, next_user, worker};
+use super::worker::{Slot, Worker};
+
+/// What the engine takes for itself, unless the guest declares a property of that name.
+const COMMON: &[&str] = &[
+    "bufferLength",
+    "confKey",
+    "connectionSelector",
+    "datasource",
+    "decompression",
+    "delimiter",
+    "format",
+    "interval",
+    "key",
+    "kind",
+    "mergeField",
+    "merger",
+    "payloadBatchField",
+    "payloadDelimiter",
+    "payloadField",
+    "payloadFormat",
+    "payloadSchemaId",
+    "retainSize",
+    "schemaId",
+    "sendInterval",
+    "shared",
+    "strictValidation",
+    "temp",
+    "timestamp",
+    "timestampFormat",
+    "type",
+    "useInt64ForWholeNumber",
+    "version",
+];
+
+/// Checks the properties, and says how to open.
+pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
+    let SourceSpec { props, wants_meta, env, .. } = spec;
+    let interval = interval(name, &props)?;
+    let own: Map<String, Json> =
+        props.into_iter().filter(|(name, _)| symbol.declares(name) || !is_common(name)).collect();
+    let props = Arc::new(properties(&own));
+    check(name, symbol, &props, &env.owner)?;
+    let gives_rows = symbol.flags & kind::EMITS_BYTES == 0;
+    let (name, library, states) = (name.to_owned(), library.clone(), States::default());
+    let open = move || -> Result<Box<dyn Source>> {
+        let uses = Uses {
+            worker: worker(&library, symbol),
+            user: next_user(),
+            symbol,
+            props: props.clone(),
+            name: name.clone(),
+            env: env.clone(),
+            wants_meta,
+            states: states.clone(),
+            interval,
+        };
+        Ok(Box::new(Guest { uses, desk: None }))
+    };
+    Ok(SourcePlan { open: Box::new(open), gives_rows, warnings: Vec::new() })
+}
+
+fn is_common(name: &str) -> bool {
+    let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
+    COMMON.iter().any(|common| plain(common) == plain(name))
+}
+
+/// How often to pull; never again after the first time where it is zero.
+fn interval(name: &str, props: &Map<String, Json>) -> Result<Duration, Diagnostic> {
+    let given = props.iter().find(|(key, _)| key.eq_ignore_ascii_case("interval")).map(|(_, value)| value);
+    let read = match given {
+        None | Some(Json::Null) => Some(Duration::ZERO),
+        Some(Json::String(text)) => duration(text),
+        Some(other) => other.as_f64().and_then(|millis| Duration::try_from_secs_f64(millis / 1e3).ok()),
+    };
+    read.ok_or_else(|| {
+        let text = "expected milliseconds, or a text such as `1m30s`";
+        Diagnostic::error("K1001", format!("`{name}`: property `interval`: {text}"))
+    })
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    const UNITS: &[(&str, f64)] =
+        &[("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let (mut rest, mut seconds) = (text.trim(), 0.0);
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let after = &rest[digits..];
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        seconds += number * UNITS.iter().find(|(unit, _)| *unit == &after[..end])?.1;
+        rest = &after[end..];
+    }
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// What an open source needs to run.
+struct Uses {
+    worker: Arc<Worker>,
+    user: u64,
+    symbol: Symbol,
+    props: Arc<Value>,
+    name: String,
+    env: Env,
+    wants_meta: bool,
+    states: States,
+    interval: Duration,
+}
+
+struct Guest {
+    uses: Uses,
+    /// While it runs.
+    desk: Option<Arc<Desk>>,
+}
+
+#[async_trait::async_trait]
+impl Source for Guest {
+    async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
+        let uses = &self.uses;
+        let out = Out {
+            inlet: inlet.clone(),
+            runtime: Handle::current(),
+            env: uses.env.clone(),
+            wants_meta: uses.wants_meta,
+        };
+        let desk = Desk::new(&uses.env.owner, &uses.name, 0, uses.states.clone(), Some(out));
+        desk.report_to(report.clone());
+        self.desk = Some(desk.clone());
+        let end = run(uses, &desk, &inlet, &report).await;
+        desk.stop();
+        self.desk = None;
+        let user = uses.user;
+        let closed = uses.worker.call(move |slot| close(slot, user, &desk)).await;
+        if let Err(fault) = closed {
+            tracing::warn!(plugin = %uses.name, "closing failed: {fault}");
+        }
+        end
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Some(desk) = self.desk.take() {
+            let user = self.uses.user;
+            desk.stop();
+            // No one is left to hear how it went.
+            let _ = self.uses.worker.queue(Box::new(move |slot| drop(close(slot, user, &desk))));
+        }
+    }
+}
+
+fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
+    // SAFETY: the symbol is a source.
+    let close = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), close) };
+    slot.close(user, close, desk)
+}
+
+async fn run(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> Result<End> {
+    let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
+    let connected = uses.worker.call(move |slot| {
+        let this = slot.provisioned(user, &props, &at)?;
+        // SAFETY: the symbol is a source.
+        let connect = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), connect) };
+        slot.step(connect, this, &at)?;
+        slot.connected.insert(user);
+        Ok(())
+    });
+    tokio::select! {
+        connected = connected => connected?,
+        _ = inlet.closed() => return Ok(End::Closed),
+    }
+    if uses.symbol.flags & kind::PULLED != 0 {
+        pull(uses, desk, inlet, report).await
+    } else {
+        push(uses, desk, inlet).await
+    }
+}
+
+/// Lets the guest emit on its own.
+async fn push(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet) -> Result<End> {
+    let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
+    let mut subscribed = pin!(uses.worker.call(move |slot| {
+        let this = slot.provisioned(user, &props, &at)?;
+        // SAFETY: the symbol is a source.
+        let subscribe = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), subscribe) };
+        match slot.step(subscribe, this, &at) {
+            // It heard that the rule is being stopped.
+            Err(_) if at.is_stopped() => Ok(()),
+            other => other,
+        }
+    }));
+    let mut ended = desk.ended();
+    let returned = tokio::select! {
+        returned = &mut subscribed => returned,
+        _ = inlet.closed() => {
+            desk.stop();
+            return subscribed.await.map(|()| End::Closed);
+        }
+    };
+    returned?;
+    // It may have left a thread behind that goes on.
+    tokio::select! {
+        biased;
+        _ = ended.wait_for(|ended| *ended) => Ok(End::Finished),
+        _ = inlet.closed() => Ok(End::Closed),
+    }
+}
+
+/// Asks the guest at once, and then on each interval.
+async fn pull(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> Result<End> {
+    let mut ended = desk.ended();
+    loop {
+        let now = uses.env.clock.now();
+        let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
+        let mut pulled = pin!(uses.worker.call(move |slot| {
+            let this = slot.provisioned(user, &props, &at)?;
+            // SAFETY: the symbol is a source.
+            let pull = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), pull) };
+            let nanos = now.0.saturating_mul(1_000_000);
+            // SAFETY: the instance is of this table; the pointers live until the call returns.
+            let done = slot.call(pull, |call, fault| unsafe { call(this, at.raw(), nanos, fault) });
+            done.map(|_| ()).map_err(|(failed, mut texts)| texts.refused(failed))
+        }));
+        let pulled = tokio::select! {
+            pulled = &mut pulled => pulled,
+            _ = inlet.closed() => {
+                desk.stop();
+                pulled.await
+            }
+        };
+        if desk.is_stopped() {
+            return Ok(End::Closed);
+        }
+        match pulled {
+            Err(fault @ Fault::Bug(_)) => return Err(fault),
+            Err(fault) => {
+                if fault.retry() == Retry::Later {
+                    report.set(Link::Disconnected(fault.to_string()));
+                }
+                let message = Message { payload: Payload::Error(fault), time: now, meta: meta(uses), ack: None };
+                if inlet.send(vec![message]).await.is_err() {
+                    return Ok(End::Closed);
+                }
+            }
+            Ok(()) => {}
+        }
+        if *ended.borrow_and_update() {
+            return Ok(End::Finished);
+        }
+        let pause = async {
+            match uses.interval {
+                Duration::ZERO => std::future::pending().await,
+                interval => uses.env.clock.sleep_until(now + interval).await,
+            }
+        };
+        tokio::select! {
+            _ = pause => {}
+            _ = ended.wait_for(|ended| *ended) => return Ok(End::Finished),
+            _ = inlet.closed() => return Ok(End::Closed),
+        }
+    }
+}
+
+fn meta(uses: &Uses) -> Option<crate::data::Meta> {
+    uses.wants_meta.then(|| Arc::new(Object::new()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn intervals() {
+        let read = |value: Json| match json!({ "Interval": value }) {
+            Json::Object(props) => interval("random", &props),
+            _ => panic!("it is an object"),
+        };
+        assert_eq!(read(json!(1500)).unwrap(), Duration::from_millis(1500));
+        assert_eq!(read(json!("1m1.5s")).unwrap(), Duration::from_millis(61_500));
+        assert_eq!(
+            read(json!("soon")).unwrap_err().message,
+            "`random`: property `interval`: expected milliseconds, or a text such as `1m30s`"
+        );
+    }
+
+    #[test]
+    fn common_properties_are_known_in_any_spelling() {
+        assert!(
+            is_common("DATASOURCE") && is_common("STRICT_VALIDATION") && is_common("conf_key") && !is_common("seed")
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! The thread of one instance. A guest is called by one thread at a time, and what it does may take long; so each
+//! instance has a thread of its own, on which its calls wait in line. It is destroyed there when nobody holds the
+//! worker any more and the line is empty.
+
+use std::collections::HashSet;
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use kuiper_plugin::abi;
+use kuiper_plugin::abi::{code, kind};
+use kuiper_plugin::has;
+use tokio::sync::oneshot;
+
+use crate::data::Value;
+use crate::diag::{Fault, Result};
+
+use super::cross::{Arena, Texts};
+use super::desk::Desk;
+use super::library::Symbol;
+
+/// Calls that may wait in line; each user waits for the answer to its last one.
+const LINE: usize = 64;
+
+type Job = Box<dyn FnOnce(&mut Slot) + Send>;
+
+/// The handle of the thread.
+pub struct Worker {
+    jobs: SyncSender<Job>,
+}
+
+impl Worker {
+    pub fn start(symbol: Symbol) -> Worker {
+        let (jobs, line) = sync_channel::<Job>(LINE);
+        let thread = thread::Builder::new().name(format!("plugin {}", symbol.name));
+        // A machine that has no thread left closes the line, and each call says so.
+        if let Err(error) = thread.spawn(move || work(symbol, &line)) {
+            tracing::error!("no thread for the plugin `{}`: {error}", symbol.name);
+        }
+        Worker { jobs }
+    }
+
+    /// Runs a job on the thread. Dropped before the answer, the job is run all the same.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Slot) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        // Whoever asked may be gone by then.
+        self.queue(Box::new(move |slot| drop(answer.send(job(slot)))))?;
+        answered.await.unwrap_or_else(|_| Err(Fault::bug("the thread of the plugin has ended")))
+    }
+
+    /// Puts a job in line, without an answer.
+    pub fn queue(&self, job: Job) -> Result<()> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => Fault::unreachable("the plugin is busy with earlier calls"),
+            TrySendError::Disconnected(_) => Fault::bug("the thread of the plugin has ended"),
+        })
+    }
+}
+
+fn work(symbol: Symbol, line: &Receiver<Job>) {
+    let mut slot = Slot::new(symbol);
+    while let Ok(job) = line.recv() {
+        job(&mut slot);
+    }
+}
+
+/// What the thread keeps: the instance, once it is needed, and what was done with it for which user.
+pub struct Slot {
+    pub symbol: Symbol,
+    instance: Option<Instance>,
+    provisioned: HashSet<u64>,
+    pub connected: HashSet<u64>,
+}
+
+impl Slot {
+    pub fn new(symbol: Symbol) -> Slot {
+        Slot { symbol, instance: None, provisioned: HashSet::new(), connected: HashSet::new() }
+    }
+
+    /// The instance, provisioned for this user.
+    pub fn provisioned(&mut self, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<*mut c_void> {
+        let this = match &self.instance {
+            Some(instance) => instance.this,
+            None => self.instance.insert(Instance::new(self.symbol)?).this,
+        };
+        if !self.provisioned.contains(&user) {
+            let provision = match self.symbol.kind {
+                // SAFETY: the kind says what the table is.
+                kind::SOURCE => unsafe { has!(self.symbol.table.cast::<abi::Source>(), provision) },
+                // SAFETY: as above.
+                _ => unsafe { has!(self.symbol.table.cast::<abi::Sink>(), provision) },
+            };
+            let mut arena = Arena::default();
+            let lent = arena.lend(props);
+            // SAFETY: the instance is of this table; the pointers live until the call returns.
+            let done = self.call(provision, |call, fault| unsafe { call(this, desk.raw(), &lent, fault) });
+            done.map_err(|(failed, mut texts)| texts.setup(failed))?;
+            self.provisioned.insert(user);
+        }
+        Ok(this)
+    }
+
+    /// A step in the life of a source or sink, for a user that was provisioned.
+    pub fn step(&mut self, step: Option<abi::Step>, this: *mut c_void, desk: &Arc<Desk>) -> Result<()> {
+        // SAFETY: as in `provisioned`.
+        let done = self.call(step, |call, fault| unsafe { call(this, desk.raw(), fault) });
+        done.map(|_| ()).map_err(|(failed, mut texts)| texts.setup(failed))
+    }
+
+    /// Calls an entry. One that panicked has left its instance in an unknown state: the next call makes a new one.
+    pub fn call<F>(
+        &mut self,
+        entry: Option<F>,
+        call: impl FnOnce(F, *const abi::Fault) -> u32,
+    ) -> std::result::Result<Texts, (u32, Texts)> {
+        let mut texts = Texts::default();
+        let Some(entry) = entry else {
+            return Ok(texts);
+        };
+        match call(entry, &texts.fault()) {
+            code::OK => Ok(texts),
+            failed => {
+                if failed == code::BUG {
+                    self.forget();
+                }
+                Err((failed, texts))
+            }
+        }
+    }
+
+    /// Says goodbye for one user.
+    pub fn close(&mut self, user: u64, step: Option<abi::Step>, desk: &Arc<Desk>) -> Result<()> {
+        self.connected.remove(&user);
+        match &self.instance {
+            Some(instance) if self.provisioned.remove(&user) => self.step(step, instance.this, desk),
+            _ => Ok(()),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.instance = None;
+        self.provisioned.clear();
+        self.connected.clear();
+    }
+}
+
+/// An instance of what a symbol stands for; it is destroyed with the value.
+pub struct Instance {
+    pub this: *mut c_void,
+    destroy: Option<unsafe extern "C" fn(*mut c_void)>,
+}
+
+// SAFETY: the contract: an instance may be called by any thread, one at a time, and this handle is not cloned.
+unsafe impl Send for Instance {}
+
+impl Instance {
+    pub fn new(symbol: Symbol) -> Result<Instance> {
+        // SAFETY: the kind says what the table is.
+        let (create, destroy) = unsafe {
+            match symbol.kind {
+                kind::SOURCE => {
+                    let table = symbol.table.cast::<abi::Source>();
+                    (has!(table, create), has!(table, destroy))
+                }
+                kind::SINK => {
+                    let table = symbol.table.cast::<abi::Sink>();
+                    (has!(table, create), has!(table, destroy))
+                }
+                _ => {
+                    let table = symbol.table.cast::<abi::Function>();
+                    (has!(table, create), has!(table, destroy))
+                }
+            }
+        };
+        let create = create.ok_or_else(|| Fault::setup(format!("the plugin cannot make a `{}`", symbol.name)))?;
+        let mut texts = Texts::default();
+        // SAFETY: the contract: `create` takes the symbol's own data.
+        let this = unsafe { create(symbol.data, &texts.fault()) };
+        if this.is_null() {
+            return Err(Fault::setup(texts.text()));
+        }
+        Ok(Instance { this, destroy })
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.destroy {
+            // SAFETY: `this` came from `create` of the same table, and is not used again.
+            unsafe { destroy(self.this) };
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The life of a rule: what its author wrote, whether it runs, and what became of its rows.
+//!
+//! - A [`Def`] is a rule's JSON, checked; its [`Options`] are typed, and what this version does not have is refused.
+//! - The [`Host`] is what a server has once and every rule may use: catalog, connectors, plugins, functions, clock.
+//! - [`Rules`] is all rules of a server. A transition of one rule ends before the next of the same rule begins; rules
+//!   do not wait for each other. What is stored and triggered runs again after a restart.
+//! - The [`Engine`] turns a definition into something that runs; nothing here knows how.
+//!
+//! A bad rule never stops a neighbour, and an error of a run is told in the rule's `message`.
+
+mod console;
+mod def;
+mod engine;
+mod foreground;
+mod host;
+mod life;
+mod options;
+mod props;
+mod rules;
+mod run;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use crate::diag::Fault;
+
+pub use console::{STDOUT, reader_gone};
+pub use def::{Action, Def, check_id};
+pub use engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+pub use foreground::Foreground;
+pub use host::{Host, Setup};
+pub use life::State;
+pub use options::{Options, Overflow};
+pub use rules::{Rules, Summary};
+pub use run::engine;
+pub use status::Status;
+
+/// Why a wish about a rule was not followed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refused {
+    /// There is no such rule.
+    NotFound(String),
+    /// The rule cannot be, or cannot be now.
+    Invalid(String),
+    /// The rule has not run yet, so there is nothing to show.
+    NeverRan(String),
+    /// The store failed.
+    Storage(Fault),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::NotFound(text) | Refused::Invalid(text) | Refused::NeverRan(text) => f.write_str(text),
+            Refused::Storage(fault) => fault.fmt(f),
+        }
+    }
+}

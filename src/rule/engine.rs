@@ -1,0 +1,107 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Def, Host};
+use crate::clock::Time;
+use crate::diag::{Diagnostic, Fault};
+use crate::io::Link;
+use crate::meter::{LedgerView, NodeView, SinkView};
+
+/// Turns definitions into what runs.
+pub trait Engine: Send + Sync {
+    /// Plans a rule; touches no network and no disk. The findings of an error stand in the rule's SQL.
+    fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>>;
+}
+
+/// A rule that can be started.
+#[async_trait::async_trait]
+pub trait Planned: Send {
+    /// The streams and tables that it reads, in the order of the statement.
+    fn sources(&self) -> Vec<String>;
+
+    /// The plan as text, one JSON object a line.
+    fn explain(&self) -> String;
+
+    fn topo(&self) -> Topo;
+
+    /// What to tell the author though the rule is fine.
+    fn warnings(&self) -> Vec<Diagnostic> {
+        Vec::new()
+    }
+
+    /// Starts its tasks. Connections are made in the background, so this waits for no one outside.
+    async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault>;
+
+    /// Called instead of a start when the rule was deleted for good: takes back what it left outside.
+    async fn forget(self: Box<Self>) {}
+}
+
+/// A rule that runs.
+#[async_trait::async_trait]
+pub trait Running: Send + Sync {
+    /// Returns when the rule has ended by itself; at once when it has before. May be dropped and called again.
+    async fn ended(&self) -> Ended;
+
+    /// Stops and joins all tasks. May be called after the end.
+    async fn stop(&self);
+
+    fn status(&self) -> RunStatus;
+}
+
+/// How a rule ended by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// The input of all its sources was finite and is processed.
+    Finished,
+    /// It cannot go on.
+    Failed(Fault),
+}
+
+/// The counters of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunStatus {
+    /// Sources, operators, sinks, in this order.
+    pub nodes: Vec<NodeStatus>,
+    pub ledger: LedgerView,
+    /// Account of each sink by the name of its node.
+    pub sinks: Vec<(String, SinkView)>,
+}
+
+/// One node of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeStatus {
+    pub kind: NodeKind,
+    /// Without its kind: `demo`, `2_decoder`, `mqtt_0`.
+    pub name: String,
+    pub view: NodeView,
+    /// Of sources and sinks.
+    pub link: Option<LinkStatus>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    Source,
+    Op,
+    Sink,
+}
+
+/// The connection of a source or sink.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkStatus {
+    pub link: Link,
+    /// `Time(0)`: never, as all times here.
+    pub connected: Time,
+    pub disconnected: Time,
+    /// Why it was lost the last time.
+    pub reason: String,
+    pub tried: Time,
+}
+
+/// Which node feeds which.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Topo {
+    pub sources: Vec<String>,
+    pub edges: BTreeMap<String, Vec<String>>,
+}

@@ -1,0 +1,82 @@
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::console::{STDIN, STDOUT};
+use super::{Def, Ended, Host, Planned, Setup, engine};
+use crate::catalog::{Command, Definition};
+use crate::config::Settings;
+use crate::diag;
+
+/// One rule without a server: its streams are defined for it alone, and nothing is kept.
+pub struct Foreground {
+    planned: Box<dyn Planned>,
+    /// Holds the temporary folder for as long as the rule runs.
+    host: Arc<Host>,
+}
+
+impl Foreground {
+    /// Defines the streams and plans the rule: JSON, or a SELECT whose results go to standard output. The error is what
+    /// to tell the user.
+    pub fn open(settings: &Settings, streams: &[String], rule: &str) -> Result<Foreground, String> {
+        let setup = Setup {
+            data: None,
+            // Where no server ever ran there are no plugins, and nothing is to be made.
+            plugins: Some(settings.data.clone()).filter(|folder| folder.is_dir()),
+            rule: settings.rule.clone(),
+            timezone: settings.timezone.clone(),
+            props: settings.props.clone(),
+            layers: settings.connectors.clone(),
+            root: PathBuf::from("."),
+            connectors: vec![STDIN, STDOUT],
+        };
+        let (host, told) = Host::open(setup).map_err(|fault| fault.to_string())?;
+        for text in told {
+            tracing::warn!("{text}");
+        }
+        for statement in streams {
+            let mut definition = Definition::parse(statement).map_err(|refused| refused.to_string())?;
+            if definition.name == STDIN.name && definition.options.connector.is_empty() {
+                definition.options.connector = STDIN.name.to_owned();
+            }
+            host.catalog.create(definition).map_err(|refused| refused.to_string())?;
+        }
+        if host.catalog.find(STDIN.name).is_none() {
+            let lines = Command::parse(r#"CREATE STREAM stdin () WITH (TYPE="stdin", FORMAT="json")"#);
+            lines.and_then(|command| host.catalog.run(command)).map_err(|refused| refused.to_string())?;
+        }
+        let text = match rule.trim_start().starts_with('{') {
+            true => rule.to_owned(),
+            false => json!({"id": "run", "sql": rule, "actions": [{"stdout": {"sendSingle": true}}]}).to_string(),
+        };
+        // A file that names no id holds one rule all the same.
+        let id = serde_json::from_str::<serde_json::Value>(&text).ok().filter(|rule| rule.get("id").is_none());
+        let (def, warnings) = Def::parse(&text, id.map(|_| "run"), &host.defaults)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let host = Arc::new(host);
+        let planned = engine().plan(&def, &host).map_err(|found| diag::render_all(&found, "sql", &def.sql))?;
+        for warning in planned.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(Foreground { planned, host })
+    }
+
+    /// Runs to the end of the input, or until it is `enough`.
+    pub async fn run(self, enough: impl Future<Output = ()>) -> Result<(), String> {
+        let running = self.planned.start().await.map_err(|fault| fault.to_string())?;
+        let ended = tokio::select! {
+            ended = running.ended() => ended,
+            () = enough => Ended::Finished,
+        };
+        running.stop().await;
+        drop(self.host);
+        match ended {
+            Ended::Finished => Ok(()),
+            Ended::Failed(fault) => Err(fault.to_string()),
+        }
+    }
+}

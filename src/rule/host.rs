@@ -1,0 +1,239 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value as Json};
+
+use super::props;
+use crate::catalog::{Catalog, Definition, Properties};
+use crate::clock::{Clock, Time};
+use crate::config::Layers;
+use crate::data::{Object, Text, Value};
+use crate::diag::{Diagnostic, Fault, Result};
+use crate::flow::shape::Facts;
+use crate::func::{Catalogue, RuleInfo};
+use crate::io::{self, Bus, Connector, Env, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::plugin::{self, Kind, Plugins};
+use crate::store::Store;
+
+/// What a server is set up with.
+pub struct Setup {
+    /// The data folder; `None` for a temporary one that goes with the host.
+    pub data: Option<PathBuf>,
+    /// Where plugins are taken from when it is not the data folder.
+    pub plugins: Option<PathBuf>,
+    /// Options of rules that do not write them themselves.
+    pub rule: Map<String, Json>,
+    /// A name of the time zone database, or `Local`.
+    pub timezone: String,
+    /// Static properties.
+    pub props: BTreeMap<String, String>,
+    /// Configuration of connectors.
+    pub layers: Layers,
+    /// Folder that relative paths of connectors start from.
+    pub root: PathBuf,
+    /// Connectors of this process alone, beside the built-in ones.
+    pub connectors: Vec<Connector>,
+}
+
+/// What a server has once and every rule may use.
+pub struct Host {
+    pub clock: Clock,
+    pub store: Arc<Store>,
+    pub catalog: Catalog,
+    pub plugins: Plugins,
+    pub(super) layers: Layers,
+    /// Options of rules that do not write them themselves.
+    pub defaults: Map<String, Json>,
+    bus: Bus,
+    root: PathBuf,
+    zone: TimeZone,
+    props: Arc<Object>,
+    facts: Facts,
+    connectors: Vec<Connector>,
+    started: Time,
+}
+
+impl Host {
+    /// Opens the definitions and loads the plugins. What could not be loaded is told beside the host.
+    pub fn open(setup: Setup) -> Result<(Host, Vec<String>)> {
+        Host::with_clock(setup, Clock::real())
+    }
+
+    pub(super) fn with_clock(setup: Setup, clock: Clock) -> Result<(Host, Vec<String>)> {
+        let zone = match setup.timezone.as_str() {
+            "" | "Local" => TimeZone::system(),
+            name => TimeZone::get(name).map_err(|_| {
+                Fault::setup(format!(
+                    "`basic.timezone` is `{name}`, which is no time zone; write it as `Europe/Berlin`, or `Local`"
+                ))
+            })?,
+        };
+        let store = match &setup.data {
+            Some(folder) => Store::open(folder)?,
+            None => Store::temporary()?,
+        };
+        let store = Arc::new(store);
+        let (catalog, mut told) = Catalog::open(store.clone())?;
+        let home = setup.plugins.unwrap_or_else(|| store.folder().to_owned());
+        let (plugins, failed) = Plugins::open(plugin::Settings::new(home));
+        told.extend(failed);
+        let mut props = Object::with_capacity(setup.props.len());
+        for (name, value) in setup.props {
+            props.insert(Text::from(name), Value::from(value));
+        }
+        let props = Arc::new(props);
+        let facts = Facts::new(clock.clone(), zone.clone(), props.clone());
+        let host = Host {
+            started: clock.now(),
+            clock,
+            store,
+            catalog,
+            plugins,
+            layers: setup.layers,
+            defaults: setup.rule,
+            bus: Bus::default(),
+            root: setup.root,
+            zone,
+            facts,
+            props,
+            connectors: setup.connectors,
+        };
+        Ok((host, told))
+    }
+
+    /// How long the server has been up.
+    pub fn uptime(&self) -> Duration {
+        self.clock.now().since(self.started)
+    }
+
+    /// The functions that a rule made now can call.
+    pub fn functions(&self) -> Catalogue {
+        self.plugins.catalogue()
+    }
+
+    /// What functions may know of a rule that is started now.
+    pub fn rule_info(&self, id: &str) -> RuleInfo {
+        RuleInfo { id: id.into(), started: self.clock.now(), zone: self.zone.clone(), props: self.props.clone() }
+    }
+
+    /// What templates of sinks may know.
+    pub fn facts(&self) -> Facts {
+        self.facts.clone()
+    }
+
+    /// What a connector may use; `owner` is the rule, or the stream when it is shared.
+    pub fn env(&self, owner: &str) -> Env {
+        Env { clock: self.clock.clone(), root: self.root.clone(), owner: owner.to_owned(), bus: self.bus.clone() }
+    }
+
+    /// The built-in connectors, and those of this process alone.
+    pub fn connectors(&self) -> impl Iterator<Item = &Connector> {
+        io::CONNECTORS.iter().chain(&self.connectors)
+    }
+
+    /// All properties of a stream's source: defaults, files, environment, stored keys, then section `default`, the one
+    /// that CONF_KEY names, EXTRA, and the options of the statement. Warnings beside them.
+    pub fn source_props(&self, stream: &Definition) -> Result<(Properties, Vec<Diagnostic>), Diagnostic> {
+        props::of_source(self, stream)
+    }
+
+    /// All sections of a source's configuration, stored keys laid over.
+    pub fn source_sections(&self, connector: &str) -> Result<BTreeMap<String, Properties>, Diagnostic> {
+        props::sections(self, connector)
+    }
+
+    /// Checks the properties of a source and says how to open it. Built-in ones come first.
+    pub fn source(&self, name: &str, spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
+        match self.connectors().find(|one| one.name == name).and_then(|one| one.source) {
+            Some(plan) => plan(spec),
+            None => self.plugins.source(name, spec).unwrap_or_else(|| Err(self.unknown("source", name))),
+        }
+    }
+
+    /// The same for a sink.
+    pub fn sink(&self, name: &str, spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
+        match self.connectors().find(|one| one.name == name).and_then(|one| one.sink) {
+            Some(plan) => plan(spec),
+            None => self.plugins.sink(name, spec).unwrap_or_else(|| Err(self.unknown("sink", name))),
+        }
+    }
+
+    /// Names of all sources or sinks, sorted, with whether each came as a plugin.
+    pub fn connector_names(&self, kind: Kind) -> Vec<(String, bool)> {
+        let has = |one: &&Connector| match kind {
+            Kind::Sources => one.source.is_some(),
+            Kind::Sinks => one.sink.is_some(),
+            Kind::Functions => false,
+        };
+        let mut names: Vec<(String, bool)> =
+            self.connectors().filter(has).map(|one| (one.name.to_owned(), false)).collect();
+        let guests = self.plugins.list(kind);
+        names.extend(
+            guests.into_iter().filter(|name| !self.connectors().any(|one| one.name == name)).map(|n| (n, true)),
+        );
+        names.sort();
+        names
+    }
+
+    /// JSON Schema of the properties of a source or sink; null where it has none.
+    pub fn schema(&self, kind: Kind, name: &str) -> Json {
+        let own = self.connectors().find(|one| one.name == name);
+        let own = own.and_then(|one| if kind == Kind::Sources { one.source_schema } else { one.sink_schema });
+        if let Some(schema) = own {
+            return schema();
+        }
+        let what = kind.one();
+        let guest = self.plugins.describe(kind, name).ok();
+        guest
+            .and_then(|guest| guest.symbols.into_iter().find(|symbol| symbol.what == what))
+            .map_or(Json::Null, |symbol| symbol.schema)
+    }
+
+    fn unknown(&self, what: &str, name: &str) -> Diagnostic {
+        let kind = if what == "source" { Kind::Sources } else { Kind::Sinks };
+        let names = self.connector_names(kind);
+        let error = Diagnostic::error("K0906", format!("there is no {what} of type `{name}`"));
+        let found = error.suggest(name, names.iter().map(|(name, _)| name.as_str()));
+        match found.help {
+            Some(_) => found,
+            None => found.help(format!("install a plugin that has it: kuiper plugin deploy --{what} {name}")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A host with nothing in it.
+    pub(in crate::rule) fn host() -> (tempfile::TempDir, Arc<Host>) {
+        let home = tempfile::tempdir().unwrap();
+        let host = Arc::new(reopen(&home));
+        (home, host)
+    }
+
+    pub(in crate::rule) fn reopen(home: &tempfile::TempDir) -> Host {
+        let setup = Setup {
+            data: Some(home.path().into()),
+            plugins: None,
+            rule: Map::new(),
+            timezone: "UTC".into(),
+            props: BTreeMap::new(),
+            layers: Layers::default(),
+            root: home.path().into(),
+            connectors: Vec::new(),
+        };
+        Host::with_clock(setup, Clock::stopped_at(Time(1000))).unwrap().0
+    }
+
+    #[test]
+    fn an_unknown_connector_is_answered_with_a_remedy() {
+        let (_home, host) = host();
+        let text = host.unknown("sink", "mysql").to_string();
+        assert!(text.contains("`mysql`") && text.contains("kuiper plugin deploy --sink mysql"), "{text}");
+    }
+}

@@ -1,0 +1,297 @@
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+
+use crate::clock::parse_span;
+use crate::diag::Diagnostic;
+
+/// The options of a rule that mean something here, with the values that hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Errors of rows go to the sinks.
+    pub send_error: bool,
+    /// Metadata of the source goes to the sinks.
+    pub send_meta: bool,
+    /// Columns that are null are written.
+    pub send_nil: bool,
+    /// 0 or 1.
+    pub qos: u8,
+    /// Rows that may wait between two parts of the rule.
+    pub buffer: usize,
+    /// What happens when a part of the rule cannot keep up.
+    pub overflow: Overflow,
+}
+
+/// What a full channel does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// Who is in front waits, back to the broker.
+    #[default]
+    Wait,
+    /// The new rows are dropped and counted.
+    Drop,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { send_error: false, send_meta: false, send_nil: false, qos: 0, buffer: 1024, overflow: Overflow::Wait }
+    }
+}
+
+/// What an option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Truth,
+    Whole,
+    Number,
+    Span,
+    Text,
+    List,
+}
+
+/// What becomes of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has the effect that its name says.
+    Counts,
+    /// What it asks for is so at any value, or has no meaning here.
+    Moot,
+    /// The same, and a user who switches it on is told.
+    Ignored,
+    /// Refused at any other value than this one (JSON), with the word for what is not there yet.
+    Later(&'static str, &'static str),
+}
+
+use Standing::{Counts, Ignored, Later, Moot};
+use Takes::{List, Number, Span, Text, Truth, Whole};
+
+/// All options, by path.
+const OPTIONS: &[(&str, Takes, Standing)] = &[
+    ("sendError", Truth, Counts),
+    ("sendMetaToSink", Truth, Counts),
+    ("sendNilField", Truth, Counts),
+    ("qos", Whole, Counts),
+    ("bufferLength", Whole, Counts),
+    ("overflow", Text, Counts),
+    // One task carries a rule and keeps its rows in order, however many this asks for.
+    ("concurrency", Whole, Moot),
+    // Nothing is ever dropped without `overflow`.
+    ("disableBufferFullDiscard", Truth, Moot),
+    ("lateTolerance", Span, Moot),
+    ("forceExitTimeout", Span, Moot),
+    ("restartStrategy.delay", Span, Moot),
+    ("restartStrategy.multiplier", Number, Moot),
+    ("restartStrategy.maxDelay", Span, Moot),
+    ("restartStrategy.jitterFactor", Number, Moot),
+    ("experiment.useSliceTuple", Truth, Moot),
+    ("debug", Truth, Ignored),
+    ("enableRuleTracer", Truth, Ignored),
+    ("logFilename", Text, Later("\"\"", "log files of single rules")),
+    ("isEventTime", Truth, Later("false", "event time")),
+    ("checkpointInterval", Span, Later("\"5m\"", "snapshots of a rule's state")),
+    ("enableSaveStateBeforeStop", Truth, Later("false", "snapshots of a rule's state")),
+    ("restartStrategy.attempts", Whole, Later("0", "restarts after an error")),
+    ("cron", Text, Later("\"\"", "schedules")),
+    ("duration", Text, Later("\"\"", "schedules")),
+    ("cronDatetimeRange", List, Later("[]", "schedules")),
+    ("notifySub", Truth, Later("false", "the neuron control channel")),
+    ("planOptimizeStrategy.enableIncrementalWindow", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
+    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.windowOption.windowVersion", Text, Later("\"\"", "a choice of plans")),
+];
+
+impl Options {
+    /// Reads the options as written, over the defaults of the server. Warnings go to `found` with the errors.
+    pub(super) fn read(defaults: &Map<String, Json>, written: &Map<String, Json>, found: &mut Vec<Diagnostic>) -> Self {
+        let mut options = Options::default();
+        options.lay("", defaults, found);
+        options.lay("", written, found);
+        options
+    }
+
+    fn lay(&mut self, above: &str, written: &Map<String, Json>, found: &mut Vec<Diagnostic>) {
+        for (name, value) in written {
+            let path = if above.is_empty() { name.clone() } else { format!("{above}.{name}") };
+            if value.is_null() {
+                continue;
+            }
+            if let Some((name, takes, standing)) = OPTIONS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(&path))
+            {
+                found.extend(self.set(name, *takes, *standing, value));
+                continue;
+            }
+            let group = OPTIONS.iter().any(|(known, ..)| {
+                known.len() > path.len()
+                    && known.as_bytes()[path.len()] == b'.'
+                    && known.as_bytes()[..path.len()].eq_ignore_ascii_case(path.as_bytes())
+            });
+            match value {
+                Json::Object(below) if group => self.lay(&path, below, found),
+                _ if group => found.push(wrong(&path, value, "an object")),
+                _ => {
+                    let error = Diagnostic::error("K0901", format!("there is no option `{path}`"));
+                    found.push(error.suggest(&path, OPTIONS.iter().map(|(name, ..)| *name)));
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, name: &str, takes: Takes, standing: Standing, value: &Json) -> Option<Diagnostic> {
+        let (fits, expected) = match takes {
+            Truth => (value.is_boolean(), "true or false"),
+            Whole => (whole(value).is_some(), "a whole number"),
+            Number => (value.is_number(), "a number"),
+            Span => (span(value).is_some(), "a duration, for example \"10s\", or a number of milliseconds"),
+            Text => (value.is_string(), "text"),
+            List => (value.is_array(), "a list"),
+        };
+        if !fits {
+            return Some(wrong(name, value, expected));
+        }
+        match standing {
+            Later(default, needs) => {
+                let default: Json = serde_json::from_str(default).unwrap_or_default();
+                let same = match takes {
+                    Span => span(value) == span(&default),
+                    _ => *value == default,
+                };
+                return (!same).then(|| {
+                    Diagnostic::error(
+                        "K0902",
+                        format!("option `{name}` needs {needs}, which this version does not have"),
+                    )
+                    .help("take it out")
+                });
+            }
+            Ignored => {
+                return (*value != Json::Bool(false))
+                    .then(|| Diagnostic::warning("K0903", format!("option `{name}` has no effect here")));
+            }
+            Counts | Moot => {}
+        }
+        let truth = value.as_bool().unwrap_or_default();
+        let number = whole(value).unwrap_or_default();
+        match name {
+            "sendError" => self.send_error = truth,
+            "sendMetaToSink" => self.send_meta = truth,
+            "sendNilField" => self.send_nil = truth,
+            "qos" => match number {
+                0 | 1 => self.qos = number as u8,
+                2 => {
+                    let text = "option `qos` is 2, exactly once, which needs snapshots that this version does not have";
+                    return Some(Diagnostic::error("K0902", text).help("choose 1, at least once"));
+                }
+                _ => return Some(wrong(name, value, "0 or 1")),
+            },
+            "bufferLength" => match usize::try_from(number) {
+                Ok(rows) if rows > 0 => self.buffer = rows,
+                _ => return Some(wrong(name, value, "a number above 0")),
+            },
+            "concurrency" if number < 1 => return Some(wrong(name, value, "a number above 0")),
+            "overflow" => match value.as_str() {
+                Some("drop") => self.overflow = Overflow::Drop,
+                Some("wait") => self.overflow = Overflow::Wait,
+                _ => return Some(wrong(name, value, "`wait` or `drop`")),
+            },
+            _ => {}
+        }
+        None
+    }
+}
+
+fn wrong(name: &str, value: &Json, expected: &str) -> Diagnostic {
+    Diagnostic::error("K0904", format!("option `{name}` is `{value}`, expected {expected}"))
+}
+
+/// A whole number, also when it is written as `1.0`.
+fn whole(value: &Json) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < 1e15).map(|x| x as i64))
+}
+
+/// A duration: text as `10s`, or a number of milliseconds.
+fn span(value: &Json) -> Option<Duration> {
+    match value {
+        Json::String(text) => parse_span(text),
+        other => u64::try_from(whole(other)?).ok().map(Duration::from_millis),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(written: Json) -> (Options, Vec<String>) {
+        let mut found = Vec::new();
+        let options = Options::read(&Map::new(), written.as_object().unwrap(), &mut found);
+        (options, found.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn written_beats_default() {
+        let mut found = Vec::new();
+        let defaults = json!({"sendError": true, "bufferLength": 5, "checkpointInterval": "5m"});
+        let written = json!({"SENDERROR": false, "qos": 1, "overflow": "drop"});
+        let options = Options::read(defaults.as_object().unwrap(), written.as_object().unwrap(), &mut found);
+        assert!(found.is_empty(), "{found:?}");
+        let expected = Options { buffer: 5, qos: 1, overflow: Overflow::Drop, ..Options::default() };
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn all_that_clients_write_by_default_is_accepted() {
+        let (options, found) = read(json!({
+            "debug": false, "logFilename": "", "isEventTime": false, "lateTolerance": 1000, "concurrency": 1,
+            "bufferLength": 1024, "sendMetaToSink": false, "sendNilField": false, "sendError": false, "qos": 0,
+            "checkpointInterval": 300000, "cron": "", "duration": "", "cronDatetimeRange": null,
+            "restartStrategy": {"attempts": 0, "delay": 1000, "multiplier": 2, "maxDelay": 30000, "jitterFactor": 0.1},
+            "planOptimizeStrategy": {"windowOption": {"windowVersion": ""}}, "notifySub": false,
+            "disableBufferFullDiscard": false, "enableSaveStateBeforeStop": false, "forceExitTimeout": 0,
+            "experiment": {"useSliceTuple": false},
+        }));
+        assert_eq!((options, found), (Options::default(), vec![]));
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_in_one_sentence() {
+        for (written, needs) in [
+            (json!({"isEventTime": true}), "event time"),
+            (json!({"qos": 2}), "snapshots"),
+            (json!({"checkpointInterval": "60s"}), "snapshots"),
+            (json!({"cron": "0 * * * *"}), "schedules"),
+            (json!({"duration": "10s"}), "schedules"),
+            (json!({"cronDatetimeRange": [{}]}), "schedules"),
+            (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
+            (json!({"logFilename": "a.log"}), "log files"),
+            (json!({"planOptimizeStrategy": {"enableIncrementalWindow": true}}), "plans"),
+        ] {
+            let (_, found) = read(written);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].contains(needs) && found[0].contains("this version does not have"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_option_and_the_remedy() {
+        for (written, expected) in [
+            (json!({"sendEror": true}), "there is no option `sendEror` (did you mean `sendError`?)"),
+            (json!({"bufferLength": 0}), "option `bufferLength` is `0`, expected a number above 0"),
+            (json!({"concurrency": 0}), "option `concurrency` is `0`, expected a number above 0"),
+            (json!({"qos": "1"}), "option `qos` is `\"1\"`, expected a whole number"),
+            (json!({"qos": 3}), "option `qos` is `3`, expected 0 or 1"),
+            (json!({"overflow": "block"}), "option `overflow` is `\"block\"`, expected `wait` or `drop`"),
+            (json!({"restartStrategy": 3}), "option `restartStrategy` is `3`, expected an object"),
+            (
+                json!({"restartStrategy": {"atempts": 3}}),
+                "there is no option `restartStrategy.atempts` (did you mean `restartStrategy.attempts`?)",
+            ),
+        ] {
+            assert_eq!(read(written).1, [expected]);
+        }
+    }
+}

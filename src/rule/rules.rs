@@ -1,0 +1,347 @@
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use super::life::Rule;
+use super::{Def, Engine, Host, Planned, Refused, State, Status, Topo};
+use crate::diag::{self, Fault, Result};
+use crate::store::Bucket;
+
+/// All rules of a server.
+pub struct Rules {
+    host: Arc<Host>,
+    engine: Arc<dyn Engine>,
+    rules: RwLock<BTreeMap<String, Arc<Rule>>>,
+}
+
+/// A line of the list of rules.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub id: String,
+    /// The id where the rule has no name.
+    pub name: String,
+    pub status: &'static str,
+    pub tags: Option<Vec<String>>,
+    pub trace: bool,
+    pub version: String,
+}
+
+impl Rules {
+    /// Loads the stored rules; [`Rules::resume`] starts those that are to run.
+    pub fn open(host: Arc<Host>, engine: Arc<dyn Engine>) -> Result<Arc<Rules>> {
+        let mut rules = BTreeMap::new();
+        for (id, text) in host.store.all(Bucket::RULES)? {
+            let rule = match Def::parse(&text, Some(&id), &host.defaults) {
+                Ok((def, _)) => {
+                    let state = if def.triggered { State::Starting } else { State::Stopped };
+                    Rule::new(host.clone(), def, state, String::new())
+                }
+                Err(error) => {
+                    tracing::error!(rule = id, "the stored rule cannot be read: {error}");
+                    let def = Def { id: id.clone(), text, ..Def::unread() };
+                    Rule::new(host.clone(), def, State::StoppedByError, error)
+                }
+            };
+            rules.insert(id, rule);
+        }
+        Ok(Arc::new(Rules { host, engine, rules: RwLock::new(rules) }))
+    }
+
+    /// Starts the stored rules that are to run, one after the other.
+    pub async fn resume(self: &Arc<Self>) {
+        let waiting: Vec<Arc<Rule>> =
+            self.read().values().filter(|rule| rule.state() == State::Starting).cloned().collect();
+        for rule in waiting {
+            let mut control = rule.control.lock().await;
+            // A user may have been faster.
+            if control.gone || control.is_running() || rule.state() != State::Starting {
+                continue;
+            }
+            match self.plan(&rule.def()) {
+                Ok(planned) => rule.run(&mut control, planned).await,
+                Err(error) => {
+                    tracing::error!(rule = rule.id, "rule could not start: {error}");
+                    rule.set_state(State::StoppedByError, error);
+                }
+            }
+        }
+    }
+
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Rule>>> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, id: &str) -> Option<Arc<Rule>> {
+        self.read().get(id).cloned()
+    }
+
+    fn registered(&self, id: &str) -> Result<Arc<Rule>, Refused> {
+        self.find(id).ok_or_else(|| {
+            Refused::NotFound(format!("Rule {id} is not found in registry, please check if it is created"))
+        })
+    }
+
+    fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
+        let planned =
+            self.engine.plan(def, &self.host).map_err(|findings| diag::render_all(&findings, "sql", &def.sql))?;
+        let temporary = |name: &String| self.host.catalog.find(name).is_some_and(|found| found.options.temp);
+        if let Some(name) = planned.sources().into_iter().find(|name| !def.temp && temporary(name)) {
+            return Err(format!("stream `{name}` is temporary and can be read by temporary rules only"));
+        }
+        Ok(planned)
+    }
+
+    fn parse(&self, text: &str, id: Option<&str>) -> Result<Def, String> {
+        let (def, warnings) = Def::parse(text, id, &self.host.defaults)?;
+        for warning in warnings {
+            tracing::warn!(rule = def.id, "{warning}");
+        }
+        Ok(def)
+    }
+
+    /// Adds a rule, and starts it if it is to run. What goes wrong while it runs does not undo this.
+    pub async fn create(self: &Arc<Self>, text: String) -> Result<String, Refused> {
+        let me = self.clone();
+        to_the_end(async move {
+            let def = me.parse(&text, None).map_err(|why| Refused::Invalid(format!("invalid rule json: {why}")))?;
+            let id = def.id.clone();
+            me.add(def).await?;
+            Ok(format!("Rule {id} was created successfully."))
+        })
+        .await
+    }
+
+    async fn add(&self, def: Def) -> Result<(), Refused> {
+        let exists = || Refused::Invalid(format!("rule {} already exists", def.id));
+        if self.find(&def.id).is_some() {
+            return Err(exists());
+        }
+        let planned = self.plan(&def).map_err(Refused::Invalid)?;
+        let rule = Rule::new(self.host.clone(), def.clone(), State::Stopped, String::new());
+        // Nobody can take the control between the insertion and the start.
+        let mut control = rule.control.lock().await;
+        {
+            let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+            if rules.contains_key(&def.id) {
+                return Err(exists());
+            }
+            rules.insert(def.id.clone(), rule.clone());
+        }
+        if let Err(fault) = rule.save(&def) {
+            control.gone = true;
+            self.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&def.id);
+            return Err(Refused::Storage(fault.context("store the rule error: ")));
+        }
+        if def.triggered {
+            rule.run(&mut control, planned).await;
+        }
+        Ok(())
+    }
+
+    /// Puts a rule in the place of the one of that id, or adds it. When it cannot be planned, the old one goes on.
+    pub async fn update(self: &Arc<Self>, id: String, text: String) -> Result<String, Refused> {
+        let me = self.clone();
+        to_the_end(async move {
+            let def =
+                me.parse(&text, Some(&id)).map_err(|why| Refused::Invalid(format!("Invalid rule json: {why}")))?;
+            let Some(rule) = me.find(&id) else {
+                me.add(def).await?;
+                return Ok(format!("Rule {id} was updated successfully."));
+            };
+            let mut control = rule.control.lock().await;
+            let old = rule.def();
+            if !(old.version.is_empty() && def.version.is_empty()) && def.version <= old.version {
+                return Err(Refused::Invalid(format!(
+                    "rule {id} already exists with version ({}), new version ({}) is lower",
+                    old.version, def.version
+                )));
+            }
+            let planned = me.plan(&def).map_err(Refused::Invalid)?;
+            rule.save(&def).map_err(|fault| Refused::Storage(fault.context("store the rule error: ")))?;
+            rule.halt(&mut control, "stopped by update").await;
+            let triggered = def.triggered;
+            rule.set_def(def);
+            if triggered {
+                rule.run(&mut control, planned).await;
+            }
+            Ok(format!("Rule {id} was updated successfully."))
+        })
+        .await
+    }
+
+    /// Stops a rule and takes it out.
+    pub async fn remove(self: &Arc<Self>, id: String) -> Result<String, Refused> {
+        let me = self.clone();
+        to_the_end(async move {
+            let missing = || Refused::Invalid(format!("rule {id} not found"));
+            let rule = me.find(&id).ok_or_else(missing)?;
+            let mut control = rule.control.lock().await;
+            if control.gone {
+                return Err(missing());
+            }
+            rule.halt(&mut control, "canceled manually").await;
+            me.host.store.remove(Bucket::RULES, &id).map_err(Refused::Storage)?;
+            control.gone = true;
+            me.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            if let Ok(planned) = me.plan(&rule.def()) {
+                planned.forget().await;
+            }
+            Ok(format!("Rule {id} is dropped."))
+        })
+        .await
+    }
+
+    /// Starts a rule; one that runs is planned anew and started again.
+    pub async fn start(self: &Arc<Self>, id: String) -> Result<String, Refused> {
+        let me = self.clone();
+        to_the_end(async move {
+            me.begin(&id).await?;
+            Ok(format!("Rule {id} was started"))
+        })
+        .await
+    }
+
+    /// Stops a rule and starts it again from its stored definition.
+    pub async fn restart(self: &Arc<Self>, id: String) -> Result<String, Refused> {
+        let me = self.clone();
+        to_the_end(async move {
+            me.begin(&id).await?;
+            Ok(format!("Rule {id} was restarted"))
+        })
+        .await
+    }
+
+    async fn begin(&self, id: &str) -> Result<(), Refused> {
+        let rule = self.registered(id)?;
+        let mut control = rule.control.lock().await;
+        if control.gone {
+            return self.registered(id).map(drop);
+        }
+        rule.trigger(true).map_err(Refused::Storage)?;
+        // The text is read again: what could not be read before may be fine by now.
+        let planned = self.parse(&rule.def().text, Some(id)).and_then(|def| {
+            let planned = self.plan(&def)?;
+            rule.set_def(def);
+            Ok(planned)
+        });
+        match planned {
+            Ok(planned) => {
+                rule.halt(&mut control, "stopped by update").await;
+                rule.run(&mut control, planned).await;
+                Ok(())
+            }
+            Err(error) => {
+                if !control.is_running() {
+                    rule.set_state(State::StoppedByError, error.clone());
+                }
+                Err(Refused::Invalid(error))
+            }
+        }
+    }
+
+    /// Stops a rule; it stays stopped after a restart of the server.
+    pub async fn stop(self: &Arc<Self>, id: String) -> Result<String, Refused> {
+        let me = self.clone();
+        to_the_end(async move {
+            let rule = me.registered(&id)?;
+            let mut control = rule.control.lock().await;
+            if control.gone {
+                return me.registered(&id).map(|_| String::new());
+            }
+            rule.trigger(false).map_err(Refused::Storage)?;
+            rule.halt(&mut control, "canceled manually").await;
+            if rule.state() == State::Starting {
+                // It was waiting to be resumed.
+                rule.set_state(State::Stopped, "canceled manually");
+            }
+            Ok(format!("Rule {id} was stopped."))
+        })
+        .await
+    }
+
+    /// Stops all rules at the end of the program; those that run now run again after the next start.
+    pub async fn shutdown(&self, limit: Duration) {
+        let rules: Vec<Arc<Rule>> = self.read().values().cloned().collect();
+        let all = join_all(rules.iter().map(|rule| async move {
+            let mut control = rule.control.lock().await;
+            control.gone = true;
+            rule.halt(&mut control, "canceled manually").await;
+        }));
+        tokio::select! {
+            _ = all => {}
+            () = self.host.clock.sleep(limit) => tracing::error!("not all rules stopped within {limit:?}"),
+        }
+    }
+
+    /// Checks a rule without keeping it, and names the streams and tables that it reads.
+    pub fn validate(&self, text: &str) -> Result<Vec<String>, String> {
+        let def = self.parse(text, None).map_err(|why| format!("invalid rule json: {why}"))?;
+        Ok(self.plan(&def)?.sources())
+    }
+
+    /// All rules, sorted by id.
+    pub fn list(&self) -> Vec<Summary> {
+        let line = |rule: &Arc<Rule>| {
+            let def = rule.def();
+            Summary {
+                id: def.id.clone(),
+                name: if def.name.is_empty() { def.id.clone() } else { def.name.clone() },
+                status: rule.state().name(),
+                tags: def.tags.clone(),
+                trace: false,
+                version: def.version.clone(),
+            }
+        };
+        self.read().values().map(line).collect()
+    }
+
+    /// The stored text of a rule.
+    pub fn text(&self, id: &str) -> Result<String, Refused> {
+        let rule = self.find(id).map(|rule| rule.def()).filter(|def| !def.temp);
+        rule.map(|def| def.text.clone()).ok_or_else(|| Refused::NotFound(format!("Rule {id} is not found.")))
+    }
+
+    pub fn status(&self, id: &str) -> Result<Status, Refused> {
+        let rule = self.find(id).ok_or_else(|| Refused::NotFound(format!("Rule {id} is not found")))?;
+        Ok(rule.status())
+    }
+
+    /// The status of all rules, by id.
+    pub fn statuses(&self) -> Vec<(String, Status)> {
+        self.read().iter().map(|(id, rule)| (id.clone(), rule.status())).collect()
+    }
+
+    /// The nodes of the last run.
+    pub fn topo(&self, id: &str) -> Result<Topo, Refused> {
+        self.registered(id)?.topo().ok_or_else(|| {
+            Refused::NeverRan(format!("Fail to get rule {id}'s topo, make sure the rule has been started before"))
+        })
+    }
+
+    /// The plan that the rule would run by if it were started now.
+    pub fn explain(&self, id: &str) -> Result<String, Refused> {
+        let rule = self.find(id).ok_or_else(|| Refused::NotFound(format!("Rule {id} is not found.")))?;
+        Ok(self.plan(&rule.def()).map_err(Refused::Invalid)?.explain())
+    }
+
+    /// Whether a rule that runs reads that stream or table.
+    pub fn is_read(&self, name: &str) -> bool {
+        self.read().values().any(|rule| rule.reads(name))
+    }
+}
+
+/// Runs a transition to its end, even when who asked for it has gone away.
+async fn to_the_end<T: Send + 'static>(
+    transition: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
+    let ended = tokio::spawn(transition).await;
+    ended.unwrap_or_else(|_| Err(Refused::Storage(Fault::bug("the request could not be carried out"))))
+}

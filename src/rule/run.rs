@@ -1,0 +1,267 @@
+//! The engine of this program: definitions are planned by `plan` and run by `flow`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value as Json};
+
+use super::engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+use super::{Def, Host, Overflow};
+use crate::catalog::Definition;
+use crate::diag::{Diagnostic, Fault};
+use crate::flow::shape::{self, Common, Shape};
+use crate::flow::{self, Chain, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
+use crate::io;
+use crate::plan::{self, Plan};
+use crate::sql;
+
+/// How long a rule that is stopped may take to deliver what is on its way.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The engine of this program.
+pub fn engine() -> Arc<dyn Engine> {
+    Arc::new(FlowEngine::default())
+}
+
+/// Plans and runs rules. Feeds of shared streams are kept here as long as a rule uses them.
+#[derive(Default)]
+struct FlowEngine {
+    shared: Arc<Shared>,
+}
+
+type Shared = Mutex<HashMap<String, Weak<Feed>>>;
+
+struct PlannedFlow {
+    host: Arc<Host>,
+    def: Def,
+    plan: Plan,
+    stream: Arc<Definition>,
+    sinks: Vec<SinkSpec>,
+    warnings: Vec<Diagnostic>,
+    shared: Arc<Shared>,
+    topo: Topo,
+    feed: FeedSpec,
+}
+
+impl Engine for FlowEngine {
+    fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
+        let select = sql::parse_select(&def.sql)?;
+        let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
+        let options = plan::Options { send_nil: def.options.send_nil, send_meta: def.options.send_meta };
+        let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
+        let one = |found: Diagnostic| vec![found];
+        let gone = || one(Diagnostic::error("K0201", format!("there is no stream `{}`", plan.stream)));
+        let stream = host.catalog.find(&plan.stream).ok_or_else(gone)?;
+        if stream.options.temp && !def.temp {
+            let text = format!("temp stream {} can only be used by temp rules", stream.name);
+            return Err(one(Diagnostic::error("K0908", text)));
+        }
+        if stream.options.shared {
+            // The feed decodes once for rules that may come later, and one of them may read metadata.
+            plan.meta = true;
+        }
+        let mut warnings = Vec::new();
+        let feed = feed_spec(host, def, &stream, &plan, &mut warnings).map_err(one)?;
+        let mut sinks = Vec::with_capacity(def.actions.len());
+        for action in &def.actions {
+            sinks.push(sink_spec(host, def, action, &plan, &mut warnings).map_err(one)?);
+        }
+        let topo = topo(&plan, &sinks);
+        let shared = self.shared.clone();
+        Ok(Box::new(PlannedFlow {
+            host: host.clone(),
+            def: def.clone(),
+            plan,
+            stream,
+            sinks,
+            warnings,
+            shared,
+            topo,
+            feed,
+        }))
+    }
+}
+
+/// What planning needs to know of a stream.
+fn plan_stream(definition: &Definition) -> plan::Stream {
+    plan::Stream {
+        name: definition.name.clone(),
+        what: definition.what,
+        columns: definition.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect(),
+        binary: definition.format() == "binary",
+    }
+}
+
+fn feed_spec(
+    host: &Arc<Host>,
+    def: &Def,
+    stream: &Definition,
+    plan: &Plan,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<FeedSpec, Diagnostic> {
+    let (props, found) = host.source_props(stream)?;
+    warnings.extend(found);
+    let owner = if stream.options.shared { stream.name.as_str() } else { def.id.as_str() };
+    let format = format_options(stream, &props);
+    let spec = io::SourceSpec { props, wants_meta: plan.meta, wants_acks: true, env: host.env(owner) };
+    let source = host.source(stream.connector(), spec)?;
+    warnings.extend(source.warnings.iter().cloned());
+    let kinds = stream.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect();
+    Ok(FeedSpec { stream: stream.name.clone(), source, format, kinds, clock: host.clock.clone() })
+}
+
+fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::codec::FormatOptions {
+    let find = |name: &str| props.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let names = find("fields").and_then(Json::as_array);
+    crate::codec::FormatOptions {
+        format: stream.format().into(),
+        delimiter: stream.options.delimiter.as_str().into(),
+        fields: names.into_iter().flatten().filter_map(Json::as_str).map(Into::into).collect(),
+        has_header: find("hasHeader").and_then(Json::as_bool).unwrap_or(false),
+        whole_numbers_as_int: find("useInt64ForWholeNumber").and_then(Json::as_bool).unwrap_or(false),
+        schema_id: stream.options.schema_id.as_str().into(),
+    }
+}
+
+fn sink_spec(
+    host: &Arc<Host>,
+    def: &Def,
+    action: &super::Action,
+    plan: &Plan,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<SinkSpec, Diagnostic> {
+    let mut props = action.props.clone();
+    let common = Common::take(&mut props)?;
+    warnings.extend(common.warnings.iter().cloned());
+    let spec = io::SinkSpec { props, format: common.format.clone(), env: host.env(&def.id) };
+    let sink = host.sink(&action.sink, spec)?;
+    warnings.extend(sink.warnings.iter().cloned());
+    let mut shape = Shape::new(&common, Arc::new(plan.layout.clone()), sink.takes, host.facts())?;
+    if action.sink == "log" {
+        shape = shape.errors_as_rows();
+    }
+    let drop_on_overflow = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, drop_on_overflow })
+}
+
+/// Each node feeds the next; the last operator feeds every sink.
+fn topo(plan: &Plan, sinks: &[SinkSpec]) -> Topo {
+    let source = format!("source_{}", plan.stream);
+    let mut names = vec![source.clone()];
+    names.extend(Chain::names(plan));
+    let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pair in names.windows(2) {
+        edges.entry(pair[0].clone()).or_default().push(pair[1].clone());
+    }
+    if let Some(last) = names.last() {
+        edges.insert(last.clone(), sinks.iter().map(|sink| format!("sink_{}", sink.name)).collect());
+    }
+    Topo { sources: vec![source], edges }
+}
+
+#[async_trait::async_trait]
+impl Planned for PlannedFlow {
+    fn sources(&self) -> Vec<String> {
+        vec![self.plan.stream.to_string()]
+    }
+
+    fn explain(&self) -> String {
+        plan::explain(&self.plan)
+    }
+
+    fn topo(&self) -> Topo {
+        self.topo.clone()
+    }
+
+    fn warnings(&self) -> Vec<Diagnostic> {
+        self.warnings.clone()
+    }
+
+    async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
+        let feed = if self.stream.options.shared {
+            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = shared.get(self.stream.name.as_str()).and_then(Weak::upgrade).filter(|feed| feed.is_open());
+            match running {
+                Some(feed) => feed,
+                None => {
+                    let feed = Arc::new(Feed::start(self.feed));
+                    shared.insert(self.stream.name.to_string(), Arc::downgrade(&feed));
+                    feed
+                }
+            }
+        } else {
+            Arc::new(Feed::start(self.feed))
+        };
+        let spec = FlowSpec {
+            rule: Arc::new(self.host.rule_info(&self.def.id)),
+            local: TimeZone::system(),
+            clock: self.host.clock.clone(),
+            feed,
+            send_error: self.def.options.send_error,
+            drop_on_overflow: self.def.options.overflow == Overflow::Drop,
+            sinks: self.sinks,
+            plan: self.plan,
+        };
+        let flow = Flow::start(spec).await?;
+        let ended = flow.ended();
+        Ok(Arc::new(RunningFlow { flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
+    }
+}
+
+struct RunningFlow {
+    /// Taken out when it is stopped.
+    flow: Mutex<Option<Flow>>,
+    last: Mutex<RunStatus>,
+    ended: tokio::sync::watch::Receiver<Option<flow::Ended>>,
+}
+
+#[async_trait::async_trait]
+impl Running for RunningFlow {
+    async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        let result = ended.wait_for(Option::is_some).await.map(|ended| ended.clone());
+        match result {
+            Ok(Some(flow::Ended::Finished)) => Ended::Finished,
+            Ok(Some(flow::Ended::Failed(fault))) => Ended::Failed(fault),
+            // Its task is gone without a word: it was stopped by hand, or it panicked.
+            Ok(None) | Err(_) if self.flow.lock().unwrap_or_else(PoisonError::into_inner).is_none() => {
+                std::future::pending().await
+            }
+            Ok(None) | Err(_) => Ended::Failed(Fault::bug("the task of the rule ended without a word")),
+        }
+    }
+
+    async fn stop(&self) {
+        let flow = self.flow.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(flow) = flow {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = status(flow.nodes(), flow.ledger());
+            let (nodes, ledger, _) = flow.stop(PATIENCE).await;
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = status(nodes, ledger);
+        }
+    }
+
+    fn status(&self) -> RunStatus {
+        match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(flow) => status(flow.nodes(), flow.ledger()),
+            None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> RunStatus {
+    let mut run = RunStatus { ledger, ..RunStatus::default() };
+    for node in nodes {
+        let (kind, prefix) = match node.kind {
+            flow::NodeKind::Source => (NodeKind::Source, "source_"),
+            flow::NodeKind::Op => (NodeKind::Op, "op_"),
+            flow::NodeKind::Sink => (NodeKind::Sink, "sink_"),
+        };
+        run.sinks.extend(node.account.map(|account| (node.name.clone(), account)));
+        let name = node.name.strip_prefix(prefix).unwrap_or(&node.name).to_owned();
+        let link = node.link.map(|link| LinkStatus { link, ..LinkStatus::default() });
+        run.nodes.push(NodeStatus { kind, name, view: node.view, link });
+    }
+    run
+}

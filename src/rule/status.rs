@@ -1,0 +1,186 @@
+use serde_json::{Map, Value as Json, json};
+
+use super::{LinkStatus, NodeKind, NodeStatus, RunStatus, State};
+use crate::clock::Time;
+use crate::io::Link;
+
+/// A rule at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub state: State,
+    /// Why it is in that state.
+    pub message: String,
+    /// `Time(0)`: never.
+    pub started: Time,
+    pub stopped: Time,
+    /// Of the run that is, or else of the last one.
+    pub run: RunStatus,
+}
+
+impl Status {
+    /// The status as REST gives it, keys in eKuiper's order, our accounts at the end.
+    pub fn to_json(&self) -> Map<String, Json> {
+        let mut all = Map::new();
+        let mut put = |name: String, value: Json| {
+            all.insert(name, value);
+        };
+        put("status".into(), self.state.name().into());
+        put("message".into(), self.message.as_str().into());
+        put("lastStartTimestamp".into(), self.started.0.into());
+        put("lastStopTimestamp".into(), self.stopped.0.into());
+        put("nextStartTimestamp".into(), 0.into());
+        for node in &self.run.nodes {
+            node.print(&mut put);
+        }
+        let ledger = &self.run.ledger;
+        put(
+            "ledger".into(),
+            json!({
+                "in": ledger.came,
+                "out": ledger.out,
+                "filtered": ledger.filtered,
+                "held": ledger.held,
+                "late": ledger.late,
+                "dropped": ledger.dropped,
+                "dead": ledger.dead,
+            }),
+        );
+        let account = |sink: &crate::meter::SinkView| {
+            json!({
+                "results": sink.results,
+                "delivered": sink.delivered,
+                "queued": sink.queued,
+                "dropped": sink.dropped,
+                "dead": sink.dead,
+            })
+        };
+        let sinks: Map<String, Json> =
+            self.run.sinks.iter().map(|(name, sink)| (name.clone(), account(sink))).collect();
+        put("sinks".into(), sinks.into());
+        all
+    }
+
+    /// The error that happened last, of all nodes, and how many there were.
+    pub fn exceptions(&self) -> (String, u64) {
+        if self.state != State::Running {
+            return (String::new(), 0);
+        }
+        let views = self.run.nodes.iter().map(|node| &node.view);
+        views
+            .filter(|view| view.exceptions > 0)
+            .max_by_key(|view| view.last_exception_time)
+            .map_or((String::new(), 0), |view| (view.last_exception.clone(), view.exceptions))
+    }
+}
+
+impl NodeStatus {
+    fn print(&self, put: &mut impl FnMut(String, Json)) {
+        let kind = match self.kind {
+            NodeKind::Source => "source",
+            NodeKind::Op => "op",
+            NodeKind::Sink => "sink",
+        };
+        let mut put = |metric: &str, value: Json| put(format!("{kind}_{}_0_{metric}", self.name), value);
+        let view = &self.view;
+        put("records_in_total", view.records_in.into());
+        put("records_out_total", view.records_out.into());
+        put("messages_processed_total", view.messages.into());
+        put("process_latency_us", view.latency_us.into());
+        put("buffer_length", view.buffered.into());
+        put("last_invocation", view.last_invocation.into());
+        put("exceptions_total", view.exceptions.into());
+        put("last_exception", view.last_exception.as_str().into());
+        put("last_exception_time", view.last_exception_time.into());
+        if self.kind == NodeKind::Op {
+            return;
+        }
+        let unknown = LinkStatus::default();
+        let link = self.link.as_ref().unwrap_or(&unknown);
+        let state = match link.link {
+            Link::Connected => 1,
+            Link::Connecting => 0,
+            Link::Disconnected(_) => -1,
+        };
+        put("connection_status", state.into());
+        put("connection_last_connected_time", link.connected.0.into());
+        put("connection_last_disconnected_time", link.disconnected.0.into());
+        put("connection_last_disconnected_message", link.reason.as_str().into());
+        put("connection_last_try_time", link.tried.0.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::meter::{LedgerView, NodeView, SinkView};
+
+    #[test]
+    fn keys_stand_in_the_known_order() {
+        let node = |kind, name: &str, exceptions, at| NodeStatus {
+            kind,
+            name: name.into(),
+            view: NodeView {
+                records_in: 3,
+                exceptions,
+                last_exception: format!("at {at}"),
+                last_exception_time: at,
+                ..NodeView::default()
+            },
+            link: (kind != NodeKind::Op).then(LinkStatus::default),
+        };
+        let status = Status {
+            state: State::Running,
+            message: String::new(),
+            started: Time(5),
+            stopped: Time(0),
+            run: RunStatus {
+                nodes: vec![
+                    node(NodeKind::Source, "demo", 1, 7),
+                    node(NodeKind::Op, "2_decoder", 2, 9),
+                    node(NodeKind::Sink, "log_0", 0, 0),
+                ],
+                ledger: LedgerView { came: 3, dead: BTreeMap::from([("decode", 3)]), ..LedgerView::default() },
+                sinks: vec![("log_0".into(), SinkView::default())],
+            },
+        };
+        let json = status.to_json();
+        let keys: Vec<&str> = json.keys().map(String::as_str).collect();
+        let metrics = [
+            "records_in_total",
+            "records_out_total",
+            "messages_processed_total",
+            "process_latency_us",
+            "buffer_length",
+            "last_invocation",
+            "exceptions_total",
+            "last_exception",
+            "last_exception_time",
+            "connection_status",
+            "connection_last_connected_time",
+            "connection_last_disconnected_time",
+            "connection_last_disconnected_message",
+            "connection_last_try_time",
+        ];
+        let mut expected: Vec<String> =
+            ["status", "message", "lastStartTimestamp", "lastStopTimestamp", "nextStartTimestamp"]
+                .map(str::to_owned)
+                .into();
+        expected.extend(metrics.iter().map(|name| format!("source_demo_0_{name}")));
+        expected.extend(metrics[..9].iter().map(|name| format!("op_2_decoder_0_{name}")));
+        expected.extend(metrics.iter().map(|name| format!("sink_log_0_0_{name}")));
+        expected.extend(["ledger".to_owned(), "sinks".to_owned()]);
+        assert_eq!(keys, expected);
+        assert_eq!(
+            json["ledger"].to_string(),
+            r#"{"in":3,"out":0,"filtered":0,"held":0,"late":0,"dropped":{},"dead":{"decode":3}}"#
+        );
+        assert_eq!(
+            json["sinks"].to_string(),
+            r#"{"log_0":{"results":0,"delivered":0,"queued":0,"dropped":{},"dead":{}}}"#
+        );
+        assert_eq!(status.exceptions(), ("at 9".to_owned(), 2));
+        assert_eq!(Status { state: State::Stopped, ..status }.exceptions(), (String::new(), 0));
+    }
+}

@@ -1,0 +1,156 @@
+//! The data folder: definitions in one file, uploads and plugins in folders beside it.
+//!
+//! - [`Store`] is the folder, held by one process at a time; the lock on `kuiper.redb` says so.
+//! - A [`Bucket`] of it maps keys to texts. Each write is on the disk when the call returns.
+//! - [`Uploads`] is the folder of files that a user sent; no name leads out of it.
+//!
+//! No other module names a file below the data folder.
+
+mod kv;
+mod uploads;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::diag::{Fault, Result};
+
+pub use kv::Bucket;
+pub use uploads::{Upload, Uploads};
+
+/// The data folder of this process.
+pub struct Store {
+    folder: PathBuf,
+    kv: kv::Kv,
+    temporary: bool,
+}
+
+impl Store {
+    /// Opens the folder, and makes it when it is missing. Fails with `Setup` when another process holds it.
+    pub fn open(folder: &Path) -> Result<Store> {
+        let refused =
+            |error: std::io::Error| Fault::setup(format!("cannot use the data folder `{}`: {error}", folder.display()));
+        fs::create_dir_all(folder).map_err(refused)?;
+        // Absolute from here on, so that a rule finds its files wherever the process goes.
+        let folder = folder.canonicalize().map_err(refused)?;
+        let kv = kv::Kv::open(&folder)?;
+        Ok(Store { folder, kv, temporary: false })
+    }
+
+    /// A new folder in the system's place for temporary ones; it is gone when the store is dropped.
+    pub fn temporary() -> Result<Store> {
+        let base = std::env::temp_dir();
+        for number in 0..1000 {
+            let folder = base.join(format!("kuiper-{}-{number}", std::process::id()));
+            match fs::create_dir(&folder) {
+                Ok(()) => {
+                    let mut store = Store::open(&folder)?;
+                    store.temporary = true;
+                    return Ok(store);
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(Fault::setup(format!("cannot make a folder in `{}`: {error}", base.display())));
+                }
+            }
+        }
+        Err(Fault::setup(format!("`{}` holds too many folders of earlier runs; remove them", base.display())))
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where plugins are installed: `<kind>/` below it.
+    pub fn plugins(&self) -> PathBuf {
+        self.folder.join("plugins")
+    }
+
+    pub fn uploads(&self) -> Uploads {
+        Uploads::new(self.folder.join("uploads"))
+    }
+
+    /// The text under the key.
+    pub fn get(&self, bucket: Bucket, key: &str) -> Result<Option<String>> {
+        self.kv.get(bucket, key)
+    }
+
+    /// Writes the text under the key, over what was there.
+    pub fn put(&self, bucket: Bucket, key: &str, text: &str) -> Result<()> {
+        self.kv.put(bucket, key, text)
+    }
+
+    /// Takes the key out; false when it was not there.
+    pub fn remove(&self, bucket: Bucket, key: &str) -> Result<bool> {
+        self.kv.remove(bucket, key)
+    }
+
+    /// All keys and texts, sorted by key.
+    pub fn all(&self, bucket: Bucket) -> Result<Vec<(String, String)>> {
+        self.kv.all(bucket)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.temporary {
+            // The system clears its temporary folders anyway; there is no one left to tell.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_is_there_after_a_restart() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        store.put(Bucket::STREAMS, "demo", "old").unwrap();
+        store.put(Bucket::STREAMS, "demo", "new").unwrap();
+        store.put(Bucket::STREAMS, "a", "first").unwrap();
+        store.put(Bucket::RULES, "demo", "rule").unwrap();
+        drop(store);
+        let store = Store::open(home.path()).unwrap();
+        assert_eq!(store.get(Bucket::STREAMS, "demo").unwrap().as_deref(), Some("new"));
+        assert_eq!(
+            store.all(Bucket::STREAMS).unwrap(),
+            [("a".to_owned(), "first".to_owned()), ("demo".to_owned(), "new".to_owned())]
+        );
+        assert!(store.remove(Bucket::STREAMS, "demo").unwrap());
+        assert!(!store.remove(Bucket::STREAMS, "demo").unwrap());
+        assert_eq!(store.get(Bucket::STREAMS, "demo").unwrap(), None);
+        assert_eq!(store.get(Bucket::RULES, "demo").unwrap().as_deref(), Some("rule"));
+        assert!(store.all(Bucket::TABLES).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_in_one_sentence() {
+        let home = tempfile::tempdir().unwrap();
+        let _first = Store::open(home.path()).unwrap();
+        let second = Store::open(home.path()).err().unwrap().to_string();
+        assert!(second.starts_with("the data folder `") && second.contains("in use"), "{second}");
+        assert!(second.contains("--data") && !second.contains('\n'), "{second}");
+    }
+
+    #[test]
+    fn a_temporary_folder_goes_with_its_store() {
+        let store = Store::temporary().unwrap();
+        let folder = store.folder().to_owned();
+        store.put(Bucket::RULES, "r", "{}").unwrap();
+        assert!(folder.exists());
+        drop(store);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("kuiper.redb"), b"this is not a database at all").unwrap();
+        let error = Store::open(home.path()).err().unwrap().to_string();
+        assert!(error.contains("kuiper.redb"), "{error}");
+    }
+}

@@ -1,0 +1,157 @@
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::diag::{Fault, Result};
+
+/// The folder of files that a user sent.
+#[derive(Clone, Debug)]
+pub struct Uploads {
+    folder: PathBuf,
+}
+
+impl Uploads {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Uploads { folder }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the file of that name lies. A name that leads out of the folder is refused.
+    pub fn path(&self, name: &str) -> Result<PathBuf> {
+        let relative = Path::new(name);
+        let inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
+        if name.is_empty() || !inside || name.contains('\0') {
+            return Err(Fault::setup(format!("the file name `{name}` leads out of the folder of uploads")));
+        }
+        Ok(self.folder.join(relative))
+    }
+
+    /// Whether a path, links resolved, lies in the folder.
+    pub fn holds(&self, path: &Path) -> bool {
+        match (path.canonicalize(), self.folder.canonicalize()) {
+            (Ok(path), Ok(folder)) => path.starts_with(folder),
+            _ => false,
+        }
+    }
+
+    /// A file to write piece by piece; nothing is seen of it before [`Upload::finish`].
+    pub fn begin(&self, name: &str) -> Result<Upload> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let target = self.path(name)?;
+        let parent = target.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(parent).map_err(|error| cannot("make", parent, &error))?;
+        let part = parent.join(format!(".upload-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let file = File::create(&part).map_err(|error| cannot("write", &part, &error))?;
+        Ok(Upload { file, part, target, finished: false })
+    }
+
+    /// Writes a whole file and returns its path.
+    pub fn save(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let mut upload = self.begin(name)?;
+        upload.write(content)?;
+        upload.finish()
+    }
+
+    /// The paths of all entries of the folder, sorted; those of folders below it are not looked into.
+    pub fn list(&self) -> Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(cannot("read", &self.folder, &error)),
+        };
+        let hidden =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".upload-"));
+        let mut paths: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| !hidden(path)).collect();
+        paths.sort();
+        Ok(paths)
+    }
+
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name)?;
+        fs::remove_file(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Fault::setup(format!("there is no uploaded file `{name}`")),
+            _ => cannot("remove", &path, &error),
+        })
+    }
+}
+
+/// A file on its way in. Dropped unfinished, it leaves nothing.
+pub struct Upload {
+    file: File,
+    part: PathBuf,
+    target: PathBuf,
+    finished: bool,
+}
+
+impl Upload {
+    pub fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.write_all(piece).map_err(|error| cannot("write", &self.part, &error))
+    }
+
+    /// Where the file lies until it is finished.
+    pub fn path(&self) -> &Path {
+        &self.part
+    }
+
+    /// Puts the file in its place, over an older one, and returns its path.
+    pub fn finish(mut self) -> Result<PathBuf> {
+        self.file.sync_all().map_err(|error| cannot("write", &self.part, &error))?;
+        fs::rename(&self.part, &self.target).map_err(|error| cannot("write", &self.target, &error))?;
+        self.finished = true;
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+}
+
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Fault {
+    Fault::unreachable(format!("cannot {what} `{}`: {error}", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leads_out() {
+        let home = tempfile::tempdir().unwrap();
+        let uploads = Uploads::new(home.path().join("uploads"));
+        for name in ["../a", "/etc/passwd", "a/../../b", "", ".", "a/./../.."] {
+            assert!(uploads.save(name, b"x").is_err(), "{name}");
+        }
+        let path = uploads.save("deep/er/a.txt", b"x").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+        assert!(uploads.holds(&path));
+        assert!(!uploads.holds(home.path()));
+    }
+
+    #[test]
+    fn an_unfinished_upload_leaves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let uploads = Uploads::new(home.path().join("uploads"));
+        uploads.begin("a.zip").unwrap().write(b"half").unwrap();
+        assert!(uploads.list().unwrap().is_empty());
+        assert_eq!(fs::read_dir(uploads.folder()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let uploads = Uploads::new(home.path().join("uploads"));
+        uploads.save("a.txt", b"x").unwrap();
+        uploads.remove("a.txt").unwrap();
+        assert!(uploads.remove("a.txt").unwrap_err().to_string().contains("`a.txt`"));
+    }
+}
