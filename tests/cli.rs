@@ -153,6 +153,19 @@ fn run_reads_lines_and_writes_lines() {
 }
 
 #[test]
+fn the_filter_of_the_readme_works_as_pasted() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let script: String = blocks.filter(|block| block.contains("kuiper run")).collect();
+    let folder = TempDir::new().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_kuiper")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    let said = said(shell.args(["-ec", &script]).env("PATH", path).current_dir(folder.path()).output().unwrap());
+    assert_eq!((said.status, said.out.as_str()), (0, "{\"id\":\"b\",\"w\":10}\n"), "{}", said.err);
+}
+
+#[test]
 fn run_goes_on_after_a_broken_line() {
     let folder = TempDir::new().unwrap();
     let said = run_with(folder.path(), &["run", "SELECT v FROM stdin"], "{\"v\":1}\n{\"v\":\n[{\"v\":2},{\"v\":3}]\n");
@@ -418,4 +431,39 @@ fn rule_test_counts_and_tells() {
     assert_eq!(named.status, 0, "{}", named.out);
     assert_eq!(run(folder.path(), &["rule", "test", "wrong.yaml"]).status, 0, "the file was rewritten");
     assert_eq!(run(folder.path(), &["rule", "test", "nowhere"]).status, 2);
+}
+
+#[test]
+fn run_ends_when_nobody_reads_any_more() {
+    let folder = TempDir::new().unwrap();
+    let mut command = kuiper(folder.path(), &["run", "SELECT a FROM stdin"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || while input.write_all(b"{\"a\":1}\n").is_ok() {});
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "{\"a\":1}\n");
+    drop(lines);
+    let said = said(child.wait_with_output().unwrap());
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_setting_that_is_wrong_is_one_sentence() {
+    let folder = TempDir::new().unwrap();
+    let refused = |said: Said, parts: &[&str]| {
+        assert_eq!((said.status, said.err.lines().count()), (2, 1), "{}", said.err);
+        assert!(parts.iter().all(|part| said.err.contains(part)), "{}", said.err);
+    };
+    refused(run(folder.path(), &["serve", "--config", "no.yaml"]), &["`no.yaml`"]);
+    refused(run(folder.path(), &["serve", "--listen", "there"]), &["`--listen there`"]);
+    fs::create_dir(folder.path().join("config")).unwrap();
+    fs::write(folder.path().join("config/kuiper.yaml"), "basic:\n  restPrt: 1\n").unwrap();
+    refused(run(folder.path(), &["serve"]), &["`basic.restPrt`", "config/kuiper.yaml", "`basic.restPort`"]);
+    fs::write(folder.path().join("config/kuiper.yaml"), "").unwrap();
+    let mut command = kuiper(folder.path(), &["serve"]);
+    let output = command.env("KUIPER__BASIC__RESTPORT", "many").output().unwrap();
+    refused(said(output), &["KUIPER__BASIC__RESTPORT", "`many`"]);
 }
