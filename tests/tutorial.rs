@@ -96,7 +96,7 @@ fn inside(folder: &Path) {
         .arg(&script)
         .current_dir(&start)
         .env("TMPDIR", folder)
-        .env("MYSQL_UNIX_PORT", &socket)
+        .envs(home(folder, &socket))
         .env_remove("CARGO_TARGET_DIR")
         .stdin(Stdio::null())
         .spawn()
@@ -112,11 +112,23 @@ fn inside(folder: &Path) {
 
     let rows = || {
         let query = ["-N", "-u", "root", "-e", "SELECT id, name, temperature FROM `database`.test"];
-        let output = Command::new("mariadb").args(query).env("MYSQL_UNIX_PORT", &socket).output().unwrap();
+        let output = Command::new("mariadb").args(query).envs(home(folder, &socket)).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     wait_for("the row in the table", || !rows().is_empty());
     assert_eq!(rows(), "2\tattic\t36.5\n", "{}", server_log(folder));
+}
+
+/// A home in which the database's clients find its socket, and Rust what it has elsewhere.
+fn home(folder: &Path, socket: &Path) -> Vec<(&'static str, PathBuf)> {
+    fs::write(folder.join(".my.cnf"), format!("[client]\nsocket={}\n", socket.display())).unwrap();
+    let old = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let elsewhere = |name: &str, usual: &str| std::env::var_os(name).map_or_else(|| old.join(usual), PathBuf::from);
+    vec![
+        ("CARGO_HOME", elsewhere("CARGO_HOME", ".cargo")),
+        ("RUSTUP_HOME", elsewhere("RUSTUP_HOME", ".rustup")),
+        ("HOME", folder.to_path_buf()),
+    ]
 }
 
 /// What the server wrote, to be shown when something went wrong.
