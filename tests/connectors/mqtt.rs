@@ -330,7 +330,7 @@ async fn what_was_not_acknowledged_comes_again_and_the_rest_does_not() {
         let here = here(&format!("held-{version}-{qos}"));
         let way = Cut::before(broker.port).await;
         let props = json!({"server": way.url(), "datasource": "t", "qos": qos, "protocolVersion": version});
-        let mut writer = publisher(json!({"server": broker.url(), "topic": "t", "qos": 1}), &here).await;
+        let mut writer = publisher(json!({"server": broker.url(), "topic": "t", "qos": qos}), &here).await;
         let mut reader = Running::connected(source("mqtt", props.clone(), &here, true)).await;
         writer.deliver(&numbers(0..40)).await.unwrap();
         let mut held: Vec<(usize, SourceAck)> = Vec::new();
