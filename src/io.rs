@@ -7,6 +7,7 @@
 mod file;
 mod log;
 mod memory;
+mod mqtt;
 mod nop;
 pub mod props;
 mod simulator;
@@ -157,7 +158,8 @@ pub enum Content {
 #[derive(Clone, Debug)]
 pub struct Parcel {
     pub content: Content,
-    /// Property name to value, for properties that hold a template; fixed ones are not listed.
+    /// Property name to value, for properties that hold a template; fixed ones are not listed. A property inside an
+    /// object has its path for a name: `properties.unit`.
     pub props: Vec<(String, String)>,
 }
 
@@ -281,7 +283,7 @@ pub struct Connector {
 
 /// All built-in connectors.
 pub const CONNECTORS: &[Connector] =
-    &[file::CONNECTOR, log::CONNECTOR, memory::CONNECTOR, nop::CONNECTOR, simulator::CONNECTOR];
+    &[file::CONNECTOR, log::CONNECTOR, memory::CONNECTOR, mqtt::CONNECTOR, nop::CONNECTOR, simulator::CONNECTOR];
 
 /// The built-in connector of that name.
 pub fn connector(name: &str) -> std::result::Result<&'static Connector, Diagnostic> {

@@ -50,7 +50,6 @@ const TOP: &[&str] = &[
     "config",
     "plugins",
     "rules",
-    "rustfmt.toml",
     "src",
     "tests",
     ".git",
