@@ -2,7 +2,7 @@
 //!
 //! - A [`Server`] is what the handlers share. [`serve`] answers on a socket until it is told to end.
 //! - The routes are rows of one table in `routes`; a row names method, path and handler, and the first that fits wins.
-//! - A handler takes a [`Call`] and gives an [`Answer`]; what was refused knows its status and code.
+//! - A handler takes a `Call` and gives an `Answer`; what was refused knows its status and code.
 //!
 //! Bodies and codes are those that clients of eKuiper read. Each answer closes its connection.
 

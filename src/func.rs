@@ -31,9 +31,6 @@ mod text_format;
 mod text_pattern;
 mod window;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,10 +81,13 @@ pub struct Func {
     /// What is returned without a call when an argument is null, or an empty array or object.
     pub null: NullGuard,
     /// Looks at the arguments when a rule is made: literals are known, the rest is not.
-    pub check: Option<fn(&[Arg]) -> std::result::Result<(), String>>,
+    pub check: Option<Check>,
     /// Gives the same result for the same arguments, so that constants can be folded.
     pub pure: bool,
 }
+
+/// Why a call is wrong, as far as the rule's text tells; the name of the function is put before it.
+pub type Check = fn(&[Arg]) -> std::result::Result<(), String>;
 
 #[derive(Clone, Copy)]
 pub enum Body {
@@ -189,7 +189,7 @@ impl Func {
     }
 
     const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
-        Func { name: name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+        Func { name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
     }
 
     pub const fn family(mut self, family: &'static str) -> Self {
@@ -212,7 +212,7 @@ impl Func {
         self
     }
 
-    pub const fn check(mut self, check: fn(&[Arg]) -> std::result::Result<(), String>) -> Self {
+    pub const fn check(mut self, check: Check) -> Self {
         self.check = Some(check);
         self
     }
@@ -368,3 +368,6 @@ pub fn check_call(func: &Func, args: &[Arg]) -> std::result::Result<(), String> 
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 mod file;
 mod log;
 mod memory;
+mod mqtt;
 mod nop;
 pub mod props;
 mod simulator;
@@ -204,7 +205,8 @@ pub enum Content {
 #[derive(Clone, Debug)]
 pub struct Parcel {
     pub content: Content,
-    /// Property name to value, for properties that hold a template; fixed ones are not listed.
+    /// Property name to value, for properties that hold a template; fixed ones are not listed. A property inside an
+    /// object has its path for a name: `properties.unit`.
     pub props: Vec<(String, String)>,
 }
 
@@ -241,16 +243,16 @@ pub trait Sink: Send {
     /// from the stopped one on are given again after a pause, and after `connect` if the sink asks for it in its fault.
     async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped>;
 
+    /// Rows of the parcels that the last `deliver` confirmed which are not part of that: they are dead.
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        Vec::new()
+    }
+
     /// Keeps the connection alive, and mends it, while there is nothing to deliver. The caller waits on it and on its
     /// queue at the same time and drops the future when a parcel is there, so it may be cancelled at every `await`.
     /// It never returns.
     async fn idle(&mut self) {
         std::future::pending().await
-    }
-
-    /// Rows of the parcels that the last `deliver` confirmed which are not part of that: they are dead.
-    fn refused(&mut self) -> Vec<RefusedRow> {
-        Vec::new()
     }
 
     /// Flushes and closes; called once, also after a failed connect.
@@ -328,7 +330,7 @@ pub struct Connector {
 
 /// All built-in connectors.
 pub const CONNECTORS: &[Connector] =
-    &[file::CONNECTOR, log::CONNECTOR, memory::CONNECTOR, nop::CONNECTOR, simulator::CONNECTOR];
+    &[file::CONNECTOR, log::CONNECTOR, memory::CONNECTOR, mqtt::CONNECTOR, nop::CONNECTOR, simulator::CONNECTOR];
 
 /// The built-in connector of that name.
 pub fn connector(name: &str) -> std::result::Result<&'static Connector, Diagnostic> {

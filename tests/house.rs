@@ -43,6 +43,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 const TOP: &[&str] = &[
     ".ci",
     ".gitignore",
+    ".rustfmt.toml",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
@@ -50,7 +51,6 @@ const TOP: &[&str] = &[
     "config",
     "plugins",
     "rules",
-    "rustfmt.toml",
     "src",
     "tests",
     ".git",

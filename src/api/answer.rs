@@ -4,8 +4,10 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::json;
+use crate::catalog;
 use crate::diag::Fault;
-use crate::{catalog, plugin, rule};
+use crate::plugin;
+use crate::rule;
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, Refusal>;

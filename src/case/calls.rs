@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::data::{Object, Time, Value};
 use crate::diag::Fault;
-use crate::func::{Accumulator, Body, Catalogue, Ctx, Func, NullGuard, RuleInfo, Stateful};
+use crate::func::{Accumulator, Body, Catalogue, Ctx, Func, RuleInfo, Stateful, guarded};
 
 use super::compare::Compare;
 use super::statements;
@@ -68,31 +68,13 @@ fn context(rule: &RuleInfo, now: Time) -> Ctx<'_> {
 type Came = Result<Value, Fault>;
 
 fn call(func: &Func, args: &[Value], ctx: &Ctx<'_>) -> Result<Came, String> {
-    if let Some(guarded) = guard(func, args) {
-        return Ok(Ok(guarded));
+    if let Some(answer) = guarded(func, args) {
+        return Ok(Ok(answer));
     }
     match func.body {
         Body::Scalar(body) => Ok(body(args, ctx)),
         Body::Stateful(start) => Ok(start().call(args, ctx)),
         _ => Err(format!("`{}` cannot be called without a rule around it", func.name)),
-    }
-}
-
-fn guard(func: &Func, args: &[Value]) -> Option<Value> {
-    let empty = |arg: &Value| match arg {
-        Value::Absent | Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(object) => object.is_empty(),
-        _ => false,
-    };
-    if !args.iter().any(empty) {
-        return None;
-    }
-    match func.null {
-        NullGuard::Off => None,
-        NullGuard::Null => Some(Value::Null),
-        NullGuard::False => Some(Value::Bool(false)),
-        NullGuard::Zero => Some(Value::Int(0)),
     }
 }
 
@@ -136,8 +118,8 @@ impl Instance {
 
     fn step(&mut self, func: &Func, args: &[Value], ctx: &Ctx<'_>) -> Came {
         match self {
-            Instance::Scalar(scalar) => match guard(func, args) {
-                Some(guarded) => Ok(guarded),
+            Instance::Scalar(scalar) => match guarded(func, args) {
+                Some(answer) => Ok(answer),
                 None => scalar.call(args, ctx),
             },
             Instance::Group(group) => {

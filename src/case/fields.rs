@@ -43,8 +43,17 @@ impl Fields {
     pub fn need(&mut self, name: &'static str) -> Read<Yaml> {
         match self.take(name) {
             Some(yaml) => Ok(yaml),
-            None => Err(format!("field `{}` is missing", self.place(name))),
+            None => self.missing(name),
         }
+    }
+
+    /// The field is not there; perhaps it is misspelt.
+    fn missing<T>(&self, name: &str) -> Read<T> {
+        let hint = match nearest(name, self.map.keys().filter_map(Yaml::as_str)) {
+            Some(found) => format!(", found `{found}`"),
+            None => String::new(),
+        };
+        Err(format!("field `{}` is missing{hint}", self.place(name)))
     }
 
     pub fn text(&mut self, name: &'static str) -> Read<Option<String>> {
@@ -58,7 +67,7 @@ impl Fields {
     pub fn need_text(&mut self, name: &'static str) -> Read<String> {
         match self.text(name)? {
             Some(text) => Ok(text),
-            None => Err(format!("field `{}` is missing", self.place(name))),
+            None => self.missing(name),
         }
     }
 
@@ -121,7 +130,7 @@ impl Fields {
     pub fn need_instant(&mut self, name: &'static str, start: Option<Time>) -> Read<Time> {
         match self.instant(name, start)? {
             Some(time) => Ok(time),
-            None => Err(format!("field `{}` is missing", self.place(name))),
+            None => self.missing(name),
         }
     }
 

@@ -177,7 +177,7 @@ mod tests {
         let documents = read_text(Path::new("x.yaml"), TWO);
         assert_eq!(documents.iter().map(|found| found.line).collect::<Vec<_>>(), [2, 10, 13]);
         assert!(matches!(&documents[0].content, Ok(Content::Rule(case)) if case.name == "a/one"));
-        assert_eq!(documents[1].content.as_ref().unwrap_err(), "field `sql` is missing");
+        assert_eq!(documents[1].content.as_ref().unwrap_err(), "field `sql` is missing, found `sqll`");
         assert!(matches!(&documents[2].content, Ok(Content::Foreign { kind, .. }) if kind == "session"));
     }
 

@@ -130,7 +130,7 @@ impl RuleCase {
         let body = match (fields.text("sql")?, fields.take("graph")) {
             (Some(sql), None) => Body::Sql(sql),
             (None, Some(_)) => Body::Graph,
-            (None, None) => return Err("field `sql` is missing".to_string()),
+            (None, None) => Body::Sql(fields.need_text("sql")?),
             (Some(_), Some(_)) => return Err("give `sql` or `graph`, not both".to_string()),
         };
         let mut variants = vec![map(&mut fields, "options")?];
@@ -156,7 +156,7 @@ impl RuleCase {
             (true, None) => Expected::Refused,
             (true, Some(_)) => return Err("`create_error` excludes `output`".to_string()),
             (false, Some(yaml)) => Expected::Output(read_output(yaml, sinks.as_deref(), start)?),
-            (false, None) => return Err("field `output` is missing".to_string()),
+            (false, None) => Expected::Output(read_output(fields.need("output")?, sinks.as_deref(), start)?),
         };
         let compare = match fields.take("compare") {
             None | Some(Yaml::Null) => Compare::default(),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::Map;
 
 use crate::catalog::{Catalog, Command};
-use crate::diag::{self, Diagnostic};
-use crate::func::Catalogue;
+use crate::diag::{self, Diagnostic, Span};
+use crate::func::{Body, Catalogue};
 use crate::plan::{self, Stream};
-use crate::sql::{self, Select, Statement as Tree};
+use crate::sql::{self, Expr, ExprNode, Select, Statement as Tree};
 use crate::store::Store;
 
 use super::options::Options;
@@ -33,12 +33,35 @@ pub(super) fn refused(text: &str, message: &str, settings: &Settings) -> Result<
     }
 }
 
+/// Codes of findings about calls: windows, unknown functions, arguments, clauses behind a call. The other findings of
+/// the planner are about streams, or about what this version does not have, and lists of statements do not ask for them.
+const CALLS: &[&str] = &["K0209", "K0210", "K0211", "K0212", "K0213", "K0215", "K0224"];
+
 /// Parses, and checks what does not need the streams.
 fn check(text: &str) -> Result<(), Vec<Diagnostic>> {
-    match sql::parse(text)? {
-        Tree::Select(select) => plan_over_anything(&select),
-        _ => Ok(()),
+    let Tree::Select(select) = sql::parse(text)? else { return Ok(()) };
+    let mut found = plan_over_anything(&select).err().unwrap_or_default();
+    found.retain(|one| CALLS.contains(&one.code));
+    found.extend(
+        select
+            .group
+            .iter()
+            .filter_map(aggregate_in)
+            .map(|span| Diagnostic::error("K0216", "an aggregate cannot stand in GROUP BY").at(span)),
+    );
+    if found.is_empty() { Ok(()) } else { Err(found) }
+}
+
+/// Where an aggregate is called in the expression.
+fn aggregate_in(expr: &Expr) -> Option<Span> {
+    if let ExprNode::Call(call) = &expr.node
+        && Catalogue::default().find(&call.name.name).is_some_and(|func| matches!(func.body, Body::Aggregate(_)))
+    {
+        return Some(expr.span);
     }
+    let mut found = None;
+    expr.parts(&mut |part| found = found.or_else(|| aggregate_in(part)));
+    found
 }
 
 /// Plans a statement over streams of that name, whose columns are not known.

@@ -169,10 +169,7 @@ fn is_plain(name: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     name.starts_with(letter)
         && name.chars().all(|c| letter(c) || c.is_ascii_digit())
-        && !matches!(
-            name.to_ascii_lowercase().as_str(),
-            "null" | "true" | "false" | "y" | "n" | "yes" | "no" | "on" | "off"
-        )
+        && !matches!(name.to_ascii_lowercase().as_str(), "null" | "true" | "false")
 }
 
 #[cfg(test)]

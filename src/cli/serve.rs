@@ -101,8 +101,15 @@ async fn serve(settings: Settings, with_demo: bool) -> ExitCode {
     });
     resuming.abort();
     let _ = close.send(());
-    server.rules.shutdown(settings.shutdown).await;
-    answering.abort();
+    // Requests that are open may end; those that wait for the end of a rule will.
+    let mut answering = answering;
+    let (_, answered) = tokio::join!(
+        server.rules.shutdown(settings.shutdown),
+        tokio::time::timeout(settings.shutdown, &mut answering),
+    );
+    if answered.is_err() {
+        answering.abort();
+    }
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::print::{FAILED, USAGE, fail, say};
 use crate::case;
 
 /// Run case files: rules on a virtual clock, with what must come out of them.
@@ -10,7 +11,7 @@ use crate::case;
 /// Folders are walked for `*.yaml`, `accept.txt` and `reject.txt`. The exit status is 0 when all passed, 1 when some
 /// failed, 2 when they could not be run.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Files and folders.
     #[arg(required = true, value_name = "FILE|FOLDER")]
     paths: Vec<PathBuf>,
@@ -50,7 +51,7 @@ enum Numbers {
 }
 
 /// Runs the cases and prints the report.
-pub fn run(args: Args) -> ExitCode {
+pub(super) fn run(args: Args) -> ExitCode {
     let settings = case::Settings {
         tags: args.tags,
         names: args.names,
@@ -63,17 +64,13 @@ pub fn run(args: Args) -> ExitCode {
     };
     let report = match case::run(&args.paths, &settings) {
         Ok(report) => report,
-        Err(why) => {
-            eprintln!("error: {why}");
-            return ExitCode::from(2);
-        }
+        Err(why) => return fail(USAGE, why),
     };
     if let Some(path) = args.json
         && let Err(error) = std::fs::write(&path, format!("{:#}\n", report.json()))
     {
-        eprintln!("error: cannot write `{}`: {error}", path.display());
-        return ExitCode::from(2);
+        return fail(USAGE, format!("cannot write `{}`: {error}", path.display()));
     }
-    println!("{report}");
-    ExitCode::from(u8::from(report.failed() > 0))
+    say(&report);
+    if report.failed() > 0 { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }

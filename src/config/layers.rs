@@ -19,8 +19,8 @@ pub struct Layers {
 impl Layers {
     /// Reads `sources/*.yaml` in the folder of the settings, and `mqtt_source.yaml` beside it.
     pub(super) fn read(folder: &Path, env: &BTreeMap<String, String>) -> (Layers, Vec<Diagnostic>) {
-        let mut layers = Layers::default();
-        layers.env = env.iter().filter(|(name, _)| name.contains("__")).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let env = env.iter().filter(|(name, _)| name.contains("__")).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut layers = Layers { files: BTreeMap::new(), env };
         let mut found = Vec::new();
         let mut paths = vec![folder.join("mqtt_source.yaml")];
         if let Ok(entries) = std::fs::read_dir(folder.join("sources")) {

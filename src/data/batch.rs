@@ -69,7 +69,7 @@ impl Batch {
     /// Adds a selected row of absent values, to be filled by the caller.
     pub fn push(&mut self, time: Time, receipt: Receipt) -> &mut [Value] {
         let start = self.values.len();
-        self.values.resize(start + self.width, Value::Absent);
+        self.values.resize_with(start + self.width, Value::default);
         self.selected.push(self.times.len() as u32);
         self.times.push(time);
         self.receipts.push(receipt);

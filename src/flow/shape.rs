@@ -10,7 +10,7 @@ mod common;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::codec::{self, Decoder, Encoder, Rows, Wanted, json};
 use crate::data::{Batch, Column, Layout, Object, Text, Value};
@@ -21,6 +21,9 @@ use super::template::{Item, Template};
 
 pub use super::template::Facts;
 pub use common::{Common, Overflow};
+
+/// Bytes of a block that messages are cut from.
+const BLOCK: usize = 64 * 1024;
 
 /// Turns emissions into parcels for one sink.
 pub struct Shape {
@@ -36,7 +39,14 @@ pub struct Shape {
     /// Properties that are evaluated for each parcel.
     dynamic: Vec<(String, Template)>,
     objects: Option<Objects>,
+    scratch: Scratch,
+}
+
+/// Memory that is used again for each message.
+struct Scratch {
     buffer: Vec<u8>,
+    /// Where messages are cut from: one allocation serves many of them.
+    block: BytesMut,
 }
 
 /// Rows of a layout, to be written.
@@ -115,7 +125,7 @@ impl Shape {
                 .map(|(name, text)| Ok((name.clone(), compiled(name, text)?)))
                 .collect::<Result<_, Diagnostic>>()?,
             objects,
-            buffer: Vec::new(),
+            scratch: Scratch { buffer: Vec::new(), block: BytesMut::with_capacity(BLOCK) },
         })
     }
 
@@ -183,19 +193,19 @@ impl Shape {
             props.push((name.clone(), text.map_err(|fault| fault.context(format_args!("property `{name}`: ")))?));
         }
         let content = match &mut self.objects {
-            Some(objects) => match objects.content(&item, self.takes, &self.facts, &mut self.buffer)? {
+            Some(objects) => match objects.content(&item, self.takes, &self.facts, &mut self.scratch)? {
                 Some(content) => content,
                 None => return Ok(()),
             },
             None => match &mut self.selection {
-                None => self.writer.content(rows, single, self.takes, &mut self.buffer)?,
+                None => self.writer.content(rows, single, self.takes, &mut self.scratch)?,
                 Some(selection) => {
                     let width = selection.take(layout, rows);
                     let rows: Vec<&[Value]> = match width {
                         0 => vec![&[]; rows.len()],
                         _ => selection.scratch.chunks(width).collect(),
                     };
-                    self.writer.content(&rows, single, self.takes, &mut self.buffer)?
+                    self.writer.content(&rows, single, self.takes, &mut self.scratch)?
                 }
             },
         };
@@ -262,16 +272,17 @@ impl Selection {
 }
 
 impl Writer {
-    fn content(&mut self, rows: &[&[Value]], single: bool, takes: Takes, buffer: &mut Vec<u8>) -> Result<Content> {
+    fn content(&mut self, rows: &[&[Value]], single: bool, takes: Takes, scratch: &mut Scratch) -> Result<Content> {
         Ok(match takes {
             Takes::Rows => {
                 let rows = rows.iter().map(|row| row.to_vec()).collect();
                 Content::Rows(RowSet { layout: self.layout.clone(), rows, single })
             }
             Takes::Bytes => {
-                buffer.clear();
-                self.encoder.encode(&Rows { layout: &self.layout, rows, single }, buffer)?;
-                Content::Bytes(Bytes::copy_from_slice(buffer))
+                scratch.buffer.clear();
+                self.encoder.encode(&Rows { layout: &self.layout, rows, single }, &mut scratch.buffer)?;
+                scratch.block.extend_from_slice(&scratch.buffer);
+                Content::Bytes(scratch.block.split().freeze())
             }
         })
     }
@@ -284,7 +295,7 @@ impl Objects {
         item: &Item<'_>,
         takes: Takes,
         facts: &Facts,
-        buffer: &mut Vec<u8>,
+        scratch: &mut Scratch,
     ) -> Result<Option<Content>> {
         let text = self.template.as_ref().map(|template| template.render(item, facts)).transpose()?;
         let selects = self.data_field.is_some() || !self.fields.is_empty() || !self.exclude_fields.is_empty();
@@ -296,7 +307,7 @@ impl Objects {
         };
         let value = match &self.data_field {
             None => value,
-            Some(field) => match data_of(value, field)? {
+            Some(field) => match data_of(value, field, !(self.fields.is_empty() && self.exclude_fields.is_empty()))? {
                 Some(value) => value,
                 None => return Ok(None),
             },
@@ -304,7 +315,7 @@ impl Objects {
         let (objects, single) = objects_of(value)?;
         let rows: Vec<[Value; 1]> = objects.into_iter().map(|object| [Value::object(self.selected(object))]).collect();
         let rows: Vec<&[Value]> = rows.iter().map(|row| &row[..]).collect();
-        self.writer.content(&rows, single, takes, buffer).map(Some)
+        self.writer.content(&rows, single, takes, scratch).map(Some)
     }
 
     /// The text of a template as rows, for a sink that takes rows.
@@ -339,7 +350,8 @@ fn parsed(text: &str) -> Result<Value> {
 }
 
 /// The content of a column: of the object, or of the first one of a list.
-fn data_of(value: Value, field: &Text) -> Result<Option<Value>> {
+/// What `dataField` names; nothing where the row does not have it and nothing is to be picked out of it.
+fn data_of(value: Value, field: &Text, picks: bool) -> Result<Option<Value>> {
     let object = match &value {
         Value::Array(items) => match items.first() {
             None => return Ok(None),
@@ -350,6 +362,7 @@ fn data_of(value: Value, field: &Text) -> Result<Option<Value>> {
     match object {
         Value::Object(object) => match object.get(field) {
             Some(data @ (Value::Object(_) | Value::Array(_))) => Ok(Some(data.clone())),
+            None | Some(Value::Null) if !picks => Ok(None),
             found => Err(Fault::encode(format!(
                 "`dataField` is to hold an object or a list of objects, and column `{field}` is {}",
                 found.map_or("not there", Value::type_name)

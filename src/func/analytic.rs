@@ -52,7 +52,7 @@ pub const FUNCS: &[Func] = &[
         .family("analytic")
         .check(check_changed_cols)
         .about("A column for each value that is not the same as when this was last shown, named by the first argument and the column. With true as second argument nulls are passed over.")
-        .examples(&[("changed_cols(\"c_\", true, rule_id()) AS c", "{\"c_rule_id\":\"r1\"}"), ("changed_cols(\"\", true, no_such_column) AS c", "null")]),
+        .examples(&[("changed_cols(\"c_\", true, length(\"ab\")) AS c", "{\"c_length\":2}"), ("changed_cols(\"\", true, no_such_column) AS c", "null")]),
 ];
 
 /// The state of one call in one partition.

@@ -14,13 +14,13 @@ use super::args::{
     MAX_TEXT, arg, as_text, check_int, check_number, check_text, converted, float, float_of_int, int, is_text, literal,
     no_literal, only_literal, text, texts, wrong,
 };
-use super::{Arg, Ctx, Func, Stateful};
+use super::{Arg, Check, Ctx, Func, Stateful};
 
 const fn row(
     name: &'static str,
     signature: &'static str,
     call: fn(&[Value], &Ctx<'_>) -> Result<Value>,
-    check: fn(&[Arg]) -> std::result::Result<(), String>,
+    check: Check,
 ) -> Func {
     Func::scalar(name, signature, call).family("convert").check(check)
 }
@@ -39,7 +39,7 @@ pub const FUNCS: &[Func] = &[
     row("decode", "(text, text) -> bytea", decode, check_base64)
         .about("The bytes of a text in base64; the second argument is always \"base64\".")
         .examples(&[
-            ("decode(\"a3VpcGVy\", \"base64\")", "\"a3VpcGVy\""),
+            ("length(decode(\"a3VpcGVy\", \"base64\"))", "6"),
             ("cast(decode(\"aGk=\", \"base64\"), \"string\")", "\"hi\""),
         ]),
     Func::stateful("compress", "(text|bytea, text) -> bytea", || Box::new(Packer::new(false)))
@@ -74,10 +74,10 @@ pub const FUNCS: &[Func] = &[
         .about("The same instant, shown in the time zone of this IANA name.")
         .examples(&[
             (
-                "convert_tz(cast(\"2024-03-09T10:11:12Z\", \"datetime\"), \"Asia/Tokyo\")",
+                "cast(convert_tz(cast(\"2024-03-09T10:11:12Z\", \"datetime\"), \"Asia/Tokyo\"), \"string\")",
                 "\"2024-03-09T19:11:12+09:00\"",
             ),
-            ("convert_tz(cast(0, \"datetime\"), \"UTC\")", "\"1970-01-01T00:00:00Z\""),
+            ("hour(convert_tz(cast(0, \"datetime\"), \"Asia/Tokyo\"))", "9"),
         ]),
 ];
 

@@ -6,13 +6,13 @@ use crate::diag::{Fault, Result};
 
 use super::args::{arg, check_number, finite, float, float_of_int, int, ints, numbers, only_literal, wrong};
 use super::other::random;
-use super::{Arg, Ctx, Func, NullGuard};
+use super::{Arg, Check, Ctx, Func, NullGuard};
 
 const fn row(
     name: &'static str,
     signature: &'static str,
     call: fn(&[Value], &Ctx<'_>) -> Result<Value>,
-    check: fn(&[Arg]) -> std::result::Result<(), String>,
+    check: Check,
 ) -> Func {
     Func::scalar(name, signature, call).family("math").check(check)
 }

@@ -135,7 +135,10 @@ impl Accumulator for Ranked {
             return Ok(Value::Null);
         }
         match self.rank {
-            Rank::Median if count % 2 == 1 => Ok(sorted[count / 2].clone()),
+            Rank::Median if count % 2 == 1 => Ok(match &sorted[count / 2] {
+                Value::Float(x) => finite(*x),
+                other => other.clone(),
+            }),
             Rank::Median => Ok(middle(&sorted[count / 2 - 1], &sorted[count / 2])),
             Rank::Discrete => {
                 let place = (self.part()? * count as f64).ceil() as usize;

@@ -6,13 +6,13 @@ use crate::diag::{Fault, Result};
 use super::args::{
     MAX_TEXT, arg, as_bytes, as_text, check_int, check_text, int, is_int, literal, text_then_ints, texts, within, wrong,
 };
-use super::{Arg, Ctx, Func, NullGuard};
+use super::{Arg, Check, Ctx, Func, NullGuard};
 
 const fn row(
     name: &'static str,
     signature: &'static str,
     call: fn(&[Value], &Ctx<'_>) -> Result<Value>,
-    check: fn(&[Arg]) -> std::result::Result<(), String>,
+    check: Check,
 ) -> Func {
     Func::scalar(name, signature, call).family("text").check(check)
 }

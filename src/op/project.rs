@@ -4,13 +4,14 @@ use crate::data::{Account, Batch, Value};
 use crate::diag::Result;
 use crate::expr::Program;
 
-use super::compute::{load_all, save_all};
+use super::compute::{Computed, load_all, save_all};
 use super::{Cx, Operator, Out, Saved};
 
 /// Where an output column comes from.
 pub enum Take {
-    /// A column of the input: absent stays absent, unless nulls are asked for.
-    Column(usize),
+    /// A column of the input: absent stays absent, unless nulls are asked for. With `last` nothing behind it reads the
+    /// slot, so the value is moved.
+    Column { slot: usize, last: bool },
     /// An expression: null is left out, unless nulls are asked for.
     Program(Program),
 }
@@ -25,23 +26,23 @@ pub struct OutColumn {
 /// Makes the rows that leave the rule: SELECT.
 pub struct Project {
     /// Aliases that other columns read, in the order of their dependence, and their slots.
-    aliases: Vec<(usize, Program)>,
+    aliases: Vec<Computed>,
     columns: Vec<OutColumn>,
 }
 
 impl Project {
-    pub fn new(aliases: Vec<(usize, Program)>, columns: Vec<OutColumn>) -> Self {
+    pub fn new(aliases: Vec<Computed>, columns: Vec<OutColumn>) -> Self {
         Project { aliases, columns }
     }
 
     fn fill(&self, batch: &mut Batch, row: usize, cx: &Cx<'_>, into: &mut [Value]) -> Result<()> {
-        for (slot, program) in &self.aliases {
-            let value = program.eval(&cx.frame(batch, row))?;
-            batch.row_mut(row)[*slot] = value;
+        for alias in &self.aliases {
+            alias.fill(batch, row, cx)?;
         }
         for (column, into) in self.columns.iter().zip(into) {
             *into = match &column.take {
-                Take::Column(slot) => batch.row(row)[*slot].clone(),
+                Take::Column { slot, last: true } => std::mem::take(&mut batch.row_mut(row)[*slot]),
+                Take::Column { slot, last: false } => batch.row(row)[*slot].clone(),
                 Take::Program(program) => match program.eval(&cx.frame(batch, row))? {
                     value if value.is_null() => Value::Absent,
                     value => value,
@@ -102,9 +103,9 @@ impl Operator for Project {
     fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
         let columns = self.columns.iter_mut().filter_map(|column| match &mut column.take {
             Take::Program(program) => Some(program),
-            Take::Column(_) => None,
+            Take::Column { .. } => None,
         });
-        load_all(self.aliases.iter_mut().map(|(_, program)| program).chain(columns), saved)
+        load_all(self.aliases.iter_mut().map(|alias| &mut alias.program).chain(columns), saved)
     }
 }
 
@@ -112,8 +113,8 @@ impl Project {
     fn programs(&self) -> impl Iterator<Item = &Program> {
         let columns = self.columns.iter().filter_map(|column| match &column.take {
             Take::Program(program) => Some(program),
-            Take::Column(_) => None,
+            Take::Column { .. } => None,
         });
-        self.aliases.iter().map(|(_, program)| program).chain(columns)
+        self.aliases.iter().map(|alias| &alias.program).chain(columns)
     }
 }

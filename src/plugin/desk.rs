@@ -120,7 +120,10 @@ impl Desk {
         }
         match out.runtime.block_on(out.inlet.send(make(out))) {
             Ok(()) => code::OK,
-            Err(_) => code::STOPPED,
+            Err(_) => {
+                self.stop();
+                code::STOPPED
+            }
         }
     }
 }

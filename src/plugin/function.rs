@@ -37,7 +37,7 @@ pub fn row(symbol: Symbol) -> &'static Func {
     Box::leak(Box::new(Func {
         name: symbol.name,
         // A guest that does not say takes what it is given.
-        signature: if symbol.signature.is_empty() { "([any ...]) -> any" } else { symbol.signature },
+        signature: if symbol.signature.is_empty() { "([any, ...]) -> any" } else { symbol.signature },
         about: symbol.about,
         examples: symbol.examples,
         family: "plugin",

@@ -80,10 +80,9 @@ impl Source for Stdin {
             }
             // What is there goes on at once; more only joins it when it is there already.
             let more = input.buffer().contains(&b'\n');
-            if size == 0 || !more || chunk.len() >= CHUNK {
-                if inlet.send(std::mem::take(&mut chunk)).await == Err(Closed) {
-                    return Ok(End::Closed);
-                }
+            let full = size == 0 || !more || chunk.len() >= CHUNK;
+            if full && inlet.send(std::mem::take(&mut chunk)).await == Err(Closed) {
+                return Ok(End::Closed);
             }
             if size == 0 {
                 return Ok(End::Finished);

@@ -23,7 +23,8 @@ impl Foreground {
     pub fn open(settings: &Settings, streams: &[String], rule: &str) -> Result<Foreground, String> {
         let setup = Setup {
             data: None,
-            plugins: Some(settings.data.clone()),
+            // Where no server ever ran there are no plugins, and nothing is to be made.
+            plugins: Some(settings.data.clone()).filter(|folder| folder.is_dir()),
             rule: settings.rule.clone(),
             timezone: settings.timezone.clone(),
             props: settings.props.clone(),

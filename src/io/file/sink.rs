@@ -19,7 +19,7 @@ use crate::io::{Content, Env, Link, Parcel, Report, RowSet, Sink, SinkPlan, Sink
 
 use super::blocking;
 use super::roll::{Layout, Limits, Naming, Open};
-use super::source::words;
+use super::words;
 
 const NAMES: props::Names = props::Names {
     of: "the `file` sink",
@@ -275,10 +275,10 @@ fn write(
             Some(open) => open,
             None => {
                 // A file that was full when we were stopped is full now.
-                let mut open = Open::open(path, naming, layout, now)?;
+                let mut open = Open::at(path, naming, layout, now)?;
                 if open.room(&limits) == 0 {
                     open.lay_aside(naming, now)?;
-                    open = Open::open(path, naming, layout, now)?;
+                    open = Open::at(path, naming, layout, now)?;
                 }
                 if open.is_new()
                     && let Some(header) = &run.header

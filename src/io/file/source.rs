@@ -361,7 +361,7 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> Fault {
 }
 
 /// What an error of the disk says, without its number.
-pub(super) fn words(error: &io::Error) -> String {
+pub(in crate::io) fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".into(),
         io::ErrorKind::PermissionDenied => "no permission".into(),

@@ -1,0 +1,129 @@
+//! Libraries and zips that the tests are made of.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use kuiper::clock::{Clock, Time};
+use kuiper::codec::FormatOptions;
+use kuiper::io::{Bus, Env, SinkSpec, SourceSpec};
+use kuiper::plugin::{Install, Kind, Plugins, Settings};
+use serde_json::Value as Json;
+use zip::write::SimpleFileOptions;
+
+/// The library `plugins/sdk/examples/count.rs`, built once.
+pub fn count() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| built(&["-p", "kuiper-plugin", "--example", "count"], "examples/libcount.so"))
+}
+
+/// The library of one of our plugins without dependencies.
+pub fn ours(name: &str) -> PathBuf {
+    built(&["-p", &format!("kuiper-{name}")], &format!("libkuiper_{name}.so"))
+}
+
+fn built(what: &[&str], file: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--offline", "--locked", "--quiet"])
+        .args(what)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_DEV_STRIP", "true")
+        .status()
+        .unwrap();
+    assert!(built.success());
+    target.join("debug").join(file)
+}
+
+/// A zip of files and their contents.
+pub fn zipped(folder: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = folder.join(format!("{number}.zip"));
+    let mut writer = zip::ZipWriter::new(fs::File::create(&path).unwrap());
+    for (name, content) in entries {
+        writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap();
+    path
+}
+
+/// An empty data folder, and the plugins in it.
+pub struct Home {
+    pub folder: tempfile::TempDir,
+    pub plugins: Plugins,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        let folder = tempfile::tempdir().unwrap();
+        let (plugins, told) = Plugins::open(Settings::new(folder.path().join("data")));
+        assert_eq!(told, Vec::<String>::new());
+        Home { folder, plugins }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The same folder after a restart.
+    pub fn reopened(self) -> (Home, Vec<String>) {
+        let (plugins, told) = Plugins::open(Settings::new(self.data()));
+        (Home { folder: self.folder, plugins }, told)
+    }
+
+    /// Installs a library under a name and a version.
+    pub fn install(&self, kind: Kind, name: &str, version: &str, library: &Path) {
+        let zip = self.zip(&[(&kuiper::plugin::library_name(name, version), &fs::read(library).unwrap())]);
+        self.plugins.install(kind, &wish(name), &zip).unwrap();
+    }
+
+    pub fn zip(&self, entries: &[(&str, &[u8])]) -> PathBuf {
+        zipped(self.folder.path(), entries)
+    }
+
+    /// All files below the data folder, with their contents.
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.data()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    found.push((path.clone(), fs::read(path).unwrap()));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+pub fn wish(name: &str) -> Install {
+    Install { name: name.to_owned(), ..Install::default() }
+}
+
+pub fn env(owner: &str) -> Env {
+    Env { clock: Clock::stopped_at(Time(1_000)), root: PathBuf::new(), owner: owner.to_owned(), bus: Bus::default() }
+}
+
+pub fn sink_spec(owner: &str, props: Json) -> SinkSpec {
+    SinkSpec { props: object(props), format: FormatOptions::default(), env: env(owner) }
+}
+
+pub fn source_spec(props: Json) -> SourceSpec {
+    SourceSpec { props: object(props), wants_meta: true, wants_acks: false, env: env("rule") }
+}
+
+fn object(json: Json) -> serde_json::Map<String, Json> {
+    match json {
+        Json::Object(members) => members,
+        other => panic!("{other} is no object"),
+    }
+}
