@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 use crate::data::{Acknowledge, Meta, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
@@ -267,13 +268,11 @@ impl Giver<'_> {
         let fault = |error: io::Error| cannot("read", path, &error);
         let place = path.to_owned();
         let read = |mut lines: Lines| move || lines.next_block().map(|block| (lines, block));
-        let mut next = tokio::spawn(blocking(move || Lines::open(&place).and_then(|lines| read(lines)())));
+        let mut next = spawn_blocking(move || Lines::open(&place).and_then(|lines| read(lines)()));
         let mut wanted = Vec::new();
-        while let (lines, Some(block)) =
-            next.await.unwrap_or_else(|_| Err(Fault::bug("a file was given up")))?.map_err(fault)?
-        {
+        while let (lines, Some(block)) = next.await.map_err(|_| Fault::bug("a file was given up"))?.map_err(fault)? {
             // The next block is read while this one goes its way.
-            next = tokio::spawn(blocking(read(lines)));
+            next = spawn_blocking(read(lines));
             for line in split(&block) {
                 trim.push(line, |line| wanted.push(line));
                 for line in wanted.drain(..) {
