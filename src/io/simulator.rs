@@ -22,7 +22,7 @@ pub(super) const CONNECTOR: Connector = Connector {
     sink_schema: None,
 };
 
-const NAMES: props::Names = props::Names::source("the `simulator` source", &[]);
+const NAMES: props::Names = props::Names::source("the `simulator` source", &["bufferLength"]);
 
 /// Options of the `simulator` source.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

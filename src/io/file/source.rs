@@ -28,7 +28,7 @@ const CHUNK: usize = 512;
 /// How often a folder is looked at when no `interval` is set.
 const LOOK: Duration = Duration::from_millis(500);
 
-const NAMES: props::Names = props::Names::source("the `file` source", &["parallel"]);
+const NAMES: props::Names = props::Names::source("the `file` source", &["bufferLength", "parallel"]);
 
 /// Options of the `file` source.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -301,7 +301,9 @@ impl Giver<'_> {
         if self.chunk.capacity() == 0 {
             self.chunk.reserve_exact(CHUNK);
         }
-        let ack = self.done.as_ref().map(|done| {
+        // An error is told, and nothing of it is delivered that could be waited for.
+        let waited = !matches!(payload, Payload::Error(_));
+        let ack = self.done.as_ref().filter(|_| waited).map(|done| {
             done.left.fetch_add(1, Ordering::AcqRel);
             SourceAck::new(done.clone(), 0)
         });
