@@ -22,8 +22,8 @@ use crate::expr::Frame;
 use crate::func::RuleInfo;
 
 pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
-pub use compute::Compute;
-pub use filter::Filter;
+pub use compute::{Compute, Computed};
+pub use filter::{Filter, Having};
 pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use order::{Order, OrderKey};

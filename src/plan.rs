@@ -46,6 +46,8 @@ pub struct Options {
     pub send_nil: bool,
     /// `sendMetaToSink`
     pub send_meta: bool,
+    /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
+    pub ignore_case: bool,
 }
 
 /// Plans a statement over the streams that it names; `find` gives their definitions.

@@ -3,14 +3,14 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::clock::{Stopwatch, Time};
-use crate::data::{Account, Batch, Value};
+use crate::data::{Account, Batch, Text, Value};
 use crate::diag::{Fault, Result};
-use crate::expr::{Predicate, Program};
+use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, GuestCall, Guests, Limit, Operator, Order,
-    OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
+    Aggregate, AggregateCall, Alignment, Compute, Computed, Cx, Filter, Groups, GuestCall, Guests, Having, Limit,
+    Operator, Order, OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
 };
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan};
 
@@ -161,14 +161,18 @@ fn node_name(node: &Node) -> &'static str {
 }
 
 fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
-    let programs = |aliases: &[(usize, crate::data::Text, crate::expr::Bound)]| -> Vec<(usize, Program)> {
-        aliases.iter().map(|(slot, _, bound)| (*slot, Program::new(bound))).collect()
+    let computed = |aliases: &[(usize, Text, Bound)]| -> Vec<Computed> {
+        let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
+            slot: *slot,
+            program: Program::new(bound),
+            lazy: bound.is_pure(),
+        };
+        aliases.iter().map(one).collect()
     };
     Ok(match node {
-        Node::Compute { aliases, clause } => Box::new(Compute::new(programs(aliases), clause.stage())),
-        Node::Filter { predicate, clause } => {
-            Box::new(Filter::new(Predicate::new(predicate), clause.stage(), *clause == Clause::Having))
-        }
+        Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
+        Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
+        Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
         Node::Tumbling { unit, count, bounds, grouping } => {
             let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
             let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
@@ -205,7 +209,7 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
                 OutColumn { take, keep_null: column.keep_null }
             });
             let columns = made.collect();
-            Box::new(Project::new(programs(aliases), columns))
+            Box::new(Project::new(computed(aliases), columns))
         }
     })
 }

@@ -115,6 +115,16 @@ pub struct Aggregated {
     pub slot: usize,
 }
 
+impl Aggregated {
+    /// Whether both give the same, whatever slots they write to.
+    pub fn is_same(&self, other: &Aggregated) -> bool {
+        std::ptr::eq(self.func, other.func)
+            && self.distinct == other.distinct
+            && self.args == other.args
+            && self.filter == other.filter
+    }
+}
+
 impl std::fmt::Debug for Aggregated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let distinct = if self.distinct { "DISTINCT " } else { "" };

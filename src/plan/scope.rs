@@ -1,8 +1,8 @@
 use crate::codec::{Wanted, WantedColumn};
 use crate::data::{Kind, Text, Value};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Bounds, RowShape, Scope, bind};
-use crate::func::{Catalogue, Func, Special};
+use crate::expr::{Bound, Bounds, Key, RowShape, Scope, bind};
+use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
 use super::Stream;
@@ -34,6 +34,19 @@ pub struct Alias<'a> {
     pub aggregated: bool,
 }
 
+impl Alias<'_> {
+    /// How it is read from its slot. An expression that remembers nothing can be asked again where it failed, so that
+    /// its error is met only by who needs its value.
+    pub fn read_at(&self, slot: usize) -> Bound {
+        match &self.state {
+            AliasState::Bound(bound) if bound.is_pure() => {
+                Bound::Alias(slot, self.name.clone(), Box::new(bound.clone()))
+            }
+            _ => Bound::Slot(slot, self.name.clone()),
+        }
+    }
+}
+
 /// How far the binding of an alias has come.
 #[derive(Clone)]
 pub enum AliasState {
@@ -53,6 +66,8 @@ pub struct Names<'a> {
     pub calls: Vec<Aggregated>,
     pub bounds: Bounds,
     pub windowed: bool,
+    /// `basic.ignoreCase`
+    pub ignore_case: bool,
     /// The clause that is being bound.
     pub stage: Stage,
     /// Word for the clause in messages.
@@ -71,6 +86,7 @@ impl<'a> Names<'a> {
         funcs: &'a Catalogue,
         fields: &'a [Field],
         windowed: bool,
+        ignore_case: bool,
     ) -> Self {
         let aliases = fields
             .iter()
@@ -94,6 +110,7 @@ impl<'a> Names<'a> {
             calls: Vec::new(),
             bounds: Bounds::default(),
             windowed,
+            ignore_case,
             stage: Stage::Select,
             clause: "SELECT",
             binding: Vec::new(),
@@ -213,11 +230,13 @@ impl<'a> Names<'a> {
                 slot
             }
         };
-        Ok(Bound::Slot(slot, self.aliases[n].name.clone()))
+        Ok(self.aliases[n].read_at(slot))
     }
 
     /// The alias, and all that it reads, is needed at that stage.
     fn need(&mut self, n: usize, stage: Stage) {
+        // What reads the bounds of the window is known only behind it; before, its readers look into it.
+        let stage = if self.reads_window(n) { stage.max(Stage::Having) } else { stage };
         if self.aliases[n].stage > stage {
             self.aliases[n].stage = stage;
         }
@@ -226,6 +245,12 @@ impl<'a> Names<'a> {
                 self.need(read, stage);
             }
         }
+    }
+
+    fn reads_window(&self, n: usize) -> bool {
+        let AliasState::Bound(bound) = &self.aliases[n].state else { return false };
+        let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger];
+        bound.any(&|part| matches!(part, Bound::Slot(slot, _) if bounds.contains(&Some(*slot))))
     }
 
     /// Binds the expression of an alias once.
@@ -286,6 +311,11 @@ impl<'a> Names<'a> {
         self.in_aggregate = true;
         let funcs = self.funcs;
         let mut found = Vec::new();
+        let mut args = Vec::new();
+        if aggregate::wants_row(func) {
+            let row = self.all_columns(&Wildcard::default(), span);
+            args.extend(row.map(|shape| Bound::Row(Box::new(shape))).map_err(|problem| found.push(problem)));
+        }
         let mut part = |names: &mut Self, expr: &Expr| match bind(expr, names, funcs) {
             Ok(bound) => Some(bound),
             Err(more) => {
@@ -293,7 +323,12 @@ impl<'a> Names<'a> {
                 None
             }
         };
-        let args: Vec<Bound> = call.args.iter().filter_map(|arg| part(self, arg)).collect();
+        for arg in &call.args {
+            args.extend(match counted(func, arg) {
+                true => Some(Bound::Row(Box::default())),
+                false => part(self, arg),
+            });
+        }
         let filter = call.filter.as_ref().and_then(|filter| part(self, filter));
         self.in_aggregate = false;
         if !found.is_empty() {
@@ -301,9 +336,8 @@ impl<'a> Names<'a> {
         }
         self.met_aggregate = true;
         let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0 };
-        let text = format!("{wanted:?} {:?}", wanted.filter);
-        let same = |other: &&Aggregated| func.pure && format!("{other:?} {:?}", other.filter) == text;
-        if let Some(known) = self.calls.iter().find(same) {
+        let once = func.pure && wanted.args.iter().chain(&wanted.filter).all(Bound::is_pure);
+        if let Some(known) = self.calls.iter().find(|known| once && known.is_same(&wanted)) {
             return Ok(Bound::Slot(known.slot, Text::new(format!("{known:?}"))));
         }
         wanted.slot = self.fresh();
@@ -351,11 +385,16 @@ impl Scope for Names<'_> {
             let columns = self.stream.columns.iter().map(|(column, _)| column.as_str());
             return Err(Diagnostic::error("K0220", message).at(span).suggest(qualifier, streams.chain(columns)));
         }
-        Ok(Bound::Member(Box::new(self.name(qualifier, span)?), name.clone()))
+        let key = Key { name: name.clone(), any_case: self.ignore_case };
+        Ok(Bound::Member(Box::new(self.name(qualifier, span)?), key))
     }
 
     fn is_source(&self, name: &Text) -> bool {
         self.is_stream(name)
+    }
+
+    fn any_case(&self) -> bool {
+        self.ignore_case
     }
 
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
@@ -397,6 +436,11 @@ fn first(found: Vec<Diagnostic>, name: &str, span: Span) -> Diagnostic {
 
 fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether it is the `*` of `count(*)`, which asks for no column: a row is there whatever is in it.
+pub fn counted(func: &Func, arg: &Expr) -> bool {
+    func.name == "count" && matches!(arg.bare().node, ExprNode::Wildcard(_))
 }
 
 /// All names in an expression that could be columns, so that `*` knows what stands in slots of its own.
