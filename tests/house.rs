@@ -43,6 +43,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 const TOP: &[&str] = &[
     ".ci",
     ".gitignore",
+    ".rustfmt.toml",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",

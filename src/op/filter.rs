@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::data::{Account, Batch, Emissions};
-use crate::diag::Result;
+use crate::diag::{Fault, Result};
 use crate::expr::Predicate;
 
 use super::window::fail_all;
@@ -40,7 +40,7 @@ impl Operator for Filter {
 }
 
 /// Keeps the groups of an emission for which a condition holds. It must be true or false for each, else the emission
-/// fails as a whole; one of which nothing is left does not go on. Without a window each row is a group.
+/// fails as a whole; one of which nothing is left does not go on. Without a window each row fails.
 pub struct Having {
     predicate: Predicate,
 }
@@ -58,7 +58,8 @@ impl Having {
 impl Operator for Having {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
         if batch.emissions == Emissions::Single {
-            batch.keep(|batch, row| self.holds(batch, row, cx));
+            let fault = Fault::eval("run Having error: HAVING looks at the rows of a window, and the rule has none");
+            batch.keep(|_, _| Err(fault.clone()));
         } else {
             let kept: Result<Vec<bool>> =
                 batch.selected().iter().map(|row| self.holds(&batch, *row as usize, cx)).collect();
