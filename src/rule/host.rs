@@ -28,6 +28,8 @@ pub struct Setup {
     pub rule: Map<String, Json>,
     /// A name of the time zone database, or `Local`.
     pub timezone: String,
+    /// `basic.ignoreCase`
+    pub ignore_case: bool,
     /// Static properties.
     pub props: BTreeMap<String, String>,
     /// Configuration of connectors.
@@ -45,6 +47,8 @@ pub struct Host {
     pub catalog: Catalog,
     pub plugins: Plugins,
     pub(super) layers: Layers,
+    /// `basic.ignoreCase`
+    pub ignore_case: bool,
     /// Options of rules that do not write them themselves.
     pub defaults: Map<String, Json>,
     bus: Bus,
@@ -95,6 +99,7 @@ impl Host {
             plugins,
             layers: setup.layers,
             defaults: setup.rule,
+            ignore_case: setup.ignore_case,
             bus: Bus::default(),
             root: setup.root,
             zone,
@@ -244,6 +249,7 @@ pub(super) mod tests {
             plugins: None,
             rule: Map::new(),
             timezone: "UTC".into(),
+            ignore_case: false,
             props: BTreeMap::new(),
             layers: Layers::default(),
             root: home.path().into(),
