@@ -12,6 +12,8 @@ mod guests;
 mod limit;
 mod order;
 mod project;
+mod resolve;
+mod validate;
 mod window;
 
 use std::sync::Arc;
@@ -22,12 +24,14 @@ use crate::expr::Frame;
 use crate::func::RuleInfo;
 
 pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
-pub use compute::Compute;
-pub use filter::Filter;
+pub use compute::{Compute, Computed};
+pub use filter::{Filter, Having};
 pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
+pub use resolve::{Named, Resolve};
+pub use validate::{Checked, Validate};
 pub use window::{Alignment, Tumbling};
 
 /// State of an operator in a form that can be stored.
