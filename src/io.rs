@@ -267,6 +267,8 @@ pub struct Env {
     pub root: PathBuf,
     /// Rule (or stream, when shared), for client ids and logs.
     pub owner: String,
+    /// The name of this server, which it keeps and shares with no other: for client ids.
+    pub instance: String,
     pub bus: Bus,
 }
 
@@ -348,7 +350,8 @@ mod tests {
     use super::*;
 
     pub(super) fn env(root: impl Into<PathBuf>) -> Env {
-        Env { clock: Clock::real(), root: root.into(), owner: "me".into(), bus: Bus::default() }
+        let (owner, instance) = ("me".into(), "here".into());
+        Env { clock: Clock::real(), root: root.into(), owner, instance, bus: Bus::default() }
     }
 
     pub(super) fn spec(props: Json, root: impl Into<PathBuf>) -> SourceSpec {

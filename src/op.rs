@@ -12,6 +12,8 @@ mod guests;
 mod limit;
 mod order;
 mod project;
+mod resolve;
+mod validate;
 mod window;
 
 use std::sync::Arc;
@@ -28,6 +30,8 @@ pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
+pub use resolve::{Named, Resolve};
+pub use validate::{Checked, Validate};
 pub use window::{Alignment, Tumbling};
 
 /// State of an operator in a form that can be stored.

@@ -9,10 +9,10 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Compute, Computed, Cx, Filter, Groups, GuestCall, Guests, Having, Limit,
-    Operator, Order, OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
+    Aggregate, AggregateCall, Alignment, Checked, Compute, Computed, Cx, Filter, Groups, GuestCall, Guests, Having,
+    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Tumbling, Validate,
 };
-use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -148,6 +148,8 @@ impl Chain {
 
 fn node_name(node: &Node) -> &'static str {
     match node {
+        Node::Validate { .. } => "preprocessor",
+        Node::Resolve { .. } => "columns",
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
@@ -170,6 +172,16 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         aliases.iter().map(one).collect()
     };
     Ok(match node {
+        Node::Validate { columns, format } => {
+            let checked = |(slot, column): &(usize, StreamColumn)| {
+                let StreamColumn { name, kind, default } = column.clone();
+                Checked { slot: *slot, name, kind, default }
+            };
+            Box::new(Validate::new(columns.iter().map(checked).collect(), format.clone()))
+        }
+        Node::Resolve { columns, rest } => {
+            Box::new(Resolve::new(columns.iter().map(|column| named(column, columns)).collect(), *rest))
+        }
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
@@ -212,6 +224,13 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             Box::new(Project::new(computed(aliases), columns))
         }
     })
+}
+
+fn named(column: &Resolved, all: &[Resolved]) -> Named {
+    let lower = column.name.to_lowercase();
+    let twin = |other: &&Resolved| other.exact != column.exact && other.name.to_lowercase() == lower;
+    let twins = all.iter().filter(twin).map(|other| other.exact).collect();
+    Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
 }
 
 fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {

@@ -49,8 +49,11 @@ impl Engine for FlowEngine {
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
         let select = sql::parse_select(&def.sql)?;
         let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
-        let options =
-            plan::Options { send_nil: def.options.send_nil, send_meta: def.options.send_meta, ignore_case: false };
+        let options = plan::Options {
+            send_nil: def.options.send_nil,
+            send_meta: def.options.send_meta,
+            ignore_case: host.ignore_case,
+        };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
         let one = |found: Diagnostic| vec![found];
         let gone = || one(Diagnostic::error("K0201", format!("there is no stream `{}`", plan.stream)));
@@ -90,8 +93,10 @@ fn plan_stream(definition: &Definition) -> plan::Stream {
     plan::Stream {
         name: definition.name.clone(),
         what: definition.what,
-        columns: definition.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect(),
+        columns: definition.columns.iter().map(plan::StreamColumn::of).collect(),
         binary: definition.format() == "binary",
+        strict: definition.options.strict_validation,
+        timestamp_format: definition.options.timestamp_format.as_str().into(),
     }
 }
 
@@ -134,8 +139,16 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let common = Common::take(&mut props)?;
+    let mut common = Common::take(&mut props)?;
     warnings.extend(common.warnings.iter().cloned());
+    // A sink that chooses columns itself may need others to know what to do with a row.
+    if host.plugins.sink_declares(&action.sink, "fields")
+        && let Some(fields) = common.taken.get("fields")
+    {
+        props.insert("fields".to_owned(), fields.clone());
+        common.fields.clear();
+        common.format.fields.clear();
+    }
     let spec = io::SinkSpec { props, format: common.format.clone(), env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());

@@ -21,7 +21,8 @@ use kuiper::io::{
 use super::broker::{Broker, PATIENCE};
 
 pub fn env(owner: &str, root: impl Into<PathBuf>) -> Env {
-    Env { clock: Clock::real(), root: root.into(), owner: owner.into(), bus: Bus::default() }
+    let (root, owner, instance) = (root.into(), owner.into(), "test".into());
+    Env { clock: Clock::real(), root, owner, instance, bus: Bus::default() }
 }
 
 pub fn source(kind: &str, props: Json, env: &Env, wants_acks: bool) -> Box<dyn Source> {
@@ -72,12 +73,8 @@ impl Running {
     }
 
     pub async fn link(&mut self, mut wanted: impl FnMut(&Link) -> bool) -> Link {
-        timeout(PATIENCE, self.link.wait_for(|status| wanted(&status.link)))
-            .await
-            .expect("the state does not come")
-            .unwrap()
-            .link
-            .clone()
+        let reached = self.link.wait_for(|status| wanted(&status.link));
+        timeout(PATIENCE, reached).await.expect("the state does not come").unwrap().link.clone()
     }
 
     /// Waits until it says that it is disconnected, and why.

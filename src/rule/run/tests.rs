@@ -68,6 +68,7 @@ fn rules() -> Arc<Rules> {
         props: BTreeMap::new(),
         layers: Layers::default(),
         root: ".".into(),
+        ignore_case: false,
         connectors: vec![TRICKLE],
     };
     let (host, told) = Host::open(setup).unwrap();
