@@ -290,8 +290,8 @@ fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> Run
             flow::NodeKind::Op => (NodeKind::Op, "op_"),
             flow::NodeKind::Sink => (NodeKind::Sink, "sink_"),
         };
-        run.sinks.extend(node.account.map(|account| (node.name.clone(), account)));
         let name = node.name.strip_prefix(prefix).unwrap_or(&node.name).to_owned();
+        run.sinks.extend(node.account.map(|account| (name.clone(), account)));
         run.nodes.push(NodeStatus { kind, name, view: node.view, link: node.link });
     }
     run

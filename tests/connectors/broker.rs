@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,21 @@ impl Broker {
         Broker::with(|_| format!("allow_anonymous true\n{config}"))
     }
 
-    /// Starts one whose configuration may name files of its folder.
+    /// Starts one whose configuration may name files of its folder. It queues without a limit.
     pub fn with(config: impl FnOnce(&Path) -> String) -> Broker {
+        Broker::listening(|folder| format!("max_queued_messages 0\nset_tcp_nodelay true\n{}", config(folder)))
+    }
+
+    /// Starts one with the limits that mosquitto has by default. It tells how it is doing once a second.
+    pub fn by_default() -> Broker {
+        Broker::listening(|_| "allow_anonymous true\nsys_interval 1".into())
+    }
+
+    fn listening(config: impl FnOnce(&Path) -> String) -> Broker {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = config(folder.path());
-        let text = format!(
-            "listener {port} 127.0.0.1\nlog_type none\npersistence false\nmax_queued_messages 0\nset_tcp_nodelay true\n{config}\n"
-        );
+        let text = format!("listener {port} 127.0.0.1\nlog_type none\npersistence false\n{config}\n");
         std::fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
         let mut broker = Broker { folder, port, child: None };
         broker.again();
@@ -87,6 +94,7 @@ pub struct Cut {
     passed: Arc<AtomicU64>,
     lines: Arc<Mutex<Vec<JoinHandle<()>>>>,
     accept: JoinHandle<()>,
+    away: Arc<AtomicBool>,
 }
 
 impl Cut {
@@ -95,10 +103,14 @@ impl Cut {
         let own = listener.local_addr().unwrap().port();
         let lines: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
         let passed: Arc<AtomicU64> = Arc::default();
+        let away: Arc<AtomicBool> = Arc::default();
         let accept = tokio::spawn({
-            let (lines, passed) = (lines.clone(), passed.clone());
+            let (lines, passed, away) = (lines.clone(), passed.clone(), away.clone());
             async move {
                 while let Ok((near, _)) = listener.accept().await {
+                    if away.load(Ordering::Acquire) {
+                        continue;
+                    }
                     let passed = passed.clone();
                     let line = tokio::spawn(async move {
                         let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
@@ -110,7 +122,7 @@ impl Cut {
                 }
             }
         });
-        Cut { port: own, passed, lines, accept }
+        Cut { port: own, passed, lines, accept, away }
     }
 
     pub fn passed(&self) -> u64 {
@@ -119,6 +131,14 @@ impl Cut {
 
     pub fn url(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.port)
+    }
+
+    /// While it is away, whoever is connected loses the connection, and whoever comes is sent off.
+    pub fn away(&self, away: bool) {
+        self.away.store(away, Ordering::Release);
+        if away {
+            self.cut();
+        }
     }
 
     pub fn cut(&self) {
