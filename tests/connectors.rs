@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "connectors/broker.rs"]
+// Other tests use the rest of it.
+#[allow(dead_code)]
 mod broker;
 #[path = "connectors/contract.rs"]
 mod contract;

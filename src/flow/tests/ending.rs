@@ -1,7 +1,6 @@
 //! Windows, the end of the input, the stop by hand, and operators that break.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::kit::*;
 use crate::clock::{Clock, Time};
@@ -168,8 +167,7 @@ async fn rows_on_their_way_at_a_stop_are_given_back() {
     let running = rule("SELECT a FROM demo").to(&sink).start(&feed).await.unwrap();
     tap.give(acks.rows(0..20)).await;
     until("a try", || sink.connects() > 1).await;
-    let left = running.stop().await;
-    assert!(left.took < Duration::from_secs(2), "{:?}", left.took);
+    let left = running.give_up().await;
     assert_eq!(left.ledger.dropped["stop"], 20);
     assert_eq!((acks.good().len(), acks.bad().len()), (0, 20));
 }

