@@ -13,6 +13,8 @@ mod limit;
 mod order;
 mod project;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod window;
 

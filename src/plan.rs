@@ -9,6 +9,8 @@ mod explain;
 mod guests;
 mod node;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 use crate::data::{Kind, Text, Value};
 use crate::diag::Diagnostic;

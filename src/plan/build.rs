@@ -326,14 +326,14 @@ fn assemble(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
-    let aliases_at = |names: &Names<'_>, stage: Stage| -> Vec<(usize, Text, Bound)> { ordered_aliases(names, stage) };
-    let compute = |nodes: &mut Vec<Node>, names: &Names<'_>, stage: Stage, clause: Clause| {
-        let aliases = aliases_at(names, stage);
+    let compute = |nodes: &mut Vec<Node>, names: &mut Names<'_>, stage: Stage, clause: Clause| {
+        let mut aliases = ordered_aliases(names, stage);
+        nodes.extend(hoisted(&mut aliases, &mut [], names, clause.stage()));
         if !aliases.is_empty() {
             nodes.push(Node::Compute { aliases, clause });
         }
     };
-    compute(&mut nodes, &names, Stage::Where, Clause::Where);
+    compute(&mut nodes, &mut names, Stage::Where, Clause::Where);
     if let Some(mut predicate) = clauses.filter {
         let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
         hoist.expr(&mut predicate);
@@ -342,7 +342,7 @@ fn assemble(
         }
         nodes.push(Node::Filter { predicate, clause: Clause::Where });
     }
-    compute(&mut nodes, &names, Stage::Group, Clause::Group);
+    compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let calls = std::mem::take(&mut names.calls);
     let grouping = Grouping { keys: clauses.keys, calls };
@@ -368,7 +368,7 @@ fn assemble(
     } else if !grouping.calls.is_empty() {
         nodes.push(Node::Aggregate { grouping, each_row: true });
     }
-    compute(&mut nodes, &names, Stage::Having, Clause::Having);
+    compute(&mut nodes, &mut names, Stage::Having, Clause::Having);
     nodes.extend(clauses.having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
     let windowed = !select.windows.is_empty();
     if !clauses.order.is_empty() && windowed {
@@ -401,13 +401,8 @@ fn assemble(
     if !found.0.is_empty() {
         return Err(found.0);
     }
-    let aliases = aliases_at(&names, Stage::Select);
-    let later = aliases.iter().map(|(slot, _, _)| *slot).collect();
-    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
-    hoist.columns(&mut columns);
-    if !hoist.calls.is_empty() {
-        nodes.push(Node::Guests { calls: hoist.calls, stage: "run Select error: " });
-    }
+    let mut aliases = ordered_aliases(&names, Stage::Select);
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
     let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
@@ -415,6 +410,21 @@ fn assemble(
     nodes.splice(0..0, at_the_source(stream, &names));
     let width = names.wanted.width;
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
+}
+
+/// The calls of plugin functions in aliases and columns, taken out of them so that they are made for a batch at once.
+fn hoisted(
+    aliases: &mut [(usize, Text, Bound)],
+    columns: &mut [OutputColumn],
+    names: &mut Names<'_>,
+    stage: &'static str,
+) -> Option<Node> {
+    let later = aliases.iter().map(|(slot, ..)| *slot).collect();
+    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
+    aliases.iter_mut().for_each(|(_, _, bound)| hoist.expr(bound));
+    hoist.columns(columns);
+    let calls = hoist.calls;
+    (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
 /// What is done with rows before anything looks at them.
