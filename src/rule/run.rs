@@ -7,13 +7,13 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::Definition;
 use crate::diag::{Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
 use crate::flow::{self, Chain, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
-use crate::io;
+use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -139,8 +139,16 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let common = Common::take(&mut props)?;
+    let mut common = Common::take(&mut props)?;
     warnings.extend(common.warnings.iter().cloned());
+    // A sink that chooses columns itself may need others to know what to do with a row.
+    if host.plugins.sink_declares(&action.sink, "fields")
+        && let Some(fields) = common.taken.get("fields")
+    {
+        props.insert("fields".to_owned(), fields.clone());
+        common.fields.clear();
+        common.format.fields.clear();
+    }
     let spec = io::SinkSpec { props, format: common.format.clone(), env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());
@@ -148,8 +156,9 @@ fn sink_spec(
     if action.sink == "log" {
         shape = shape.errors_as_rows();
     }
-    let drop_on_overflow = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
-    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, drop_on_overflow })
+    let drops = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
+    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
 
 /// Each node feeds the next; the last operator feeds every sink.
@@ -188,8 +197,7 @@ impl Planned for PlannedFlow {
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let feed = if self.stream.options.shared {
             let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = shared.get(self.stream.name.as_str()).and_then(Weak::upgrade).filter(|feed| feed.is_open());
-            match running {
+            match shared.get(self.stream.name.as_str()).and_then(Weak::upgrade) {
                 Some(feed) => feed,
                 None => {
                     let feed = Arc::new(Feed::start(self.feed));
@@ -206,13 +214,31 @@ impl Planned for PlannedFlow {
             clock: self.host.clock.clone(),
             feed,
             send_error: self.def.options.send_error,
-            drop_on_overflow: self.def.options.overflow == Overflow::Drop,
+            overflow: match self.def.options.overflow {
+                Overflow::Drop => flow::Overflow::Drop(self.def.options.buffer),
+                Overflow::Wait => flow::Overflow::Wait,
+            },
             sinks: self.sinks,
             plan: self.plan,
         };
         let flow = Flow::start(spec).await?;
         let ended = flow.ended();
         Ok(Arc::new(RunningFlow { flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
+    }
+
+    async fn forget(self: Box<Self>) {
+        forget(&self.stream.name, self.feed.source).await;
+    }
+}
+
+/// Has a source take back what it left outside, such as a session that a broker keeps for it.
+async fn forget(stream: &str, source: SourcePlan) {
+    let forgotten = match (source.open)() {
+        Ok(mut source) => source.forget().await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = forgotten {
+        tracing::warn!(stream, "what the source left outside could not be taken back: {fault}");
     }
 }
 
@@ -266,8 +292,11 @@ fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> Run
         };
         run.sinks.extend(node.account.map(|account| (node.name.clone(), account)));
         let name = node.name.strip_prefix(prefix).unwrap_or(&node.name).to_owned();
-        let link = node.link.map(|link| LinkStatus { link, ..LinkStatus::default() });
-        run.nodes.push(NodeStatus { kind, name, view: node.view, link });
+        run.nodes.push(NodeStatus { kind, name, view: node.view, link: node.link });
     }
     run
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
