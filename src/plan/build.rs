@@ -226,7 +226,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
     found.take(done)?;
     names.met_aggregate |= names.aliases[n].aggregated;
     match &names.aliases[n].state {
-        AliasState::Bound(bound) => Some(bound.clone()),
+        AliasState::Bound(bound) => Some(Bound::clone(bound)),
         _ => None,
     }
 }
@@ -292,7 +292,7 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) => {
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
             let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
             return (names.is_column(*slot) || names.aliases.iter().any(of_rows)).then(|| name.clone());
         }
@@ -344,6 +344,8 @@ fn assemble(
     }
     compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
+    let windowed = !select.windows.is_empty();
+    let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
     let grouping = Grouping { keys: clauses.keys, calls };
     if let Some(window) = select.windows.first() {
@@ -368,9 +370,16 @@ fn assemble(
     } else if !grouping.calls.is_empty() {
         nodes.push(Node::Aggregate { grouping, each_row: true });
     }
+    if windowed && clauses.aggregated && !has_keys {
+        // A window without rows gives a row all the same, in which nothing was computed before.
+        let before = [Stage::Where, Stage::Group].into_iter().flat_map(|stage| ordered_aliases(&names, stage));
+        let aliases: Vec<_> = before.collect();
+        if !aliases.is_empty() {
+            nodes.push(Node::Compute { aliases, clause: Clause::Having });
+        }
+    }
     compute(&mut nodes, &mut names, Stage::Having, Clause::Having);
     nodes.extend(clauses.having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
-    let windowed = !select.windows.is_empty();
     if !clauses.order.is_empty() && windowed {
         nodes.push(Node::Order { keys: clauses.order });
     }
@@ -457,7 +466,7 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
         if alias.stage == stage
             && let (Some(slot), AliasState::Bound(bound)) = (alias.slot, &alias.state)
         {
-            out.push((slot, alias.name.clone(), bound.clone()));
+            out.push((slot, alias.name.clone(), Bound::clone(bound)));
         }
     }
     let (mut done, mut out) = (Vec::new(), Vec::new());

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::codec::{Wanted, WantedColumn};
 use crate::data::{Kind, Text, Value};
 use crate::diag::{Diagnostic, Span};
@@ -39,9 +41,7 @@ impl Alias<'_> {
     /// its error is met only by who needs its value.
     pub fn read_at(&self, slot: usize) -> Bound {
         match &self.state {
-            AliasState::Bound(bound) if bound.is_pure() => {
-                Bound::Alias(slot, self.name.clone(), Box::new(bound.clone()))
-            }
+            AliasState::Bound(bound) if bound.is_pure() => Bound::Alias(slot, self.name.clone(), bound.clone()),
             _ => Bound::Slot(slot, self.name.clone()),
         }
     }
@@ -52,7 +52,7 @@ impl Alias<'_> {
 pub enum AliasState {
     Waiting,
     Binding,
-    Bound(Bound),
+    Bound(Arc<Bound>),
     Failed,
 }
 
@@ -252,8 +252,10 @@ impl<'a> Names<'a> {
         let stage = if self.in_aggregate { self.stage.min(Stage::Group) } else { self.stage };
         self.need(n, stage);
         // A plain rename is the column itself; no slot of its own is needed.
-        if let AliasState::Bound(bound @ (Bound::Slot(..) | Bound::Const(_))) = &self.aliases[n].state {
-            return Ok(bound.clone());
+        if let AliasState::Bound(bound) = &self.aliases[n].state
+            && let Bound::Slot(..) | Bound::Const(_) | Bound::Alias(..) = **bound
+        {
+            return Ok(Bound::clone(bound));
         }
         let slot = match self.aliases[n].slot {
             Some(slot) => slot,
@@ -283,7 +285,7 @@ impl<'a> Names<'a> {
     fn reads_window(&self, n: usize) -> bool {
         let AliasState::Bound(bound) = &self.aliases[n].state else { return false };
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger];
-        bound.any(&|part| matches!(part, Bound::Slot(slot, _) if bounds.contains(&Some(*slot))))
+        bound.slots().into_iter().any(|slot| bounds.contains(&Some(slot)))
     }
 
     /// Binds the expression of an alias once.
@@ -311,7 +313,7 @@ impl<'a> Names<'a> {
         self.binding.pop();
         match bound {
             Ok(bound) => {
-                self.aliases[n].state = AliasState::Bound(bound);
+                self.aliases[n].state = AliasState::Bound(Arc::new(bound));
                 Ok(())
             }
             Err(found) => {

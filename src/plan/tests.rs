@@ -155,6 +155,17 @@ fn calls_of_plugins_are_made_for_a_batch_at_once() {
     assert_eq!(guests("SELECT a + 1 AS x, geohash(x) AS g FROM s"), "");
 }
 
+/// Each alias reads the one before it twice, so whoever looked into it again and again would never end.
+#[test]
+fn long_chains_of_aliases_are_planned_and_compiled_at_once() {
+    let fields: Vec<String> = (1..60).map(|n| format!("a{0} + a{0} AS a{n}", n - 1)).collect();
+    let text = format!("SELECT {} FROM s WHERE a59 > 1", fields.join(", "));
+    let plan = good(&text);
+    let Some(Node::Filter { predicate, .. }) = plan.nodes.get(1) else { panic!("{:?}", plan.nodes) };
+    assert!(predicate.slots().len() < 70);
+    crate::expr::Predicate::new(predicate);
+}
+
 #[test]
 fn every_finding_is_told_at_its_place() {
     for (text, code, place) in [
