@@ -11,6 +11,7 @@ mod chain;
 mod feed;
 mod outlet;
 pub mod shape;
+mod special;
 mod task;
 mod template;
 

@@ -6,12 +6,18 @@
 //! there; rows that it keeps turn theirs into a `Held`.
 
 mod aggregate;
+mod analytic;
+mod columns;
 mod compute;
+mod counted;
 mod filter;
 mod guests;
+mod key;
 mod limit;
+mod number;
 mod order;
 mod project;
+mod unnest;
 mod window;
 
 use std::sync::Arc;
@@ -22,12 +28,17 @@ use crate::expr::Frame;
 use crate::func::RuleInfo;
 
 pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
+pub use analytic::{Analytic, AnalyticCall, AnalyticStep};
+pub use columns::{Column, Columns, ColumnsCall};
 pub use compute::Compute;
+pub use counted::{Counted, Counters};
 pub use filter::Filter;
 pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
+pub use number::{Number, NumberCall};
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
+pub use unnest::Unnest;
 pub use window::{Alignment, Tumbling};
 
 /// State of an operator in a form that can be stored.

@@ -2,7 +2,8 @@ use std::cell::RefCell;
 
 use crate::data::{Meta, Object, Text, Time, Value};
 use crate::diag::{Fault, Result};
-use crate::func::{Body, Ctx, Func, RuleInfo, Stateful, guarded};
+use crate::func::hit::Each;
+use crate::func::{Body, Ctx, Func, RuleInfo, Special, Stateful, guarded};
 use crate::sql::{BinaryOp, UnaryOp};
 
 use super::access;
@@ -450,9 +451,12 @@ fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>
                 }
             }),
         },
-        Body::Stateful(start) => {
+        Body::Stateful(_) | Body::Special(Special::Hit) => {
             let id = states.len();
-            states.push(start());
+            states.push(match func.body {
+                Body::Stateful(start) => start(),
+                _ => Box::new(Each::new(func.name)),
+            });
             Box::new(move |frame, states| {
                 let args = all(&args, frame, states)?;
                 if let Some(answer) = guarded(func, &args) {

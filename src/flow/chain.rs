@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use crate::clock::{Stopwatch, Time};
 use crate::data::{Account, Batch, Value};
 use crate::diag::{Fault, Result};
-use crate::expr::{Predicate, Program};
+use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
@@ -156,12 +156,18 @@ fn node_name(node: &Node) -> &'static str {
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
         Node::Limit { .. } => "limit",
+        Node::Analytic { .. } => "analytic",
+        Node::Counted { clause: Clause::Having, .. } => "having",
+        Node::Counted { .. } => "filter",
+        Node::Number { .. } => "number",
+        Node::Columns { .. } => "columns",
+        Node::Rows { .. } => "rows",
         Node::Project { .. } => "project",
     }
 }
 
 fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
-    let programs = |aliases: &[(usize, crate::data::Text, crate::expr::Bound)]| -> Vec<(usize, Program)> {
+    let programs = |aliases: &[(usize, crate::data::Text, Bound)]| -> Vec<(usize, Program)> {
         aliases.iter().map(|(slot, _, bound)| (*slot, Program::new(bound))).collect()
     };
     Ok(match node {
@@ -186,11 +192,12 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             Box::new(Guests::new(made, stage))
         }
         Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
-        Node::Order { keys } => Box::new(Order::new(
-            keys.iter()
-                .map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending })
-                .collect(),
-        )),
+        Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
+        Node::Analytic { .. }
+        | Node::Counted { .. }
+        | Node::Number { .. }
+        | Node::Columns { .. }
+        | Node::Rows { .. } => super::special::operator(node)?,
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
         Node::Project { aliases, columns } => {
             let made = columns.iter().enumerate().map(|(n, column)| {
@@ -208,6 +215,10 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             Box::new(Project::new(programs(aliases), columns))
         }
     })
+}
+
+pub(super) fn order_keys(keys: &[(Bound, bool)]) -> Vec<OrderKey> {
+    keys.iter().map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending }).collect()
 }
 
 fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {

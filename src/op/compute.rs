@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Value};
+use crate::data::{Account, Batch, Emissions, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::Program;
 
+use super::window::fail_all;
 use super::{Cx, Operator, Out, Saved};
 
 /// Fills slots with the values of expressions, in order: aliases that something behind it reads.
@@ -46,6 +47,23 @@ impl Operator for Compute {
     fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
         load_all(self.programs.iter_mut().map(|(_, program)| program), saved)
     }
+}
+
+/// Settles what failed, given in the order of the selection: each row by itself, or, where rows belong together, the
+/// emission as a whole with the first of the faults.
+pub(super) fn fail_rows(batch: &mut Batch, failed: Vec<(u32, Fault)>) {
+    if failed.is_empty() {
+        return;
+    }
+    if batch.emissions != Emissions::Single {
+        failed.into_iter().take(1).for_each(|(_, fault)| fail_all(batch, fault));
+        return;
+    }
+    let mut rows = batch.selected().to_vec();
+    let mut gone = failed.iter().map(|(row, _)| *row).peekable();
+    rows.retain(|row| gone.next_if_eq(row).is_none());
+    batch.select(rows);
+    failed.into_iter().for_each(|(row, fault)| batch.fail(row as usize, fault));
 }
 
 /// What the functions of several programs remember, as one list.
