@@ -286,7 +286,7 @@ fn check_having(expr: &Expr, names: &Names<'_>, keys: &[Bound], bound: &Bound, f
     let mut wrong = None;
     bound.walk(&mut |part| {
         if let Bound::Slot(slot, name) = part
-            && names.wanted.columns.iter().any(|column| column.slot == *slot)
+            && (names.wanted.columns.iter().any(|column| column.slot == *slot) || names.special.is_of_rows(*slot))
             && !key_texts.iter().any(|key| *key == part.to_string())
         {
             wrong.get_or_insert_with(|| name.clone());
