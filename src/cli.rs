@@ -8,6 +8,7 @@
 
 mod client;
 mod demo;
+mod plugin;
 mod print;
 mod rule;
 mod run;
@@ -42,6 +43,9 @@ enum Command {
     /// Rules: what is computed, and where the results go.
     #[command(subcommand)]
     Rule(rule::Command),
+    /// Plugins: sources, sinks and functions of your own.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
 }
 
 /// `0.1.0 (plugin ABI 1.0)`. Leaked, for the parser wants it to live as long as the program.
@@ -59,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Stream(command) => stream::run("stream", command),
         Command::Table(command) => stream::run("table", command),
         Command::Rule(command) => rule::run(command),
+        Command::Plugin(command) => plugin::run(command),
     }
 }
 

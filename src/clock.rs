@@ -100,9 +100,12 @@ impl Clock {
         }
     }
 
+    /// Returns after this span, also when a real clock is stepped meanwhile.
     pub async fn sleep(&self, span: Duration) {
-        let at = self.now() + span;
-        self.sleep_until(at).await;
+        match &self.0 {
+            Kind::Real => tokio::time::sleep(span).await,
+            Kind::Virtual(_) => self.sleep_until(self.now() + span).await,
+        }
     }
 }
 

@@ -10,10 +10,12 @@
 mod access;
 mod bind;
 mod bound;
+mod call;
 mod compile;
+mod condition;
 mod ops;
 
-pub use bind::{Scope, argument, bind};
-pub use bound::{Bound, Bounds, RowShape};
+pub use bind::{Scope, argument, bind, constant};
+pub use bound::{Bound, Bounds, Key, Path, RowShape};
 pub use compile::{Frame, Predicate, Program};
-pub use ops::{compare, equal};
+pub use ops::compare;

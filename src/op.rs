@@ -17,7 +17,9 @@ mod limit;
 mod number;
 mod order;
 mod project;
+mod resolve;
 mod unnest;
+mod validate;
 mod window;
 
 use std::sync::Arc;
@@ -30,15 +32,17 @@ use crate::func::RuleInfo;
 pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
 pub use analytic::{Analytic, AnalyticCall, AnalyticStep};
 pub use columns::{Column, Columns, ColumnsCall};
-pub use compute::Compute;
-pub use counted::{Counted, Counters};
-pub use filter::Filter;
+pub use compute::{Compute, Computed};
+pub use counted::{Counted, CountedHaving, Counters};
+pub use filter::{Filter, Having};
 pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use number::{Number, NumberCall};
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
+pub use resolve::{Named, Resolve};
 pub use unnest::Unnest;
+pub use validate::{Checked, Validate};
 pub use window::{Alignment, Tumbling};
 
 /// State of an operator in a form that can be stored.

@@ -1,7 +1,8 @@
 //! Runs all case files of `tests/cases` and `rules`, and the examples of the guides.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,40 @@ fn the_examples_of_the_guides_are_true() {
         fs::write(folder.path().join(guide.replace(['/', '.'], "_") + ".yaml"), blocks.join("")).unwrap();
     }
     all_pass(&[folder.path().to_path_buf()]);
+}
+
+/// Every case that the list of differences names is there.
+#[test]
+fn the_differences_name_cases_that_exist() {
+    let report = all_pass(&[root().join("tests/cases")]);
+    let known: BTreeSet<&str> = report.findings.iter().map(|finding| finding.name.as_str()).collect();
+    let guide = fs::read_to_string(root().join("rules/README.md")).unwrap();
+    let rows = guide.split("## Where it differs").nth(1).unwrap().lines().filter(|line| line.starts_with("| "));
+    let mut named = 0;
+    for row in rows.skip(1) {
+        let cell = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        for name in cell.split('`').filter(|part| part.contains('/')) {
+            assert!(known.contains(name), "`{name}` is no case: {row}");
+            named += 1;
+        }
+    }
+    assert!(named > 0);
+    let shown = report.findings.iter().filter(|finding| finding.name.starts_with("differences/"));
+    for finding in shown {
+        assert!(guide.contains(&format!("`{}`", finding.name)), "{} is not in the list", finding.name);
+    }
+}
+
+/// The guide knows every function, and no other.
+#[test]
+fn the_guide_lists_the_functions() {
+    let guide = fs::read_to_string(root().join("rules/README.md")).unwrap();
+    let part = guide.split("## Functions").nth(1).unwrap().split("## Rules").next().unwrap();
+    let listed: BTreeSet<&str> = part.split('`').skip(1).step_by(2).collect();
+    // Aliases that eKuiper uses inside; no one calls them.
+    let all: BTreeSet<&str> =
+        kuiper::func::all().map(|func| func.name).filter(|name| !name.starts_with("inc_")).collect();
+    assert_eq!(listed, all);
 }
 
 /// A rule that is shown must be the rule that is tested.

@@ -153,6 +153,19 @@ fn run_reads_lines_and_writes_lines() {
 }
 
 #[test]
+fn the_filter_of_the_readme_works_as_pasted() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let script: String = blocks.filter(|block| block.contains("kuiper run")).collect();
+    let folder = TempDir::new().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_kuiper")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    let said = said(shell.args(["-ec", &script]).env("PATH", path).current_dir(folder.path()).output().unwrap());
+    assert_eq!((said.status, said.out.as_str()), (0, "{\"id\":\"b\",\"w\":10}\n"), "{}", said.err);
+}
+
+#[test]
 fn run_goes_on_after_a_broken_line() {
     let folder = TempDir::new().unwrap();
     let said = run_with(folder.path(), &["run", "SELECT v FROM stdin"], "{\"v\":1}\n{\"v\":\n[{\"v\":2},{\"v\":3}]\n");

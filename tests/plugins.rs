@@ -394,7 +394,8 @@ fn a_failed_installation_leaves_everything_as_it_was() {
     let before = home.files();
     let outside = home.folder.path().join("evil");
     let touch = format!("echo working; touch {}; exit 1", home.folder.path().join("ran").display());
-    let cases: &[(&str, &[(&str, &[u8])], &str)] = &[
+    type Entries<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: &[(&str, Entries<'_>, &str)] = &[
         ("count", &[("Count@v2.0.0.so", b"text")], "`Count@v2.0.0.so`: it is no shared library (ELF) at all"),
         (
             "count",

@@ -3,9 +3,10 @@
 //! So that the usual ports are free, everything runs in a network of its own, which has no way out: crates are fetched
 //! before. The test calls itself in there; what it starts dies with it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,15 @@ fn outside() {
         .args(["the_session_of_the_readme_puts_a_row_into_the_database", "--exact", "--nocapture"])
         .env(INSIDE, folder.path())
         .env("CARGO_NET_OFFLINE", "true");
-    succeed("the session in a network of its own", &mut unshare);
+    let mut child = unshare.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    // Whoever counts results is told once, by the test outside.
+    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        if !line.starts_with("test result:") {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().unwrap();
+    assert!(status.success(), "the session in a network of its own failed: {status}");
 }
 
 fn is_root() -> bool {
@@ -96,7 +105,7 @@ fn inside(folder: &Path) {
         .arg(&script)
         .current_dir(&start)
         .env("TMPDIR", folder)
-        .env("MYSQL_UNIX_PORT", &socket)
+        .envs(home(folder, &socket))
         .env_remove("CARGO_TARGET_DIR")
         .stdin(Stdio::null())
         .spawn()
@@ -112,11 +121,23 @@ fn inside(folder: &Path) {
 
     let rows = || {
         let query = ["-N", "-u", "root", "-e", "SELECT id, name, temperature FROM `database`.test"];
-        let output = Command::new("mariadb").args(query).env("MYSQL_UNIX_PORT", &socket).output().unwrap();
+        let output = Command::new("mariadb").args(query).envs(home(folder, &socket)).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     wait_for("the row in the table", || !rows().is_empty());
     assert_eq!(rows(), "2\tattic\t36.5\n", "{}", server_log(folder));
+}
+
+/// A home in which the database's clients find its socket, and Rust what it has elsewhere.
+fn home(folder: &Path, socket: &Path) -> Vec<(&'static str, PathBuf)> {
+    fs::write(folder.join(".my.cnf"), format!("[client]\nsocket={}\n", socket.display())).unwrap();
+    let old = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    let elsewhere = |name: &str, usual: &str| std::env::var_os(name).map_or_else(|| old.join(usual), PathBuf::from);
+    vec![
+        ("CARGO_HOME", elsewhere("CARGO_HOME", ".cargo")),
+        ("RUSTUP_HOME", elsewhere("RUSTUP_HOME", ".rustup")),
+        ("HOME", folder.to_path_buf()),
+    ]
 }
 
 /// What the server wrote, to be shown when something went wrong.

@@ -234,7 +234,7 @@ fn check_ledger(ledger: &LedgerView, wanted: &[(String, Counts)]) -> Vec<String>
         failures.push(format!("the ledger does not balance: {}", show_ledger(ledger)));
     }
     if let Some(lost) = ledger.dead.get("lost") {
-        failures.push(format!("{lost} rows were dropped without a word: {}", show_ledger(ledger)));
+        failures.push(format!("rows were dropped without a word ({lost}): {}", show_ledger(ledger)));
     }
     for (term, counts) in wanted {
         let reasons = match term.as_str() {

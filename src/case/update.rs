@@ -201,7 +201,7 @@ mod tests {
             let got = Emission { at: Time(2500), rows: Some(vec![row.clone()]), ..Emission::default() };
             updates.add(&document, case, vec![(String::new(), vec![got])]).unwrap();
         }
-        assert_eq!(updates.write().unwrap(), [file.clone()]);
+        assert_eq!(updates.write().unwrap(), std::slice::from_ref(&file));
         let list = "output:\n  - at: 2500\n    rows:\n      - {a: \"x\", b: 2.0}\n";
         let wanted = TEXT.replace("output:\n  - at: 1\n    rows: []\n", list).replace("output: []\n", list);
         assert_eq!(fs::read_to_string(&file).unwrap(), wanted);

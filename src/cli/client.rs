@@ -85,6 +85,20 @@ impl Client {
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
         }
+        self.answer(request).await
+    }
+
+    /// Sends a form, and gives the text of the answer.
+    pub async fn send_form(&self, path: &[&str], form: reqwest::multipart::Form) -> Result<String, Failure> {
+        let mut url = self.base.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().extend(path);
+        }
+        let answer = self.answer(self.http.post(url).multipart(form)).await?;
+        Ok(unescaped(&answer))
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<String, Failure> {
         let answer = request.send().await.map_err(|error| self.away(&error))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| self.away(&error))?;

@@ -197,6 +197,7 @@ impl Receipt {
         match self.0.take().map(Arc::try_unwrap) {
             None => {}
             Some(Ok(mut entry)) => {
+                held.shared = std::mem::take(&mut entry.parts);
                 if let Some(account) = entry.account.take() {
                     if !entry.held {
                         account.hold(entry.rows);
@@ -346,6 +347,21 @@ mod tests {
         SourceAck::new(acks.clone(), 1).settle();
         drop(SourceAck::new(acks.clone(), 2));
         assert_eq!(*acks.0.lock().unwrap(), [(1, true), (2, false)]);
+    }
+
+    #[test]
+    fn rows_that_are_kept_a_second_time_stay_held_until_they_go() {
+        let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
+        let shared = Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 1)));
+        let other = shared.clone();
+        let mut held = shared.hold();
+        held.merge(Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 2))).hold());
+        let again = held.release().hold();
+        assert_eq!((again.rows(), *book.1.lock().unwrap()), (2, 1));
+        again.release().settle(Fate::Out);
+        other.settle(Fate::Filtered);
+        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, true), (Fate::Out, 1, false)]);
+        assert_eq!(*acks.0.lock().unwrap(), [(2, true), (1, true)]);
     }
 
     #[test]

@@ -1,15 +1,12 @@
 //! Nested access: `o->k`, `a[i]`, `a[from:to]`.
 
-use crate::data::Value;
+use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
 
 /// `of->name`: a missing key, a null base and a scalar base give null; an array is an error, since it needs an index.
-pub fn member(of: &Value, name: &str, ignore_case: bool) -> Result<Value> {
+pub fn member(of: &Value, name: &str, any_case: bool) -> Result<Value> {
     match of {
-        Value::Object(object) => {
-            let found = if ignore_case { object.get_ignoring_case(name) } else { object.get(name) };
-            Ok(found.map_or(Value::Null, Value::or_null))
-        }
+        Value::Object(object) => Ok(entry(object, name, any_case)),
         Value::Array(items) => {
             let length = items.len();
             Err(Fault::eval(format!(
@@ -18,6 +15,12 @@ pub fn member(of: &Value, name: &str, ignore_case: bool) -> Result<Value> {
         }
         _ => Ok(Value::Null),
     }
+}
+
+/// The entry of that name; with `any_case`, and none of exactly that name, the first that differs by case only.
+pub fn entry(object: &Object, name: &str, any_case: bool) -> Value {
+    let found = if any_case { object.get_ignoring_case(name) } else { object.get(name) };
+    found.map_or(Value::Null, Value::or_null)
 }
 
 fn position(bound: &Value, what: &str) -> Result<i64> {

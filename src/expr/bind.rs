@@ -3,7 +3,7 @@ use crate::diag::{Diagnostic, Span};
 use crate::func::{Arg, Body, Catalogue, Func, RuleInfo, Special};
 use crate::sql::{BinaryOp, Call, Expr, ExprNode, Literal, UnaryOp, Wildcard};
 
-use super::bound::{Bound, RowShape};
+use super::bound::{Bound, Key, Path, RowShape};
 use super::compile::{Frame, Program};
 
 /// What names mean where an expression stands.
@@ -16,6 +16,9 @@ pub trait Scope {
 
     /// Whether the name is a stream of the statement, so that `meta(a.b)` is key `b` of it and not part `b` of key `a`.
     fn is_source(&self, name: &Text) -> bool;
+
+    /// Whether names of entries and of metadata fit whatever their case, where none fits exactly (`basic.ignoreCase`).
+    fn any_case(&self) -> bool;
 
     /// `*` as an argument.
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic>;
@@ -66,7 +69,10 @@ impl Binder<'_> {
                 Err(found) => self.fault(found),
             },
             ExprNode::Paren(inner) => self.expr(inner),
-            ExprNode::Member(of, name) => Bound::Member(self.boxed(of), name.name.clone()),
+            ExprNode::Member(of, name) => {
+                let any_case = self.scope.any_case();
+                Bound::Member(self.boxed(of), Key { name: name.name.clone(), any_case })
+            }
             ExprNode::Index(of, index) => Bound::Index(self.boxed(of), self.boxed(index)),
             ExprNode::Slice(of, from, to) => {
                 let of = self.boxed(of);
@@ -134,7 +140,7 @@ impl Binder<'_> {
         }
         match func.body {
             Body::Special(Special::Meta) => match meta_path(&call.args, self.scope) {
-                Some(path) => Bound::Meta(path),
+                Some(names) => Bound::Meta(Path { names, any_case: self.scope.any_case() }),
                 None => self.fault(
                     Diagnostic::error("K0213", format!("`{}` takes the name of a metadata key", func.name))
                         .at(span)
@@ -173,7 +179,8 @@ pub fn argument(expr: &Expr) -> Arg {
     }
 }
 
-fn constant(literal: &Literal) -> Value {
+/// The value of a literal.
+pub fn constant(literal: &Literal) -> Value {
     match literal {
         Literal::Int(n) => Value::Int(*n),
         Literal::Float(x) => Value::Float(*x),

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use crate::data::{Text, Value};
-use crate::func::Func;
+use crate::func::{Body, Func};
 use crate::sql::{BinaryOp, UnaryOp};
 
 /// An expression whose names are slots. Plain data: equal text means equal behaviour.
@@ -10,13 +10,16 @@ pub enum Bound {
     Const(Value),
     /// A slot of the row, and the name that it is shown by.
     Slot(usize, Text),
+    /// A select alias: the slot that its value was put into beforehand, its name, and its expression. The slot is
+    /// absent where the expression failed; then who reads it meets the error, and only who reads it.
+    Alias(usize, Text, Box<Bound>),
     /// The row as an object, as `count(*)` and `collect(*)` take it.
     Row(Box<RowShape>),
     /// A metadata value by its path; an empty path is all metadata.
-    Meta(Vec<Text>),
+    Meta(Path),
     /// The time of the row.
     RowTime,
-    Member(Box<Bound>, Text),
+    Member(Box<Bound>, Key),
     Index(Box<Bound>, Box<Bound>),
     Slice(Box<Bound>, Option<Box<Bound>>, Option<Box<Bound>>),
     Unary(UnaryOp, Box<Bound>),
@@ -54,6 +57,23 @@ pub enum Bound {
     Call(&'static Func, Vec<Bound>),
 }
 
+/// The name of an entry of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    pub name: Text,
+    /// An entry whose name differs by case is taken where there is none of exactly that name (`basic.ignoreCase`).
+    pub any_case: bool,
+}
+
+/// Where a metadata value lies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Path {
+    /// Outermost first.
+    pub names: Vec<Text>,
+    /// As in [`Key`].
+    pub any_case: bool,
+}
+
 /// Which slots make up `*`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowShape {
@@ -73,50 +93,67 @@ pub struct Bounds {
 }
 
 impl Bound {
+    /// Calls `visit` with each direct part of the expression.
+    pub fn parts<'a>(&'a self, visit: &mut dyn FnMut(&'a Bound)) {
+        match self {
+            Bound::Const(_) | Bound::Slot(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
+            Bound::Alias(_, _, of) | Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
+            Bound::Index(a, b) | Bound::Binary(_, a, b) => {
+                visit(a);
+                visit(b);
+            }
+            Bound::Slice(of, from, to) => {
+                visit(of);
+                from.iter().chain(to).for_each(|bound| visit(bound));
+            }
+            Bound::Between { of, low, high, .. } => [of, low, high].into_iter().for_each(|part| visit(part)),
+            Bound::InList { of, list, .. } => {
+                visit(of);
+                list.iter().for_each(visit);
+            }
+            Bound::InArray { of, array, .. } => {
+                visit(of);
+                visit(array);
+            }
+            Bound::Like { of, pattern, .. } => {
+                visit(of);
+                visit(pattern);
+            }
+            Bound::Case { subject, branches, otherwise } => {
+                subject.iter().for_each(|part| visit(part));
+                for (when, then) in branches {
+                    visit(when);
+                    visit(then);
+                }
+                otherwise.iter().for_each(|part| visit(part));
+            }
+            Bound::Call(_, args) => args.iter().for_each(visit),
+        }
+    }
+
     /// Calls `visit` with this expression and all its parts, outermost first.
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Bound)) {
         visit(self);
-        match self {
-            Bound::Const(_) | Bound::Slot(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
-            Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => of.walk(visit),
-            Bound::Index(a, b) | Bound::Binary(_, a, b) => {
-                a.walk(visit);
-                b.walk(visit);
-            }
-            Bound::Slice(of, from, to) => {
-                of.walk(visit);
-                from.iter().chain(to).for_each(|bound| bound.walk(visit));
-            }
-            Bound::Between { of, low, high, .. } => [of, low, high].into_iter().for_each(|part| part.walk(visit)),
-            Bound::InList { of, list, .. } => {
-                of.walk(visit);
-                list.iter().for_each(|part| part.walk(visit));
-            }
-            Bound::InArray { of, array, .. } => {
-                of.walk(visit);
-                array.walk(visit);
-            }
-            Bound::Like { of, pattern, .. } => {
-                of.walk(visit);
-                pattern.walk(visit);
-            }
-            Bound::Case { subject, branches, otherwise } => {
-                subject.iter().for_each(|part| part.walk(visit));
-                for (when, then) in branches {
-                    when.walk(visit);
-                    then.walk(visit);
-                }
-                otherwise.iter().for_each(|part| part.walk(visit));
-            }
-            Bound::Call(_, args) => args.iter().for_each(|part| part.walk(visit)),
-        }
+        self.parts(&mut |part| part.walk(visit));
+    }
+
+    /// Whether something in it is of that kind.
+    pub fn any(&self, is: &dyn Fn(&Bound) -> bool) -> bool {
+        let mut found = false;
+        self.walk(&mut |part| found |= is(part));
+        found
+    }
+
+    /// Whether evaluating it twice over one row gives the same twice and changes nothing.
+    pub fn is_pure(&self) -> bool {
+        !self.any(&|part| matches!(part, Bound::Call(func, _) if !func.pure || !matches!(func.body, Body::Scalar(_))))
     }
 
     /// Calls `visit` with each direct part of the expression, to be changed in place.
     pub fn parts_mut(&mut self, visit: &mut dyn FnMut(&mut Bound)) {
         match self {
             Bound::Const(_) | Bound::Slot(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
-            Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
+            Bound::Alias(_, _, of) | Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
             Bound::Index(a, b) | Bound::Binary(_, a, b) => [a, b].into_iter().for_each(|part| visit(part)),
             Bound::Slice(of, from, to) => {
                 visit(of);
@@ -143,16 +180,14 @@ impl Bound {
 
     /// Whether it reads metadata anywhere.
     pub fn reads_meta(&self) -> bool {
-        let mut found = false;
-        self.walk(&mut |part| found |= matches!(part, Bound::Meta(_)));
-        found
+        self.any(&|part| matches!(part, Bound::Meta(_)))
     }
 
     /// The slots that it reads.
     pub fn slots(&self) -> Vec<usize> {
         let mut slots = Vec::new();
         self.walk(&mut |part| match part {
-            Bound::Slot(slot, _) => slots.push(*slot),
+            Bound::Slot(slot, _) | Bound::Alias(slot, ..) => slots.push(*slot),
             Bound::Row(shape) => {
                 slots.extend(shape.columns.iter().map(|(_, slot)| *slot));
                 slots.extend(shape.rest);
@@ -170,12 +205,13 @@ impl fmt::Display for Bound {
             Bound::Const(Value::Text(text)) => write!(f, "{:?}", text.as_str()),
             Bound::Const(Value::Absent | Value::Null) => f.write_str("NULL"),
             Bound::Const(value) => f.write_str(&value.print()),
-            Bound::Slot(_, name) => f.write_str(name),
-            Bound::Row(_) => f.write_str("*"),
-            Bound::Meta(path) if path.is_empty() => f.write_str("meta(*)"),
-            Bound::Meta(path) => write!(f, "meta({})", path.join("->")),
+            Bound::Slot(_, name) | Bound::Alias(_, name, _) => f.write_str(name),
+            Bound::Row(shape) if shape.except.is_empty() => f.write_str("*"),
+            Bound::Row(shape) => write!(f, "* EXCEPT ({})", shape.except.join(", ")),
+            Bound::Meta(path) if path.names.is_empty() => f.write_str("meta(*)"),
+            Bound::Meta(path) => write!(f, "meta({})", path.names.join("->")),
             Bound::RowTime => f.write_str("event_time()"),
-            Bound::Member(of, name) => write!(f, "{of}->{name}"),
+            Bound::Member(of, name) => write!(f, "{of}->{}", name.name),
             Bound::Index(of, index) => write!(f, "{of}[{index}]"),
             Bound::Slice(of, from, to) => {
                 write!(f, "{of}[")?;
@@ -222,6 +258,42 @@ fn write_list(f: &mut fmt::Formatter<'_>, list: &[Bound]) -> fmt::Result {
         write!(f, "{part}")?;
     }
     Ok(())
+}
+
+/// Equal means that both give the same over every row. The names that slots are shown by do not count.
+impl PartialEq for Bound {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Bound::Const(a), Bound::Const(b)) => a == b,
+            (Bound::Slot(a, _), Bound::Slot(b, _)) | (Bound::Alias(a, ..), Bound::Alias(b, ..)) => a == b,
+            (Bound::Row(a), Bound::Row(b)) => a == b,
+            (Bound::Meta(a), Bound::Meta(b)) => a == b,
+            (Bound::RowTime, Bound::RowTime) => true,
+            (Bound::Member(a, x), Bound::Member(b, y)) => x == y && a == b,
+            (Bound::Slice(a, b, c), Bound::Slice(x, y, z)) => a == x && b == y && c == z,
+            (Bound::Unary(x, a), Bound::Unary(y, b)) => x == y && a == b,
+            (Bound::Index(a, b), Bound::Index(x, y)) => a == x && b == y,
+            (Bound::Binary(one, a, b), Bound::Binary(two, x, y)) => one == two && a == x && b == y,
+            (Bound::Call(one, a), Bound::Call(two, b)) => std::ptr::eq(*one, *two) && a == b,
+            (
+                Bound::Case { subject: a, branches: b, otherwise: c },
+                Bound::Case { subject: x, branches: y, otherwise: z },
+            ) => a == x && b == y && c == z,
+            (
+                Bound::Between { of: a, low: b, high: c, negated: d },
+                Bound::Between { of: w, low: x, high: y, negated: z },
+            ) => d == z && a == w && b == x && c == y,
+            (Bound::InList { of: a, list: b, negated: c }, Bound::InList { of: x, list: y, negated: z }) => {
+                c == z && a == x && b == y
+            }
+            (Bound::InArray { of: a, array: b, negated: c }, Bound::InArray { of: x, array: y, negated: z })
+            | (Bound::Like { of: a, pattern: b, negated: c }, Bound::Like { of: x, pattern: y, negated: z }) => {
+                c == z && a == x && b == y
+            }
+            (Bound::IsNull { of: a, negated: b }, Bound::IsNull { of: x, negated: y }) => b == y && a == x,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Debug for Bound {

@@ -3,19 +3,11 @@
 
 use std::cmp::Ordering;
 
-use crate::data::{Time, Value};
+use crate::data::{DateTime, Time, Value, parse_datetime};
 use crate::diag::{Fault, Result};
 use crate::sql::BinaryOp;
 
-/// Applies an operator that needs both sides.
-pub fn binary(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
-    match op {
-        BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem => arithmetic(op, a, b),
-        BinaryOp::BitAnd | BinaryOp::BitOr | BinaryOp::BitXor => bits(op, a, b),
-        BinaryOp::And | BinaryOp::Or => logic(op, a, b).map(Value::Bool),
-        _ => comparison(op, a, b).map(Value::Bool),
-    }
-}
+use super::compile::Frame;
 
 fn mismatch(op: BinaryOp, a: &Value, b: &Value) -> Fault {
     let shown = |value: &Value| format!("{}({})", value.type_name(), value.print());
@@ -62,7 +54,21 @@ fn floats(op: BinaryOp, x: f64, y: f64) -> Result<Value> {
     }))
 }
 
-fn bits(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
+/// `-a`
+pub fn negative(a: &Value) -> Result<Value> {
+    match a {
+        Value::Int(n) => Ok(Value::Int(n.wrapping_neg())),
+        Value::Float(x) => Ok(Value::Float(-x)),
+        other if other.is_null() => Ok(Value::Null),
+        other => {
+            let shown = format!("{}({})", other.type_name(), other.print());
+            Err(Fault::eval(format!("`-` needs a number, but the value is {shown}")))
+        }
+    }
+}
+
+/// `& | ^`, of integers and of truth values; a null on either side gives false.
+pub fn bits(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
     Ok(match (a, b) {
         (Value::Int(x), Value::Int(y)) => Value::Int(match op {
             BinaryOp::BitAnd => x & y,
@@ -79,22 +85,18 @@ fn bits(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
     })
 }
 
-/// AND and OR after the left side did not decide alone: a null on either side gives false.
-pub fn logic(op: BinaryOp, a: &Value, b: &Value) -> Result<bool> {
-    match (a, b) {
-        (Value::Bool(x), Value::Bool(y)) => Ok(if op == BinaryOp::And { *x && *y } else { *x || *y }),
-        (Value::Bool(_), b) | (b, Value::Bool(_)) if b.is_null() => Ok(false),
-        _ if a.is_null() && b.is_null() => Ok(false),
-        _ => Err(mismatch(op, a, b)),
-    }
-}
-
-/// `= != < <= > >=`; a null on either side gives false.
-pub fn comparison(op: BinaryOp, a: &Value, b: &Value) -> Result<bool> {
+/// `= != < <= > >=`; a null on either side gives false. Beside a datetime, text is read as one.
+pub fn comparison(op: BinaryOp, a: &Value, b: &Value, frame: &Frame<'_>) -> Result<bool> {
     if a.is_null() || b.is_null() {
         return Ok(false);
     }
-    let Some(order) = compare(a, b) else { return Err(mismatch(op, a, b)) };
+    let read = |text: &str| -> Option<DateTime> { parse_datetime(text, None, &frame.rule.zone, frame.now) };
+    let order = match (a, b) {
+        (Value::Time(x), Value::Text(text)) => read(text).map(|y| Some(x.nanos.cmp(&y.nanos))),
+        (Value::Text(text), Value::Time(y)) => read(text).map(|x| Some(x.nanos.cmp(&y.nanos))),
+        _ => compare(a, b),
+    };
+    let Some(order) = order else { return Err(mismatch(op, a, b)) };
     // Truth values have an equality and no order.
     if matches!(a, Value::Bool(_)) && !matches!(op, BinaryOp::Eq | BinaryOp::NotEq) {
         return Err(mismatch(op, a, b));
@@ -132,27 +134,21 @@ pub fn compare(a: &Value, b: &Value) -> Option<Option<Ordering>> {
 }
 
 /// `=` as IN and CASE use it.
-pub fn equal(a: &Value, b: &Value) -> Result<bool> {
-    comparison(BinaryOp::Eq, a, b)
+pub fn equal(a: &Value, b: &Value, frame: &Frame<'_>) -> Result<bool> {
+    comparison(BinaryOp::Eq, a, b, frame)
 }
 
 /// `a BETWEEN low AND high`; a null anywhere gives false, also for NOT BETWEEN.
-pub fn between(of: &Value, low: &Value, high: &Value, negated: bool) -> Result<bool> {
+pub fn between(of: &Value, low: &Value, high: &Value, negated: bool, frame: &Frame<'_>) -> Result<bool> {
     if of.is_null() || low.is_null() || high.is_null() {
         return Ok(false);
     }
-    let inside = comparison(BinaryOp::GreaterEq, of, low)? && comparison(BinaryOp::LessEq, of, high)?;
+    let inside = comparison(BinaryOp::GreaterEq, of, low, frame)? && comparison(BinaryOp::LessEq, of, high, frame)?;
     Ok(inside != negated)
 }
 
-/// `%` is any run of characters, `_` one character, `\` takes the meaning from the next; case counts.
-pub fn like(text: &str, pattern: &str) -> bool {
-    let text: Vec<char> = text.chars().collect();
-    let pattern = LikePattern::new(pattern);
-    pattern.matches(&text)
-}
-
-/// A pattern of LIKE, read once.
+/// A pattern of LIKE, read once: `%` is any run of characters, `_` one character, `\` takes the meaning from the next;
+/// case counts.
 pub struct LikePattern(Vec<Piece>);
 
 #[derive(PartialEq)]
@@ -177,29 +173,29 @@ impl LikePattern {
         LikePattern(pieces)
     }
 
-    pub fn matches(&self, text: &[char]) -> bool {
-        let (mut at, mut piece) = (0, 0);
-        let mut retry: Option<(usize, usize)> = None;
-        while at < text.len() {
+    pub fn matches(&self, text: &str) -> bool {
+        let mut rest = text.chars();
+        let mut piece = 0;
+        // Where to go on when what follows the last run does not fit: one character further.
+        let mut retry: Option<(std::str::Chars<'_>, usize)> = None;
+        loop {
+            if self.0.get(piece) == Some(&Piece::Run) {
+                piece += 1;
+                retry = Some((rest.clone(), piece));
+                continue;
+            }
+            let Some(next) = rest.next() else { break };
             match self.0.get(piece) {
-                Some(Piece::Run) => {
-                    retry = Some((at, piece));
-                    piece += 1;
-                    continue;
-                }
-                Some(Piece::One) => {}
-                Some(Piece::Char(wanted)) if *wanted == text[at] => {}
+                Some(Piece::One) => piece += 1,
+                Some(Piece::Char(wanted)) if *wanted == next => piece += 1,
                 _ => {
-                    let Some((from, run)) = retry else { return false };
-                    retry = Some((from + 1, run));
-                    (at, piece) = (from + 1, run + 1);
-                    continue;
+                    let Some((from, after)) = &mut retry else { return false };
+                    from.next();
+                    (rest, piece) = (from.clone(), *after);
                 }
             }
-            at += 1;
-            piece += 1;
         }
-        self.0[piece.min(self.0.len())..].iter().all(|piece| *piece == Piece::Run)
+        piece == self.0.len()
     }
 }
 
@@ -220,23 +216,66 @@ mod tests {
             ("", "%", true),
             ("abcbc", "%bc", true),
             ("wärme", "w_rme", true),
+            ("wärme", "%_", true),
+            ("", "_", false),
+            ("ab", "%a", false),
+            ("aXbXc", "a%X_", true),
+            ("a", "a%%", true),
+            ("a\\", "a\\", true),
         ] {
-            assert_eq!(like(text, pattern), wanted, "{text} LIKE {pattern}");
+            assert_eq!(LikePattern::new(pattern).matches(text), wanted, "{text} LIKE {pattern}");
         }
+    }
+
+    fn over<T>(run: impl FnOnce(&Frame<'_>) -> T) -> T {
+        let rule = crate::func::RuleInfo::nowhere();
+        run(&Frame { row: &[], meta: None, time: Time(0), now: Time(0), rule: &rule })
     }
 
     #[test]
     fn null_is_false_in_comparisons_and_null_in_arithmetic() {
-        assert_eq!(binary(BinaryOp::NotEq, &Value::Null, &Value::Int(1)), Ok(Value::Bool(false)));
-        assert_eq!(binary(BinaryOp::Add, &Value::Int(1), &Value::Null), Ok(Value::Null));
-        assert_eq!(binary(BinaryOp::Or, &Value::Null, &Value::Bool(true)), Ok(Value::Bool(false)));
+        let compared = |op, a: &Value, b: &Value| over(|frame| comparison(op, a, b, frame));
+        assert_eq!(compared(BinaryOp::NotEq, &Value::Null, &Value::Int(1)), Ok(false));
+        assert_eq!(compared(BinaryOp::Eq, &Value::Absent, &Value::Null), Ok(false));
+        assert_eq!(arithmetic(BinaryOp::Add, &Value::Int(1), &Value::Null), Ok(Value::Null));
+        assert_eq!(bits(BinaryOp::BitOr, &Value::Null, &Value::Int(1)), Ok(Value::Bool(false)));
+        for negated in [false, true] {
+            assert_eq!(over(|frame| between(&1.into(), &Value::Null, &3.into(), negated, frame)), Ok(false));
+        }
     }
 
     #[test]
     fn integers_wrap_and_zero_divides_nothing() {
-        assert_eq!(binary(BinaryOp::Add, &Value::Int(i64::MAX), &Value::Int(1)), Ok(Value::Int(i64::MIN)));
-        assert_eq!(binary(BinaryOp::Div, &Value::Int(-7), &Value::Int(2)), Ok(Value::Int(-3)));
-        assert!(binary(BinaryOp::Div, &Value::Float(1.0), &Value::Int(0)).is_err());
-        assert!(binary(BinaryOp::Add, &Value::text("a"), &Value::Int(1)).is_err());
+        let add = |a: Value, b: Value| arithmetic(BinaryOp::Add, &a, &b);
+        assert_eq!(add(Value::Int(i64::MAX), Value::Int(1)), Ok(Value::Int(i64::MIN)));
+        assert_eq!(arithmetic(BinaryOp::Div, &Value::Int(-7), &Value::Int(2)), Ok(Value::Int(-3)));
+        assert_eq!(arithmetic(BinaryOp::Div, &Value::Int(i64::MIN), &Value::Int(-1)), Ok(Value::Int(i64::MIN)));
+        assert!(arithmetic(BinaryOp::Div, &Value::Float(1.0), &Value::Int(0)).is_err());
+        assert!(arithmetic(BinaryOp::Rem, &Value::Int(1), &Value::Float(0.0)).is_err());
+        assert!(add(Value::text("a"), Value::Int(1)).is_err());
+    }
+
+    #[test]
+    fn kinds_compare_as_the_reference_tells() {
+        let time = |millis| Value::Time(DateTime::from_millis(millis, jiff::tz::TimeZone::UTC));
+        let text = Value::text("1970-01-01T00:00:01Z");
+        let less = |a: &Value, b: &Value| over(|frame| comparison(BinaryOp::Less, a, b, frame));
+        assert_eq!(less(&Value::Int(1), &Value::Float(1.5)), Ok(true));
+        assert_eq!(less(&time(999), &Value::Int(1000)), Ok(true));
+        assert_eq!(less(&Value::Float(999.5), &time(1000)), Ok(true));
+        assert_eq!(less(&time(999), &text), Ok(true));
+        assert_eq!(less(&text, &time(1000)), Ok(false));
+        assert_eq!(less(&Value::text("Z"), &Value::text("a")), Ok(true));
+        for (a, b) in [
+            (Value::text("1"), Value::Int(2)),
+            (Value::Bool(false), Value::Bool(true)),
+            (time(0), Value::text("soon")),
+            (time(0), Value::Bool(true)),
+            (Value::array(vec![]), Value::array(vec![])),
+            (Value::bytes(b"a"), Value::bytes(b"b")),
+        ] {
+            assert!(less(&a, &b).is_err(), "{a:?} < {b:?}");
+        }
+        assert_eq!(over(|frame| equal(&Value::Bool(true), &Value::Bool(true), frame)), Ok(true));
     }
 }

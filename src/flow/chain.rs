@@ -3,16 +3,16 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::clock::{Stopwatch, Time};
-use crate::data::{Account, Batch, Value};
+use crate::data::{Account, Batch, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Compute, Cx, Filter, Groups, GuestCall, Guests, Limit, Operator, Order,
-    OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
+    Aggregate, AggregateCall, Alignment, Checked, Compute, Computed, Cx, Filter, Groups, GuestCall, Guests, Having,
+    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Tumbling, Validate,
 };
-use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -148,6 +148,8 @@ impl Chain {
 
 fn node_name(node: &Node) -> &'static str {
     match node {
+        Node::Validate { .. } => "preprocessor",
+        Node::Resolve { .. } => "columns",
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
@@ -167,14 +169,20 @@ fn node_name(node: &Node) -> &'static str {
 }
 
 fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
-    let programs = |aliases: &[(usize, crate::data::Text, Bound)]| -> Vec<(usize, Program)> {
-        aliases.iter().map(|(slot, _, bound)| (*slot, Program::new(bound))).collect()
-    };
     Ok(match node {
-        Node::Compute { aliases, clause } => Box::new(Compute::new(programs(aliases), clause.stage())),
-        Node::Filter { predicate, clause } => {
-            Box::new(Filter::new(Predicate::new(predicate), clause.stage(), *clause == Clause::Having))
+        Node::Validate { columns, format } => {
+            let checked = |(slot, column): &(usize, StreamColumn)| {
+                let StreamColumn { name, kind, default } = column.clone();
+                Checked { slot: *slot, name, kind, default }
+            };
+            Box::new(Validate::new(columns.iter().map(checked).collect(), format.clone()))
         }
+        Node::Resolve { columns, rest } => {
+            Box::new(Resolve::new(columns.iter().map(|column| named(column, columns)).collect(), *rest))
+        }
+        Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
+        Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
+        Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
         Node::Tumbling { unit, count, bounds, grouping } => {
             let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
             let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
@@ -212,13 +220,29 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
                 OutColumn { take, keep_null: column.keep_null }
             });
             let columns = made.collect();
-            Box::new(Project::new(programs(aliases), columns))
+            Box::new(Project::new(computed(aliases), columns))
         }
     })
 }
 
+pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
+    let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
+        slot: *slot,
+        program: Program::new(bound),
+        lazy: bound.is_pure(),
+    };
+    aliases.iter().map(one).collect()
+}
+
 pub(super) fn order_keys(keys: &[(Bound, bool)]) -> Vec<OrderKey> {
     keys.iter().map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending }).collect()
+}
+
+fn named(column: &Resolved, all: &[Resolved]) -> Named {
+    let lower = column.name.to_lowercase();
+    let twin = |other: &&Resolved| other.exact != column.exact && other.name.to_lowercase() == lower;
+    let twins = all.iter().filter(twin).map(|other| other.exact).collect();
+    Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
 }
 
 fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {

@@ -2,12 +2,12 @@ use crate::data::Text;
 use crate::diag::{Fault, Result};
 use crate::expr::{Bound, Predicate, Program};
 use crate::op::{
-    Analytic, AnalyticCall, AnalyticStep, Column, Columns, ColumnsCall, Counted, Counters, Number, NumberCall,
-    Operator, Unnest,
+    Analytic, AnalyticCall, AnalyticStep, Column, Columns, ColumnsCall, Counted, CountedHaving, Counters, Number,
+    NumberCall, Operator, Unnest,
 };
-use crate::plan::{self, Node};
+use crate::plan::{self, Clause, Node};
 
-use super::chain::order_keys;
+use super::chain::{computed, order_keys};
 
 fn programs(bounds: &[Bound]) -> Vec<Program> {
     bounds.iter().map(Program::new).collect()
@@ -20,11 +20,14 @@ fn is_row(bound: &Bound) -> bool {
 /// The operators of functions that have a step of their own.
 pub(super) fn operator(node: &Node) -> Result<Box<dyn Operator>> {
     Ok(match node {
-        Node::Analytic { steps } => Box::new(Analytic::new(steps.iter().map(analytic).collect())),
+        Node::Analytic { steps } => Box::new(Analytic::new(steps.iter().flat_map(analytic).collect())),
         Node::Counted { hits, aliases, predicate, clause, trigger } => {
             let counters = Counters::new(hits.iter().map(|call| (call.func, call.slot)));
-            let aliases = aliases.iter().map(|(slot, _, bound)| (*slot, Program::new(bound))).collect();
-            Box::new(Counted::new(counters, aliases, Predicate::new(predicate), clause.stage(), *trigger))
+            let (aliases, predicate) = (computed(aliases), Predicate::new(predicate));
+            match clause {
+                Clause::Having => Box::new(CountedHaving::new(counters, aliases, predicate, *trigger)),
+                _ => Box::new(Counted::new(counters, aliases, predicate, clause.stage())),
+            }
         }
         Node::Number { calls } => {
             let call = |call: &plan::NumberCall| {
@@ -40,14 +43,14 @@ pub(super) fn operator(node: &Node) -> Result<Box<dyn Operator>> {
     })
 }
 
-fn analytic(step: &plan::AnalyticStep) -> AnalyticStep {
+fn analytic(step: &plan::AnalyticStep) -> Vec<AnalyticStep> {
     match step {
-        plan::AnalyticStep::Alias(slot, _, bound) => AnalyticStep::Alias(*slot, Program::new(bound)),
+        plan::AnalyticStep::Aliases(aliases) => computed(aliases).into_iter().map(AnalyticStep::Alias).collect(),
         plan::AnalyticStep::Call(call) => {
             let rows = call.args.iter().enumerate().filter(|(_, arg)| is_row(arg)).map(|(place, _)| place).collect();
             let when = call.when.as_ref().map(Predicate::new);
             let (args, partition) = (programs(&call.args), programs(&call.partition));
-            AnalyticStep::Call(AnalyticCall::new(call.slot, call.func, args, rows, partition, when))
+            vec![AnalyticStep::Call(AnalyticCall::new(call.slot, call.func, args, rows, partition, when))]
         }
     }
 }

@@ -46,10 +46,10 @@ pub const FUNCS: &[Func] = &[
     row("object_construct", "([text, any, ...]) -> object", construct)
         .null(NullGuard::Off)
         .check(check_construct)
-        .about("An object of names and values in turn; pairs with a null are left out.")
+        .about("An object of names and values in turn; a pair whose name is null is left out.")
         .examples(&[
             ("object_construct(\"k\", 1, \"l\", 2.5)", "{\"k\":1,\"l\":2.5}"),
-            ("object_construct(\"k\", no_such_column)", "{}"),
+            ("object_construct(\"k\", no_such_column)", "{\"k\":null}"),
         ]),
     row("object_pick", "(object, text|array, ...) -> object", pick)
         .null(NullGuard::Off)
@@ -162,10 +162,7 @@ fn construct(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
             Value::Bytes(bytes) => Text::from_utf8_lossy(bytes),
             _ => return Err(wrong(args, at, "a string")),
         };
-        let value = arg(args, at + 1);
-        if !value.is_null() {
-            out.insert(name, value.clone());
-        }
+        out.insert(name, arg(args, at + 1).or_null());
     }
     Ok(Value::object(out))
 }

@@ -14,6 +14,8 @@ use crate::diag::{Fault, Result};
 
 use super::{Connector, props};
 
+pub(super) use source::words;
+
 pub(super) const CONNECTOR: Connector = Connector {
     name: "file",
     about: "Read and write files.",

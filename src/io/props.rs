@@ -38,6 +38,7 @@ const OF_THE_STREAM: &[&str] = &[
 const STEPS: &[&str] = &[
     "connectionSelector",
     "decompression",
+    "decrypt",
     "interval",
     "mergeField",
     "merger",
@@ -47,6 +48,7 @@ const STEPS: &[&str] = &[
     "payloadFormat",
     "payloadSchemaId",
     "sendInterval",
+    "tls",
 ];
 
 /// How [`read`] treats the names that are not in the options.
@@ -70,7 +72,7 @@ impl Names {
 
     /// Of a sink, whose common properties were taken out before.
     pub const fn sink(of: &'static str, ignored: &'static [&'static str]) -> Names {
-        Names { of, passed: &[], ignored, refused: &["connectionSelector"] }
+        Names { of, passed: &[], ignored, refused: &["connectionSelector", "decrypt", "tls"] }
     }
 }
 

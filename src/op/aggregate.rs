@@ -3,9 +3,10 @@ use std::sync::Arc;
 
 use crate::data::{Account, Batch, Emissions, Fate, Held, Meta, Object, Text, Time, Value};
 use crate::diag::{Fault, Result};
-use crate::expr::{Predicate, Program};
-use crate::func::Accumulator;
+use crate::expr::{Frame, Predicate, Program};
+use crate::func::{Accumulator, Ctx};
 
+use super::compute::{load_all, save_all};
 use super::{Cx, Operator, Out, Saved};
 
 /// Makes what an aggregate keeps of one group.
@@ -46,6 +47,37 @@ struct Group {
     held: Held,
 }
 
+/// The words before an error of an aggregate.
+fn select(fault: Fault) -> Fault {
+    fault.context("run Select error: ")
+}
+
+impl AggregateCall {
+    fn add(
+        &self,
+        frame: &Frame<'_>,
+        into: &mut Box<dyn Accumulator>,
+        seen: &mut HashSet<Text>,
+        args: &mut Vec<Value>,
+        cx: &Cx<'_>,
+    ) -> Result<()> {
+        if let Some(filter) = &self.filter
+            && !filter.holds(frame)?
+        {
+            return Ok(());
+        }
+        args.clear();
+        for arg in &self.args {
+            args.push(arg.eval(frame)?);
+        }
+        if self.distinct && !seen.insert(distinct_key(args)) {
+            return Ok(());
+        }
+        let context = Ctx { now: cx.now, row_time: Some(frame.time), rule: cx.rule };
+        into.add(args, &context)
+    }
+}
+
 impl Groups {
     pub fn new(width: usize, keys: Vec<Program>, calls: Vec<AggregateCall>) -> Self {
         let (index, groups) = (HashMap::new(), Vec::new());
@@ -65,7 +97,7 @@ impl Groups {
 
     fn group(&mut self, batch: &Batch, row: usize, cx: &Cx<'_>) -> Result<usize> {
         let frame = cx.frame(batch, row);
-        let key = self.key(&frame)?;
+        let key = self.key(&frame).map_err(|fault| fault.context("run Group By error: "))?;
         let at = match self.index.get(&key) {
             Some(at) => *at,
             None => {
@@ -84,27 +116,13 @@ impl Groups {
             }
         };
         let group = &mut self.groups[at];
-        let context = crate::func::Ctx { now: cx.now, row_time: Some(batch.time(row)), rule: cx.rule };
         let mut args = Vec::new();
-        for (n, call) in self.calls.iter().enumerate() {
-            if let Some(filter) = &call.filter
-                && !filter.holds(&frame)?
-            {
-                continue;
-            }
-            args.clear();
-            for arg in &call.args {
-                args.push(arg.eval(&frame)?);
-            }
-            if call.distinct && !group.seen[n].insert(distinct_key(&args)) {
-                continue;
-            }
-            group.accumulators[n].add(&args, &context)?;
-        }
+        let mut parts = self.calls.iter().zip(&mut group.accumulators).zip(&mut group.seen);
+        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, &mut args, cx)).map_err(select)?;
         Ok(at)
     }
 
-    fn key(&self, frame: &crate::expr::Frame<'_>) -> Result<Text> {
+    fn key(&self, frame: &Frame<'_>) -> Result<Text> {
         let mut key = Text::default();
         for (n, program) in self.keys.iter().enumerate() {
             let value = program.eval(frame)?;
@@ -137,21 +155,23 @@ impl Groups {
             let row = batch.push(trigger, crate::data::Receipt::none());
             self.calls.iter().for_each(|call| row[call.slot] = Value::Null);
         }
+        let mut failed = None;
         for group in groups {
             let row = batch.rows();
-            let results: Result<Vec<Value>> = group.accumulators.iter().map(|accumulator| accumulator.give()).collect();
             let slots = batch.push(trigger, group.held.release());
             slots.iter_mut().zip(group.first).for_each(|(slot, value)| *slot = value);
-            match results {
-                Ok(results) => self.calls.iter().zip(results).for_each(|(call, value)| slots[call.slot] = value),
-                Err(fault) => {
-                    super::window::fail_all(&mut batch, fault);
-                    continue;
+            for (call, accumulator) in self.calls.iter().zip(&group.accumulators) {
+                match accumulator.give() {
+                    Ok(value) => slots[call.slot] = value,
+                    Err(fault) => drop(failed.get_or_insert(select(fault))),
                 }
             }
             if let Some(meta) = &group.meta {
                 batch.set_meta(row, meta);
             }
+        }
+        if let Some(fault) = failed {
+            super::window::fail_all(&mut batch, fault);
         }
         batch
     }
@@ -193,6 +213,7 @@ impl Groups {
             ("groups", Value::array(groups.collect())),
             ("failed", self.failed.as_ref().map_or(Value::Null, |fault| Value::text(fault.to_string()))),
             ("failed_rows", Value::Int(self.failed_rows.rows() as i64)),
+            ("programs", self.save_programs()),
         ]))
     }
 
@@ -207,6 +228,7 @@ impl Groups {
         {
             self.failed_rows = Held::restored(account.clone(), *rows as u64);
         }
+        self.load_programs(saved.get("programs").cloned().ok_or_else(broken)?)?;
         let Some(Value::Array(groups)) = saved.get("groups") else { return Err(broken()) };
         for group in groups.iter() {
             let Value::Object(group) = group else { return Err(broken()) };
@@ -230,6 +252,25 @@ impl Groups {
             });
         }
         Ok(())
+    }
+}
+
+impl Groups {
+    /// What the functions in keys, arguments and conditions remember.
+    fn save_programs(&self) -> Saved {
+        let args = self.calls.iter().flat_map(|call| &call.args);
+        let filters = self.calls.iter().filter_map(|call| call.filter.as_ref()).map(Predicate::save);
+        Value::array(vec![save_all(self.keys.iter().chain(args)), Value::array(filters.collect())])
+    }
+
+    fn load_programs(&mut self, saved: Saved) -> Result<()> {
+        let broken = || Fault::bug("the saved programs of an aggregate cannot be read");
+        let Value::Array(saved) = saved else { return Err(broken()) };
+        let [programs, Value::Array(filters)] = saved.as_slice() else { return Err(broken()) };
+        let args = self.calls.iter_mut().flat_map(|call| &mut call.args);
+        load_all(self.keys.iter_mut().chain(args), programs.clone())?;
+        let mine = self.calls.iter_mut().filter_map(|call| call.filter.as_mut());
+        mine.zip(filters.iter()).try_for_each(|(filter, saved)| filter.load(saved.clone()))
     }
 }
 
@@ -301,7 +342,7 @@ impl Aggregate {
         let slots: Vec<usize> = self.groups.calls.iter().map(|call| call.slot).collect();
         let mut result = self.groups.close(cx.now);
         if let Some((_, fault)) = result.take_faults().pop() {
-            return Some(fault.context("run Select error: "));
+            return Some(fault);
         }
         let values = result.take_row(0);
         for row in rows {
@@ -332,5 +373,14 @@ impl Operator for Aggregate {
         batch.select(left);
         out.send(batch);
         Ok(())
+    }
+
+    /// Between two emissions there is no group.
+    fn save(&self) -> Saved {
+        self.groups.save_programs()
+    }
+
+    fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
+        self.groups.load_programs(saved)
     }
 }

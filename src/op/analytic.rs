@@ -9,7 +9,7 @@ use crate::expr::{Predicate, Program};
 use crate::func::analytic::{Analytic as State, start_analytic};
 use crate::func::{Ctx, Func};
 
-use super::compute::{load_all, save_all};
+use super::compute::{Computed, fail_rows, load_all, save_all};
 use super::{Cx, Operator, Out, Saved, key};
 
 /// One call: its state is kept apart for each partition, and steps on where the condition holds.
@@ -27,7 +27,7 @@ pub struct AnalyticCall {
 /// What is computed of a row, in order.
 pub enum AnalyticStep {
     /// An alias that a later step reads.
-    Alias(usize, Program),
+    Alias(Computed),
     Call(AnalyticCall),
 }
 
@@ -135,11 +135,13 @@ impl Analytic {
 
     fn fill(&mut self, batch: &mut Batch, row: usize, cx: &Cx<'_>) -> Result<()> {
         for step in &mut self.steps {
-            let (slot, value) = match step {
-                AnalyticStep::Alias(slot, program) => (*slot, program.eval(&cx.frame(batch, row))?),
-                AnalyticStep::Call(call) => (call.slot, call.step(batch, row, cx, &mut self.key, &mut self.args)?),
-            };
-            batch.row_mut(row)[slot] = value;
+            match step {
+                AnalyticStep::Alias(computed) => computed.fill(batch, row, cx)?,
+                AnalyticStep::Call(call) => {
+                    let value = call.step(batch, row, cx, &mut self.key, &mut self.args)?;
+                    batch.row_mut(row)[call.slot] = value;
+                }
+            }
         }
         Ok(())
     }
@@ -147,22 +149,19 @@ impl Analytic {
 
 impl Operator for Analytic {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        let rows = batch.selected().to_vec();
-        let mut left = Vec::with_capacity(rows.len());
-        for row in rows {
-            match self.fill(&mut batch, row as usize, cx) {
-                Ok(()) => left.push(row),
-                Err(fault) => batch.fail(row as usize, fault.context("run Analytic error: ")),
-            }
+        let mut failed = Vec::new();
+        for row in batch.selected().to_vec() {
+            let filled = self.fill(&mut batch, row as usize, cx);
+            failed.extend(filled.err().map(|fault| (row, fault.context("run Analytic error: "))));
         }
-        batch.select(left);
+        fail_rows(&mut batch, failed);
         out.send(batch);
         Ok(())
     }
 
     fn save(&self) -> Saved {
         let save = |step: &AnalyticStep| match step {
-            AnalyticStep::Alias(_, program) => program.save(),
+            AnalyticStep::Alias(computed) => computed.program.save(),
             AnalyticStep::Call(call) => call.save(),
         };
         Value::array(self.steps.iter().map(save).collect())
@@ -174,7 +173,7 @@ impl Operator for Analytic {
             return Err(broken());
         }
         self.steps.iter_mut().zip(saved.iter()).try_for_each(|(step, saved)| match step {
-            AnalyticStep::Alias(_, program) => program.load(saved.clone()),
+            AnalyticStep::Alias(computed) => computed.program.load(saved.clone()),
             AnalyticStep::Call(call) => call.load(saved),
         })
     }

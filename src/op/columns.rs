@@ -5,7 +5,7 @@ use crate::diag::{Fault, Result};
 use crate::expr::Program;
 use crate::func::analytic::ChangedCols;
 
-use super::compute::{load_all, save_all};
+use super::compute::{fail_rows, load_all, save_all};
 use super::{Cx, Operator, Out, Saved};
 
 /// One call of `changed_cols`.
@@ -88,7 +88,7 @@ impl Operator for Columns {
             let filled = self.fill(&mut batch, row as usize, cx);
             failed.extend(filled.err().map(|fault| (row, fault.context("run Select error: "))));
         }
-        super::compute::fail_rows(&mut batch, failed);
+        fail_rows(&mut batch, failed);
         out.send(batch);
         Ok(())
     }

@@ -7,45 +7,57 @@ use crate::expr::Program;
 use super::window::fail_all;
 use super::{Cx, Operator, Out, Saved};
 
+/// An expression whose value is put into a slot, where others read it.
+pub struct Computed {
+    pub slot: usize,
+    pub program: Program,
+    /// Where it fails the slot stays absent, and who reads it meets the error.
+    pub lazy: bool,
+}
+
+impl Computed {
+    /// Fills the slot of a row.
+    pub(super) fn fill(&self, batch: &mut Batch, row: usize, cx: &Cx<'_>) -> Result<()> {
+        match self.program.eval(&cx.frame(batch, row)) {
+            Ok(value) => batch.row_mut(row)[self.slot] = value,
+            Err(_) if self.lazy => {}
+            Err(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+}
+
 /// Fills slots with the values of expressions, in order: aliases that something behind it reads.
 pub struct Compute {
-    programs: Vec<(usize, Program)>,
+    computed: Vec<Computed>,
     stage: &'static str,
 }
 
 impl Compute {
-    pub fn new(programs: Vec<(usize, Program)>, stage: &'static str) -> Self {
-        Compute { programs, stage }
+    pub fn new(computed: Vec<Computed>, stage: &'static str) -> Self {
+        Compute { computed, stage }
     }
 }
 
 impl Operator for Compute {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
         let rows = batch.selected().to_vec();
-        let mut left = Vec::with_capacity(rows.len());
-        'rows: for row in rows {
-            for (slot, program) in &self.programs {
-                match program.eval(&cx.frame(&batch, row as usize)) {
-                    Ok(value) => batch.row_mut(row as usize)[*slot] = value,
-                    Err(fault) => {
-                        batch.fail(row as usize, fault.context(self.stage));
-                        continue 'rows;
-                    }
-                }
-            }
-            left.push(row);
+        let mut failed = Vec::new();
+        for row in &rows {
+            let filled = self.computed.iter().try_for_each(|one| one.fill(&mut batch, *row as usize, cx));
+            failed.extend(filled.err().map(|fault| (*row, fault.context(self.stage))));
         }
-        batch.select(left);
+        fail_rows(&mut batch, failed);
         out.send(batch);
         Ok(())
     }
 
     fn save(&self) -> Saved {
-        save_all(self.programs.iter().map(|(_, program)| program))
+        save_all(self.computed.iter().map(|one| &one.program))
     }
 
     fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
-        load_all(self.programs.iter_mut().map(|(_, program)| program), saved)
+        load_all(self.computed.iter_mut().map(|one| &mut one.program), saved)
     }
 }
 

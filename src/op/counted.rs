@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Emissions, Time, Value};
+use crate::data::{Account, Batch, Time, Value};
 use crate::diag::{Fault, Result};
-use crate::expr::{Predicate, Program};
+use crate::expr::Predicate;
 use crate::func::hit::Hits;
 
-use super::compute::{load_all, save_all};
+use super::compute::{Computed, fail_rows, load_all, save_all};
+use super::filter::Having;
 use super::{Cx, Operator, Out, Saved};
 
 /// What the calls that count hits in one condition remember.
@@ -46,61 +47,36 @@ impl Counters {
     }
 }
 
-/// A condition that asks how often it was met. Each row sees what was counted before it; of an emission that stays
-/// together, all rows see the same, and it counts once when any row is left.
+/// A condition on rows that asks how often it was met. Each row sees what was counted before it.
 pub struct Counted {
     counters: Counters,
-    /// Aliases that the condition reads, and their slots.
-    aliases: Vec<(usize, Program)>,
+    /// Aliases that the condition reads.
+    aliases: Vec<Computed>,
     predicate: Predicate,
     stage: &'static str,
-    /// The slot of the time of an emission that stays together.
-    trigger: Option<usize>,
 }
 
 impl Counted {
-    pub fn new(
-        counters: Counters,
-        aliases: Vec<(usize, Program)>,
-        predicate: Predicate,
-        stage: &'static str,
-        trigger: Option<usize>,
-    ) -> Self {
-        Counted { counters, aliases, predicate, stage, trigger }
+    pub fn new(counters: Counters, aliases: Vec<Computed>, predicate: Predicate, stage: &'static str) -> Self {
+        Counted { counters, aliases, predicate, stage }
     }
 
     fn holds(&self, batch: &mut Batch, row: usize, cx: &Cx<'_>) -> Result<bool> {
         self.counters.fill(batch.row_mut(row));
-        for (slot, program) in &self.aliases {
-            let value = program.eval(&cx.frame(batch, row))?;
-            batch.row_mut(row)[*slot] = value;
-        }
+        self.aliases.iter().try_for_each(|alias| alias.fill(batch, row, cx))?;
         self.predicate.holds(&cx.frame(batch, row))
     }
 }
 
 impl Operator for Counted {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        let single = batch.emissions == Emissions::Single;
         let mut verdicts = Vec::with_capacity(batch.selected().len());
-        let mut met = None;
         for row in batch.selected().to_vec() {
-            let row = row as usize;
-            let verdict = self.holds(&mut batch, row, cx).map_err(|fault| fault.context(self.stage));
+            let verdict = self.holds(&mut batch, row as usize, cx).map_err(|fault| fault.context(self.stage));
             if let Ok(true) = verdict {
-                let at = match self.trigger.map(|slot| &batch.row(row)[slot]) {
-                    Some(Value::Int(at)) => Time(*at),
-                    _ => batch.time(row),
-                };
-                if single {
-                    self.counters.hit(at);
-                }
-                met.get_or_insert(at);
+                self.counters.hit(batch.time(row as usize));
             }
             verdicts.push(verdict);
-        }
-        if let Some(at) = met.filter(|_| !single) {
-            self.counters.hit(at);
         }
         let mut verdicts = verdicts.into_iter();
         batch.keep(|_, _| verdicts.next().unwrap_or(Ok(false)));
@@ -111,16 +87,74 @@ impl Operator for Counted {
     }
 
     fn save(&self) -> Saved {
-        let aliases = save_all(self.aliases.iter().map(|(_, program)| program));
-        Value::array(vec![self.counters.save(), aliases, self.predicate.save()])
+        save(&self.counters, &self.aliases, self.predicate.save())
     }
 
     fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
-        let broken = || Fault::bug("the saved state of a condition cannot be read");
-        let Value::Array(saved) = saved else { return Err(broken()) };
-        let [counters, aliases, predicate] = saved.as_slice() else { return Err(broken()) };
-        self.counters.load(counters)?;
-        load_all(self.aliases.iter_mut().map(|(_, program)| program), aliases.clone())?;
-        self.predicate.load(predicate.clone())
+        self.predicate.load(load(saved, &mut self.counters, &mut self.aliases)?)
     }
+}
+
+/// HAVING that asks how often it was met: all groups of an emission see the same, and it counts once when any of them
+/// is left.
+pub struct CountedHaving {
+    counters: Counters,
+    aliases: Vec<Computed>,
+    having: Having,
+    /// The slot of the time of the emission.
+    trigger: Option<usize>,
+}
+
+impl CountedHaving {
+    pub fn new(counters: Counters, aliases: Vec<Computed>, predicate: Predicate, trigger: Option<usize>) -> Self {
+        CountedHaving { counters, aliases, having: Having::new(predicate), trigger }
+    }
+}
+
+impl Operator for CountedHaving {
+    fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        let mut failed = Vec::new();
+        for row in batch.selected().to_vec() {
+            self.counters.fill(batch.row_mut(row as usize));
+            let filled = self.aliases.iter().try_for_each(|alias| alias.fill(&mut batch, row as usize, cx));
+            failed.extend(filled.err().map(|fault| (row, fault.context("run Having error: "))));
+        }
+        fail_rows(&mut batch, failed);
+        let mut kept = Out::default();
+        self.having.push(batch, cx, &mut kept)?;
+        for batch in kept.take() {
+            if let Some(row) = batch.selected().first() {
+                let at = match self.trigger.map(|slot| &batch.row(*row as usize)[slot]) {
+                    Some(Value::Int(at)) => Time(*at),
+                    _ => batch.time(*row as usize),
+                };
+                self.counters.hit(at);
+            }
+            out.send(batch);
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Saved {
+        save(&self.counters, &self.aliases, self.having.save())
+    }
+
+    fn load(&mut self, saved: Saved, account: &Arc<dyn Account>) -> Result<()> {
+        let having = load(saved, &mut self.counters, &mut self.aliases)?;
+        self.having.load(having, account)
+    }
+}
+
+fn save(counters: &Counters, aliases: &[Computed], predicate: Saved) -> Saved {
+    Value::array(vec![counters.save(), save_all(aliases.iter().map(|alias| &alias.program)), predicate])
+}
+
+/// Loads counters and aliases, and gives what the condition saved.
+fn load(saved: Saved, counters: &mut Counters, aliases: &mut [Computed]) -> Result<Saved> {
+    let broken = || Fault::bug("the saved state of a condition cannot be read");
+    let Value::Array(saved) = saved else { return Err(broken()) };
+    let [counted, programs, predicate] = saved.as_slice() else { return Err(broken()) };
+    counters.load(counted)?;
+    load_all(aliases.iter_mut().map(|alias| &mut alias.program), programs.clone())?;
+    Ok(predicate.clone())
 }

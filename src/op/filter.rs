@@ -1,29 +1,30 @@
-use crate::data::Batch;
-use crate::diag::Result;
+use std::sync::Arc;
+
+use crate::data::{Account, Batch, Emissions};
+use crate::diag::{Fault, Result};
 use crate::expr::Predicate;
 
+use super::window::fail_all;
 use super::{Cx, Operator, Out, Saved};
 
-/// Keeps the rows for which a condition holds: WHERE, FILTER of a window, HAVING.
+/// Keeps the rows for which a condition holds: WHERE, and FILTER of a window. A row whose condition fails leaves by
+/// itself.
 pub struct Filter {
     predicate: Predicate,
     /// What stands before the text of an error, for example `run Where error: `.
     stage: &'static str,
-    /// A batch that is an emission of its own is not sent when nothing is left of it.
-    drop_empty: bool,
 }
 
 impl Filter {
-    /// `drop_empty`: an emission of which nothing is left does not go on (HAVING).
-    pub fn new(predicate: Predicate, stage: &'static str, drop_empty: bool) -> Self {
-        Filter { predicate, stage, drop_empty }
+    pub fn new(predicate: Predicate, stage: &'static str) -> Self {
+        Filter { predicate, stage }
     }
 }
 
 impl Operator for Filter {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
         batch.keep(|batch, row| self.predicate.holds(&cx.frame(batch, row)).map_err(|fault| fault.context(self.stage)));
-        if !(batch.is_empty() && (self.drop_empty || batch.rows() > 0)) {
+        if !batch.is_empty() {
             out.send(batch);
         }
         Ok(())
@@ -33,7 +34,51 @@ impl Operator for Filter {
         self.predicate.save()
     }
 
-    fn load(&mut self, saved: Saved, _: &std::sync::Arc<dyn crate::data::Account>) -> Result<()> {
+    fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
+        self.predicate.load(saved)
+    }
+}
+
+/// Keeps the groups of an emission for which a condition holds. It must be true or false for each, else the emission
+/// fails as a whole; one of which nothing is left does not go on. Without a window each row fails.
+pub struct Having {
+    predicate: Predicate,
+}
+
+impl Having {
+    pub fn new(predicate: Predicate) -> Self {
+        Having { predicate }
+    }
+
+    fn holds(&self, batch: &Batch, row: usize, cx: &Cx<'_>) -> Result<bool> {
+        self.predicate.decides(&cx.frame(batch, row)).map_err(|fault| fault.context("run Having error: "))
+    }
+}
+
+impl Operator for Having {
+    fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        if batch.emissions == Emissions::Single {
+            let fault = Fault::eval("run Having error: HAVING looks at the rows of a window, and the rule has none");
+            batch.keep(|_, _| Err(fault.clone()));
+        } else {
+            let kept: Result<Vec<bool>> =
+                batch.selected().iter().map(|row| self.holds(&batch, *row as usize, cx)).collect();
+            match kept.map(Vec::into_iter) {
+                Ok(mut kept) => batch.keep(|_, _| Ok(kept.next().unwrap_or_default())),
+                Err(fault) => fail_all(&mut batch, fault),
+            }
+        }
+        if !batch.is_empty() {
+            out.send(batch);
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Saved {
+        self.predicate.save()
+    }
+
+    fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
         self.predicate.load(saved)
     }
 }

@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Emissions, Value};
+use crate::data::{Account, Batch, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::Program;
 use crate::func::{Ctx, Func, Guest, guarded};
 
-use super::compute::{load_all, save_all};
-use super::window::fail_all;
+use super::compute::{fail_rows, load_all, save_all};
 use super::{Cx, Operator, Out, Saved};
 
 /// One call of a plugin's function, for all rows of a batch at once.
@@ -29,55 +28,42 @@ impl Guests {
     }
 
     fn call(&self, call: &GuestCall, batch: &mut Batch, cx: &Cx<'_>) {
-        let mut columns: Vec<Vec<Value>> =
-            call.args.iter().map(|_| Vec::with_capacity(batch.selected().len())).collect();
-        let (mut asked, mut left, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-        for row in batch.selected() {
+        let rows = batch.selected().to_vec();
+        let mut columns: Vec<Vec<Value>> = call.args.iter().map(|_| Vec::with_capacity(rows.len())).collect();
+        let mut asked = 0;
+        // What is known of each row before the call: its answer, its fault, or nothing yet.
+        let mut answers: Vec<Result<Option<Value>>> = Vec::with_capacity(rows.len());
+        for row in &rows {
             let frame = cx.frame(batch, *row as usize);
-            match call.args.iter().map(|arg| arg.eval(&frame)).collect::<Result<Vec<Value>>>() {
-                Err(fault) => failed.push((*row, fault)),
-                Ok(args) => {
-                    left.push(*row);
-                    match guarded(call.func, &args) {
-                        Some(answer) => asked.push((*row, Some(answer))),
-                        None => {
-                            asked.push((*row, None));
-                            columns.iter_mut().zip(args).for_each(|(column, arg)| column.push(arg));
-                        }
-                    }
+            let args = call.args.iter().map(|arg| arg.eval(&frame)).collect::<Result<Vec<Value>>>();
+            answers.push(args.map(|args| {
+                let answer = guarded(call.func, &args);
+                if answer.is_none() {
+                    asked += 1;
+                    columns.iter_mut().zip(args).for_each(|(column, arg)| column.push(arg));
                 }
-            }
+                answer
+            }));
         }
-        let wanted = asked.iter().filter(|(_, answer)| answer.is_none()).count();
-        let context =
-            Ctx { now: cx.now, row_time: batch.selected().first().map(|row| batch.time(*row as usize)), rule: cx.rule };
-        let mut results =
-            if wanted == 0 { Vec::new() } else { call.guest.call(&columns, wanted, &context) }.into_iter();
-        for (row, answer) in asked {
+        let row_time = rows.first().map(|row| batch.time(*row as usize));
+        let context = Ctx { now: cx.now, row_time, rule: cx.rule };
+        let results = if asked == 0 { Vec::new() } else { call.guest.call(&columns, asked, &context) };
+        let mut results = results
+            .into_iter()
+            .map(|result| result.map_err(|fault| fault.context(format_args!("call func {} error: ", call.func.name))));
+        let mut failed = Vec::new();
+        for (row, answer) in rows.into_iter().zip(answers) {
             let value = match answer {
-                Some(answer) => Ok(answer),
-                None => results.next().unwrap_or_else(|| Err(Fault::bug("the plugin gave too few results"))),
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => results.next().unwrap_or_else(|| Err(Fault::bug("the plugin gave too few results"))),
+                Err(fault) => Err(fault),
             };
             match value {
                 Ok(value) => batch.row_mut(row as usize)[call.slot] = value,
-                Err(fault) => {
-                    left.retain(|other| *other != row);
-                    failed.push((row, fault.context(format_args!("call func {} error: ", call.func.name))));
-                }
+                Err(fault) => failed.push((row, fault.context(self.stage))),
             }
         }
-        self.fail(batch, left, failed);
-    }
-
-    fn fail(&self, batch: &mut Batch, left: Vec<u32>, failed: Vec<(u32, Fault)>) {
-        if batch.emissions != Emissions::Single {
-            if let Some((_, fault)) = failed.into_iter().next() {
-                fail_all(batch, fault.context(self.stage));
-            }
-            return;
-        }
-        failed.into_iter().for_each(|(row, fault)| batch.fail(row as usize, fault.context(self.stage)));
-        batch.select(left);
+        fail_rows(batch, failed);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::data::{Account, Batch, Value};
 use crate::diag::Result;
 use crate::expr::Program;
 
-use super::compute::{load_all, save_all};
+use super::compute::{Computed, load_all, save_all};
 use super::{Cx, Operator, Out, Saved};
 
 /// Where an output column comes from.
@@ -26,19 +26,18 @@ pub struct OutColumn {
 /// Makes the rows that leave the rule: SELECT.
 pub struct Project {
     /// Aliases that other columns read, in the order of their dependence, and their slots.
-    aliases: Vec<(usize, Program)>,
+    aliases: Vec<Computed>,
     columns: Vec<OutColumn>,
 }
 
 impl Project {
-    pub fn new(aliases: Vec<(usize, Program)>, columns: Vec<OutColumn>) -> Self {
+    pub fn new(aliases: Vec<Computed>, columns: Vec<OutColumn>) -> Self {
         Project { aliases, columns }
     }
 
     fn fill(&self, batch: &mut Batch, row: usize, cx: &Cx<'_>, into: &mut [Value]) -> Result<()> {
-        for (slot, program) in &self.aliases {
-            let value = program.eval(&cx.frame(batch, row))?;
-            batch.row_mut(row)[*slot] = value;
+        for alias in &self.aliases {
+            alias.fill(batch, row, cx)?;
         }
         for (column, into) in self.columns.iter().zip(into) {
             *into = match &column.take {
@@ -106,7 +105,7 @@ impl Operator for Project {
             Take::Program(program) => Some(program),
             Take::Column { .. } => None,
         });
-        load_all(self.aliases.iter_mut().map(|(_, program)| program).chain(columns), saved)
+        load_all(self.aliases.iter_mut().map(|alias| &mut alias.program).chain(columns), saved)
     }
 }
 
@@ -116,6 +115,6 @@ impl Project {
             Take::Program(program) => Some(program),
             Take::Column { .. } => None,
         });
-        self.aliases.iter().map(|(_, program)| program).chain(columns)
+        self.aliases.iter().map(|alias| &alias.program).chain(columns)
     }
 }

@@ -15,14 +15,11 @@ use crate::sql::Unit;
 use super::aggregate::{Groups, load_row, save_row};
 use super::{Cx, Operator, Out, Saved};
 
-/// Writes the bounds of a window into the slots of its rows that ask for them.
-fn write_bounds(bounds: &Bounds, batch: &mut Batch, start: Time, end: Time) {
-    for row in batch.selected().to_vec() {
-        let row = batch.row_mut(row as usize);
-        for (slot, time) in [(bounds.start, start), (bounds.end, end), (bounds.trigger, end)] {
-            if let Some(slot) = slot {
-                row[slot] = Value::Int(time.0);
-            }
+/// Writes the bounds of a window into the slots of a row that ask for them.
+fn write_bounds(bounds: &Bounds, row: &mut [Value], start: Time, end: Time) {
+    for (slot, time) in [(bounds.start, start), (bounds.end, end), (bounds.trigger, end)] {
+        if let Some(slot) = slot {
+            row[slot] = Value::Int(time.0);
         }
     }
 }
@@ -146,7 +143,9 @@ impl Tumbling {
         if batch.is_empty() && matches!(self.content, Content::Groups(_)) {
             return;
         }
-        write_bounds(&self.bounds, &mut batch, self.start, end);
+        for row in 0..batch.rows() {
+            write_bounds(&self.bounds, batch.row_mut(row), self.start, end);
+        }
         out.send(batch);
     }
 
@@ -169,7 +168,11 @@ impl Operator for Tumbling {
             }
             let held = batch.take_receipt(row).hold();
             match &mut self.content {
-                Content::Groups(groups) => groups.add(&batch, row, held, cx),
+                Content::Groups(groups) => {
+                    // Keys and arguments may ask for them.
+                    write_bounds(&self.bounds, batch.row_mut(row), self.start, self.next);
+                    groups.add(&batch, row, held, cx);
+                }
                 Content::Rows(rows) => {
                     let meta = batch.meta(row).cloned();
                     rows.push(Kept { values: batch.take_row(row), time, meta, held });

@@ -1,13 +1,13 @@
 use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, bind};
-use crate::func::Catalogue;
+use crate::expr::{Bound, Path, bind};
+use crate::func::{Catalogue, aggregate};
 use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, WindowKind};
 
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
-use super::scope::{AliasState, Names, Stage, mentioned};
-use super::special::{analytic_steps, bounds, is_columns, is_rows, rows_step, take_hits};
+use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
+use super::special::{analytic_steps, bounds, counted_step, is_columns, is_rows, rows_step};
 use super::{Options, Stream};
 
 /// Collects findings and goes on, so that all are told at once.
@@ -31,6 +31,10 @@ pub fn plan(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     refuse_later(select, &mut found);
+    if !found.0.is_empty() {
+        // What is refused as a whole makes the rest look wrong that is not.
+        return Err(found.0);
+    }
     let from = &select.from.name;
     let Some(stream) = find(&from.name) else {
         found.add(
@@ -53,7 +57,7 @@ pub fn plan(
     let stream_alias = select.from.alias.as_ref().map(|alias| alias.name.clone());
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
-    let mut names = Names::new(&stream, stream_alias, funcs, &select.fields, windowed);
+    let mut names = Names::new(&stream, stream_alias, funcs, &select.fields, windowed, options.ignore_case);
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
@@ -142,7 +146,9 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
                     found.add(problem.at(replaced.span).help("write `expression AS column`"));
                     continue;
                 };
+                names.met_aggregate = false;
                 if let Some(expr) = clause(names, Stage::Select, "SELECT", &replaced.expr, found) {
+                    aggregated |= names.met_aggregate;
                     let name = alias.name.clone();
                     fields.push(OutputColumn { name, expr, plain: false, keep_null: options.send_nil, spread: false });
                 }
@@ -159,10 +165,11 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         }
         let Some(expr) = bind_field(field, names, found) else { continue };
         aggregated |= names.met_aggregate;
+        // A field without a name takes a number even where it is not shown.
+        let name = output_name(field, names, &mut unnamed);
         if field.invisible {
             continue;
         }
-        let name = output_name(field, names, &mut unnamed);
         check_output(&name, field, &mut taken, found);
         let plain = field.alias.is_none() && is_column(&field.expr, names);
         let collects =
@@ -182,7 +189,10 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         select.group.iter().filter_map(|key| clause(names, Stage::Group, "GROUP BY", key, found)).collect();
     let having = select.having.as_ref().and_then(|expr| {
         let bound = clause(names, Stage::Having, "HAVING", expr, found)?;
-        check_having(expr, names, &keys, &bound, found);
+        if let Some(name) = ungrouped(&bound, names, &keys) {
+            let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
+            found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
+        }
         Some(bound)
     });
     let order = select
@@ -200,7 +210,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
             && let Some(slot) = known.slot
         {
-            column.expr = Bound::Slot(slot, alias.name.clone());
+            column.expr = known.read_at(slot);
         }
     }
     Clauses { filter, window_filter, keys, having, order, fields, aggregated }
@@ -238,12 +248,17 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
     all.extend(&select.having);
     all.extend(select.order.iter().map(|sort| &sort.expr));
     all.extend(select.windows.iter().flat_map(|window| &window.filter));
-    fn has_wildcard(expr: &Expr) -> bool {
-        let mut has = matches!(expr.node, ExprNode::Wildcard(_));
-        expr.parts(&mut |part| has |= has_wildcard(part));
+    fn has_wildcard(expr: &Expr, names: &Names<'_>) -> bool {
+        let func = match &expr.node {
+            ExprNode::Wildcard(_) => return true,
+            ExprNode::Call(call) => names.funcs.find(&call.name.name),
+            _ => None,
+        };
+        let mut has = func.is_some_and(aggregate::wants_row);
+        expr.parts(&mut |part| has |= !func.is_some_and(|func| counted(func, part)) && has_wildcard(part, names));
         has
     }
-    if !names.stream.columns.is_empty() || !all.iter().any(|expr| has_wildcard(expr)) {
+    if !names.stream.columns.is_empty() || !all.iter().any(|expr| has_wildcard(expr, names)) {
         return;
     }
     let mut wanted = Vec::new();
@@ -280,29 +295,27 @@ fn output_name(field: &Field, names: &Names<'_>, unnamed: &mut usize) -> Text {
     }
 }
 
-/// HAVING looks at groups: a column in it must be a key, or stand in an aggregate.
-fn check_having(expr: &Expr, names: &Names<'_>, keys: &[Bound], bound: &Bound, found: &mut Findings) {
-    let key_texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    let mut wrong = None;
-    bound.walk(&mut |part| {
-        if let Bound::Slot(slot, name) = part
-            && (names.wanted.columns.iter().any(|column| column.slot == *slot) || names.special.is_of_rows(*slot))
-            && !key_texts.iter().any(|key| *key == part.to_string())
-        {
-            wrong.get_or_insert_with(|| name.clone());
+/// HAVING looks at groups: a column in it must be a key, or stand in an aggregate. Gives one that does neither.
+fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
+    if keys.contains(bound) {
+        return None;
+    }
+    match bound {
+        Bound::Slot(slot, name) => {
+            let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
+            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
+                .then(|| name.clone());
         }
-        if let Bound::Slot(slot, name) = part
-            && let Some(alias) = names.aliases.iter().find(|alias| alias.slot == Some(*slot))
-            && !alias.aggregated
-            && !key_texts.iter().any(|key| *key == part.to_string())
-        {
-            wrong.get_or_insert_with(|| name.clone());
+        Bound::Row(_) => return Some(Text::const_new("*")),
+        _ => {}
+    }
+    let mut wrong = None;
+    bound.parts(&mut |part| {
+        if wrong.is_none() {
+            wrong = ungrouped(part, names, keys);
         }
     });
-    if let Some(name) = wrong {
-        let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
-        found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
-    }
+    wrong
 }
 
 fn tumbling(window: &Window) -> Option<(Unit, i64)> {
@@ -334,9 +347,9 @@ fn assemble(
     nodes.extend(analytic_steps(&mut names, analytic));
     let (mut filter, mut having) = (clauses.filter, clauses.having);
     let aliases = aliases_at(&names, Stage::Having);
-    let counted_having = counted(&mut having, aliases, Clause::Having, &mut names);
+    let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
     let aliases = aliases_at(&names, Stage::Where);
-    match counted(&mut filter, aliases, Clause::Where, &mut names) {
+    match counted_step(&mut filter, aliases, Clause::Where, &mut names) {
         Some(node) => nodes.push(node),
         None => compute(&mut nodes, &names, Stage::Where, Clause::Where),
     }
@@ -406,7 +419,7 @@ fn assemble(
         let name = Text::const_new("__meta");
         columns.push(OutputColumn {
             name,
-            expr: Bound::Meta(Vec::new()),
+            expr: Bound::Meta(Path::default()),
             plain: false,
             keep_null: false,
             spread: false,
@@ -415,7 +428,6 @@ fn assemble(
     if !found.0.is_empty() {
         return Err(found.0);
     }
-    refresh_wildcards(&mut columns, &names);
     let aliases = aliases_at(&names, Stage::Select);
     let later = aliases.iter().map(|(slot, _, _)| *slot).collect();
     let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
@@ -429,41 +441,27 @@ fn assemble(
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });
     nodes.extend(rows);
+    nodes.splice(0..0, at_the_source(stream, &names));
     let width = names.wanted.width;
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
 }
 
-/// The step of a condition that has functions in it, or in the aliases that it reads, that count how often it is met.
-fn counted(
-    predicate: &mut Option<Bound>,
-    mut aliases: Vec<(usize, Text, Bound)>,
-    clause: Clause,
-    names: &mut Names<'_>,
-) -> Option<Node> {
-    let mut hits = Vec::new();
-    let bound = predicate.as_mut()?;
-    aliases
-        .iter_mut()
-        .map(|(_, _, of)| of)
-        .chain([bound])
-        .for_each(|of| take_hits(of, &mut hits, &mut || names.fresh()));
-    if hits.is_empty() {
+/// What is done with rows before anything looks at them.
+fn at_the_source(stream: &Stream, names: &Names<'_>) -> Option<Node> {
+    if let (Some(rest), false) = (names.wanted.rest, names.resolved.is_empty()) {
+        return Some(Node::Resolve { columns: names.resolved.clone(), rest });
+    }
+    if !stream.strict || stream.columns.is_empty() {
         return None;
     }
-    let trigger = (clause == Clause::Having && names.windowed).then(|| {
-        let slot = names.bounds.trigger.unwrap_or_else(|| names.fresh());
-        *names.bounds.trigger.insert(slot)
+    // In the order of the declaration, so that of several errors the same is always told.
+    let columns = stream.columns.iter().filter_map(|column| {
+        let wanted = names.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
+        Some((wanted.slot, column.clone()))
     });
-    Some(Node::Counted { hits, aliases, predicate: predicate.take()?, clause, trigger })
-}
-
-/// Columns that got their slot after a `*` was bound belong to it too.
-fn refresh_wildcards(columns: &mut [OutputColumn], names: &Names<'_>) {
-    for column in columns {
-        if let Bound::Row(shape) = &mut column.expr {
-            shape.columns = names.wanted.columns.iter().map(|column| (column.name.clone(), column.slot)).collect();
-        }
-    }
+    let columns: Vec<_> = columns.collect();
+    let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
+    (!columns.is_empty()).then_some(Node::Validate { columns, format })
 }
 
 /// The aliases of a stage that need a slot, each after those that it reads.

@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
+use crate::data::Text;
 use crate::expr::Bound;
 use crate::sql::Unit;
 
@@ -31,10 +32,16 @@ fn steps(plan: &Plan) -> Vec<(&'static str, String)> {
 
 fn step(node: &Node) -> (&'static str, String) {
     match node {
-        Node::Compute { aliases, .. } => {
-            let shown: Vec<String> = aliases.iter().map(|(_, name, bound)| format!("{name}: {bound}")).collect();
-            ("AliasPlan", format!("Aliases:[ {} ]", shown.join(", ")))
+        Node::Validate { columns, .. } => {
+            let shown: Vec<String> =
+                columns.iter().map(|(_, column)| format!("{}: {}", column.name, column.kind.name())).collect();
+            ("ValidatePlan", format!("Columns:[ {} ]", shown.join(", ")))
         }
+        Node::Resolve { columns, .. } => {
+            let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            ("ResolvePlan", format!("IgnoreCase:[ {} ]", shown.join(", ")))
+        }
+        Node::Compute { aliases, .. } => ("AliasPlan", format!("Aliases:[ {} ]", named(aliases))),
         Node::Filter { predicate, clause } => match clause {
             Clause::Having => ("HavingPlan", format!("Condition:{{ {predicate} }}")),
             _ => ("FilterPlan", format!("Condition:{{ {predicate} }}")),
@@ -50,11 +57,8 @@ fn step(node: &Node) -> (&'static str, String) {
         Node::Aggregate { grouping, .. } => ("AggregatePlan", groups(grouping)),
         Node::Order { keys } => ("OrderPlan", format!("SortFields:[ {} ]", sorts(keys))),
         Node::Analytic { steps } => {
-            let shown = steps.iter().map(|step| match step {
-                AnalyticStep::Alias(_, name, bound) => format!("{name}: {bound}"),
-                AnalyticStep::Call(call) => format!("{call:?}"),
-            });
-            ("AnalyticFuncsPlan", format!("Funcs:[ {} ]", shown.collect::<Vec<_>>().join(", ")))
+            let shown: Vec<String> = steps.iter().map(analytic).collect();
+            ("AnalyticFuncsPlan", format!("Funcs:[ {} ]", shown.join(", ")))
         }
         Node::Counted { predicate, clause, .. } => match clause {
             Clause::Having => ("HavingPlan", format!("Condition:{{ {predicate} }}")),
@@ -73,6 +77,17 @@ fn step(node: &Node) -> (&'static str, String) {
         Node::Project { columns, .. } => {
             ("ProjectPlan", format!("Fields:[ {} ]", columns.iter().map(column).collect::<Vec<_>>().join(", ")))
         }
+    }
+}
+
+fn named(aliases: &[(usize, Text, Bound)]) -> String {
+    aliases.iter().map(|(_, name, bound)| format!("{name}: {bound}")).collect::<Vec<_>>().join(", ")
+}
+
+fn analytic(step: &AnalyticStep) -> String {
+    match step {
+        AnalyticStep::Aliases(aliases) => named(aliases),
+        AnalyticStep::Call(call) => format!("{call:?}"),
     }
 }
 

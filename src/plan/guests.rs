@@ -22,6 +22,7 @@ impl Hoist<'_> {
         match bound {
             Bound::Const(_)
             | Bound::Slot(..)
+            | Bound::Alias(..)
             | Bound::Row(_)
             | Bound::Meta(_)
             | Bound::RowTime

@@ -4,6 +4,8 @@ use crate::expr::{Bound, Bounds};
 use crate::func::Func;
 use crate::sql::Unit;
 
+use super::StreamColumn;
+
 /// A statement, planned.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -25,6 +27,18 @@ pub struct Plan {
 /// One step.
 #[derive(Clone, Debug)]
 pub enum Node {
+    /// `STRICT_VALIDATION`: the declared columns that the rule reads, with their slots.
+    Validate {
+        columns: Vec<(usize, StreamColumn)>,
+        /// `TIMESTAMP_FORMAT`
+        format: Option<Text>,
+    },
+    /// `basic.ignoreCase`: columns that are looked for whatever their case, in those that the decoder filled and in
+    /// `rest`.
+    Resolve {
+        columns: Vec<Resolved>,
+        rest: usize,
+    },
     /// Aliases that a later node reads: slot, name, expression.
     Compute {
         aliases: Vec<(usize, Text, Bound)>,
@@ -95,6 +109,16 @@ pub enum Node {
     },
 }
 
+/// A column that is found whatever its case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    pub name: Text,
+    /// Slot of the column of exactly that name.
+    pub exact: usize,
+    /// Slot that the statement reads.
+    pub slot: usize,
+}
+
 /// The clause that a condition or an alias is evaluated for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clause {
@@ -142,8 +166,8 @@ impl std::fmt::Debug for GuestCall {
 /// A part of the step of analytic calls.
 #[derive(Clone, Debug)]
 pub enum AnalyticStep {
-    /// An alias that a later part reads: slot, name, expression.
-    Alias(usize, Text, Bound),
+    /// Aliases that a later part reads: slot, name, expression.
+    Aliases(Vec<(usize, Text, Bound)>),
     Call(AnalyticCall),
 }
 
@@ -218,6 +242,16 @@ pub struct Aggregated {
     pub distinct: bool,
     pub filter: Option<Bound>,
     pub slot: usize,
+}
+
+impl Aggregated {
+    /// Whether both give the same, whatever slots they write to.
+    pub fn is_same(&self, other: &Aggregated) -> bool {
+        std::ptr::eq(self.func, other.func)
+            && self.distinct == other.distinct
+            && self.args == other.args
+            && self.filter == other.filter
+    }
 }
 
 impl std::fmt::Debug for Aggregated {

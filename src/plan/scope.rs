@@ -1,12 +1,12 @@
 use crate::codec::{Wanted, WantedColumn};
 use crate::data::{Kind, Text, Value};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Bounds, RowShape, Scope, bind};
-use crate::func::{Catalogue, Func, Special};
+use crate::expr::{Bound, Bounds, Key, RowShape, Scope, bind};
+use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
 use super::Stream;
-use super::node::Aggregated;
+use super::node::{Aggregated, Resolved};
 use super::special::{Specials, waiting};
 
 /// When an alias is computed. The smaller comes first.
@@ -41,6 +41,19 @@ pub struct Alias<'a> {
     pub aggregated: bool,
 }
 
+impl Alias<'_> {
+    /// How it is read from its slot. An expression that remembers nothing can be asked again where it failed, so that
+    /// its error is met only by who needs its value.
+    pub fn read_at(&self, slot: usize) -> Bound {
+        match &self.state {
+            AliasState::Bound(bound) if bound.is_pure() => {
+                Bound::Alias(slot, self.name.clone(), Box::new(bound.clone()))
+            }
+            _ => Bound::Slot(slot, self.name.clone()),
+        }
+    }
+}
+
 /// How far the binding of an alias has come.
 #[derive(Clone)]
 pub enum AliasState {
@@ -58,11 +71,14 @@ pub struct Names<'a> {
     pub stream_alias: Option<Text>,
     pub funcs: &'a Catalogue,
     pub wanted: Wanted,
+    pub resolved: Vec<Resolved>,
     pub aliases: Vec<Alias<'a>>,
     pub calls: Vec<Aggregated>,
     pub special: Specials,
     pub bounds: Bounds,
     pub windowed: bool,
+    /// `basic.ignoreCase`
+    pub ignore_case: bool,
     /// The clause that is being bound.
     pub stage: Stage,
     /// Word for the clause in messages.
@@ -81,6 +97,7 @@ impl<'a> Names<'a> {
         funcs: &'a Catalogue,
         fields: &'a [Field],
         windowed: bool,
+        ignore_case: bool,
     ) -> Self {
         let aliases = fields
             .iter()
@@ -101,11 +118,13 @@ impl<'a> Names<'a> {
             stream_alias,
             funcs,
             wanted: Wanted::default(),
+            resolved: Vec::new(),
             aliases,
             calls: Vec::new(),
             special: Specials::default(),
             bounds: Bounds::default(),
             windowed,
+            ignore_case,
             stage: Stage::Select,
             clause: "SELECT",
             binding: Vec::new(),
@@ -122,24 +141,58 @@ impl<'a> Names<'a> {
 
     /// The slot of a column of the stream; it is decoded from now on.
     pub fn column(&mut self, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        if let Some(known) = self.wanted.columns.iter().find(|column| column.name == *name) {
-            return Ok(Bound::Slot(known.slot, name.clone()));
+        let exact = match self.wanted.columns.iter().find(|column| column.name == *name) {
+            Some(known) => known.slot,
+            None => {
+                let kind = self.declared(name, span)?;
+                let slot = self.fresh();
+                self.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+                slot
+            }
+        };
+        // Declared columns are decoded by their exact names, and there is nothing else to look in.
+        if !self.ignore_case || !self.is_open() {
+            return Ok(Bound::Slot(exact, name.clone()));
         }
-        let kind = self.declared(name, span)?;
-        let slot = self.fresh();
-        self.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+        let slot = match self.resolved.iter().find(|column| column.exact == exact) {
+            Some(known) => known.slot,
+            None => {
+                self.rest();
+                let slot = self.fresh();
+                self.resolved.push(Resolved { name: name.clone(), exact, slot });
+                slot
+            }
+        };
         Ok(Bound::Slot(slot, name.clone()))
+    }
+
+    /// Whether messages can have columns that no one declared.
+    fn is_open(&self) -> bool {
+        self.stream.columns.is_empty() && !self.stream.binary
+    }
+
+    /// The slot of the object of all columns that have none of their own.
+    fn rest(&mut self) -> usize {
+        let slot = self.wanted.rest.unwrap_or_else(|| self.fresh());
+        self.wanted.rest = Some(slot);
+        slot
+    }
+
+    /// Whether the slot holds a column of the stream.
+    pub fn is_column(&self, slot: usize) -> bool {
+        self.wanted.columns.iter().any(|column| column.slot == slot)
+            || self.resolved.iter().any(|column| column.slot == slot)
     }
 
     fn declared(&self, name: &Text, span: Span) -> Result<Option<Kind>, Diagnostic> {
         if self.stream.columns.is_empty() {
             return Ok(None);
         }
-        match self.stream.columns.iter().find(|(column, _)| column == name) {
-            Some((_, kind)) => Ok(Some(kind.clone())),
+        match self.stream.columns.iter().find(|column| column.name == *name) {
+            Some(column) => Ok(Some(column.kind.clone())),
             None => {
                 let message = format!("stream `{}` has no column `{name}`", self.stream.name);
-                let names = self.stream.columns.iter().map(|(column, _)| column.as_str());
+                let names = self.stream.columns.iter().map(|column| column.name.as_str());
                 let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
                 Err(Diagnostic::error("K0214", message).at(span).suggest(name, names.chain(aliases)))
             }
@@ -154,16 +207,13 @@ impl<'a> Names<'a> {
             let found = Diagnostic::error("K0218", format!("`{of}.*` names no stream of this statement")).at(span);
             return Err(found.help(format!("the stream is `{}`", self.stream.name)));
         }
-        let rest = if self.stream.columns.is_empty() && !self.stream.binary {
-            if self.wanted.rest.is_none() {
-                self.wanted.rest = Some(self.fresh());
-            }
-            self.wanted.rest
+        let rest = if self.is_open() {
+            Some(self.rest())
         } else {
             let names: Vec<Text> = if self.stream.columns.is_empty() {
                 vec![Text::const_new("self")]
             } else {
-                self.stream.columns.iter().map(|(name, _)| name.clone()).collect()
+                self.stream.columns.iter().map(|column| column.name.clone()).collect()
             };
             for name in &names {
                 self.column(name, span)?;
@@ -186,7 +236,7 @@ impl<'a> Names<'a> {
         };
         find(&|alias| alias == name).or_else(|| {
             // A column of exactly that name is nearer than an alias that differs by case.
-            if self.stream.columns.iter().any(|(column, _)| column == name) {
+            if self.stream.columns.iter().any(|column| column.name == name) {
                 return None;
             }
             // Within its own expression the name means the column, whatever its case.
@@ -232,11 +282,13 @@ impl<'a> Names<'a> {
                 slot
             }
         };
-        Ok(Bound::Slot(slot, self.aliases[n].name.clone()))
+        Ok(self.aliases[n].read_at(slot))
     }
 
     /// The alias, and all that it reads, is needed at that stage.
     fn need(&mut self, n: usize, stage: Stage) {
+        // What reads the bounds of the window is known only behind it; before, its readers look into it.
+        let stage = if self.reads_window(n) { stage.max(Stage::Having) } else { stage };
         if self.aliases[n].stage > stage {
             self.aliases[n].stage = stage;
         }
@@ -245,6 +297,12 @@ impl<'a> Names<'a> {
                 self.need(read, stage);
             }
         }
+    }
+
+    fn reads_window(&self, n: usize) -> bool {
+        let AliasState::Bound(bound) = &self.aliases[n].state else { return false };
+        let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger];
+        bound.any(&|part| matches!(part, Bound::Slot(slot, _) if bounds.contains(&Some(*slot))))
     }
 
     /// Binds the expression of an alias once.
@@ -310,6 +368,11 @@ impl<'a> Names<'a> {
         self.in_aggregate = true;
         let funcs = self.funcs;
         let mut found = Vec::new();
+        let mut args = Vec::new();
+        if aggregate::wants_row(func) {
+            let row = self.all_columns(&Wildcard::default(), span);
+            args.extend(row.map(|shape| Bound::Row(Box::new(shape))).map_err(|problem| found.push(problem)));
+        }
         let mut part = |names: &mut Self, expr: &Expr| match bind(expr, names, funcs) {
             Ok(bound) => Some(bound),
             Err(more) => {
@@ -317,7 +380,12 @@ impl<'a> Names<'a> {
                 None
             }
         };
-        let args: Vec<Bound> = call.args.iter().filter_map(|arg| part(self, arg)).collect();
+        for arg in &call.args {
+            args.extend(match counted(func, arg) {
+                true => Some(Bound::Row(Box::default())),
+                false => part(self, arg),
+            });
+        }
         let filter = call.filter.as_ref().and_then(|filter| part(self, filter));
         self.in_aggregate = false;
         if !found.is_empty() {
@@ -325,9 +393,8 @@ impl<'a> Names<'a> {
         }
         self.met_aggregate = true;
         let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0 };
-        let text = format!("{wanted:?} {:?}", wanted.filter);
-        let same = |other: &&Aggregated| func.pure && format!("{other:?} {:?}", other.filter) == text;
-        if let Some(known) = self.calls.iter().find(same) {
+        let once = func.pure && wanted.args.iter().chain(&wanted.filter).all(Bound::is_pure);
+        if let Some(known) = self.calls.iter().find(|known| once && known.is_same(&wanted)) {
             return Ok(Bound::Slot(known.slot, Text::new(format!("{known:?}"))));
         }
         wanted.slot = self.fresh();
@@ -368,18 +435,24 @@ impl Scope for Names<'_> {
             return self.column(name, span);
         }
         // With a schema, a qualifier that is no column either is most likely a stream that is not listed.
-        let known = self.stream.columns.is_empty() || self.stream.columns.iter().any(|(column, _)| column == qualifier);
+        let known =
+            self.stream.columns.is_empty() || self.stream.columns.iter().any(|column| column.name == *qualifier);
         if !known && self.alias(qualifier).is_none() {
             let message = format!("`{qualifier}` is neither a stream nor a column of this statement");
             let streams = std::iter::once(self.stream.name.as_str());
-            let columns = self.stream.columns.iter().map(|(column, _)| column.as_str());
+            let columns = self.stream.columns.iter().map(|column| column.name.as_str());
             return Err(Diagnostic::error("K0220", message).at(span).suggest(qualifier, streams.chain(columns)));
         }
-        Ok(Bound::Member(Box::new(self.name(qualifier, span)?), name.clone()))
+        let key = Key { name: name.clone(), any_case: self.ignore_case };
+        Ok(Bound::Member(Box::new(self.name(qualifier, span)?), key))
     }
 
     fn is_source(&self, name: &Text) -> bool {
         self.is_stream(name)
+    }
+
+    fn any_case(&self) -> bool {
+        self.ignore_case
     }
 
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
@@ -411,6 +484,11 @@ fn first(found: Vec<Diagnostic>, name: &str, span: Span) -> Diagnostic {
 
 fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether it is the `*` of `count(*)`, which asks for no column: a row is there whatever is in it.
+pub fn counted(func: &Func, arg: &Expr) -> bool {
+    func.name == "count" && matches!(arg.bare().node, ExprNode::Wildcard(_))
 }
 
 /// All names in an expression that could be columns, so that `*` knows what stands in slots of its own.

@@ -4,7 +4,7 @@ use crate::expr::{Bound, bind};
 use crate::func::{Body, Catalogue, Func, Special};
 use crate::sql::{Call, Expr, ExprNode, Field, Sort};
 
-use super::node::{AnalyticCall, AnalyticStep, ColumnsCall, HitCall, Node, NumberCall, OutputColumn};
+use super::node::{AnalyticCall, AnalyticStep, Clause, ColumnsCall, HitCall, Node, NumberCall, OutputColumn};
 use super::scope::{AliasState, Names, Stage};
 
 type Found = Vec<Diagnostic>;
@@ -253,10 +253,11 @@ pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>)
                 && let Some(alias) = alias.take()
             {
                 needed.extend(alias.2.slots());
-                taken.push(AnalyticStep::Alias(alias.0, alias.1, alias.2));
+                taken.push(alias);
             }
         }
-        steps.extend(taken.into_iter().rev());
+        taken.reverse();
+        steps.extend((!taken.is_empty()).then_some(AnalyticStep::Aliases(taken)));
         steps.push(AnalyticStep::Call(call));
     }
     Some(Node::Analytic { steps })
@@ -264,7 +265,7 @@ pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>)
 
 /// Takes the calls that count hits out of a condition and the aliases that it reads: their value is read before the
 /// condition is decided, and the hit is noted after.
-pub fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
+fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
     if let Bound::Call(func, _) = bound
         && matches!(func.body, Body::Special(Special::Hit))
     {
@@ -274,6 +275,30 @@ pub fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnM
         return;
     }
     bound.parts_mut(&mut |part| take_hits(part, hits, fresh));
+}
+
+/// The step of a condition that has functions in it, or in the aliases that it reads, that count how often it is met.
+pub fn counted_step(
+    predicate: &mut Option<Bound>,
+    mut aliases: Vec<(usize, Text, Bound)>,
+    clause: Clause,
+    names: &mut Names<'_>,
+) -> Option<Node> {
+    let mut hits = Vec::new();
+    let bound = predicate.as_mut()?;
+    aliases
+        .iter_mut()
+        .map(|(_, _, of)| of)
+        .chain([bound])
+        .for_each(|of| take_hits(of, &mut hits, &mut || names.fresh()));
+    if hits.is_empty() {
+        return None;
+    }
+    let trigger = (clause == Clause::Having && names.windowed).then(|| {
+        let slot = names.bounds.trigger.unwrap_or_else(|| names.fresh());
+        *names.bounds.trigger.insert(slot)
+    });
+    Some(Node::Counted { hits, aliases, predicate: predicate.take()?, clause, trigger })
 }
 
 /// The step that makes rows of the parts of a column, and one more column, for the entries of objects.
@@ -302,7 +327,7 @@ pub fn waiting(field: &Field, funcs: &Catalogue) -> AliasState {
 pub fn bounds<'a>(node: &'a Node, visit: &mut dyn FnMut(&'a Bound)) {
     match node {
         Node::Analytic { steps } => steps.iter().for_each(|step| match step {
-            AnalyticStep::Alias(_, _, bound) => visit(bound),
+            AnalyticStep::Aliases(aliases) => aliases.iter().for_each(|(_, _, bound)| visit(bound)),
             AnalyticStep::Call(call) => call.parts().for_each(&mut *visit),
         }),
         Node::Number { calls } => calls.iter().for_each(|call| {

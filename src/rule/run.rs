@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::Definition;
 use crate::diag::{Diagnostic, Fault};
@@ -49,7 +49,11 @@ impl Engine for FlowEngine {
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
         let select = sql::parse_select(&def.sql)?;
         let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
-        let options = plan::Options { send_nil: def.options.send_nil, send_meta: def.options.send_meta };
+        let options = plan::Options {
+            send_nil: def.options.send_nil,
+            send_meta: def.options.send_meta,
+            ignore_case: host.ignore_case,
+        };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
         let one = |found: Diagnostic| vec![found];
         let gone = || one(Diagnostic::error("K0201", format!("there is no stream `{}`", plan.stream)));
@@ -89,8 +93,10 @@ fn plan_stream(definition: &Definition) -> plan::Stream {
     plan::Stream {
         name: definition.name.clone(),
         what: definition.what,
-        columns: definition.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect(),
+        columns: definition.columns.iter().map(plan::StreamColumn::of).collect(),
         binary: definition.format() == "binary",
+        strict: definition.options.strict_validation,
+        timestamp_format: definition.options.timestamp_format.as_str().into(),
     }
 }
 
@@ -142,8 +148,9 @@ fn sink_spec(
     if action.sink == "log" {
         shape = shape.errors_as_rows();
     }
-    let drop_on_overflow = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
-    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, drop_on_overflow })
+    let drops = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
+    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
 
 /// Each node feeds the next; the last operator feeds every sink.
@@ -182,8 +189,7 @@ impl Planned for PlannedFlow {
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let feed = if self.stream.options.shared {
             let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = shared.get(self.stream.name.as_str()).and_then(Weak::upgrade).filter(|feed| feed.is_open());
-            match running {
+            match shared.get(self.stream.name.as_str()).and_then(Weak::upgrade) {
                 Some(feed) => feed,
                 None => {
                     let feed = Arc::new(Feed::start(self.feed));
@@ -200,7 +206,10 @@ impl Planned for PlannedFlow {
             clock: self.host.clock.clone(),
             feed,
             send_error: self.def.options.send_error,
-            drop_on_overflow: self.def.options.overflow == Overflow::Drop,
+            overflow: match self.def.options.overflow {
+                Overflow::Drop => flow::Overflow::Drop(self.def.options.buffer),
+                Overflow::Wait => flow::Overflow::Wait,
+            },
             sinks: self.sinks,
             plan: self.plan,
         };
@@ -260,8 +269,7 @@ fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> Run
         };
         run.sinks.extend(node.account.map(|account| (node.name.clone(), account)));
         let name = node.name.strip_prefix(prefix).unwrap_or(&node.name).to_owned();
-        let link = node.link.map(|link| LinkStatus { link, ..LinkStatus::default() });
-        run.nodes.push(NodeStatus { kind, name, view: node.view, link });
+        run.nodes.push(NodeStatus { kind, name, view: node.view, link: node.link });
     }
     run
 }

@@ -110,7 +110,13 @@ pub fn wish(name: &str) -> Install {
 }
 
 pub fn env(owner: &str) -> Env {
-    Env { clock: Clock::stopped_at(Time(1_000)), root: PathBuf::new(), owner: owner.to_owned(), bus: Bus::default() }
+    Env {
+        clock: Clock::stopped_at(Time(1_000)),
+        root: PathBuf::new(),
+        owner: owner.to_owned(),
+        instance: "test".into(),
+        bus: Bus::default(),
+    }
 }
 
 pub fn sink_spec(owner: &str, props: Json) -> SinkSpec {

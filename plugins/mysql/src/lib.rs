@@ -196,7 +196,7 @@ impl Mysql {
             Ok(write) => return Ok(write),
             Err(wrong) => wrong,
         };
-        if !wrong.of_the_table || self.looked.map_or(false, |at| at.elapsed() < LOOK_AGAIN) {
+        if !wrong.of_the_table || self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
             return Err(Error::never(wrong.text));
         }
         self.looked = Some(Instant::now());

@@ -75,7 +75,7 @@ impl Session {
     }
 
     fn rested(&self) -> bool {
-        self.open.as_ref().map_or(false, |open| open.used.elapsed() > REST)
+        self.open.as_ref().is_some_and(|open| open.used.elapsed() > REST)
     }
 
     /// The table; only after [`connect`](Session::connect).

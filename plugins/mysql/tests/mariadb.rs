@@ -108,7 +108,8 @@ impl Drop for Server {
     }
 }
 
-/// The server that most tests share. It is killed when the test process has ended.
+/// The server that most tests share. It is killed when the test process has ended, by a shell that outlives it.
+#[allow(clippy::zombie_processes)]
 fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     static WATCH: OnceLock<()> = OnceLock::new();

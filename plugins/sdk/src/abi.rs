@@ -25,24 +25,14 @@ pub const ENTRY_SYMBOL: &str = "kuiper_plugin_v1";
 /// The one variable that a plugin exports: sixteen bytes, [`MARKER`].
 pub const MARKER_SYMBOL: &str = "KUIPER_PLUGIN_ABI";
 /// Read from the file before anything of it is executed: eight letters, then major and minor, little end first.
-pub const MARKER: [u8; 16] = [
-    b'K',
-    b'U',
-    b'I',
-    b'P',
-    b'E',
-    b'R',
-    b'.',
-    b'P',
-    (MAJOR & 0xff) as u8,
-    (MAJOR >> 8) as u8,
-    (MINOR & 0xff) as u8,
-    (MINOR >> 8) as u8,
-    0,
-    0,
-    0,
-    0,
-];
+pub const MARKER: [u8; 16] = marker();
+
+const fn marker() -> [u8; 16] {
+    let mut marker = *b"KUIPER.P\0\0\0\0\0\0\0\0";
+    let (major, minor) = (MAJOR.to_le_bytes(), MINOR.to_le_bytes());
+    (marker[8], marker[9], marker[10], marker[11]) = (major[0], major[1], minor[0], minor[1]);
+    marker
+}
 
 /// Type of [`ENTRY_SYMBOL`]. What it returns lives as long as the process.
 pub type Entry = unsafe extern "C" fn() -> *const Plugin;

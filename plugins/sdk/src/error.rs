@@ -84,8 +84,8 @@ impl From<std::io::Error> for Error {
 }
 
 thread_local! {
-    static GUARDED: Cell<u32> = Cell::new(0);
-    static PLACE: RefCell<String> = RefCell::new(String::new());
+    static GUARDED: Cell<u32> = const { Cell::new(0) };
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Within a guard the place of a panic is noted instead of printed; outside of it (a plugin's own threads) it is printed as ever.

@@ -90,7 +90,12 @@ impl<'a> Props<'a> {
                 None => String::new(),
             };
             let name = names.first().copied().unwrap_or("");
-            Error::never(format!("property `{}`{} is missing: it must be {}", name, other, T::expects()))
+            let misspelt = self.given.iter().find(|(given, _)| names.iter().any(|name| is_near(name, given)));
+            let hint = match misspelt {
+                Some((given, _)) => format!("; is `{}` meant for it?", given),
+                None => String::new(),
+            };
+            Error::never(format!("property `{}`{} is missing: it must be {}{}", name, other, T::expects(), hint))
         })
     }
 
@@ -110,6 +115,11 @@ impl<'a> Props<'a> {
         };
         Err(Error::never(format!("property `{}` is not known{}", unknown, hint)))
     }
+}
+
+/// Whether a person may have meant the one by writing the other.
+fn is_near(known: &str, given: &str) -> bool {
+    distance(known, given) <= 1 + given.len() / 4
 }
 
 /// Number of letters to change, add, remove or swap with a neighbour, without regard to case.
@@ -492,6 +502,10 @@ mod tests {
         let url = || Record::new().with("url", "x");
         for (given, text) in [
             (Record::new(), "property `url` (or `dburl`) is missing: it must be a text"),
+            (
+                Record::new().with("urk", 7),
+                "property `url` (or `dburl`) is missing: it must be a text; is `urk` meant for it?",
+            ),
             (Record::new().with("url", 7), "property `url`: expected a text, found `7`"),
             (url().with("maxTries", 256), "property `maxTries`: expected an integer from 0 to 255, found `256`"),
             (url().with("maxTries", "5"), "property `maxTries`: expected an integer from 0 to 255, found the text `5`"),

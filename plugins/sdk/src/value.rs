@@ -32,9 +32,10 @@ pub enum Value<'a> {
 }
 
 /// A value of the plugin's own.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Owned {
     /// SQL's NULL.
+    #[default]
     Null,
     /// A boolean.
     Bool(bool),
@@ -52,12 +53,6 @@ pub enum Owned {
     Array(Vec<Owned>),
     /// A nested object.
     Object(Record),
-}
-
-impl Default for Owned {
-    fn default() -> Owned {
-        Owned::Null
-    }
 }
 
 /// An instant, and the zone in which it is shown.

@@ -212,7 +212,7 @@ fn objects() {
         ("items", r#"[{"p": null}]"#, r#"[["p",null]]"#),
         ("object_concat", r#"[{"a": 1}, null, {"a": null}]"#, r#"{"a":null}"#),
         ("object_concat", r#"[{"a": 1}, 5]"#, "error"),
-        ("object_construct", r#"["k", null, null, 1, "l", 2]"#, r#"{"l":2}"#),
+        ("object_construct", r#"["k", null, null, 1, "l", 2]"#, r#"{"k":null,"l":2}"#),
         ("object_construct", "[true, 1]", "error"),
         ("object_pick", r#"[{"a": {"b": {"c": 1, "d": 2}}}, ["a.b.c", "a.b.d"]]"#, r#"{"a":{"b":{"c":1,"d":2}}}"#),
         ("object_pick", r#"[{"a": 1}, "a.q", 5, "zz"]"#, "{}"),

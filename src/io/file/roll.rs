@@ -48,7 +48,7 @@ pub(super) struct Open {
 impl Open {
     /// Opens the file at its end, and makes it and its folder when they are missing. A line that a crash cut off stays
     /// alone; an array that was cut off is laid aside.
-    pub(super) fn open(path: &Path, naming: Naming, layout: Layout, now: Time) -> io::Result<Open> {
+    pub(super) fn at(path: &Path, naming: Naming, layout: Layout, now: Time) -> io::Result<Open> {
         let path = match naming {
             Naming::Plain => path.to_owned(),
             Naming::Prefix => path.with_file_name(format!("{}-{}", now.0, name(path))),

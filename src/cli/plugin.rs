@@ -1,0 +1,198 @@
+//! `kuiper plugin …`: the projects of plugins on this machine, and the plugins of a server.
+//!
+//! `new`, `build` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
+
+mod build;
+mod deploy;
+mod new;
+mod pack;
+mod project;
+mod sources;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use reqwest::Method;
+use serde_json::Value as Json;
+
+use super::client::{Client, Failure, Remote, talk};
+use super::print::{say, table};
+use crate::plugin::Kind;
+use project::Project;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a project that compiles and passes its test.
+    New {
+        /// sources, sinks or functions.
+        #[arg(value_parser = kind)]
+        kind: Kind,
+        /// Name of the plugin, as rules will use it.
+        name: String,
+        /// Begin with a copy of one of ours.
+        #[arg(long, value_name = "PLUGIN", value_parser = ["mysql", "random", "geohash"])]
+        from: Option<String>,
+    },
+    /// Compile a project into a library: `Mysql@v1.0.0.so`.
+    Build(Build),
+    /// Pack the last build into a zip: `mysqlSink.zip`.
+    Pack(Which),
+    /// Bring the last build to a server; build and pack first where there is none.
+    Deploy {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// List the plugins of a server.
+    List {
+        /// Only sources, sinks or functions.
+        #[arg(value_parser = kind)]
+        kind: Option<Kind>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show version, properties and functions of a plugin.
+    Describe {
+        /// sources, sinks or functions.
+        #[arg(value_parser = kind)]
+        kind: Kind,
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Remove a plugin from a server.
+    Drop {
+        /// sources, sinks or functions.
+        #[arg(value_parser = kind)]
+        kind: Kind,
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// Which project: the one in this folder, or one below it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Which {
+    /// The project in sources/NAME or plugins/NAME.
+    #[arg(long, value_name = "NAME", group = "which")]
+    source: Option<String>,
+    /// The project in sinks/NAME or plugins/NAME.
+    #[arg(long, value_name = "NAME", group = "which")]
+    sink: Option<String>,
+    /// The project in functions/NAME or plugins/NAME.
+    #[arg(long, value_name = "NAME", group = "which")]
+    function: Option<String>,
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Build {
+    #[command(flatten)]
+    which: Which,
+    /// Version of the library; that of Cargo.toml where it is not given.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    /// Compile fast, for looking for errors.
+    #[arg(long)]
+    debug: bool,
+    /// Compile for another machine, as `aarch64-unknown-linux-gnu`.
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// Folder for the library; the project's own where it is not given.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    Kind::read(text).ok_or_else(|| "choose `sources`, `sinks` or `functions`".to_owned())
+}
+
+impl Which {
+    /// Kind and name, where they are given.
+    fn named(&self) -> Option<(Kind, &str)> {
+        let all = [(Kind::Sources, &self.source), (Kind::Sinks, &self.sink), (Kind::Functions, &self.function)];
+        all.into_iter().find_map(|(kind, name)| Some((kind, name.as_deref()?)))
+    }
+}
+
+pub(super) fn run(command: Command) -> ExitCode {
+    talk(async move {
+        match command {
+            Command::New { kind, name, from } => new::run(kind, &name, from.as_deref()),
+            Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
+            Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),
+            Command::Deploy { which, remote } => deploy::run(&Project::find(&which)?, &remote).await,
+            Command::List { kind, remote } => list(kind, &remote).await,
+            Command::Describe { kind, name, remote } => describe(kind, &name, &remote).await,
+            Command::Drop { kind, name, remote } => {
+                Client::new(&remote)?.act(Method::DELETE, &["plugins", kind.many(), &name], None).await
+            }
+        }
+    })
+}
+
+async fn list(kind: Option<Kind>, remote: &Remote) -> Result<(), Failure> {
+    let client = Client::new(remote)?;
+    let kinds = kind.map_or(Kind::ALL.to_vec(), |kind| vec![kind]);
+    let mut all = serde_json::Map::new();
+    let mut rows = Vec::new();
+    for kind in kinds {
+        let names = client.get(&["plugins", kind.many()]).await?;
+        for name in names.as_array().into_iter().flatten().filter_map(Json::as_str) {
+            // One that cannot be loaded has no version, and says why when it is described.
+            let found = client.get(&["plugins", kind.many(), name]).await.unwrap_or_default();
+            let version = found["version"].as_str().unwrap_or("?").to_owned();
+            rows.push(vec![kind.one().to_owned(), name.to_owned(), version]);
+        }
+        all.insert(kind.many().to_owned(), names);
+    }
+    match (client.json, rows.is_empty()) {
+        (true, _) => say(Json::Object(all)),
+        (false, true) => say("No plugin is found."),
+        (false, false) => table(&["KIND", "NAME", "VERSION"], &rows),
+    }
+    Ok(())
+}
+
+async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure> {
+    let client = Client::new(remote)?;
+    let found = client.get(&["plugins", kind.many(), name]).await?;
+    if client.json {
+        say(found);
+        return Ok(());
+    }
+    let text = |json: &Json| json.as_str().unwrap_or_default().to_owned();
+    say(format!("{} plugin {} {}", kind.one(), text(&found["name"]), text(&found["version"])));
+    for symbol in found["symbols"].as_array().into_iter().flatten() {
+        say("");
+        say(format!("{} {}{}", text(&symbol["what"]), text(&symbol["name"]), text(&symbol["signature"])));
+        if let Some(about) = symbol["about"].as_str().filter(|about| !about.is_empty()) {
+            say(format!("  {about}"));
+        }
+        let required: Vec<&str> =
+            symbol["schema"]["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        let properties = symbol["schema"]["properties"].as_object();
+        let rows: Vec<Vec<String>> = properties
+            .into_iter()
+            .flatten()
+            .map(|(name, property)| {
+                let default = match property.get("default") {
+                    _ if required.contains(&name.as_str()) => "required".to_owned(),
+                    Some(default) => default.to_string(),
+                    None => String::new(),
+                };
+                vec![name.clone(), default, text(&property["expects"]), text(&property["description"])]
+            })
+            .collect();
+        if !rows.is_empty() {
+            table(&["PROPERTY", "DEFAULT", "EXPECTS", "ABOUT"], &rows);
+        }
+    }
+    Ok(())
+}
+
+/// A failure that names a file.
+fn cannot(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::Refused(format!("cannot {what} `{}`: {error}", path.display()))
+}

@@ -1,0 +1,170 @@
+//! `kuiper plugin new`: a project that compiles without anything but cargo.
+//!
+//! Projects stand side by side, `sinks/mysql` beside `sources/random`, and share the SDK in `sdk`.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+
+use super::super::client::Failure;
+use super::super::print::say;
+use super::cannot;
+use super::sources::{Files, LOCK, OURS, Ours, SDK, template};
+use crate::plugin::{Kind, abi_version, check_name};
+
+/// The folder of the SDK, beside those of the kinds.
+const SDK_FOLDER: &str = "sdk";
+
+pub(super) fn run(kind: Kind, name: &str, from: Option<&str>) -> Result<(), Failure> {
+    check_name(name).map_err(|refused| Failure::Usage(refused.to_string()))?;
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Err(Failure::Usage(format!("`{name}` must begin with a letter, for the crate is named after it")));
+    }
+    let ours = match from {
+        Some(from) => Some(ours(kind, from)?),
+        None => None,
+    };
+    let here = env::current_dir().map_err(|error| cannot("use", Path::new("."), &error))?;
+    let place = format!("{}/{name}", kind.many());
+    let folder = here.join(&place);
+    if folder.exists() {
+        return Err(Failure::Refused(format!("`{place}` is there already; choose another name, or remove it")));
+    }
+    lay_sdk(&here.join(SDK_FOLDER))?;
+    match ours {
+        Some(ours) => {
+            lay(&folder, ours.files, |path, text| {
+                (renamed(path, ours.name, name), adapted(path, text, ours.name, name))
+            })?;
+            // The versions that are tested together; what is not needed here goes with the first build.
+            if ours.files.iter().any(|(path, text)| *path == "Cargo.toml" && text.contains("tokio")) {
+                put(&folder.join("Cargo.lock"), LOCK)?;
+            }
+        }
+        None => lay(&folder, template(kind), |path, text| (path.replace("NAME", name), filled(text, kind, name)))?,
+    }
+    put(&folder.join("README.md"), &readme(kind, name))?;
+    put(&folder.join(".gitignore"), "/target\n/*.so\n/*.zip\n")?;
+    say(format!("made {place}, with the SDK beside it in {SDK_FOLDER}"));
+    say(format!("next: kuiper plugin build --{} {name}", kind.one()));
+    Ok(())
+}
+
+fn ours(kind: Kind, from: &str) -> Result<&'static Ours, Failure> {
+    let found = OURS.iter().find(|ours| ours.name == from);
+    let found = found.ok_or_else(|| Failure::Usage(format!("there is no plugin `{from}` to begin with")))?;
+    if found.kind != kind {
+        let (is, asked) = (found.kind.many(), kind.many());
+        return Err(Failure::Usage(format!(
+            "`{from}` is one of the {is}, not of the {asked}; write `plugin new {is} …`"
+        )));
+    }
+    Ok(found)
+}
+
+/// Lays the SDK down, over an older one; what stands there and is not the SDK is left alone.
+fn lay_sdk(folder: &Path) -> Result<(), Failure> {
+    let manifest = folder.join("Cargo.toml");
+    if folder.exists() {
+        let there = fs::read_to_string(&manifest).unwrap_or_default();
+        if !there.contains("name = \"kuiper-plugin\"") {
+            return Err(Failure::Refused(format!(
+                "`{SDK_FOLDER}` is the place of the SDK, and something else is there; use another folder"
+            )));
+        }
+    }
+    lay(folder, SDK, |path, text| {
+        let text = match path {
+            // Its tests and examples stay behind.
+            "Cargo.toml" => format!("{}\n\n[workspace]\n", text.split("[[").next().unwrap_or_default().trim_end()),
+            _ => text.to_owned(),
+        };
+        (path.to_owned(), text)
+    })
+}
+
+fn lay(folder: &Path, files: Files, each: impl Fn(&str, &str) -> (String, String)) -> Result<(), Failure> {
+    files.iter().map(|(path, text)| each(path, text)).try_for_each(|(path, text)| put(&folder.join(path), &text))
+}
+
+fn put(path: &Path, text: &str) -> Result<(), Failure> {
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    made.and_then(|()| fs::write(path, text)).map_err(|error| cannot("write", path, &error))
+}
+
+/// `mysql.json` of ours becomes that of the new name.
+fn renamed(path: &str, ours: &str, name: &str) -> String {
+    path.strip_prefix(ours)
+        .filter(|rest| rest.starts_with('.'))
+        .map_or_else(|| path.to_owned(), |rest| format!("{name}{rest}"))
+}
+
+/// A file of ours, as it reads in a project of that name.
+fn adapted(path: &str, text: &str, ours: &str, name: &str) -> String {
+    match path {
+        "Cargo.toml" => {
+            let text = text
+                .replace(&format!("name = \"kuiper-{ours}\""), &format!("name = \"{name}\""))
+                .replace(&format!("name = \"{ours}\""), &format!("name = \"{name}\""))
+                .replace("path = \"../sdk\"", "path = \"../../sdk\"");
+            format!("{}\n{OWN_WORKSPACE}", text.trim_end())
+        }
+        // The symbol is the name of the plugin; a function is named by itself.
+        "src/lib.rs" => text.replace(&format!("\"{}\"", symbol(ours)), &format!("\"{}\"", symbol(name))),
+        _ => text.to_owned(),
+    }
+}
+
+const OWN_WORKSPACE: &str = "\n[profile.release]\nstrip = true\n\n[workspace]\n";
+
+/// A template, with the name of the plugin in its places.
+fn filled(text: &str, kind: Kind, name: &str) -> String {
+    let camel: String = name.split(['-', '_']).map(symbol).collect();
+    text.replace("{{kind}}", kind.many())
+        .replace("{{Symbol}}", &symbol(name))
+        .replace("{{Type}}", &camel)
+        .replace("{{function}}", &name.replace('-', "_"))
+        .replace("{{name}}", name)
+}
+
+fn symbol(name: &str) -> String {
+    let mut letters = name.chars();
+    letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+}
+
+fn readme(kind: Kind, name: &str) -> String {
+    let one = kind.one();
+    format!(
+        "# {name}\n\nA {one} plugin of kuiper, made for version {} of the plugin interface.\n\n\
+         ```sh\ncargo test                             # without a server\n\
+         kuiper plugin build --{one} {name}     # the library\n\
+         kuiper plugin deploy --{one} {name}    # on the server that `kuiper serve` started\n```\n\n\
+         `cargo doc --open` shows what the SDK offers; its source is in `../../{SDK_FOLDER}`.\n",
+        abi_version()
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_find_their_places() {
+        assert_eq!(renamed("mysql.json", "mysql", "stock"), "stock.json");
+        assert_eq!(renamed("src/mysql.rs", "mysql", "stock"), "src/mysql.rs");
+        let text = adapted("src/lib.rs", "sink \"Mysql\" => constructor(Mysql::default)", "mysql", "stock");
+        assert_eq!(text, "sink \"Stock\" => constructor(Mysql::default)");
+        let text = filled("{{name}} {{Symbol}} {{Type}} {{function}} {{kind}}", Kind::Sinks, "my-sink");
+        assert_eq!(text, "my-sink My-sink MySink my_sink sinks");
+    }
+
+    #[test]
+    fn a_plugin_of_ours_is_of_its_kind() {
+        let told = match ours(Kind::Sources, "mysql") {
+            Err(Failure::Usage(told)) => told,
+            _ => panic!("mysql is no source"),
+        };
+        assert_eq!(told, "`mysql` is one of the sinks, not of the sources; write `plugin new sinks …`");
+    }
+}

@@ -1,0 +1,164 @@
+//! The project of a plugin: a crate, found and asked for what it makes.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use serde_json::Value as Json;
+
+use super::super::client::Failure;
+use super::{Which, cannot};
+use crate::plugin::{Kind, check_name, compare_versions, read_library_name};
+
+/// A crate that makes a plugin.
+pub(super) struct Project {
+    pub folder: PathBuf,
+    pub kind: Kind,
+    /// Name of the plugin.
+    pub name: String,
+    /// Name of the crate.
+    pub package: String,
+    /// Version of the crate.
+    pub version: String,
+}
+
+impl Project {
+    /// The project in this folder, else the one that is named, below it.
+    pub fn find(which: &Which) -> Result<Project, Failure> {
+        let here = env::current_dir().map_err(|error| cannot("use", Path::new("."), &error))?;
+        let named = which.named();
+        if let Some((_, name)) = named {
+            check_name(name).map_err(|refused| Failure::Usage(refused.to_string()))?;
+        }
+        let mut asked = Vec::new();
+        if here.join("Cargo.toml").is_file()
+            && let Some(project) = Project::read(&here, named)?
+        {
+            return Ok(project);
+        }
+        if let Some((kind, name)) = named {
+            for place in [kind.many(), "plugins"] {
+                let folder = here.join(place).join(name);
+                asked.push(format!("{place}/{name}"));
+                if folder.join("Cargo.toml").is_file() {
+                    let project = Project::read(&folder, named)?;
+                    let other = || Failure::Usage(format!("`{place}/{name}` is no project of a {}", kind.one()));
+                    return project.ok_or_else(other);
+                }
+            }
+            return Err(Failure::Usage(format!(
+                "there is no project of the {} `{name}` in this folder, and none in {}; make one with `kuiper plugin new {} {name}`",
+                kind.one(),
+                asked.join(" or "),
+                kind.many()
+            )));
+        }
+        let below = below(&here);
+        let hint = if below.is_empty() {
+            "make one with `kuiper plugin new`".to_owned()
+        } else {
+            format!("name one of those below it: {}", below.join(", "))
+        };
+        Err(Failure::Usage(format!("this folder is no project of a plugin; {hint}")))
+    }
+
+    /// Asks cargo; `None` where the crate is another plugin than the one named, or none at all.
+    fn read(folder: &Path, named: Option<(Kind, &str)>) -> Result<Option<Project>, Failure> {
+        let manifest = folder.join("Cargo.toml");
+        let told = metadata(&manifest, &["--no-deps", "--offline"])?;
+        let wanted = fs::canonicalize(&manifest).map_err(|error| cannot("read", &manifest, &error))?;
+        let is_it = |package: &&Json| {
+            let path = package["manifest_path"].as_str().unwrap_or_default();
+            fs::canonicalize(path).is_ok_and(|path| path == wanted)
+        };
+        let Some(package) = told["packages"].as_array().into_iter().flatten().find(is_it) else { return Ok(None) };
+        let makes_library = package["targets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|target| target["crate_types"].as_array().into_iter().flatten().any(|kind| kind == "cdylib"));
+        if !makes_library {
+            return Ok(None);
+        }
+        let said = &package["metadata"]["kuiper"];
+        let said_kind = said["kind"].as_str().and_then(Kind::read);
+        let Some(kind) = said_kind.or(named.map(|(kind, _)| kind)) else { return Ok(None) };
+        let text = |json: &Json| json.as_str().unwrap_or_default().to_owned();
+        let package_name = text(&package["name"]);
+        let name = match (said["name"].as_str(), named) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some((_, name))) => name.to_owned(),
+            (None, None) => package_name.clone(),
+        };
+        check_name(&name).map_err(|refused| Failure::Refused(refused.to_string()))?;
+        if named.is_some_and(|wanted| wanted != (kind, name.as_str())) {
+            return Ok(None);
+        }
+        let version = text(&package["version"]);
+        Ok(Some(Project { folder: folder.to_path_buf(), kind, name, package: package_name, version }))
+    }
+
+    pub fn manifest(&self) -> PathBuf {
+        self.folder.join("Cargo.toml")
+    }
+
+    /// The library of the last build, and its version.
+    pub fn last_build(&self) -> Option<(PathBuf, String)> {
+        let mut builds: Vec<(SystemTime, String, PathBuf)> = fs::read_dir(&self.folder)
+            .ok()?
+            .flatten()
+            .filter_map(|entry| {
+                let (plugin, version) = read_library_name(entry.file_name().to_str()?)?;
+                let own = plugin.eq_ignore_ascii_case(&self.name) && !version.is_empty();
+                own.then(|| Some((entry.metadata().ok()?.modified().ok()?, version, entry.path()))).flatten()
+            })
+            .collect();
+        builds.sort_by(|one, two| one.0.cmp(&two.0).then_with(|| compare_versions(&one.1, &two.1)));
+        builds.pop().map(|(_, version, path)| (path, version))
+    }
+
+    /// Where the zip goes: `mysqlSink.zip`.
+    pub fn zip(&self) -> PathBuf {
+        let kind = self.kind.one();
+        self.folder.join(format!("{}{}{}.zip", self.name, kind[..1].to_uppercase(), &kind[1..]))
+    }
+}
+
+/// Projects below a folder, as options that name them.
+fn below(here: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for kind in Kind::ALL {
+        let Ok(entries) = fs::read_dir(here.join(kind.many())) else { continue };
+        for entry in entries.flatten().filter(|entry| entry.path().join("Cargo.toml").is_file()) {
+            found.push(format!("`--{} {}`", kind.one(), entry.file_name().to_string_lossy()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Cargo as it is to be called: quiet about itself, with a panic that unwinds whatever the project says.
+pub(super) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.env("CARGO_PROFILE_RELEASE_PANIC", "unwind").env("CARGO_PROFILE_DEV_PANIC", "unwind");
+    command
+}
+
+/// What cargo knows of a project.
+pub(super) fn metadata(manifest: &Path, options: &[&str]) -> Result<Json, Failure> {
+    let mut command = cargo();
+    command.args(["metadata", "--format-version", "1", "--manifest-path"]).arg(manifest).args(options);
+    let done = command.stdin(Stdio::null()).output().map_err(|error| no_cargo(&error))?;
+    if !done.status.success() {
+        let told = String::from_utf8_lossy(&done.stderr);
+        return Err(Failure::Refused(format!("cargo cannot read `{}`: {}", manifest.display(), told.trim())));
+    }
+    serde_json::from_slice(&done.stdout)
+        .map_err(|error| Failure::Refused(format!("cargo answers in a form that is not known here: {error}")))
+}
+
+pub(super) fn no_cargo(error: &std::io::Error) -> Failure {
+    Failure::Usage(format!("cannot run cargo ({error}); install Rust, or put cargo on the path"))
+}

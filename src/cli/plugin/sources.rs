@@ -1,0 +1,126 @@
+//! What the binary carries so that a project needs nothing else: the SDK, the plugins of ours, and empty projects.
+
+use crate::plugin::Kind;
+
+/// Path below the folder of the project, and content.
+pub(super) type Files = &'static [(&'static str, &'static str)];
+
+macro_rules! files {
+    ($folder:literal: $($path:literal)*) => {
+        &[$(($path, include_str!(concat!("../../../plugins/", $folder, "/", $path)))),*]
+    };
+}
+
+pub(super) const SDK: Files = files!("sdk":
+    "Cargo.toml"
+    "kuiper.h"
+    "src/abi.rs"
+    "src/context.rs"
+    "src/error.rs"
+    "src/export.rs"
+    "src/function.rs"
+    "src/lib.rs"
+    "src/props.rs"
+    "src/rows.rs"
+    "src/sink.rs"
+    "src/source.rs"
+    "src/testing.rs"
+    "src/testing/engine.rs"
+    "src/testing/example.rs"
+    "src/testing/text.rs"
+    "src/value.rs"
+);
+
+const MYSQL: Files = files!("mysql":
+    "Cargo.toml"
+    "mysql.json"
+    "src/address.rs"
+    "src/cell.rs"
+    "src/failure.rs"
+    "src/lib.rs"
+    "src/session.rs"
+    "src/statement.rs"
+    "src/table.rs"
+);
+
+const RANDOM: Files = files!("random": "Cargo.toml" "random.json" "random.yaml" "src/lib.rs");
+
+const GEOHASH: Files = files!("geohash": "Cargo.toml" "geohash.json" "src/cell.rs" "src/lib.rs");
+
+/// Versions that our plugins are tested with.
+pub(super) const LOCK: &str = include_str!("../../../Cargo.lock");
+
+const SINK: Files =
+    &[("Cargo.toml", include_str!("templates/Cargo.toml.txt")), ("src/lib.rs", include_str!("templates/sink.rs.txt"))];
+
+const SOURCE: Files = &[
+    ("Cargo.toml", include_str!("templates/Cargo.toml.txt")),
+    ("NAME.yaml", include_str!("templates/source.yaml.txt")),
+    ("src/lib.rs", include_str!("templates/source.rs.txt")),
+];
+
+const FUNCTION: Files = &[
+    ("Cargo.toml", include_str!("templates/Cargo.toml.txt")),
+    ("src/lib.rs", include_str!("templates/function.rs.txt")),
+];
+
+/// A project of ours to begin with.
+pub(super) struct Ours {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub files: Files,
+}
+
+pub(super) const OURS: &[Ours] = &[
+    Ours { name: "mysql", kind: Kind::Sinks, files: MYSQL },
+    Ours { name: "random", kind: Kind::Sources, files: RANDOM },
+    Ours { name: "geohash", kind: Kind::Functions, files: GEOHASH },
+];
+
+/// An empty project.
+pub(super) fn template(kind: Kind) -> Files {
+    match kind {
+        Kind::Sources => SOURCE,
+        Kind::Sinks => SINK,
+        Kind::Functions => FUNCTION,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// All files of a folder that a project needs.
+    fn needed(folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.to_path_buf()];
+        while let Some(below) = folders.pop() {
+            for entry in fs::read_dir(&below).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                match path.is_dir() {
+                    true if ["tests", "examples", "target"].contains(&name.as_str()) => {}
+                    true => folders.push(path),
+                    false if name.ends_with(".so") || name.ends_with(".zip") => {}
+                    false => found.push(name),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn nothing_is_left_out() {
+        let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins");
+        let carried = |files: Files| files.iter().map(|(path, _)| (*path).to_owned()).collect::<Vec<_>>();
+        assert_eq!(carried(SDK), needed(&plugins.join("sdk")));
+        for ours in OURS {
+            assert_eq!(carried(ours.files), needed(&plugins.join(ours.name)), "{}", ours.name);
+        }
+    }
+}

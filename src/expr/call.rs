@@ -1,0 +1,131 @@
+use crate::data::{Object, Value};
+use crate::diag::{Fault, Result};
+use crate::func::hit::Each;
+use crate::func::{Body, Ctx, Func, Special, Stateful, guarded};
+
+use super::access;
+use super::bound::{Bound, Path, RowShape};
+use super::compile::{Eval, Frame, Operand, States, value};
+
+fn context<'a>(frame: &'a Frame<'_>) -> Ctx<'a> {
+    Ctx { now: frame.now, row_time: Some(frame.time), rule: frame.rule }
+}
+
+/// Compiles the call of a function that gives one value a row.
+pub(super) fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>) -> Eval {
+    let failed = move |fault: Fault| match fault {
+        Fault::Eval(text) => Fault::eval(format!("call func {} error: {text}", func.name)),
+        other => other,
+    };
+    match func.body {
+        Body::Scalar(body) => {
+            let run = move |args: &[Value], frame: &Frame<'_>| match guarded(func, args) {
+                Some(answer) => Ok(answer),
+                None => body(args, &context(frame)).map_err(failed),
+            };
+            // Calls of one and two arguments are the common ones; they need no list, and of one not even a copy.
+            match args {
+                [arg] => {
+                    let arg = Operand::new(arg, states);
+                    Box::new(move |frame, states| {
+                        arg.with(frame, states, |arg| match arg {
+                            Value::Absent => run(&[Value::Null], frame),
+                            arg => run(std::slice::from_ref(arg), frame),
+                        })
+                    })
+                }
+                [a, b] => {
+                    let (a, b) = (value(a, states), value(b, states));
+                    Box::new(move |frame, states| run(&[a(frame, states)?, b(frame, states)?], frame))
+                }
+                args => {
+                    let args = compiled(args, states);
+                    Box::new(move |frame, states| run(&all(&args, frame, states)?, frame))
+                }
+            }
+        }
+        Body::Stateful(_) | Body::Special(Special::Hit) => {
+            let args = compiled(args, states);
+            let id = states.len();
+            states.push(match func.body {
+                Body::Stateful(start) => start(),
+                _ => Box::new(Each::new(func.name)),
+            });
+            Box::new(move |frame, states| {
+                let args = all(&args, frame, states)?;
+                if let Some(answer) = guarded(func, &args) {
+                    return Ok(answer);
+                }
+                match states.borrow_mut().get_mut(id) {
+                    Some(state) => state.call(&args, &context(frame)).map_err(failed),
+                    None => Err(Fault::bug("a function without its state")),
+                }
+            })
+        }
+        Body::Guest(start) => {
+            let args = compiled(args, states);
+            let guest = start();
+            Box::new(move |frame, states| {
+                let args = all(&args, frame, states)?;
+                if let Some(answer) = guarded(func, &args) {
+                    return Ok(answer);
+                }
+                let columns: Vec<Vec<Value>> = args.into_iter().map(|arg| vec![arg]).collect();
+                let mut results = guest.call(&columns, 1, &context(frame));
+                match results.pop() {
+                    Some(result) => result.map_err(failed),
+                    None => Err(Fault::bug(format!("the plugin of `{}` gave no result", func.name))),
+                }
+            })
+        }
+        Body::Aggregate(_) | Body::GuestAggregate(_) | Body::Special(_) => {
+            Box::new(move |_, _| Err(Fault::bug(format!("`{}` was compiled as a scalar", func.name))))
+        }
+    }
+}
+
+fn compiled(args: &[Bound], states: &mut Vec<Box<dyn Stateful>>) -> Vec<Eval> {
+    args.iter().map(|arg| value(arg, states)).collect()
+}
+
+fn all(args: &[Eval], frame: &Frame<'_>, states: &States) -> Result<Vec<Value>> {
+    args.iter().map(|arg| arg(frame, states)).collect()
+}
+
+/// The row as an object.
+pub(super) fn row_object(shape: &RowShape, row: &[Value]) -> Value {
+    let mut object = match shape.rest.map(|slot| &row[slot]) {
+        // Nothing is added and nothing taken away, so the object is shared.
+        Some(Value::Object(rest)) if shape.except.is_empty() && is_alone(shape, row) => {
+            return Value::Object(rest.clone());
+        }
+        Some(Value::Object(rest)) if shape.except.is_empty() => (**rest).clone(),
+        Some(Value::Object(rest)) => Object::from_iter(
+            rest.iter()
+                .filter(|(name, _)| !shape.except.contains(name))
+                .map(|(name, value)| (name.clone(), value.clone())),
+        ),
+        _ => Object::with_capacity(shape.columns.len()),
+    };
+    for (name, slot) in &shape.columns {
+        if !matches!(row[*slot], Value::Absent) && !shape.except.contains(name) {
+            object.insert(name.clone(), row[*slot].clone());
+        }
+    }
+    Value::object(object)
+}
+
+fn is_alone(shape: &RowShape, row: &[Value]) -> bool {
+    shape.columns.iter().all(|(_, slot)| matches!(row[*slot], Value::Absent))
+}
+
+/// A metadata value.
+pub(super) fn meta(frame: &Frame<'_>, path: &Path) -> Result<Value> {
+    let Some(meta) = frame.meta else { return Ok(Value::Null) };
+    let Some((first, rest)) = path.names.split_first() else { return Ok(Value::Object(meta.clone())) };
+    let mut value = access::entry(meta, first, path.any_case);
+    for name in rest {
+        value = access::member(&value, name, path.any_case)?;
+    }
+    Ok(value)
+}

@@ -1,0 +1,142 @@
+//! `kuiper plugin new`, `build` and `pack`, with the real binary in an empty folder.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use kuiper::plugin::{Install, Kind, Plugins, Settings};
+
+fn kuiper(folder: &Path, arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
+    command.args(arguments.split_whitespace()).current_dir(folder);
+    // A project of its own knows nothing of the build that runs this test.
+    command.env("CARGO", env!("CARGO")).env("CARGO_NET_OFFLINE", "true").env_remove("CARGO_TARGET_DIR");
+    command.output().unwrap()
+}
+
+/// Standard output of a command that succeeds.
+fn done(folder: &Path, arguments: &str) -> String {
+    let output = kuiper(folder, arguments);
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Exit status and standard error of one that does not.
+fn refused(folder: &Path, arguments: &str) -> (i32, String) {
+    let output = kuiper(folder, arguments);
+    assert!(!output.status.success(), "{arguments}");
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn passes_its_tests(project: &Path) {
+    let tested = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--quiet"])
+        .current_dir(project)
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&tested.stdout).into_owned() + &String::from_utf8_lossy(&tested.stderr);
+    assert!(tested.status.success() && told.contains("test result: ok"), "{told}");
+}
+
+#[test]
+fn a_new_project_is_tested_built_packed_and_installed() {
+    for (kind, option, from, name) in [
+        (Kind::Sinks, "--sink", "", "my-sink"),
+        (Kind::Sources, "--source", "", "ticks"),
+        (Kind::Functions, "--function", "", "turn_round"),
+        (Kind::Sources, "--source", "--from random", "dice"),
+        (Kind::Functions, "--function", "--from geohash", "places"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path();
+        let place = format!("{}/{name}", kind.many());
+        let said = done(folder, &format!("plugin new {} {name} {from}", kind.many()));
+        assert_eq!(
+            said,
+            format!("made {place}, with the SDK beside it in sdk\nnext: kuiper plugin build {option} {name}\n")
+        );
+        let project = folder.join(&place);
+        passes_its_tests(&project);
+
+        let library = kuiper::plugin::library_name(name, "1.0.0");
+        let said = done(folder, &format!("plugin build --debug {option} {name}"));
+        assert!(said.starts_with(&format!("built {place}/{library} (")), "{said}");
+        // In the project itself nothing need be named.
+        done(&project, "plugin build --debug --version v1.1.0 --out elsewhere");
+        assert!(project.join("elsewhere").join(kuiper::plugin::library_name(name, "1.1.0")).is_file());
+
+        let zip = format!("{name}{}.zip", ["Source", "Sink", "Function"][kind as usize]);
+        assert!(done(folder, &format!("plugin pack {option} {name}")).starts_with(&format!("packed {place}/{zip} (")));
+        let packed = fs::read(project.join(&zip)).unwrap();
+        done(&project, "plugin pack");
+        assert_eq!(fs::read(project.join(&zip)).unwrap(), packed);
+
+        let (plugins, _) = Plugins::open(Settings::new(folder.join("data")));
+        let wish = Install { name: name.to_owned(), ..Install::default() };
+        let installed = plugins.install(kind, &wish, &project.join(&zip)).unwrap();
+        assert_eq!((installed.name.as_str(), installed.version.as_str()), (name, "1.0.0"));
+        assert_eq!(plugins.source_yaml(name).is_some(), kind == Kind::Sources);
+    }
+}
+
+#[test]
+fn several_projects_stand_side_by_side() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path();
+    done(folder, "plugin new sinks mysql --from mysql");
+    done(folder, "plugin new sources random --from random");
+    assert!(folder.join("sinks/mysql/Cargo.lock").is_file() && folder.join("sinks/mysql/mysql.json").is_file());
+    let manifest = fs::read_to_string(folder.join("sinks/mysql/Cargo.toml")).unwrap();
+    assert!(manifest.contains("name = \"mysql\"") && manifest.contains("path = \"../../sdk\""), "{manifest}");
+
+    let (status, told) = refused(folder, "plugin new sinks mysql");
+    assert_eq!((status, told.contains("`sinks/mysql` is there already")), (1, true), "{told}");
+    let (status, told) = refused(folder, "plugin build");
+    assert_eq!(status, 2);
+    assert!(told.contains("name one of those below it: `--sink mysql`, `--source random`"), "{told}");
+    let (status, told) = refused(folder, "plugin build --sink other");
+    assert_eq!(status, 2);
+    assert!(
+        told.contains("none in sinks/other or plugins/other; make one with `kuiper plugin new sinks other`"),
+        "{told}"
+    );
+    let (status, told) = refused(folder, "plugin pack --source random");
+    assert_eq!(status, 1);
+    assert!(told.contains("there is no build of `random`"), "{told}");
+    let (status, told) = refused(folder, "plugin new sources db --from mysql");
+    assert_eq!((status, told.contains("`mysql` is one of the sinks")), (2, true), "{told}");
+    assert_eq!(refused(folder, "plugin new sinks ../up").0, 2);
+    assert_eq!(refused(folder, "plugin new lookups x").0, 2);
+}
+
+#[test]
+fn what_the_compiler_says_is_passed_on() {
+    let home = tempfile::tempdir().unwrap();
+    done(home.path(), "plugin new functions turn");
+    let project = home.path().join("functions/turn");
+    let source = project.join("src/lib.rs");
+    let text = fs::read_to_string(&source).unwrap().replace("text.chars()", "text.charts()");
+    fs::write(&source, text).unwrap();
+    let (status, told) = refused(&project, "plugin build --debug");
+    assert_eq!(status, 1);
+    assert!(told.contains("no method named `charts`") && told.contains("src/lib.rs:"), "{told}");
+    assert!(told.trim_end().ends_with("kuiper: cargo could not build `turn`"), "{told}");
+    assert!(
+        fs::read_dir(&project).unwrap().all(|entry| entry.unwrap().path().extension().is_none_or(|end| end != "so"))
+    );
+}
+
+#[test]
+fn deploying_needs_a_server() {
+    let home = tempfile::tempdir().unwrap();
+    done(home.path(), "plugin new functions turn");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (status, told) =
+        refused(home.path(), &format!("plugin deploy --function turn --server http://127.0.0.1:{free}"));
+    assert_eq!(status, 2);
+    assert!(told.contains("cannot reach the server at"), "{told}");
+    assert!(!home.path().join("functions/turn/target").exists(), "nothing is built for a server that is away");
+}
