@@ -139,8 +139,16 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let common = Common::take(&mut props)?;
+    let mut common = Common::take(&mut props)?;
     warnings.extend(common.warnings.iter().cloned());
+    // A sink that chooses columns itself may need others to know what to do with a row.
+    if host.plugins.sink_declares(&action.sink, "fields")
+        && let Some(fields) = common.taken.get("fields")
+    {
+        props.insert("fields".to_owned(), fields.clone());
+        common.fields.clear();
+        common.format.fields.clear();
+    }
     let spec = io::SinkSpec { props, format: common.format.clone(), env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());

@@ -312,9 +312,9 @@ async fn an_idle_sink_comes_back_by_itself() {
     sink.connect(report).await.unwrap();
     let watch = async {
         broker.kill();
-        link.wait_for(|link| matches!(link, Link::Disconnected(_))).await.unwrap();
+        link.wait_for(|link| matches!(link.link, Link::Disconnected(_))).await.unwrap();
         broker.again();
-        link.wait_for(|link| *link == Link::Connected).await.unwrap();
+        link.wait_for(|link| link.link == Link::Connected).await.unwrap();
     };
     tokio::select! {
         _ = sink.idle() => unreachable!(),

@@ -22,7 +22,7 @@ use crate::io::{
 };
 use crate::meter::{LedgerView, SinkView};
 use crate::plan::{self, Stream};
-use crate::sql::{self, What};
+use crate::sql;
 
 /// How long a rule may take to stop, in these tests.
 pub const PATIENCE: Duration = Duration::from_millis(200);
@@ -348,8 +348,7 @@ impl Rule {
     }
 
     pub async fn start(self, feed: &Arc<Feed>) -> Result<Running> {
-        let stream =
-            |name: &str| Some(Stream { name: name.into(), what: What::Stream, columns: vec![], binary: false });
+        let stream = |name: &str| Some(Stream::schemaless(name));
         let select = sql::parse_select(self.sql).unwrap();
         let plan = plan::plan(&select, &stream, &self.funcs, &plan::Options::default()).unwrap();
         let facts = Facts::new(self.clock.clone(), TimeZone::UTC, Arc::new(Object::new()));
