@@ -11,6 +11,8 @@ mod guests;
 mod node;
 mod scope;
 mod special;
+#[cfg(test)]
+mod tests;
 
 use crate::data::{Kind, Text, Value};
 use crate::diag::Diagnostic;

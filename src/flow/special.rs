@@ -2,8 +2,8 @@ use crate::data::Text;
 use crate::diag::{Fault, Result};
 use crate::expr::{Bound, Predicate, Program};
 use crate::op::{
-    Analytic, AnalyticCall, AnalyticStep, Column, Columns, ColumnsCall, Counted, CountedHaving, Counters, Number,
-    NumberCall, Operator, Unnest,
+    Analytic, AnalyticCall, AnalyticStep, Column, Columns, ColumnsCall, Counted, CountedHaving, Counters, Dedup,
+    Number, NumberCall, Operator, Unnest,
 };
 use crate::plan::{self, Clause, Node};
 
@@ -36,6 +36,9 @@ pub(super) fn operator(node: &Node) -> Result<Box<dyn Operator>> {
             Box::new(Number::new(calls.iter().map(call).collect()))
         }
         Node::Columns { calls } => Box::new(Columns::new(calls.iter().map(columns).collect())),
+        Node::Dedup { slot, columns, expire } => {
+            Box::new(Dedup::new(*slot, columns.each_ref().map(Program::new), *expire))
+        }
         Node::Rows { func, column, named, rest, limit } => {
             Box::new(Unnest::new(func, *column, named.clone(), *rest, *limit))
         }

@@ -35,6 +35,8 @@ pub struct Groups {
     /// The first thing that went wrong; then the window fails as a whole.
     failed: Option<Fault>,
     failed_rows: Held,
+    /// Room for the arguments of one call.
+    args: Vec<Value>,
 }
 
 struct Group {
@@ -81,7 +83,7 @@ impl AggregateCall {
 impl Groups {
     pub fn new(width: usize, keys: Vec<Program>, calls: Vec<AggregateCall>) -> Self {
         let (index, groups) = (HashMap::new(), Vec::new());
-        Groups { keys, calls, width, index, groups, failed: None, failed_rows: Held::default() }
+        Groups { keys, calls, width, index, groups, failed: None, failed_rows: Held::default(), args: Vec::new() }
     }
 
     /// Takes a row into its group and keeps the promise for it.
@@ -116,9 +118,9 @@ impl Groups {
             }
         };
         let group = &mut self.groups[at];
-        let mut args = Vec::new();
+        let args = &mut self.args;
         let mut parts = self.calls.iter().zip(&mut group.accumulators).zip(&mut group.seen);
-        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, &mut args, cx)).map_err(select)?;
+        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, args, cx)).map_err(select)?;
         Ok(at)
     }
 

@@ -105,6 +105,9 @@ impl Operator for Columns {
     fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
         let broken = || Fault::bug("the saved state of changed columns cannot be read");
         let Value::Array(saved) = saved else { return Err(broken()) };
+        if saved.len() != self.calls.len() {
+            return Err(broken());
+        }
         for (call, saved) in self.calls.iter_mut().zip(saved.iter()) {
             let Value::Array(saved) = saved else { return Err(broken()) };
             let [programs, state] = saved.as_slice() else { return Err(broken()) };

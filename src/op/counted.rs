@@ -40,6 +40,9 @@ impl Counters {
 
     pub fn load(&mut self, saved: &Saved) -> Result<()> {
         let Value::Array(saved) = saved else { return Err(Fault::bug("saved counters are no list")) };
+        if saved.len() != self.0.len() {
+            return Err(Fault::bug("saved counters are of another condition"));
+        }
         for (counter, saved) in self.0.iter_mut().zip(saved.iter()) {
             counter.hits = Hits::load(saved)?;
         }

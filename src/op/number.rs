@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::data::{Account, Batch, Emissions, Value};
-use crate::diag::Result;
+use crate::diag::{Fault, Result};
 use crate::expr::Program;
 
 use super::compute::{load_all, save_all};
@@ -72,8 +72,11 @@ impl Operator for Number {
     }
 
     fn load(&mut self, saved: Saved, account: &Arc<dyn Account>) -> Result<()> {
-        let broken = || crate::diag::Fault::bug("the saved state of row numbers cannot be read");
+        let broken = || Fault::bug("the saved state of row numbers cannot be read");
         let Value::Array(saved) = saved else { return Err(broken()) };
+        if saved.len() != self.calls.len() {
+            return Err(broken());
+        }
         for (call, saved) in self.calls.iter_mut().zip(saved.iter()) {
             let Value::Array(saved) = saved else { return Err(broken()) };
             let [partition, order] = saved.as_slice() else { return Err(broken()) };

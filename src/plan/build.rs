@@ -7,7 +7,7 @@ use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, Win
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
 use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
-use super::special::{analytic_steps, bounds, counted_step, is_columns, is_rows, rows_step};
+use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::{Options, Stream};
 
 /// Collects findings and goes on, so that all are told at once.
@@ -125,6 +125,12 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let mut fields = Vec::new();
     let mut unnamed = 0;
     let mut taken: Vec<Text> = Vec::new();
+    // Before the others, which may read its alias.
+    let mut dedup = None;
+    for (field, call) in select.fields.iter().filter_map(|field| Some((field, dedup_call(field)?))) {
+        let bound = names.dedup_field(field, call);
+        dedup = found.take(bound);
+    }
     for field in &select.fields {
         names.met_aggregate = false;
         (names.stage, names.clause) = (Stage::Select, "SELECT");
@@ -163,7 +169,11 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             fields.push(column);
             continue;
         }
-        let Some(expr) = bind_field(field, names, found) else { continue };
+        let bound = match dedup_call(field) {
+            Some(_) => dedup.take(),
+            None => bind_field(field, names, found),
+        };
+        let Some(expr) = bound else { continue };
         aggregated |= names.met_aggregate;
         // A field without a name takes a number even where it is not shown.
         let name = output_name(field, names, &mut unnamed);
@@ -336,22 +346,22 @@ fn assemble(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
-    let aliases_at = |names: &Names<'_>, stage: Stage| -> Vec<(usize, Text, Bound)> { ordered_aliases(names, stage) };
-    let compute = |nodes: &mut Vec<Node>, names: &Names<'_>, stage: Stage, clause: Clause| {
-        let aliases = aliases_at(names, stage);
+    let compute = |nodes: &mut Vec<Node>, names: &mut Names<'_>, stage: Stage, clause: Clause| {
+        let mut aliases = ordered_aliases(names, stage);
+        nodes.extend(hoisted(&mut aliases, &mut [], names, clause.stage()));
         if !aliases.is_empty() {
             nodes.push(Node::Compute { aliases, clause });
         }
     };
-    let analytic = aliases_at(&names, Stage::Analytic);
+    let analytic = ordered_aliases(&names, Stage::Analytic);
     nodes.extend(analytic_steps(&mut names, analytic));
     let (mut filter, mut having) = (clauses.filter, clauses.having);
-    let aliases = aliases_at(&names, Stage::Having);
+    let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
-    let aliases = aliases_at(&names, Stage::Where);
+    let aliases = ordered_aliases(&names, Stage::Where);
     match counted_step(&mut filter, aliases, Clause::Where, &mut names) {
         Some(node) => nodes.push(node),
-        None => compute(&mut nodes, &names, Stage::Where, Clause::Where),
+        None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
     }
     if let Some(mut predicate) = filter {
         let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
@@ -361,7 +371,7 @@ fn assemble(
         }
         nodes.push(Node::Filter { predicate, clause: Clause::Where });
     }
-    compute(&mut nodes, &names, Stage::Group, Clause::Group);
+    compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let calls = std::mem::take(&mut names.calls);
     let grouping = Grouping { keys: clauses.keys, calls };
@@ -389,12 +399,12 @@ fn assemble(
     }
     match counted_having {
         Some(node) => nodes.push(node),
-        None => compute(&mut nodes, &names, Stage::Having, Clause::Having),
+        None => compute(&mut nodes, &mut names, Stage::Having, Clause::Having),
     }
     nodes.extend(having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
     let numbers = std::mem::take(&mut names.special.numbers);
     nodes.extend((!numbers.is_empty()).then_some(Node::Number { calls: numbers }));
-    compute(&mut nodes, &names, Stage::Order, Clause::Order);
+    compute(&mut nodes, &mut names, Stage::Order, Clause::Order);
     let windowed = !select.windows.is_empty();
     if !clauses.order.is_empty() && windowed {
         nodes.push(Node::Order { keys: clauses.order });
@@ -405,6 +415,7 @@ fn assemble(
     {
         nodes.push(Node::Limit { rows });
     }
+    nodes.extend(names.special.dedup.take());
     let changed = std::mem::take(&mut names.special.columns);
     nodes.extend((!changed.is_empty()).then_some(Node::Columns { calls: changed }));
     let mut columns = clauses.fields;
@@ -428,13 +439,8 @@ fn assemble(
     if !found.0.is_empty() {
         return Err(found.0);
     }
-    let aliases = aliases_at(&names, Stage::Select);
-    let later = aliases.iter().map(|(slot, _, _)| *slot).collect();
-    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
-    hoist.columns(&mut columns);
-    if !hoist.calls.is_empty() {
-        nodes.push(Node::Guests { calls: hoist.calls, stage: "run Select error: " });
-    }
+    let mut aliases = ordered_aliases(&names, Stage::Select);
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
     let rows = rows_step(&names, &mut columns, limit);
     let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
@@ -444,6 +450,21 @@ fn assemble(
     nodes.splice(0..0, at_the_source(stream, &names));
     let width = names.wanted.width;
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
+}
+
+/// The calls of plugin functions in aliases and columns, taken out of them so that they are made for a batch at once.
+fn hoisted(
+    aliases: &mut [(usize, Text, Bound)],
+    columns: &mut [OutputColumn],
+    names: &mut Names<'_>,
+    stage: &'static str,
+) -> Option<Node> {
+    let later = aliases.iter().map(|(slot, ..)| *slot).collect();
+    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
+    aliases.iter_mut().for_each(|(_, _, bound)| hoist.expr(bound));
+    hoist.columns(columns);
+    let calls = hoist.calls;
+    (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
 /// What is done with rows before anything looks at them.

@@ -69,6 +69,9 @@ fn step(node: &Node) -> (&'static str, String) {
             ("WindowFuncPlan", format!("Funcs:[ {} ]", shown.join(", ")))
         }
         Node::Columns { calls } => ("ColumnsPlan", format!("Funcs:{calls:?}")),
+        Node::Dedup { columns: [start, end, now], expire, .. } => {
+            ("DedupTriggerPlan", format!("StartField:{start}, EndField:{end}, NowField:{now}, Expire:{expire}"))
+        }
         Node::Rows { func, limit, .. } => {
             let limit = limit.map_or(String::new(), |limit| format!(", Limit:{limit}"));
             ("ProjectSetPlan", format!("Func:{func}{limit}"))

@@ -92,6 +92,12 @@ pub enum Node {
     Columns {
         calls: Vec<ColumnsCall>,
     },
+    /// `dedup_trigger`: start, end and time of the request, and how far back it may reach, in milliseconds.
+    Dedup {
+        slot: usize,
+        columns: [Bound; 3],
+        expire: i64,
+    },
     /// Rows made of the parts of an output column.
     Rows {
         func: &'static str,

@@ -2,7 +2,7 @@ use crate::data::Text;
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, bind};
 use crate::func::{Body, Catalogue, Func, Special};
-use crate::sql::{Call, Expr, ExprNode, Field, Sort};
+use crate::sql::{Call, Expr, ExprNode, Field, Literal, Sort};
 
 use super::node::{AnalyticCall, AnalyticStep, Clause, ColumnsCall, HitCall, Node, NumberCall, OutputColumn};
 use super::scope::{AliasState, Names, Stage};
@@ -20,6 +20,7 @@ pub struct Specials {
     pub columns: Vec<ColumnsCall>,
     /// The set-returning call, and the place of its field among the output columns.
     pub rows: Option<(&'static Func, usize)>,
+    pub dedup: Option<Node>,
 }
 
 impl Specials {
@@ -48,7 +49,58 @@ pub fn is_columns(field: &Field, funcs: &Catalogue) -> bool {
     field.alias.is_none() && called(&field.expr, funcs).is_some_and(columns)
 }
 
+/// The name of the one function that the catalogue does not have: it is an operator.
+pub const DEDUP: &str = "dedup_trigger";
+
+/// The call that the field is, if it is one of `dedup_trigger`.
+pub fn dedup_call(field: &Field) -> Option<&Call> {
+    match &field.expr.bare().node {
+        ExprNode::Call(call) if call.name.name.eq_ignore_ascii_case(DEDUP) => Some(call),
+        _ => None,
+    }
+}
+
 impl Names<'_> {
+    /// Plans the field that calls `dedup_trigger`, and gives the slot of its result.
+    pub fn dedup_field(&mut self, field: &Field, call: &Call) -> Result<Bound, Found> {
+        let refused = |message: String, help: &str| {
+            Err(vec![Diagnostic::error("K0247", message).at(field.span).help(help.to_string())])
+        };
+        if self.windowed {
+            return refused(
+                format!("`{DEDUP}` looks at single rows, and cannot stand beside a window"),
+                "leave GROUP BY out",
+            );
+        }
+        if self.special.dedup.is_some() {
+            return refused(format!("`{DEDUP}` stands in a statement once"), "use a second rule");
+        }
+        let is_column = |arg: &Expr| matches!(arg.node, ExprNode::Name(_) | ExprNode::Dotted(..));
+        let ([start, end, now, expire], None, false) = (call.args.as_slice(), &call.over, call.distinct) else {
+            return refused(format!("`{DEDUP}` takes three columns and an integer"), "start, end, now, milliseconds");
+        };
+        let (true, ExprNode::Literal(Literal::Int(expire))) =
+            ([start, end, now].into_iter().all(is_column), &expire.node)
+        else {
+            return refused(format!("`{DEDUP}` takes three columns and an integer"), "start, end, now, milliseconds");
+        };
+        let mut found = Vec::new();
+        let columns = self.at(Stage::Order, "the arguments of `dedup_trigger`", |names| {
+            [start, end, now].map(|arg| names.part(arg, &mut found))
+        });
+        if !found.is_empty() {
+            return Err(found);
+        }
+        let slot = self.fresh();
+        self.special.dedup = Some(Node::Dedup { slot, columns, expire: *expire });
+        let name = field.alias.as_ref().map_or(Text::const_new(DEDUP), |alias| alias.name.clone());
+        let bound = Bound::Slot(slot, name);
+        if let Some(alias) = self.aliases.iter_mut().find(|alias| std::ptr::eq(alias.field, field)) {
+            (alias.state, alias.earliest) = (AliasState::Bound(bound.clone()), Stage::Select);
+        }
+        Ok(bound)
+    }
+
     /// Binds what is evaluated at another stage than the expression around it.
     fn at<T>(&mut self, stage: Stage, clause: &'static str, run: impl FnOnce(&mut Self) -> T) -> T {
         let outer = (self.stage, self.clause, self.in_aggregate);
@@ -343,6 +395,7 @@ pub fn bounds<'a>(node: &'a Node, visit: &mut dyn FnMut(&'a Bound)) {
             aliases.iter().for_each(|(_, _, bound)| visit(bound));
             visit(predicate);
         }
+        Node::Dedup { columns, .. } => columns.iter().for_each(visit),
         _ => {}
     }
 }
