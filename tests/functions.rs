@@ -1,6 +1,6 @@
 //! Executes every example of every function, as a rule does: parsed, planned, and run by a chain over one row.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::sync::Arc;
 

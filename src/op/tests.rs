@@ -351,7 +351,7 @@ fn having_is_all_or_nothing() {
     };
     let (yes, no) = (Value::Bool(true), Value::Bool(false));
     assert_eq!(run(&[yes.clone(), no.clone()], true), ("[true]".into(), "Filtered=1 Out=1".into()));
-    assert_eq!(run(&[no.clone()], true), (String::new(), "Filtered=1".into()));
+    assert_eq!(run(std::slice::from_ref(&no), true), (String::new(), "Filtered=1".into()));
     assert_eq!(run(&[], true).0, "");
     let (text, fates) = run(&[yes.clone(), Value::Null], true);
     assert!(text.starts_with("[0!run Having error: "), "{text}");

@@ -215,7 +215,9 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     for field in select.fields.iter().filter(|field| !field.invisible) {
         let replaced = if let ExprNode::Wildcard(wildcard) = &field.expr.node { wildcard.replace.len() } else { 0 };
         let column = columns.next();
-        (0..replaced).for_each(|_| drop(columns.next()));
+        for _ in 0..replaced {
+            columns.next();
+        }
         if let (Some(column), Some(alias)) = (column, &field.alias)
             && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
             && let Some(slot) = known.slot
