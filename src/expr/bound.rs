@@ -150,6 +150,36 @@ impl Bound {
         !self.any(&|part| matches!(part, Bound::Call(func, _) if !func.pure || !matches!(func.body, Body::Scalar(_))))
     }
 
+    /// Calls `visit` with each direct part of the expression, to be changed in place.
+    pub fn parts_mut(&mut self, visit: &mut dyn FnMut(&mut Bound)) {
+        match self {
+            Bound::Const(_) | Bound::Slot(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
+            Bound::Alias(_, _, of) => visit(Arc::make_mut(of)),
+            Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
+            Bound::Index(a, b) | Bound::Binary(_, a, b) => [a, b].into_iter().for_each(|part| visit(part)),
+            Bound::Slice(of, from, to) => {
+                visit(of);
+                from.iter_mut().chain(to).for_each(|bound| visit(bound));
+            }
+            Bound::Between { of, low, high, .. } => [of, low, high].into_iter().for_each(|part| visit(part)),
+            Bound::InList { of, list, .. } => {
+                visit(of);
+                list.iter_mut().for_each(visit);
+            }
+            Bound::InArray { of, array, .. } => [of, array].into_iter().for_each(|part| visit(part)),
+            Bound::Like { of, pattern, .. } => [of, pattern].into_iter().for_each(|part| visit(part)),
+            Bound::Case { subject, branches, otherwise } => {
+                subject.iter_mut().for_each(|part| visit(part));
+                for (when, then) in branches {
+                    visit(when);
+                    visit(then);
+                }
+                otherwise.iter_mut().for_each(|part| visit(part));
+            }
+            Bound::Call(_, args) => args.iter_mut().for_each(visit),
+        }
+    }
+
     /// Whether it reads metadata anywhere.
     pub fn reads_meta(&self) -> bool {
         self.any(&|part| matches!(part, Bound::Meta(_)))

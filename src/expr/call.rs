@@ -1,6 +1,7 @@
 use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
-use crate::func::{Body, Ctx, Func, guarded};
+use crate::func::hit::Each;
+use crate::func::{Body, Ctx, Func, Special, guarded};
 
 use super::access;
 use super::bound::{Bound, Path, RowShape};
@@ -43,9 +44,12 @@ pub(super) fn call(func: &'static Func, args: &[Bound], making: &mut Making) -> 
                 }
             }
         }
-        Body::Stateful(start) => {
+        Body::Stateful(_) | Body::Special(Special::Hit) => {
             let args = compiled(args, making);
-            let id = making.remember(start());
+            let id = making.remember(match func.body {
+                Body::Stateful(start) => start(),
+                _ => Box::new(Each::new(func.name)),
+            });
             Box::new(move |frame, env| {
                 let args = all(&args, frame, env)?;
                 if let Some(answer) = guarded(func, &args) {
