@@ -150,11 +150,11 @@ impl Bound {
         !self.any(&|part| matches!(part, Bound::Call(func, _) if !func.pure || !matches!(func.body, Body::Scalar(_))))
     }
 
-    /// Calls `visit` with each direct part of the expression, to be changed in place.
+    /// Calls `visit` with each direct part of the expression, to be changed in place. The expression of an alias is
+    /// shared by its readers and is no part of them.
     pub fn parts_mut(&mut self, visit: &mut dyn FnMut(&mut Bound)) {
         match self {
-            Bound::Const(_) | Bound::Slot(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
-            Bound::Alias(_, _, of) => visit(Arc::make_mut(of)),
+            Bound::Const(_) | Bound::Slot(..) | Bound::Alias(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
             Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
             Bound::Index(a, b) | Bound::Binary(_, a, b) => [a, b].into_iter().for_each(|part| visit(part)),
             Bound::Slice(of, from, to) => {

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::data::Text;
@@ -328,7 +329,27 @@ fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut()
         *bound = Bound::Slot(slot, Text::new(format!("{}()", func.name)));
         return;
     }
+    // Aliases share their expressions, in long chains too, so one is copied only when there is something to take out.
+    if let Bound::Alias(_, _, of) = bound
+        && has_hits(of, &mut HashSet::new())
+    {
+        return take_hits(Arc::make_mut(of), hits, fresh);
+    }
     bound.parts_mut(&mut |part| take_hits(part, hits, fresh));
+}
+
+/// Whether a call that counts hits stands in an expression or in the aliases that it reads; each of these is looked at
+/// once.
+fn has_hits(bound: &Bound, seen: &mut HashSet<*const Bound>) -> bool {
+    match bound {
+        Bound::Call(func, _) if matches!(func.body, Body::Special(Special::Hit)) => true,
+        Bound::Alias(_, _, of) => seen.insert(Arc::as_ptr(of)) && has_hits(of, seen),
+        _ => {
+            let mut found = false;
+            bound.parts(&mut |part| found = found || has_hits(part, seen));
+            found
+        }
+    }
 }
 
 /// The step of a condition that has functions in it, or in the aliases that it reads, that count how often it is met.
