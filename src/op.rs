@@ -8,10 +8,12 @@
 mod aggregate;
 mod compute;
 mod filter;
+mod group;
 mod guests;
 mod limit;
 mod order;
 mod project;
+mod tally;
 mod window;
 
 use std::sync::Arc;
@@ -24,11 +26,12 @@ use crate::func::RuleInfo;
 pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
 pub use compute::{Compute, Computed};
 pub use filter::{Filter, Having};
+pub use group::Group;
 pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
-pub use window::{Alignment, Tumbling};
+pub use window::{Alignment, Count, Hopping, Session, Sliding, SlidingTimes, State, Tumbling, length_of};
 
 /// State of an operator in a form that can be stored.
 pub type Saved = Value;

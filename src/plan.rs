@@ -9,6 +9,7 @@ mod explain;
 mod guests;
 mod node;
 mod scope;
+mod window;
 
 use crate::data::{Kind, Text};
 use crate::diag::Diagnostic;
@@ -17,6 +18,7 @@ use crate::sql::{Create, Select, What};
 
 pub use explain::explain;
 pub use node::{Aggregated, Clause, Grouping, GuestCall, Node, OutputColumn, Plan};
+pub use window::{Window, Windowed};
 
 /// What planning needs to know of a stream or table.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,9 @@ pub struct Options {
     pub send_nil: bool,
     /// `sendMetaToSink`
     pub send_meta: bool,
+    /// `planOptimizeStrategy.windowOption.windowVersion` is `v2`: a row that is exactly the length of a sliding window
+    /// older than its trigger is outside.
+    pub windows_v2: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
 }

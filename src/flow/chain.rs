@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
@@ -9,10 +10,11 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Compute, Computed, Cx, Filter, Groups, GuestCall, Guests, Having, Limit,
-    Operator, Order, OrderKey, Out, OutColumn, Project, Start, Take, Tumbling,
+    Aggregate, AggregateCall, Alignment, Compute, Computed, Count, Cx, Filter, Group, Groups, GuestCall, Guests,
+    Having, Hopping, Limit, Operator, Order, OrderKey, Out, OutColumn, Project, Session, Sliding, SlidingTimes, Start,
+    State, Take, Tumbling, length_of,
 };
-use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Window, Windowed};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -152,7 +154,8 @@ fn node_name(node: &Node) -> &'static str {
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
         Node::Guests { .. } => "plugin",
-        Node::Tumbling { .. } => "window",
+        Node::Window(_) => "window",
+        Node::Group { .. } => "group",
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
         Node::Limit { .. } => "limit",
@@ -173,11 +176,8 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
-        Node::Tumbling { unit, count, bounds, grouping } => {
-            let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
-            let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
-            Box::new(Tumbling::new(&alignment, now, *bounds, plan.width, groups))
-        }
+        Node::Window(windowed) => window(windowed, plan.width, local, now)?,
+        Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width)?)),
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());
             for call in calls {
@@ -210,6 +210,36 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             });
             let columns = made.collect();
             Box::new(Project::new(computed(aliases), columns))
+        }
+    })
+}
+
+fn window(windowed: &Windowed, width: usize, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
+    let Windowed { window, bounds, grouping, boundless } = windowed;
+    let zone = local.clone();
+    let groups = grouping.as_ref().map(|grouping| groups(grouping, width)).transpose()?;
+    Ok(match window {
+        Window::Tumbling { unit, count } => {
+            let alignment = Alignment { unit: *unit, count: *count, zone };
+            Box::new(Tumbling::new(&alignment, now, *bounds, width, groups))
+        }
+        Window::Hopping { unit, count, interval } => {
+            let (alignment, length) = (Alignment { unit: *unit, count: *interval, zone }, length_of(*unit, *count));
+            Box::new(Hopping::new(&alignment, length, now, *bounds, width, groups, *boundless))
+        }
+        Window::Sliding { unit, count, delay, open, when } => {
+            let delay = if *delay == 0 { Duration::ZERO } else { length_of(*unit, *delay) };
+            let times = SlidingTimes { length: length_of(*unit, *count), delay, open: *open };
+            Box::new(Sliding::new(times, when.as_ref().map(Predicate::new), *bounds, width))
+        }
+        Window::Session { unit, longest, timeout } => {
+            let alignment = Alignment { unit: *unit, count: *longest, zone };
+            Box::new(Session::new(&alignment, length_of(*unit, *timeout), now, *bounds, width))
+        }
+        Window::Count { length, interval } => Box::new(Count::new(*length, *interval, *bounds, width)),
+        Window::State { begin, end, partition } => {
+            let keys = partition.iter().map(Program::new).collect();
+            Box::new(State::new(Predicate::new(begin), end.as_ref().map(Predicate::new), keys, *bounds, width))
         }
     })
 }

@@ -2,11 +2,12 @@ use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
-use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, WindowKind};
+use crate::sql::{Expr, ExprNode, Field, Select, What};
 
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
 use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
+use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
 
 /// Collects findings and goes on, so that all are told at once.
@@ -72,15 +73,6 @@ fn refuse_later(select: &Select, found: &mut Findings) {
     if let Some(join) = select.joins.first() {
         found.add(later("JOIN", join.span));
     }
-    for window in &select.windows {
-        if window.kind != WindowKind::Tumbling {
-            let name = window.kind.name();
-            found.add(later(&format!("`{name}`"), window.span).help("of the windows there is `tumblingwindow`"));
-        }
-        if !window.partition.is_empty() || window.when.is_some() {
-            found.add(later("OVER on a window", window.span));
-        }
-    }
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
@@ -103,6 +95,7 @@ fn check_aliases(select: &Select, found: &mut Findings) {
 /// The clauses of a statement over slots.
 struct Clauses {
     filter: Option<Bound>,
+    window: Option<Window>,
     window_filter: Option<Bound>,
     keys: Vec<Bound>,
     having: Option<Bound>,
@@ -178,6 +171,14 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
     let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
+    let window = select.windows.first().and_then(|written| {
+        let mut bind = |names: &mut Names<'_>, word, expr: &Expr| clause(names, Stage::Group, word, expr, found);
+        let window = window::bind(written, names, options.windows_v2, &mut bind);
+        window.unwrap_or_else(|problem| {
+            found.add(problem);
+            None
+        })
+    });
     if let (Some(key), false) = (select.group.first(), names.windowed) {
         let problem = Diagnostic::error("K0208", "GROUP BY needs a window, since a stream never ends").at(key.span);
         found.add(problem.help("add a window, for example `TUMBLINGWINDOW(ss, 10)`"));
@@ -210,7 +211,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             column.expr = known.read_at(slot);
         }
     }
-    Clauses { filter, window_filter, keys, having, order, fields, aggregated }
+    Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
 }
 
 fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
@@ -236,7 +237,8 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
     all.extend(&select.group);
     all.extend(&select.having);
     all.extend(select.order.iter().map(|sort| &sort.expr));
-    all.extend(select.windows.iter().flat_map(|window| &window.filter));
+    let windows = select.windows.iter();
+    all.extend(windows.flat_map(|of| of.filter.iter().chain(&of.when).chain(&of.partition).chain(&of.args)));
     fn has_wildcard(expr: &Expr, names: &Names<'_>) -> bool {
         let func = match &expr.node {
             ExprNode::Wildcard(_) => return true,
@@ -307,15 +309,6 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
     wrong
 }
 
-fn tumbling(window: &Window) -> Option<(Unit, i64)> {
-    match window.args.as_slice() {
-        [Expr { node: ExprNode::Unit(unit), .. }, Expr { node: ExprNode::Literal(Literal::Int(count)), .. }] => {
-            Some((*unit, *count))
-        }
-        _ => None,
-    }
-}
-
 fn assemble(
     select: &Select,
     stream: &Stream,
@@ -325,6 +318,7 @@ fn assemble(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
+    let windowed = !select.windows.is_empty();
     let aliases_at = |names: &Names<'_>, stage: Stage| -> Vec<(usize, Text, Bound)> { ordered_aliases(names, stage) };
     let compute = |nodes: &mut Vec<Node>, names: &Names<'_>, stage: Stage, clause: Clause| {
         let aliases = aliases_at(names, stage);
@@ -332,44 +326,32 @@ fn assemble(
             nodes.push(Node::Compute { aliases, clause });
         }
     };
+    let filter = clauses.filter.map(|predicate| filter(predicate, &mut names));
+    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
     compute(&mut nodes, &names, Stage::Where, Clause::Where);
-    if let Some(mut predicate) = clauses.filter {
-        let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
-        hoist.expr(&mut predicate);
-        if !hoist.calls.is_empty() {
-            nodes.push(Node::Guests { calls: hoist.calls, stage: Clause::Where.stage() });
-        }
-        nodes.push(Node::Filter { predicate, clause: Clause::Where });
+    let mut filter = filter.into_iter().flatten();
+    if !above {
+        nodes.extend(&mut filter);
     }
     compute(&mut nodes, &names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let calls = std::mem::take(&mut names.calls);
-    let grouping = Grouping { keys: clauses.keys, calls };
-    if let Some(window) = select.windows.first() {
-        let Some((unit, count)) = tumbling(window) else {
-            found.add(Diagnostic::error("K0209", "`tumblingwindow` takes a unit and a number").at(window.span));
-            return Err(found.0);
-        };
-        if count <= 0 {
-            let problem =
-                Diagnostic::error("K0209", format!("the length of a window must be positive, but it is {count}"));
-            found.add(problem.at(window.span));
-        }
+    let mut grouping = Some(Grouping { keys: clauses.keys, calls });
+    if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        if clauses.aggregated {
-            nodes.push(Node::Tumbling { unit, count, bounds, grouping: Some(grouping) });
-        } else {
-            nodes.push(Node::Tumbling { unit, count, bounds, grouping: None });
-            if !grouping.calls.is_empty() {
-                nodes.push(Node::Aggregate { grouping, each_row: false });
-            }
-        }
-    } else if !grouping.calls.is_empty() {
-        nodes.push(Node::Aggregate { grouping, each_row: true });
+        let inside = clauses.aggregated && window.is_incremental();
+        let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
+        let grouping = if inside { grouping.take() } else { None };
+        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
+    }
+    nodes.extend(filter);
+    match grouping {
+        Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
+        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
+        _ => {}
     }
     compute(&mut nodes, &names, Stage::Having, Clause::Having);
     nodes.extend(clauses.having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
-    let windowed = !select.windows.is_empty();
     if !clauses.order.is_empty() && windowed {
         nodes.push(Node::Order { keys: clauses.order });
     }
@@ -415,6 +397,15 @@ fn assemble(
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
 }
 
+/// The steps of WHERE.
+fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
+    let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+    hoist.expr(&mut predicate);
+    let calls = hoist.calls;
+    let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
+    guests.into_iter().chain([Node::Filter { predicate, clause: Clause::Where }]).collect()
+}
+
 /// The aliases of a stage that need a slot, each after those that it reads.
 fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
     fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut Vec<usize>, out: &mut Vec<(usize, Text, Bound)>) {
@@ -443,7 +434,10 @@ fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[Outpu
     let node = |node: &Node| match node {
         Node::Compute { aliases, .. } => aliases.iter().any(|(_, _, bound)| bound.reads_meta()),
         Node::Filter { predicate, .. } => predicate.reads_meta(),
-        Node::Tumbling { grouping: Some(rows), .. } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
+        Node::Window(windowed) => {
+            windowed.window.parts().into_iter().any(Bound::reads_meta) || windowed.grouping.iter().any(grouping)
+        }
+        Node::Group { grouping: rows } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
         Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
         Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
         _ => false,

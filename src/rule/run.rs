@@ -49,7 +49,12 @@ impl Engine for FlowEngine {
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
         let select = sql::parse_select(&def.sql)?;
         let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
-        let options = plan::Options { send_nil: def.options.send_nil, send_meta: def.options.send_meta, ignore_case: false };
+        let options = plan::Options {
+            send_nil: def.options.send_nil,
+            send_meta: def.options.send_meta,
+            ignore_case: false,
+            windows_v2: def.options.windows_v2,
+        };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
         let one = |found: Diagnostic| vec![found];
         let gone = || one(Diagnostic::error("K0201", format!("there is no stream `{}`", plan.stream)));
