@@ -56,6 +56,7 @@ impl Server {
             plugins: None,
             rule: settings.rule.clone(),
             timezone: settings.timezone.clone(),
+            ignore_case: settings.ignore_case,
             props: settings.props.clone(),
             layers: settings.connectors.clone(),
             root: PathBuf::from("."),

@@ -51,6 +51,8 @@ pub struct Settings {
     pub log_level: String,
     /// A name of the time zone database, or `Local`.
     pub timezone: String,
+    /// Names of columns, entries and metadata keys fit whatever their case, where none fits exactly.
+    pub ignore_case: bool,
     pub listen: SocketAddr,
     pub data: PathBuf,
     pub shutdown: Duration,
@@ -125,6 +127,7 @@ impl Settings {
         let data = flags.data.clone().or_else(|| file.text("basic.data").map(PathBuf::from));
         let shutdown = file.span("basic.gracefulShutdownTimeout");
         let timezone = file.text("basic.timezone");
+        let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
         let props = env
             .iter()
@@ -133,6 +136,7 @@ impl Settings {
         Some(Settings {
             log_level: level?.to_owned(),
             timezone: timezone?,
+            ignore_case: ignore_case?,
             listen: listen?,
             data: data?,
             shutdown: shutdown?,

@@ -15,7 +15,7 @@ mod compile;
 mod condition;
 mod ops;
 
-pub use bind::{Scope, argument, bind};
+pub use bind::{Scope, argument, bind, constant};
 pub use bound::{Bound, Bounds, Key, Path, RowShape};
 pub use compile::{Frame, Predicate, Program};
 pub use ops::compare;

@@ -4,44 +4,54 @@
 //! *outlet* drives one sink. All channels between them are bounded, so a slow sink makes its rule wait, the rule makes
 //! the feed wait, and the source stops reading. A receipt travels with each row from the source's message to the
 //! confirmation by the last sink. Whoever spawns a task joins it; stopping goes down by closing channels and comes up
-//! by their end.
+//! by their end, and a task whose owner is gone ends by itself. A panic ends one rule, with its text, and no other.
 
 mod book;
+mod caught;
 mod chain;
+mod decoding;
 mod feed;
+mod lane;
+mod load;
 mod outlet;
 pub mod shape;
 mod task;
 mod template;
+mod windows;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
-use crate::io::{Link, SinkPlan};
-use crate::meter::{LedgerView, NodeMeter, NodeView, SinkView};
+use crate::io::{LinkStatus, SinkPlan};
+use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
 use crate::plan::Plan;
 
 pub use book::Book;
 pub use chain::Chain;
 pub use feed::{Feed, FeedSpec};
+pub use lane::Overflow;
 pub use outlet::emissions;
 pub use task::Ended;
 
 use feed::Subscriber;
+use lane::lane;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
 use task::{ErrorLog, RuleTask, SinkInlet};
 
-/// Batches that wait between two tasks; a batch has up to some hundred rows.
-const BATCHES: usize = 4;
+/// How long a task may take to end once nothing holds it up.
+const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// Everything that a rule needs to run.
 pub struct FlowSpec {
@@ -55,8 +65,8 @@ pub struct FlowSpec {
     pub sinks: Vec<SinkSpec>,
     /// `sendError`
     pub send_error: bool,
-    /// `overflow: drop` of the rule: a full rule loses rows, counted, in place of making the source wait.
-    pub drop_on_overflow: bool,
+    /// What happens to rows that find the rule full.
+    pub overflow: Overflow,
 }
 
 /// One sink of a rule.
@@ -65,8 +75,8 @@ pub struct SinkSpec {
     pub name: String,
     pub plan: SinkPlan,
     pub shape: Shape,
-    /// `overflow: drop`: when it is full, results are lost, counted, in place of making the rule wait.
-    pub drop_on_overflow: bool,
+    /// What happens to results that find it full.
+    pub overflow: Overflow,
 }
 
 /// A running rule.
@@ -98,7 +108,7 @@ pub struct NodeStatus {
     pub name: String,
     pub view: NodeView,
     /// Of sources and sinks.
-    pub link: Option<Link>,
+    pub link: Option<LinkStatus>,
     /// Of sinks.
     pub account: Option<SinkView>,
 }
@@ -113,53 +123,49 @@ impl Flow {
         let chain = Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account())?;
         let ops = chain.meters();
         let layout = Arc::new(spec.plan.layout.clone());
-        let (ended_to, ended) = watch::channel(None);
-        let drops: Vec<bool> = spec.sinks.iter().map(|sink| sink.drop_on_overflow).collect();
-        let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
-            .sinks
-            .into_iter()
-            .map(|sink| {
-                Outlet::start(OutletSpec {
-                    name: sink.name,
-                    sink: sink.plan,
-                    shape: sink.shape,
-                    layout: layout.clone(),
-                    send_error: spec.send_error,
-                    clock: spec.clock.clone(),
-                    capacity: BATCHES,
-                    ended: ended_to.clone(),
-                })
-            })
-            .unzip();
-        let (to, from) = mpsc::channel(BATCHES);
-        let task = RuleTask {
-            chain,
-            from,
-            sinks: inlets
-                .into_iter()
-                .zip(&outlets)
-                .zip(drops)
-                .map(|((to, outlet), drop_on_overflow)| SinkInlet {
-                    to,
-                    account: outlet.account.clone(),
-                    drop_on_overflow,
-                })
-                .collect(),
-            done: outlets.iter().map(Outlet::done).collect(),
-            clock: spec.clock.clone(),
-            ended: ended_to,
-            log: ErrorLog::new(&spec.rule.id),
-        };
-        let task = tokio::spawn(task.run());
+        let (to, from) = lane(spec.overflow);
+        let (close_to, close) = oneshot::channel();
         let (id, source) = (NEXT.fetch_add(1, Ordering::Relaxed), Arc::<NodeMeter>::default());
         let subscriber = Subscriber {
             wanted: spec.plan.wanted.clone(),
             book: book.clone(),
             meter: source.clone(),
             to,
-            drop_on_overflow: spec.drop_on_overflow,
+            close: close_to,
         };
+        // The one step that can fail, before anything runs.
         spec.feed.subscribe(id, subscriber).await?;
+        let (ended_to, ended) = watch::channel(None);
+        let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
+            .sinks
+            .into_iter()
+            .map(|sink| {
+                Outlet::start(OutletSpec {
+                    log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
+                    name: sink.name,
+                    sink: sink.plan,
+                    shape: sink.shape,
+                    layout: layout.clone(),
+                    send_error: spec.send_error,
+                    clock: spec.clock.clone(),
+                    overflow: sink.overflow,
+                    ended: ended_to.clone(),
+                })
+            })
+            .unzip();
+        let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
+        let task = RuleTask {
+            chain,
+            from,
+            close,
+            sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),
+            done: outlets.iter().map(Outlet::done).collect(),
+            clock: spec.clock.clone(),
+            ended: ended_to,
+            out: Vec::new(),
+            log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
+        };
+        let task = tokio::spawn(task.run());
         let stream = spec.plan.stream.to_string();
         Ok(Flow { stream, feed: spec.feed, id, book, source, ops, outlets, ended, task })
     }
@@ -169,56 +175,37 @@ impl Flow {
         self.ended.clone()
     }
 
-    /// Stops the rule: its source stops reading, what is on its way is delivered within `patience`, what an operator
-    /// holds is thrown away and counted. Returns the fault of a sink that had ended before.
+    /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
+    /// to the source, what an operator holds is thrown away and counted. Takes some seconds more than `patience` where
+    /// a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
-        self.feed.unsubscribe(self.id).await;
-        let mut task = self.task;
+        let watch = Stopwatch::start();
+        let Flow { stream, feed, id, book, source, ops, outlets, task, .. } = self;
+        feed.unsubscribe(id).await;
+        let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
-        let left = if drained { patience } else { Duration::ZERO };
-        let meters = (self.source, self.ops, self.stream, self.feed.link());
-        let (mut sinks, mut fault) = (Vec::new(), None);
-        let names: Vec<_> = self
-            .outlets
-            .iter()
-            .map(|one| (one.name.clone(), one.meter.clone(), one.account.clone(), one.link()))
-            .collect();
-        let ends = futures_util::future::join_all(self.outlets.into_iter().map(|outlet| outlet.stop(left))).await;
-        for end in ends {
+        let left = patience.saturating_sub(watch.elapsed());
+        let sinks: Vec<_> = outlets.iter().map(Sink::of).collect();
+        let mut fault = None;
+        for end in futures_util::future::join_all(outlets.into_iter().map(|outlet| outlet.stop(left))).await {
             fault = fault.or(end);
         }
-        if !drained {
-            // The outlets have given up, so the task can no longer be held up by them.
-            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        // The outlets have given up, so they hold the task up no longer.
+        if !drained && tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
+            task.abort();
         }
-        for (name, meter, account, link) in names {
-            sinks.push(NodeStatus {
-                kind: NodeKind::Sink,
-                name: format!("sink_{name}"),
-                view: meter.view(),
-                link: Some(link),
-                account: Some(account.view()),
-            });
+        let link = feed.link();
+        // The last rule of a feed ends it. Its source was closed when the rule left.
+        if let Some(feed) = Arc::into_inner(feed) {
+            feed.close(FAREWELL).await;
         }
-        let (source, ops, stream, link) = meters;
-        let mut nodes = vec![source_status(&stream, &source, link)];
-        nodes.extend(ops.iter().map(|(name, meter)| op_status(name, meter)));
-        nodes.extend(sinks);
-        (nodes, self.book.ledger.view(), fault)
+        let nodes = statuses(&stream, &source, link, &ops, sinks.into_iter());
+        (nodes, book.ledger.view(), fault)
     }
 
     /// The status of all nodes: source, operators, sinks.
     pub fn nodes(&self) -> Vec<NodeStatus> {
-        let mut nodes = vec![source_status(&self.stream, &self.source, self.feed.link())];
-        nodes.extend(self.ops.iter().map(|(name, meter)| op_status(name, meter)));
-        nodes.extend(self.outlets.iter().map(|outlet| NodeStatus {
-            kind: NodeKind::Sink,
-            name: format!("sink_{}", outlet.name),
-            view: outlet.meter.view(),
-            link: Some(outlet.link()),
-            account: Some(outlet.account.view()),
-        }));
-        nodes
+        statuses(&self.stream, &self.source, self.feed.link(), &self.ops, self.outlets.iter().map(Sink::of))
     }
 
     pub fn ledger(&self) -> LedgerView {
@@ -226,16 +213,40 @@ impl Flow {
     }
 }
 
-fn source_status(stream: &str, meter: &NodeMeter, link: Link) -> NodeStatus {
-    NodeStatus {
-        kind: NodeKind::Source,
-        name: format!("source_{stream}"),
-        view: meter.view(),
-        link: Some(link),
-        account: None,
+/// What the status of a sink is made of; it outlives the outlet.
+struct Sink {
+    name: String,
+    meter: Arc<NodeMeter>,
+    account: Arc<SinkAccount>,
+    link: watch::Receiver<LinkStatus>,
+}
+
+impl Sink {
+    fn of(outlet: &Outlet) -> Sink {
+        Sink {
+            name: format!("sink_{}", outlet.name),
+            meter: outlet.meter.clone(),
+            account: outlet.account.clone(),
+            link: outlet.link(),
+        }
     }
 }
 
-fn op_status(name: &str, meter: &NodeMeter) -> NodeStatus {
-    NodeStatus { kind: NodeKind::Op, name: name.into(), view: meter.view(), link: None, account: None }
+fn statuses(
+    stream: &str,
+    source: &NodeMeter,
+    link: LinkStatus,
+    ops: &[(String, Arc<NodeMeter>)],
+    sinks: impl Iterator<Item = Sink>,
+) -> Vec<NodeStatus> {
+    let node = |kind, name, meter: &NodeMeter| NodeStatus { kind, name, view: meter.view(), link: None, account: None };
+    let mut nodes = vec![node(NodeKind::Source, format!("source_{stream}"), source)];
+    nodes[0].link = Some(link);
+    nodes.extend(ops.iter().map(|(name, meter)| node(NodeKind::Op, name.clone(), meter)));
+    nodes.extend(sinks.map(|sink| NodeStatus {
+        link: Some(sink.link.borrow().clone()),
+        account: Some(sink.account.view()),
+        ..node(NodeKind::Sink, sink.name, &sink.meter)
+    }));
+    nodes
 }

@@ -90,18 +90,65 @@ pub enum Link {
     Disconnected(String),
 }
 
+/// A connection, and what became of it so far. `Time(0)`: never.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkStatus {
+    pub link: Link,
+    /// When it was made the last time.
+    pub connected: Time,
+    /// When it was lost, or found missing, the last time.
+    pub disconnected: Time,
+    /// Why that was.
+    pub reason: String,
+    /// When someone tried to make it the last time.
+    pub tried: Time,
+}
+
 /// Where a connector reports the state of its connection; the last report counts.
 #[derive(Clone, Debug)]
-pub struct Report(Arc<watch::Sender<Link>>);
+pub struct Report {
+    clock: Clock,
+    to: Arc<watch::Sender<LinkStatus>>,
+}
 
 impl Report {
-    pub fn new() -> (Report, watch::Receiver<Link>) {
-        let (to, from) = watch::channel(Link::Connecting);
-        (Report(Arc::new(to)), from)
+    /// A report by the real clock.
+    pub fn new() -> (Report, watch::Receiver<LinkStatus>) {
+        Report::timed(Clock::real())
+    }
+
+    pub fn timed(clock: Clock) -> (Report, watch::Receiver<LinkStatus>) {
+        let (to, from) = watch::channel(LinkStatus::default());
+        (Report { clock, to: Arc::new(to) }, from)
     }
 
     pub fn set(&self, link: Link) {
-        self.0.send_replace(link);
+        let now = self.clock.now();
+        self.to.send_if_modified(|status| {
+            // A connector that dials again by itself says so by its result.
+            if matches!(status.link, Link::Disconnected(_)) {
+                status.tried = now;
+            }
+            match &link {
+                Link::Connecting => status.tried = now,
+                Link::Connected if status.link == Link::Connected => return false,
+                Link::Connected => status.connected = now,
+                Link::Disconnected(reason) => {
+                    if !matches!(status.link, Link::Disconnected(_)) {
+                        status.disconnected = now;
+                    }
+                    status.reason.clone_from(reason);
+                }
+            }
+            status.link = link;
+            true
+        });
+    }
+
+    /// Someone tries to connect now; until that succeeds the link is what it was.
+    pub fn trying(&self) {
+        let now = self.clock.now();
+        self.to.send_modify(|status| status.tried = now);
     }
 }
 
@@ -220,6 +267,8 @@ pub struct Env {
     pub root: PathBuf,
     /// Rule (or stream, when shared), for client ids and logs.
     pub owner: String,
+    /// The name of this server, which it keeps and shares with no other: for client ids.
+    pub instance: String,
     pub bus: Bus,
 }
 
@@ -301,7 +350,8 @@ mod tests {
     use super::*;
 
     pub(super) fn env(root: impl Into<PathBuf>) -> Env {
-        Env { clock: Clock::real(), root: root.into(), owner: "me".into(), bus: Bus::default() }
+        let (owner, instance) = ("me".into(), "here".into());
+        Env { clock: Clock::real(), root: root.into(), owner, instance, bus: Bus::default() }
     }
 
     pub(super) fn spec(props: Json, root: impl Into<PathBuf>) -> SourceSpec {
@@ -343,6 +393,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_report_keeps_when_a_link_was_what() {
+        let clock = Clock::stopped_at(Time(1));
+        let (report, status) = Report::timed(clock.clone());
+        let down = |reason: &str| Link::Disconnected(reason.into());
+        let steps = [
+            (Link::Connecting, (0, 0, "", 2)),
+            (down("refused"), (0, 3, "refused", 2)),
+            (down("refused again"), (0, 3, "refused again", 4)),
+            (Link::Connected, (5, 3, "refused again", 5)),
+            (Link::Connected, (5, 3, "refused again", 5)),
+            (down("cut"), (5, 7, "cut", 5)),
+        ];
+        for (n, (link, (connected, disconnected, reason, tried))) in steps.into_iter().enumerate() {
+            clock.set(Time(n as i64 + 2));
+            report.set(link.clone());
+            let (connected, disconnected, tried) = (Time(connected), Time(disconnected), Time(tried));
+            let expected = LinkStatus { link, connected, disconnected, reason: reason.into(), tried };
+            assert_eq!(*status.borrow(), expected);
+        }
+        report.trying();
+        assert_eq!((status.borrow().tried, &status.borrow().link), (Time(7), &down("cut")));
     }
 
     #[tokio::test]

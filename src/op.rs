@@ -13,7 +13,9 @@ mod guests;
 mod limit;
 mod order;
 mod project;
+mod resolve;
 mod tally;
+mod validate;
 mod window;
 
 use std::sync::Arc;
@@ -31,6 +33,8 @@ pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
+pub use resolve::{Named, Resolve};
+pub use validate::{Checked, Validate};
 pub use window::{Alignment, Count, Hopping, Session, Sliding, SlidingTimes, State, Tumbling, length_of};
 
 /// State of an operator in a form that can be stored.

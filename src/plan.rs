@@ -11,13 +11,14 @@ mod node;
 mod scope;
 mod window;
 
-use crate::data::{Kind, Text};
+use crate::data::{Kind, Text, Value};
 use crate::diag::Diagnostic;
+use crate::expr::constant;
 use crate::func::Catalogue;
-use crate::sql::{Create, Select, What};
+use crate::sql::{ColumnDef, Create, Select, What};
 
 pub use explain::explain;
-pub use node::{Aggregated, Clause, Grouping, GuestCall, Node, OutputColumn, Plan};
+pub use node::{Aggregated, Clause, Grouping, GuestCall, Node, OutputColumn, Plan, Resolved};
 pub use window::{Window, Windowed};
 
 /// What planning needs to know of a stream or table.
@@ -26,18 +27,54 @@ pub struct Stream {
     pub name: Text,
     pub what: What,
     /// Empty: schemaless.
-    pub columns: Vec<(Text, Kind)>,
+    pub columns: Vec<StreamColumn>,
     /// `FORMAT="binary"`: the one column is `self`, unless another is declared.
     pub binary: bool,
+    /// `STRICT_VALIDATION`: declared columns are converted to their types, or the row fails.
+    pub strict: bool,
+    /// `TIMESTAMP_FORMAT`: how datetimes are written; empty: in any of the known ways.
+    pub timestamp_format: Text,
+}
+
+/// A declared column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamColumn {
+    pub name: Text,
+    pub kind: Kind,
+    /// Stands in for a column that is not there, under strict validation.
+    pub default: Option<Value>,
 }
 
 impl Stream {
+    /// A stream that declares nothing.
+    pub fn schemaless(name: &str) -> Self {
+        Stream {
+            name: name.into(),
+            what: What::Stream,
+            columns: Vec::new(),
+            binary: false,
+            strict: false,
+            timestamp_format: Text::default(),
+        }
+    }
+
     pub fn of(create: &Create) -> Self {
-        let columns: Vec<_> =
-            create.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect();
-        let format = create.options.iter().rfind(|option| option.key == "FORMAT");
-        let binary = format.is_some_and(|option| option.value.eq_ignore_ascii_case("binary"));
-        Stream { name: create.name.name.clone(), what: create.what, columns, binary }
+        let option = |key: &str| create.options.iter().rfind(|option| option.key == key).map(|option| &option.value);
+        Stream {
+            name: create.name.name.clone(),
+            what: create.what,
+            columns: create.columns.iter().map(StreamColumn::of).collect(),
+            binary: option("FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("binary")),
+            strict: option("STRICT_VALIDATION").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            timestamp_format: option("TIMESTAMP_FORMAT").cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl StreamColumn {
+    pub fn of(column: &ColumnDef) -> Self {
+        let default = column.default.as_ref().map(constant);
+        StreamColumn { name: column.name.name.clone(), kind: column.kind.clone(), default }
     }
 }
 

@@ -304,6 +304,11 @@ impl Plugins {
         self.symbol(Kind::Sinks, name).is_some()
     }
 
+    /// Whether a plugin's sink declares a property, and so takes it away from the engine.
+    pub fn sink_declares(&self, name: &str, property: &str) -> bool {
+        self.symbol(Kind::Sinks, name).is_some_and(|(_, symbol)| symbol.declares(property))
+    }
+
     /// Checks the properties of a plugin's source; `None` where no plugin offers it. Does no I/O.
     pub fn source(&self, name: &str, spec: SourceSpec) -> Option<Result<SourcePlan, Diagnostic>> {
         match self.symbol(Kind::Sources, name) {

@@ -28,7 +28,7 @@ use crate::diag::Fault;
 
 pub use console::{STDOUT, reader_gone};
 pub use def::{Action, Def, check_id};
-pub use engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+pub use engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 pub use foreground::Foreground;
 pub use host::{Host, Setup};
 pub use life::State;

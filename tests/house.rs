@@ -63,8 +63,11 @@ const LONGEST: usize = 600;
 #[test]
 fn no_import_runs_upward() {
     let mut wrong = vec![];
-    for (module, allowed) in FLOORS {
+    for (floor, (module, allowed)) in FLOORS.iter().enumerate() {
+        let below: Vec<&str> = FLOORS[..floor].iter().map(|(module, _)| *module).collect();
         for (file, text) in sources(module) {
+            // What a test is made of may come from every floor below.
+            let allowed = if in_tests(Path::new(&file)) { &below } else { *allowed };
             // The binary sees the library from outside, by its own name.
             let root = if *module == "main" { "kuiper::" } else { "crate::" };
             for name in text.split(root).skip(1).map(first_word) {

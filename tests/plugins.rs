@@ -50,7 +50,7 @@ async fn a_sink_lives_through_its_steps_in_order() {
     let mut sink = opened(&home, "count", "r", &path);
     let (report, link) = Report::new();
     sink.connect(report).await.unwrap();
-    assert_eq!(*link.borrow(), Link::Connected);
+    assert_eq!(link.borrow().link, Link::Connected);
     let nested = Value::object(Object::from_iter([("list", Value::array(vec![Value::Null, Value::bytes(b"\x01")]))]));
     let parcels = [
         parcel(true, &[&[("a", Value::Int(1)), ("gone", Value::Absent), ("n", nested)]]),

@@ -66,7 +66,7 @@ impl Options {
                         let text = value.as_str().unwrap_or_default();
                         read.zone = TimeZone::get(text).map_err(|_| format!("there is no time zone `{text}`"))?;
                     }
-                    ("basic", "ignoreCase") if value == &Json::Bool(false) => {}
+                    ("basic", "ignoreCase") => read.plan.ignore_case = flag(name, value)?,
                     ("source", "useInt64ForWholeNumber") => read.whole_numbers_as_int = flag(name, value)?,
                     _ => return Err(format!("the setting `{section}.{name}` is not supported")),
                 }

@@ -66,7 +66,7 @@ fn aggregate_in(expr: &Expr) -> Option<Span> {
 
 /// Plans a statement over streams of that name, whose columns are not known.
 fn plan_over_anything(select: &Select) -> Result<(), Vec<Diagnostic>> {
-    let find = |name: &str| Some(Stream { name: name.into(), what: sql::What::Stream, columns: vec![], binary: false });
+    let find = |name: &str| Some(Stream::schemaless(name));
     plan::plan(select, &find, &Catalogue::default(), &plan::Options::default()).map(drop)
 }
 

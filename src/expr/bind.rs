@@ -179,7 +179,8 @@ pub fn argument(expr: &Expr) -> Arg {
     }
 }
 
-fn constant(literal: &Literal) -> Value {
+/// The value of a literal.
+pub fn constant(literal: &Literal) -> Value {
     match literal {
         Literal::Int(n) => Value::Int(*n),
         Literal::Float(x) => Value::Float(*x),

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
@@ -10,11 +9,10 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Compute, Computed, Count, Cx, Filter, Group, Groups, GuestCall, Guests,
-    Having, Hopping, Limit, Operator, Order, OrderKey, Out, OutColumn, Project, Session, Sliding, SlidingTimes, Start,
-    State, Take, Tumbling, length_of,
+    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Group, Groups, GuestCall, Guests, Having, Limit,
+    Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Validate,
 };
-use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Window, Windowed};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -150,6 +148,8 @@ impl Chain {
 
 fn node_name(node: &Node) -> &'static str {
     match node {
+        Node::Validate { .. } => "preprocessor",
+        Node::Resolve { .. } => "columns",
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
@@ -173,10 +173,20 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         aliases.iter().map(one).collect()
     };
     Ok(match node {
+        Node::Validate { columns, format } => {
+            let checked = |(slot, column): &(usize, StreamColumn)| {
+                let StreamColumn { name, kind, default } = column.clone();
+                Checked { slot: *slot, name, kind, default }
+            };
+            Box::new(Validate::new(columns.iter().map(checked).collect(), format.clone()))
+        }
+        Node::Resolve { columns, rest } => {
+            Box::new(Resolve::new(columns.iter().map(|column| named(column, columns)).collect(), *rest))
+        }
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
-        Node::Window(windowed) => window(windowed, plan.width, local, now)?,
+        Node::Window(windowed) => super::windows::operator(windowed, plan.width, local, now)?,
         Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width)?)),
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());
@@ -214,37 +224,14 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
     })
 }
 
-fn window(windowed: &Windowed, width: usize, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
-    let Windowed { window, bounds, grouping, boundless } = windowed;
-    let zone = local.clone();
-    let groups = grouping.as_ref().map(|grouping| groups(grouping, width)).transpose()?;
-    Ok(match window {
-        Window::Tumbling { unit, count } => {
-            let alignment = Alignment { unit: *unit, count: *count, zone };
-            Box::new(Tumbling::new(&alignment, now, *bounds, width, groups))
-        }
-        Window::Hopping { unit, count, interval } => {
-            let (alignment, length) = (Alignment { unit: *unit, count: *interval, zone }, length_of(*unit, *count));
-            Box::new(Hopping::new(&alignment, length, now, *bounds, width, groups, *boundless))
-        }
-        Window::Sliding { unit, count, delay, open, when } => {
-            let delay = if *delay == 0 { Duration::ZERO } else { length_of(*unit, *delay) };
-            let times = SlidingTimes { length: length_of(*unit, *count), delay, open: *open };
-            Box::new(Sliding::new(times, when.as_ref().map(Predicate::new), *bounds, width))
-        }
-        Window::Session { unit, longest, timeout } => {
-            let alignment = Alignment { unit: *unit, count: *longest, zone };
-            Box::new(Session::new(&alignment, length_of(*unit, *timeout), now, *bounds, width))
-        }
-        Window::Count { length, interval } => Box::new(Count::new(*length, *interval, *bounds, width)),
-        Window::State { begin, end, partition } => {
-            let keys = partition.iter().map(Program::new).collect();
-            Box::new(State::new(Predicate::new(begin), end.as_ref().map(Predicate::new), keys, *bounds, width))
-        }
-    })
+fn named(column: &Resolved, all: &[Resolved]) -> Named {
+    let lower = column.name.to_lowercase();
+    let twin = |other: &&Resolved| other.exact != column.exact && other.name.to_lowercase() == lower;
+    let twins = all.iter().filter(twin).map(|other| other.exact).collect();
+    Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
 }
 
-fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
+pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
     let mut calls = Vec::with_capacity(grouping.calls.len());
     for call in &grouping.calls {
         let start: Start = match call.func.body {

@@ -1,33 +1,44 @@
 //! One source, decoded once, for the rules that subscribe to it.
 //!
-//! A private feed has one subscriber and decodes straight into the slots of its rule. A shared feed decodes the union of
-//! what its rules ask and copies to each what it wants. The source and the decoding run in one task: while a rule makes
-//! the feed wait, the connector goes on being polled, so that it can answer its broker, and stops reading when its own
-//! bounded inlet is full.
+//! A private feed has one subscriber, a shared one several; it reads while it has any, and closes its source when the
+//! last has left. The source and the decoding run in one task: while a rule makes the feed wait, the connector goes on
+//! being polled, so that it can answer its broker, and stops reading when its own bounded inlet is full; and who wants
+//! to join or leave is heard. Nothing that was decoded is dropped by a change of subscribers or by the end of the
+//! source. Before the channel of a rule ends, the rule is told why.
 
-use std::collections::HashMap;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
-use crate::clock::{Clock, Time};
-use crate::codec::{self, Decoder, FormatOptions, Wanted, WantedColumn};
-use crate::data::{Batch, Fate, Kind, Object, Receipt, Text, Value};
+use crate::clock::Clock;
+use crate::codec::{FormatOptions, Wanted};
+use crate::data::{Batch, Fate, Kind, Text};
 use crate::diag::{Fault, Result, Retry};
-use crate::io::{End, Inlet, Link, Message, Payload, Report, SourcePlan};
+use crate::io::{End, Inlet, Link, LinkStatus, Message, Report, Source, SourcePlan};
 use crate::meter::NodeMeter;
 
 use super::book::Book;
+use super::caught::caught;
+use super::decoding::Decoding;
+use super::lane::{Giver, Load, Refused};
 
 /// Chunks of messages that wait between a connector and the decoder.
 const INLET_CHUNKS: usize = 4;
 /// How long a source may take to end by itself once its inlet is closed.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(3);
+/// The first and the longest pause between two openings of a source.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// What a rule task is given.
-pub enum Input {
-    Batch(Batch),
+/// Why a rule is no longer fed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Close {
+    /// It wished so.
+    Left,
     /// The source has given all that it had.
     Finished,
     /// The source cannot go on.
@@ -49,390 +60,309 @@ pub struct Subscriber {
     pub wanted: Wanted,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
-    pub to: mpsc::Sender<Input>,
-    /// A full channel loses rows, counted, in place of making the source wait.
-    pub drop_on_overflow: bool,
+    pub to: Giver<Batch>,
+    /// Told before `to` is dropped.
+    pub close: oneshot::Sender<Close>,
 }
 
-/// A running feed. The last handle that goes ends it.
+enum Command {
+    Join(u64, Subscriber),
+    Leave(u64),
+}
+
+/// A running feed. It ends when all handles are gone.
 pub struct Feed {
-    subscribe: mpsc::Sender<(u64, Option<Subscriber>)>,
-    link: watch::Receiver<Link>,
+    commands: mpsc::Sender<Command>,
+    link: watch::Receiver<LinkStatus>,
+    task: JoinHandle<()>,
 }
 
 impl Feed {
-    /// Starts the source; it reads once there is a subscriber.
+    /// Starts the task; the source is opened once there is a subscriber.
     pub fn start(spec: FeedSpec) -> Feed {
-        let (subscribe, commands) = mpsc::channel(16);
-        let (report, link) = Report::new();
-        // It ends with its last subscriber, whose rule waits for the end of its channel.
-        tokio::spawn(Driver::new(spec, commands, report).run());
-        Feed { subscribe, link }
+        let (commands, heard) = mpsc::channel(16);
+        let (report, link) = Report::timed(spec.clock.clone());
+        let task = tokio::spawn(Driver::new(spec, heard, report).run());
+        Feed { commands, link, task }
     }
 
     /// Adds a subscriber under an id of the caller's.
     pub async fn subscribe(&self, id: u64, subscriber: Subscriber) -> Result<()> {
-        let gone = |_| Fault::unreachable("the source has ended");
-        self.subscribe.send((id, Some(subscriber))).await.map_err(gone)
+        let gone = |_| Fault::bug("the task of the source has ended");
+        self.commands.send(Command::Join(id, subscriber)).await.map_err(gone)
     }
 
     /// Takes a subscriber off; its channel ends when what was on its way has arrived.
     pub async fn unsubscribe(&self, id: u64) {
         // A feed that has ended has no subscribers left.
-        let _ = self.subscribe.send((id, None)).await;
+        let _ = self.commands.send(Command::Leave(id)).await;
     }
 
-    /// Whether it can take another subscriber.
-    pub fn is_open(&self) -> bool {
-        !self.subscribe.is_closed()
-    }
-
-    /// The state of the source's connection.
-    pub fn link(&self) -> Link {
+    /// The connection of the source.
+    pub fn link(&self) -> LinkStatus {
         self.link.borrow().clone()
+    }
+
+    /// Ends the feed and waits for its task, at most so long.
+    pub async fn close(self, patience: Duration) {
+        drop(self.commands);
+        let mut task = self.task;
+        if tokio::time::timeout(patience, &mut task).await.is_err() {
+            task.abort();
+        }
     }
 }
 
 struct Driver {
     spec: FeedSpec,
-    commands: mpsc::Receiver<(u64, Option<Subscriber>)>,
+    commands: mpsc::Receiver<Command>,
     report: Report,
     subscribers: Vec<(u64, Subscriber)>,
     /// Made anew whenever the subscribers change.
     decoding: Option<Decoding>,
-    /// The last subscriber wants to go.
-    leaving: bool,
+    /// The last subscriber, which wants to go: it stays until what is on its way has arrived.
+    leaver: Option<u64>,
+    /// All handles are gone.
+    deserted: bool,
+    /// Chunks that came, of all openings.
+    chunks: u64,
 }
 
-/// How messages become rows for the present subscribers.
-struct Decoding {
-    decoder: Option<Box<dyn Decoder>>,
-    wanted: Wanted,
-    /// Several subscribers: for each, where its slots come from.
-    copies: Vec<Copy>,
+/// A source that runs.
+struct Run<'s> {
+    who: &'s str,
+    /// None once it has ended.
+    work: Option<Pin<Box<dyn Future<Output = Result<End>> + Send + 's>>>,
+    end: Result<End>,
 }
 
-struct Copy {
-    /// (from slot of the feed, to slot of the rule)
-    slots: Vec<(usize, usize)>,
-    /// Slot of the rule for all other columns, and the feed's columns that belong into it.
-    rest: Option<(usize, Vec<(Text, usize)>)>,
+impl Run<'_> {
+    /// Returns when the source has ended; never when it had before. Cancelled, it can be called again.
+    async fn ended(&mut self) {
+        let Some(work) = &mut self.work else { return std::future::pending().await };
+        let end = caught(self.who, work.as_mut()).await;
+        self.end = end.unwrap_or_else(Err);
+        self.work = None;
+    }
+
+    fn is_over(&self) -> bool {
+        self.work.is_none()
+    }
 }
 
 impl Driver {
-    fn new(spec: FeedSpec, commands: mpsc::Receiver<(u64, Option<Subscriber>)>, report: Report) -> Self {
-        Driver { spec, commands, report, subscribers: Vec::new(), decoding: None, leaving: false }
+    fn new(spec: FeedSpec, commands: mpsc::Receiver<Command>, report: Report) -> Self {
+        Driver {
+            spec,
+            commands,
+            report,
+            subscribers: Vec::new(),
+            decoding: None,
+            leaver: None,
+            deserted: false,
+            chunks: 0,
+        }
     }
 
     async fn run(mut self) {
-        // Without a subscriber nothing is read, so that nothing is read for no one.
-        while self.subscribers.is_empty() {
-            match self.commands.recv().await {
-                Some(command) => self.command(command),
-                None => return,
-            }
-        }
-        let mut pause = Duration::from_millis(100);
         loop {
-            let mut source = match (self.spec.source.open)() {
-                Ok(source) => source,
-                Err(fault) => return self.fail(fault).await,
+            // Without a subscriber nothing is read, so that nothing is read for no one.
+            while self.subscribers.is_empty() {
+                if self.deserted {
+                    return;
+                }
+                self.hear().await;
+            }
+            let who = format!("the source of `{}`", self.spec.stream);
+            let close = caught(&who, self.feed(&who)).await.unwrap_or_else(Close::Failed);
+            self.close(&close);
+        }
+    }
+
+    /// Feeds until there is nothing left to do for the subscribers.
+    async fn feed(&mut self, who: &str) -> Close {
+        let mut pause = PAUSES.0;
+        loop {
+            let before = self.chunks;
+            self.report.trying();
+            let end = match (self.spec.source.open)() {
+                Ok(mut source) => self.read(who, source.as_mut()).await,
+                Err(fault) => Err(fault),
             };
-            let (inlet, mut chunks) = Inlet::bounded(INLET_CHUNKS);
-            let report = self.report.clone();
-            let ended = {
-                let mut running = std::pin::pin!(source.run(inlet, report));
+            if self.is_left() {
+                return Close::Left;
+            }
+            let fault = match end {
+                Ok(End::Finished) => return Close::Finished,
+                Ok(End::Closed) => Fault::unreachable("the source has closed by itself"),
+                Err(fault) if fault.retry() == Retry::Never => return Close::Failed(fault),
+                Err(fault) => fault,
+            };
+            if self.chunks > before {
+                pause = PAUSES.0;
+            }
+            tracing::warn!(stream = %self.spec.stream, "the source stopped: {fault}; opening it again in {pause:?}");
+            self.failed(&fault);
+            let clock = self.spec.clock.clone();
+            let mut pausing = pin!(clock.sleep(pause));
+            loop {
                 tokio::select! {
-                    ended = &mut running => Some(ended),
-                    _ = self.pump(&mut chunks, true) => {
-                        // Closing the inlet tells the connector to end; it may say goodbye to its broker first.
-                        chunks.close();
-                        let farewell = async {
-                            tokio::join!(async { drop((&mut running).await) }, self.pump(&mut chunks, false))
-                        };
-                        let _ = tokio::time::timeout(FAREWELL, farewell).await;
-                        None
-                    }
+                    _ = &mut pausing => break,
+                    _ = self.hear() => if self.is_left() {
+                        return Close::Left;
+                    },
                 }
-            };
-            // What the connector gave before it ended is still on its way.
-            self.pump(&mut chunks, false).await;
-            match ended {
-                None | Some(Ok(End::Closed)) => return,
-                Some(Ok(End::Finished)) => return self.tell_all(|| Input::Finished).await,
-                Some(Err(fault)) if fault.retry() == Retry::Later => {
-                    let now = self.spec.clock.now();
-                    self.subscribers.iter().for_each(|(_, one)| one.meter.failed(fault.to_string(), now));
-                    self.report.set(Link::Disconnected(fault.to_string()));
-                    tokio::select! {
-                        _ = tokio::time::sleep(pause) => {}
-                        _ = self.idle() => return,
-                    }
-                    pause = (pause * 2).min(Duration::from_secs(10));
-                }
-                Some(Err(fault)) => return self.fail(fault).await,
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Runs the source to its end, and gives on all that it gives.
+    async fn read(&mut self, who: &str, source: &mut dyn Source) -> Result<End> {
+        let (inlet, mut chunks) = Inlet::bounded(INLET_CHUNKS);
+        let work = source.run(inlet, self.report.clone());
+        let mut run = Run { who, work: Some(work), end: Ok(End::Closed) };
+        let mut farewell: Option<Pin<Box<Sleep>>> = None;
+        let mut dry = false;
+        while !(dry && run.is_over()) {
+            if self.is_left() && farewell.is_none() {
+                farewell = Some(Box::pin(tokio::time::sleep(FAREWELL)));
+            }
+            if farewell.is_some() || run.is_over() {
+                // It tells the connector to end, which may say goodbye to its broker first. What it gave before still
+                // comes.
+                chunks.close();
+            }
+            tokio::select! {
+                biased;
+                _ = self.hear(), if !self.deserted => {}
+                _ = run.ended() => {}
+                _ = over(&mut farewell), if !run.is_over() => run.work = None,
+                chunk = chunks.recv(), if !dry => match chunk {
+                    Some(chunk) => self.distribute(chunk, &mut run).await?,
+                    None => dry = true,
+                },
             }
         }
+        run.end
     }
 
-    async fn fail(&mut self, fault: Fault) {
-        self.report.set(Link::Disconnected(fault.to_string()));
-        self.tell_all(|| Input::Failed(fault.clone())).await;
-    }
-
-    async fn tell_all(&mut self, input: impl Fn() -> Input) {
-        for (_, subscriber) in &self.subscribers {
-            // A rule that is gone needs no word.
-            let _ = subscriber.to.send(input()).await;
-        }
-    }
-
-    /// Waits until the feed is dropped, while commands go on being heard.
-    async fn idle(&mut self) {
-        while let Some(command) = self.commands.recv().await {
-            self.command(command);
-            if self.leaving {
-                return;
+    /// Waits for the next wish, and follows it. Cancelled, it has heard nothing.
+    async fn hear(&mut self) {
+        match self.commands.recv().await {
+            Some(Command::Join(id, subscriber)) => {
+                self.subscribers.push((id, subscriber));
+                self.decoding = None;
             }
+            Some(Command::Leave(id)) => self.leave(id),
+            None => self.deserted = true,
         }
     }
 
-    /// The last subscriber stays until what is on its way has arrived; the feed ends with it.
-    fn command(&mut self, (id, subscriber): (u64, Option<Subscriber>)) {
-        match subscriber {
-            Some(subscriber) => self.subscribers.push((id, subscriber)),
-            None if matches!(&self.subscribers[..], [(only, _)] if *only == id) => {
-                self.leaving = true;
-                return;
-            }
-            None => self.subscribers.retain(|(other, _)| *other != id),
+    fn leave(&mut self, id: u64) {
+        let Some(at) = self.subscribers.iter().position(|(other, _)| *other == id) else { return };
+        if self.subscribers.len() == 1 {
+            self.leaver = Some(id);
+            return;
         }
-        self.leaving = false;
+        let (_, subscriber) = self.subscribers.remove(at);
+        let _ = subscriber.close.send(Close::Left);
         self.decoding = None;
     }
 
-    /// Decodes and distributes until the feed is dropped (when it listens to commands) or the inlet has ended.
-    async fn pump(&mut self, chunks: &mut mpsc::Receiver<Vec<Message>>, listen: bool) {
+    /// No one wants the source as it runs now.
+    fn is_left(&self) -> bool {
+        self.leaver.is_some() || self.deserted
+    }
+
+    /// Tells why, and lets go: of the one who wanted to leave, or of all.
+    fn close(&mut self, close: &Close) {
+        if let Close::Failed(fault) = close {
+            self.failed(fault);
+        }
+        let leaver = self.leaver.take().filter(|_| *close == Close::Left && !self.deserted);
+        let goes = |(id, _): &mut (u64, Subscriber)| leaver.is_none_or(|leaver| leaver == *id);
+        for (_, subscriber) in self.subscribers.extract_if(.., goes) {
+            // A rule that is gone needs no word.
+            let _ = subscriber.close.send(close.clone());
+        }
+        self.decoding = None;
+    }
+
+    fn failed(&self, fault: &Fault) {
+        let now = self.spec.clock.now();
+        self.subscribers.iter().for_each(|(_, one)| one.meter.failed(fault.to_string(), now));
+        self.report.set(Link::Disconnected(fault.to_string()));
+    }
+
+    async fn distribute(&mut self, chunk: Vec<Message>, run: &mut Run<'_>) -> Result<()> {
+        self.chunks += 1;
+        if self.decoding.is_none() {
+            self.decoding = Some(Decoding::new(&self.spec, &self.subscribers)?);
+        }
+        let Some(decoding) = &mut self.decoding else { return Ok(()) };
+        let batches = decoding.decode(chunk, &self.subscribers, self.spec.clock.now());
+        // Who has room is served first, so that one who has none holds the others up as little as can be.
+        let (mut late, mut gone) = (Vec::new(), Vec::new());
+        for ((id, subscriber), batch) in self.subscribers.iter().zip(batches) {
+            if batch.is_empty() {
+                continue;
+            }
+            subscriber.meter.gave(batch.weight() as u64);
+            match subscriber.to.offer(batch) {
+                Ok(()) => {}
+                Err(Refused::Full(batch)) => late.push((subscriber.to.clone(), batch)),
+                Err(Refused::Dropped(batch)) => settle_all(batch, Fate::DroppedOverflow),
+                Err(Refused::Closed(batch)) => {
+                    settle_all(batch, Fate::Abandoned);
+                    gone.push(*id);
+                }
+            }
+        }
+        for (to, batch) in late {
+            self.give(&to, batch, run).await;
+        }
+        gone.into_iter().for_each(|id| self.leave(id));
+        Ok(())
+    }
+
+    /// Gives a batch to a rule that makes the feed wait. Meanwhile the source runs on and wishes are heard; a rule that
+    /// leaves now still gets it.
+    async fn give(&mut self, to: &Giver<Batch>, batch: Batch, run: &mut Run<'_>) {
+        let mut sending = pin!(to.send(batch));
         loop {
             tokio::select! {
                 biased;
-                command = self.commands.recv(), if listen => match command {
-                    Some(command) => {
-                        self.command(command);
-                        if self.leaving {
-                            return;
-                        }
+                sent = &mut sending => {
+                    if let Err(batch) = sent {
+                        settle_all(batch, Fate::Abandoned);
                     }
-                    None => return,
-                },
-                chunk = chunks.recv() => match chunk {
-                    Some(chunk) => self.distribute(chunk).await,
-                    None if listen => std::future::pending().await,
-                    None => return,
-                },
-            }
-        }
-    }
-
-    async fn distribute(&mut self, chunk: Vec<Message>) {
-        if self.decoding.is_none() {
-            match Decoding::new(&self.spec, &self.subscribers) {
-                Ok(decoding) => self.decoding = Some(decoding),
-                Err(fault) => return self.fail(fault).await,
-            }
-        }
-        let Some(decoding) = &mut self.decoding else { return };
-        let now = self.spec.clock.now();
-        let batches = decoding.decode(&chunk, &self.subscribers, now);
-        drop(chunk);
-        for ((_, subscriber), batch) in self.subscribers.iter().zip(batches) {
-            if !batch.is_empty() {
-                subscriber.give(batch).await;
+                    return;
+                }
+                _ = self.hear(), if !self.deserted => {}
+                _ = run.ended() => {}
             }
         }
     }
 }
 
-impl Subscriber {
-    async fn give(&self, batch: Batch) {
-        self.meter.gave(batch.selected().len() as u64);
-        let full = if self.drop_on_overflow {
-            match self.to.try_send(Input::Batch(batch)) {
-                Ok(()) => return,
-                Err(mpsc::error::TrySendError::Full(input)) => (input, Fate::DroppedOverflow),
-                Err(mpsc::error::TrySendError::Closed(input)) => (input, Fate::Abandoned),
-            }
-        } else {
-            match self.to.send(Input::Batch(batch)).await {
-                Ok(()) => return,
-                Err(mpsc::error::SendError(input)) => (input, Fate::Abandoned),
-            }
-        };
-        if let (Input::Batch(batch), fate) = full {
-            settle_all(batch, fate);
-        }
+/// Returns when the time is up; never while it has not begun.
+async fn over(farewell: &mut Option<Pin<Box<Sleep>>>) {
+    match farewell {
+        Some(sleep) => sleep.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 
-/// All selected rows of a batch meet the same fate.
+impl Load for Batch {
+    fn weight(&self) -> usize {
+        self.selected().len()
+    }
+}
+
+/// All rows of a batch that are left meet the same fate.
 pub fn settle_all(mut batch: Batch, fate: Fate) {
     for row in 0..batch.rows() {
         batch.take_receipt(row).settle(fate);
-    }
-}
-
-impl Decoding {
-    fn new(spec: &FeedSpec, subscribers: &[(u64, Subscriber)]) -> Result<Decoding> {
-        let (wanted, copies) = match subscribers {
-            [(_, only)] => (only.wanted.clone(), Vec::new()),
-            several => {
-                let union = union(several.iter().map(|(_, one)| &one.wanted), &spec.kinds);
-                let copies = several.iter().map(|(_, one)| Copy::new(&union, &one.wanted)).collect();
-                (union, copies)
-            }
-        };
-        let decoder = if spec.source.gives_rows {
-            None
-        } else {
-            let format = codec::format(&spec.format.format).map_err(|found| Fault::setup(found.to_string()))?;
-            Some((format.decoder)(&spec.format, &wanted).map_err(|found| Fault::setup(found.to_string()))?)
-        };
-        Ok(Decoding { decoder, wanted, copies })
-    }
-
-    /// The rows of a chunk, for each subscriber in order.
-    fn decode(&mut self, chunk: &[Message], subscribers: &[(u64, Subscriber)], now: Time) -> Vec<Batch> {
-        let private = self.copies.is_empty();
-        let mut decoded = Batch::with_capacity(self.wanted.width, chunk.len());
-        // For a shared feed: the message of each row, and of each fault.
-        let mut rows_of: Vec<usize> = Vec::new();
-        let mut faults_of: Vec<(usize, usize)> = Vec::new();
-        for (n, message) in chunk.iter().enumerate() {
-            let before = decoded.rows();
-            let result = match &message.payload {
-                Payload::Bytes(bytes) => match &mut self.decoder {
-                    Some(decoder) => decoder.decode(bytes, &mut decoded),
-                    None => Err(Fault::bug("a source of rows gave bytes")),
-                },
-                Payload::Row(object) => {
-                    let row = decoded.push(message.time, Receipt::none());
-                    self.wanted.fill(object.clone(), row);
-                    Ok(1)
-                }
-                Payload::Error(fault) => {
-                    // No row is behind it, so it is told and counted as an exception, and not in the ledger.
-                    subscribers.iter().for_each(|(_, one)| one.meter.failed(fault.to_string(), now));
-                    decoded.note(before, fault.clone());
-                    faults_of.push((before, usize::MAX));
-                    continue;
-                }
-            };
-            match result {
-                Ok(rows) => {
-                    // An empty list is a message like others; no row of it will speak for it.
-                    if let (0, Some(ack)) = (rows, &message.ack) {
-                        ack.clone().settle();
-                    }
-                    for row in before..before + rows {
-                        rows_of.push(n);
-                        let receipt = match subscribers {
-                            [(_, only)] if private => Receipt::new(only.book.account(), message.ack.clone()),
-                            _ => Receipt::none(),
-                        };
-                        decoded.stamp(row, message.time, message.meta.as_ref(), receipt);
-                    }
-                }
-                Err(fault) => {
-                    subscribers.iter().for_each(|(_, one)| one.meter.failed(fault.to_string(), now));
-                    decoded.note(before, fault);
-                    faults_of.push((before, n));
-                }
-            }
-        }
-        let broken = faults_of.iter().filter(|(_, n)| *n != usize::MAX);
-        for (_, one) in subscribers {
-            for (_, n) in broken.clone() {
-                one.book.ledger.came(1);
-                Receipt::new(one.book.account(), chunk[*n].ack.clone()).settle(Fate::DeadDecode);
-            }
-            one.book.ledger.came(decoded.rows() as u64);
-            one.meter.took((decoded.rows() + broken.clone().count()) as u64, now);
-        }
-        if private {
-            return vec![decoded];
-        }
-        let each = subscribers.iter().zip(&self.copies);
-        each.map(|((_, one), copy)| copy.apply(&decoded, chunk, &rows_of, one)).collect()
-    }
-}
-
-/// What several rules want, put together.
-fn union<'a>(all: impl Iterator<Item = &'a Wanted>, kinds: &[(Text, Kind)]) -> Wanted {
-    let mut union = Wanted::default();
-    let mut known: HashMap<Text, usize> = HashMap::new();
-    let mut rest = false;
-    for wanted in all {
-        rest |= wanted.rest.is_some();
-        for column in &wanted.columns {
-            if !known.contains_key(&column.name) {
-                known.insert(column.name.clone(), union.width);
-                let kind = kinds.iter().find(|(name, _)| *name == column.name).map(|(_, kind)| kind.clone());
-                union.columns.push(WantedColumn { name: column.name.clone(), slot: union.width, kind });
-                union.width += 1;
-            }
-        }
-    }
-    if rest {
-        union.rest = Some(union.width);
-        union.width += 1;
-    }
-    union
-}
-
-impl Copy {
-    fn new(from: &Wanted, to: &Wanted) -> Copy {
-        let slot = |name: &Text| to.columns.iter().find(|column| column.name == *name).map(|column| column.slot);
-        let slots = from.columns.iter().filter_map(|column| Some((column.slot, slot(&column.name)?))).collect();
-        let rest = to.rest.map(|rest| {
-            let others = from.columns.iter().filter(|column| slot(&column.name).is_none());
-            (rest, others.map(|column| (column.name.clone(), column.slot)).collect())
-        });
-        Copy { slots, rest }
-    }
-
-    fn apply(&self, from: &Batch, chunk: &[Message], rows_of: &[usize], to: &Subscriber) -> Batch {
-        let mut batch = Batch::with_capacity(to.wanted.width, from.rows());
-        let rest_of_feed = from.width().checked_sub(1);
-        for (row, message) in rows_of.iter().enumerate() {
-            let message = &chunk[*message];
-            let source = from.row(row);
-            let slots = batch.push(message.time, Receipt::new(to.book.account(), message.ack.clone()));
-            for (from, to) in &self.slots {
-                slots[*to] = source[*from].clone();
-            }
-            if let (Some((rest, others)), Some(slot)) = (&self.rest, rest_of_feed) {
-                let all = match &source[slot] {
-                    Value::Object(all) if others.is_empty() => Value::Object(all.clone()),
-                    Value::Object(all) => {
-                        let mut all: Object = (**all).clone();
-                        for (name, slot) in others {
-                            if !matches!(source[*slot], Value::Absent) {
-                                all.insert(name.clone(), source[*slot].clone());
-                            }
-                        }
-                        Value::object(all)
-                    }
-                    _ => Value::object(Object::new()),
-                };
-                slots[*rest] = all;
-            }
-            if let Some(meta) = &message.meta {
-                batch.set_meta(row, meta);
-            }
-        }
-        for (row, fault) in from.faults() {
-            batch.note(*row as usize, fault.clone());
-        }
-        batch
     }
 }

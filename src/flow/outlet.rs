@@ -3,33 +3,54 @@
 //! An outlet takes batches that leave a rule, makes parcels of their emissions, and delivers them in order. An outage is
 //! waited out, for ever and with growing pauses; meanwhile the channel in front fills and the rule waits. A parcel that
 //! the other side can never take is counted dead, logged, and left behind. A receipt is settled when the sink has
-//! confirmed the parcel, not before.
+//! confirmed the parcel, not before; what is given up, at a stop or at a panic, is given back to the source.
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Stopwatch, Time};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt, Value};
-use crate::diag::{Fault, Retry};
-use crate::io::{Link, Parcel, RefusedRow, Report, Sink, SinkPlan};
+use crate::diag::{Fault, Retry, Whose};
+use crate::io::{Link, LinkStatus, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
+use super::caught::caught;
+use super::lane::{self, Giver, Overflow, Taker, lane};
+use super::load::Load;
 use super::shape::Shape;
-use super::task::Ended;
+use super::task::{Ended, ErrorLog};
 
-/// Parcels that are given to a sink in one call, at most.
+/// Parcels that are given to a sink in one call, about.
 const PARCELS: usize = 512;
 /// The first and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// How long a sink that was told to stop may take to close.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What leaves a rule, for one of its sinks: the rows are shared, the receipts are its own.
 pub struct Outgoing {
     pub batch: Arc<Batch>,
     /// One a selected row, in order.
     pub receipts: Vec<Receipt>,
+}
+
+impl Outgoing {
+    /// The sink will never have it.
+    pub fn settle(self, account: &SinkAccount, fate: Fate) {
+        account.came(self.receipts.len() as u64);
+        account.dropped(fate.reason(), self.receipts.len() as u64);
+        self.receipts.into_iter().for_each(|receipt| receipt.settle(fate));
+    }
+}
+
+impl lane::Load for Outgoing {
+    fn weight(&self) -> usize {
+        self.receipts.len()
+    }
 }
 
 /// How to make an outlet.
@@ -41,18 +62,18 @@ pub struct OutletSpec {
     pub layout: Arc<Layout>,
     pub send_error: bool,
     pub clock: Clock,
-    /// Batches that wait in front of the sink.
-    pub capacity: usize,
+    pub overflow: Overflow,
+    pub log: ErrorLog,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
 }
 
-/// A running outlet.
+/// A running outlet. It ends when it is dropped, when it is stopped, or when the rule gives no more.
 pub struct Outlet {
     pub name: String,
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
-    link: watch::Receiver<Link>,
+    link: watch::Receiver<LinkStatus>,
     stop: watch::Sender<bool>,
     /// Turns true when the task has delivered, or given up, everything.
     done: watch::Receiver<bool>,
@@ -60,19 +81,20 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Starts the task; the sender is where the rule puts what leaves its chain. The outlet ends when it is dropped.
-    pub fn start(spec: OutletSpec) -> (Outlet, mpsc::Sender<Outgoing>) {
-        let (to, from) = mpsc::channel(spec.capacity.max(1));
-        let (report, link) = Report::new();
+    /// Starts the task; the giver is where the rule puts what leaves its chain.
+    pub fn start(spec: OutletSpec) -> (Outlet, Giver<Outgoing>) {
+        let (to, from) = lane(spec.overflow);
+        let (report, link) = Report::timed(spec.clock.clone());
         let (stop, stopped) = watch::channel(false);
         let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
         let name = spec.name.clone();
         let (ends, done) = watch::channel(false);
-        let driver = Driver { spec, from, report, stopped, meter: meter.clone(), account: account.clone() };
+        let load = Load::new(account.clone(), meter.clone());
+        let driver = Driver { spec, from, load, report, stopped, meter: meter.clone(), account: account.clone() };
         let task = tokio::spawn(async move {
-            let ended = driver.run().await;
+            let fault = driver.run().await;
             ends.send_replace(true);
-            ended
+            fault
         });
         (Outlet { name, meter, account, link, stop, done, task }, to)
     }
@@ -82,8 +104,9 @@ impl Outlet {
         self.done.clone()
     }
 
-    pub fn link(&self) -> Link {
-        self.link.borrow().clone()
+    /// The connection of the sink; outlives the outlet.
+    pub fn link(&self) -> watch::Receiver<LinkStatus> {
+        self.link.clone()
     }
 
     /// Waits until everything is delivered, at most `patience`; then what is left is given up and not acknowledged.
@@ -91,12 +114,13 @@ impl Outlet {
     pub async fn stop(self, patience: Duration) -> Option<Fault> {
         let mut task = self.task;
         if let Ok(ended) = tokio::time::timeout(patience, &mut task).await {
-            return ended.unwrap_or_else(|_| Some(Fault::bug("a sink panicked")));
+            return ended.ok().flatten();
         }
         self.stop.send_replace(true);
-        match tokio::time::timeout(Duration::from_secs(2), &mut task).await {
-            Ok(ended) => ended.unwrap_or_else(|_| Some(Fault::bug("a sink panicked"))),
+        match tokio::time::timeout(FAREWELL, &mut task).await {
+            Ok(ended) => ended.ok().flatten(),
             Err(_) => {
+                tracing::warn!(sink = %self.name, "the sink did not close within {} s", FAREWELL.as_secs());
                 task.abort();
                 None
             }
@@ -106,118 +130,133 @@ impl Outlet {
 
 struct Driver {
     spec: OutletSpec,
-    from: mpsc::Receiver<Outgoing>,
+    from: Taker<Outgoing>,
+    load: Load,
     report: Report,
     stopped: watch::Receiver<bool>,
     meter: Arc<NodeMeter>,
     account: Arc<SinkAccount>,
 }
 
-/// Parcels on their way, and the receipts that each of them settles.
-#[derive(Default)]
-struct Load {
-    parcels: Vec<Parcel>,
-    /// Receipts and rows of each parcel.
-    promises: Vec<(u32, u32)>,
-    receipts: std::collections::VecDeque<Receipt>,
-}
-
-impl Load {
-    fn add(&mut self, parcel: Parcel, receipts: impl Iterator<Item = Receipt>, rows: u32) {
-        let before = self.receipts.len();
-        self.receipts.extend(receipts);
-        self.promises.push(((self.receipts.len() - before) as u32, rows));
-        self.parcels.push(parcel);
-    }
-}
-
 impl Driver {
+    /// Runs to the end; the fault is one that the rule cannot go on with.
     async fn run(mut self) -> Option<Fault> {
-        let mut sink = match (self.spec.sink.open)() {
-            Ok(sink) => sink,
-            Err(fault) => return Some(self.give_up(fault)),
-        };
-        let mut ended = self.connect(sink.as_mut()).await;
-        let mut load = Load::default();
-        while ended.is_none() {
-            let Some(outgoing) = self.next(sink.as_mut()).await else { break };
-            self.take(outgoing, &mut load);
-            // More may have come meanwhile; a sink is cheaper by the dozen.
-            while load.parcels.len() < PARCELS {
-                match self.from.try_recv() {
-                    Ok(outgoing) => self.take(outgoing, &mut load),
-                    Err(_) => break,
-                }
+        let who = format!("the sink `{}`", self.spec.name);
+        match caught(&who, self.work()).await {
+            Ok(fault) => fault,
+            Err(fault) => {
+                self.end(Some(&fault)).await;
+                Some(fault)
             }
-            self.meter.waiting(self.from.len() as u64);
-            ended = self.deliver(sink.as_mut(), &mut load).await;
         }
+    }
+
+    async fn work(&mut self) -> Option<Fault> {
+        let mut sink = match self.open().await {
+            Ok(sink) => sink,
+            Err(fault) => {
+                self.end(fault.as_ref()).await;
+                return fault;
+            }
+        };
+        let fault = self.serve(sink.as_mut()).await;
+        // Nothing waits for a sink that is slow to close.
+        self.end(fault.as_ref()).await;
         if let Err(fault) = sink.close().await {
             self.meter.failed(fault.to_string(), self.spec.clock.now());
             tracing::warn!(sink = %self.spec.name, "closing failed: {fault}");
         }
-        match ended {
-            Some(fault) => Some(self.give_up(fault)),
-            None => {
-                self.abandon();
-                None
+        fault
+    }
+
+    /// Opens the sink, however long it takes; without a fault it was stopped meanwhile.
+    async fn open(&mut self) -> Result<Box<dyn Sink>, Option<Fault>> {
+        let mut pause = PAUSES.0;
+        loop {
+            match (self.spec.sink.open)() {
+                Ok(sink) => return Ok(sink),
+                Err(fault) if fault.retry() == Retry::Never => return Err(Some(fault)),
+                Err(fault) => self.away(&fault),
+            }
+            if self.pause(&mut pause).await {
+                return Err(None);
             }
         }
     }
 
-    /// Waits for work; meanwhile the sink may keep its connection alive.
-    async fn next(&mut self, sink: &mut dyn Sink) -> Option<Outgoing> {
-        tokio::select! {
-            biased;
-            outgoing = self.from.recv() => outgoing,
-            _ = sink.idle() => None,
-            _ = self.stopped.wait_for(|stop| *stop) => None,
+    /// Delivers until the rule gives no more, the outlet is stopped, or the sink can never work.
+    async fn serve(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
+        let mut fault = self.connect(sink).await;
+        while fault.is_none() {
+            let outgoing = self.next(sink).await?;
+            self.take(outgoing);
+            // More may have come meanwhile; a sink is cheaper by the dozen.
+            while self.load.parcels().len() < PARCELS
+                && let Some(outgoing) = self.from.take_now()
+            {
+                self.take(outgoing);
+            }
+            self.meter.waiting(self.from.waiting() as u64);
+            fault = self.deliver(sink).await;
         }
-    }
-
-    fn give_up(&mut self, fault: Fault) -> Fault {
-        self.meter.failed(fault.to_string(), self.spec.clock.now());
-        self.report.set(Link::Disconnected(fault.to_string()));
-        self.spec.ended.send_if_modified(|ended| {
-            let first = ended.is_none();
-            ended.get_or_insert_with(|| Ended::Failed(fault.clone()));
-            first
-        });
-        self.abandon();
         fault
     }
 
-    /// What is still in the channel goes back to the source, unacknowledged.
-    fn abandon(&mut self) {
-        self.from.close();
-        while let Ok(outgoing) = self.from.try_recv() {
-            let rows = outgoing.batch.selected().len() as u64;
-            self.account.came(rows);
-            self.account.dropped("stop", rows);
-            outgoing.receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Abandoned));
+    /// Waits for work; meanwhile the sink may keep its connection alive.
+    async fn next(&mut self, sink: &mut dyn Sink) -> Option<Outgoing> {
+        // All of them can be given up without a loss; after the stop nothing is begun.
+        tokio::select! {
+            biased;
+            _ = stop(&mut self.stopped) => None,
+            outgoing = self.from.take() => outgoing,
+            _ = idle(sink) => None,
         }
+    }
+
+    /// What is left goes back to the source, unacknowledged; a fault ends the rule.
+    async fn end(&mut self, fault: Option<&Fault>) {
+        if let Some(fault) = fault {
+            self.meter.failed(fault.to_string(), self.spec.clock.now());
+            self.report.set(Link::Disconnected(fault.to_string()));
+            self.spec.ended.send_if_modified(|ended| {
+                let first = ended.is_none();
+                ended.get_or_insert_with(|| Ended::Failed(fault.clone()));
+                first
+            });
+        }
+        self.load.settle(usize::MAX, Fate::Abandoned);
+        self.from.drain(|outgoing| outgoing.settle(&self.account, Fate::Abandoned)).await;
     }
 
     /// Connects, however long it takes. A fault that no waiting can mend ends the outlet.
     async fn connect(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
         let mut pause = PAUSES.0;
         loop {
+            self.report.trying();
             let result = tokio::select! {
                 result = sink.connect(self.report.clone()) => result,
                 _ = stop(&mut self.stopped) => return None,
             };
-            let Err(fault) = result else { return None };
-            let now = self.spec.clock.now();
-            self.meter.failed(fault.to_string(), now);
-            self.report.set(Link::Disconnected(fault.to_string()));
+            let Err(fault) = result else {
+                // Not every connector says so.
+                self.report.set(Link::Connected);
+                return None;
+            };
             if fault.retry() == Retry::Never {
                 return Some(fault);
             }
-            tracing::warn!(sink = %self.spec.name, "cannot connect: {fault}; trying again");
+            self.away(&fault);
             if self.pause(&mut pause).await {
                 return None;
             }
         }
+    }
+
+    /// The other side is away.
+    fn away(&self, fault: &Fault) {
+        self.meter.failed(fault.to_string(), self.spec.clock.now());
+        self.report.set(Link::Disconnected(fault.to_string()));
+        tracing::warn!(sink = %self.spec.name, "{fault}; trying again");
     }
 
     /// Waits; true when the outlet was stopped meanwhile.
@@ -231,18 +270,18 @@ impl Driver {
     }
 
     /// Makes parcels of the emissions of a batch.
-    fn take(&mut self, outgoing: Outgoing, load: &mut Load) {
+    fn take(&mut self, outgoing: Outgoing) {
         let Outgoing { batch, receipts } = outgoing;
         let rows = batch.selected().len() as u64;
         self.account.came(rows);
         self.meter.took(rows, self.spec.clock.now());
-        let mut receipts = receipts.into_iter();
+        let mut receipts = Rest { receipts: receipts.into_iter(), account: self.account.clone() };
         let mut faults = batch.faults().iter().peekable();
         let mut made = Vec::new();
         for emission in emissions(&batch) {
             if let Some(first) = emission.first() {
                 while let Some((_, fault)) = faults.next_if(|(at, _)| at <= first) {
-                    self.error(fault, load);
+                    self.error(fault);
                 }
             }
             // Most emissions are one row; those need no list of their own.
@@ -254,15 +293,16 @@ impl Driver {
                 many = emission.iter().map(|row| batch.row(*row as usize)).collect();
                 &many
             };
-            let mut promises = receipts.by_ref().take(rows.len());
-            match self.spec.shape.parcels(&self.spec.layout, rows, &mut made) {
+            let shaped = self.spec.shape.parcels(&self.spec.layout, rows, &mut made);
+            let mut promises = receipts.receipts.by_ref().take(rows.len());
+            match shaped {
                 Ok(()) if made.len() == 1 => {
-                    made.drain(..).for_each(|parcel| load.add(parcel, promises.by_ref(), rows.len() as u32))
+                    made.drain(..).for_each(|parcel| self.load.add(parcel, promises.by_ref(), rows.len() as u32))
                 }
                 Ok(()) if made.len() == rows.len() => {
                     made.drain(..)
                         .zip(promises)
-                        .for_each(|(parcel, promise)| load.add(parcel, std::iter::once(promise), 1));
+                        .for_each(|(parcel, promise)| self.load.add(parcel, std::iter::once(promise), 1));
                 }
                 // Left out by the user's own word (`omitIfEmpty`): there is nothing to confirm.
                 Ok(()) if made.is_empty() => {
@@ -275,134 +315,115 @@ impl Driver {
                     let last = made.len() - 1;
                     for (n, parcel) in made.drain(..).enumerate() {
                         let counted = if n == last { rows.len() as u32 } else { 0 };
-                        load.add(parcel, promises.iter().cloned(), counted);
+                        self.load.add(parcel, promises.iter().cloned(), counted);
                     }
                     promises.into_iter().for_each(|promise| promise.settle(Fate::Filtered));
                 }
                 Err(fault) => {
                     made.clear();
-                    self.dead(&fault, rows.len() as u64);
                     promises.for_each(|promise| promise.settle(Fate::dead(&fault)));
-                    self.error(&fault, load);
+                    self.dead(&fault, rows.len() as u64);
+                    self.error(&fault);
                 }
             }
         }
-        faults.for_each(|(_, fault)| self.error(fault, load));
+        faults.for_each(|(_, fault)| self.error(fault));
     }
 
     /// With `sendError` an error goes to the sink too.
-    fn error(&mut self, fault: &Fault, load: &mut Load) {
+    fn error(&mut self, fault: &Fault) {
         if !self.spec.send_error {
             return;
         }
         match self.spec.shape.error_parcel(&fault.to_string()) {
-            Ok(parcel) => load.add(parcel, std::iter::empty(), 0),
+            Ok(parcel) => self.load.add(parcel, std::iter::empty(), 0),
             Err(fault) => self.meter.failed(fault.to_string(), self.spec.clock.now()),
         }
     }
 
-    fn dead(&self, fault: &Fault, rows: u64) {
-        self.account.dead(fault.reason(), rows);
-        self.meter.failed(fault.to_string(), self.spec.clock.now());
-        tracing::warn!(sink = %self.spec.name, "{rows} row(s) cannot be delivered and are given up: {fault}");
+    fn dead(&mut self, fault: &Fault, rows: u64) {
+        let now = self.spec.clock.now();
+        dead(&self.account, &self.meter, fault, rows, now);
+        self.spec.log.tell(fault, now);
     }
 
-    /// Delivers everything in the load; returns a fault that no waiting can mend and that is not of a single parcel.
-    async fn deliver(&mut self, sink: &mut dyn Sink, load: &mut Load) -> Option<Fault> {
+    /// Delivers everything in the load, or until the outlet is stopped; returns a fault that no waiting can mend and
+    /// that is not of a single parcel.
+    async fn deliver(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
         let mut pause = PAUSES.0;
-        let mut at = 0;
-        let mut ended = None;
-        while at < load.parcels.len() {
+        while !self.load.parcels().is_empty() {
             let watch = Stopwatch::start();
             let result = tokio::select! {
-                result = sink.deliver(&load.parcels[at..]) => result,
-                _ = stop(&mut self.stopped) => break,
+                biased;
+                result = sink.deliver(self.load.parcels()) => result,
+                // What the sink has taken and not confirmed counts as not delivered.
+                _ = stop(&mut self.stopped) => return None,
             };
             self.meter.spent(watch.elapsed());
-            let refused = sink.refused();
-            let Err(stopped) = result else {
-                let rest = load.parcels.len() - at;
-                self.delivered(load, at, rest, &refused);
-                at = load.parcels.len();
-                break;
+            let (delivered, fault) = match result {
+                Ok(()) => (usize::MAX, None),
+                Err(stopped) => (stopped.delivered, Some(stopped.fault)),
             };
-            self.delivered(load, at, stopped.delivered, &refused);
-            at += stopped.delivered;
-            if stopped.delivered > 0 {
+            let (account, meter, log, now) = (&self.account, &self.meter, &mut self.spec.log, self.spec.clock.now());
+            self.load.delivered(delivered, &sink.refused(), |fault| {
+                dead(account, meter, fault, 1, now);
+                log.tell(fault, now);
+            });
+            let Some(fault) = fault else { continue };
+            if delivered > 0 {
                 pause = PAUSES.0;
             }
-            if stopped.fault.retry() == Retry::Never {
-                let rows = load.promises.get(at).map_or(0, |(_, rows)| *rows);
-                self.dead(&stopped.fault, u64::from(rows));
-                self.settle(load, at, 1, Fate::dead(&stopped.fault));
-                at += 1;
+            if fault.whose() == Whose::Row {
+                self.dead(&fault, self.load.rows());
+                self.load.settle(1, Fate::dead(&fault));
                 continue;
             }
-            self.meter.failed(stopped.fault.to_string(), self.spec.clock.now());
-            tracing::warn!(sink = %self.spec.name, "delivery stopped: {}; trying again in {pause:?}", stopped.fault);
+            if fault.retry() == Retry::Never {
+                return Some(fault);
+            }
+            self.away(&fault);
             if self.pause(&mut pause).await {
-                break;
+                return None;
             }
-            ended = self.connect(sink).await;
-            if ended.is_some() || *self.stopped.borrow() {
-                break;
+            if let Some(fault) = self.connect(sink).await {
+                return Some(fault);
             }
         }
-        let rest = load.parcels.len() - at.min(load.parcels.len());
-        self.settle(load, at, rest, Fate::Abandoned);
-        load.parcels.clear();
-        load.promises.clear();
-        ended
+        None
     }
+}
 
-    /// The parcels from `at` on, `count` of them, were taken, but for the rows that were refused.
-    fn delivered(&self, load: &mut Load, at: usize, count: usize, refused: &[RefusedRow]) {
-        if refused.is_empty() {
-            return self.settle(load, at, count, Fate::Out);
-        }
-        for n in 0..count {
-            let bad: Vec<&RefusedRow> = refused.iter().filter(|one| one.parcel == n).collect();
-            let (promises, rows) = load.promises[at + n];
-            if bad.is_empty() {
-                self.settle(load, at + n, 1, Fate::Out);
-                continue;
-            }
-            bad.iter().for_each(|one| self.dead(&one.fault, 1));
-            let good = u64::from(rows).saturating_sub(bad.len() as u64);
-            self.account.delivered(good);
-            self.meter.gave(good);
-            for (row, receipt) in load.receipts.drain(..promises as usize).enumerate() {
-                // Where receipts do not stand for rows one by one, all of them had a part in the refused one.
-                let fault = bad.iter().find(|one| promises != rows || one.row == row);
-                receipt.settle(fault.map_or(Fate::Out, |one| Fate::dead(&one.fault)));
-            }
-        }
-    }
+/// Counts rows that a sink can never take.
+fn dead(account: &SinkAccount, meter: &NodeMeter, fault: &Fault, rows: u64, now: Time) {
+    account.dead(fault.reason(), rows);
+    meter.failed(fault.to_string(), now);
+}
 
-    /// The parcels from `at` on, `count` of them, met that fate.
-    fn settle(&self, load: &mut Load, at: usize, count: usize, fate: Fate) {
-        for (promises, rows) in load.promises.iter().skip(at).take(count) {
-            let rows = u64::from(*rows);
-            match fate {
-                Fate::Out => {
-                    self.account.delivered(rows);
-                    self.meter.gave(rows);
-                }
-                Fate::Abandoned => self.account.dropped("stop", rows),
-                // Counted where the fault is known.
-                _ => {}
-            }
-            load.receipts.drain(..*promises as usize).for_each(|receipt| receipt.settle(fate));
+/// The receipts of an outgoing batch that have no parcel yet. When shaping panics, they are given back.
+struct Rest {
+    receipts: vec::IntoIter<Receipt>,
+    account: Arc<SinkAccount>,
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        let left = self.receipts.len() as u64;
+        if left > 0 {
+            self.account.dropped(Fate::Abandoned.reason(), left);
+            self.receipts.by_ref().for_each(|receipt| receipt.settle(Fate::Abandoned));
         }
     }
 }
 
-/// Returns when the outlet is told to give up.
+/// Returns when the outlet is told to give up, or when no one is left to tell it.
 async fn stop(stopped: &mut watch::Receiver<bool>) {
-    if stopped.wait_for(|stop| *stop).await.is_err() {
-        // The handle was dropped without a word: the runtime is going down.
-        std::future::pending::<()>().await;
-    }
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// Never returns, whatever the connector does.
+async fn idle(sink: &mut dyn Sink) {
+    sink.idle().await;
+    std::future::pending().await
 }
 
 /// The selected rows of a batch, emission by emission.

@@ -307,7 +307,7 @@ impl Objects {
         };
         let value = match &self.data_field {
             None => value,
-            Some(field) => match data_of(value, field)? {
+            Some(field) => match data_of(value, field, !(self.fields.is_empty() && self.exclude_fields.is_empty()))? {
                 Some(value) => value,
                 None => return Ok(None),
             },
@@ -350,7 +350,8 @@ fn parsed(text: &str) -> Result<Value> {
 }
 
 /// The content of a column: of the object, or of the first one of a list.
-fn data_of(value: Value, field: &Text) -> Result<Option<Value>> {
+/// What `dataField` names; nothing where the row does not have it and nothing is to be picked out of it.
+fn data_of(value: Value, field: &Text, picks: bool) -> Result<Option<Value>> {
     let object = match &value {
         Value::Array(items) => match items.first() {
             None => return Ok(None),
@@ -361,6 +362,7 @@ fn data_of(value: Value, field: &Text) -> Result<Option<Value>> {
     match object {
         Value::Object(object) => match object.get(field) {
             Some(data @ (Value::Object(_) | Value::Array(_))) => Ok(Some(data.clone())),
+            None | Some(Value::Null) if !picks => Ok(None),
             found => Err(Fault::encode(format!(
                 "`dataField` is to hold an object or a list of objects, and column `{field}` is {}",
                 found.map_or("not there", Value::type_name)

@@ -1,16 +1,22 @@
 //! The task of one rule: it waits for the next batch or the next timer, and calls the chain.
+//!
+//! However it ends, each receipt that it holds is settled: what an operator keeps as dropped, what is on its way as
+//! given back. A panic in an operator ends this rule, with its text, and no other.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Time};
 use crate::data::{Batch, Fate, Receipt};
 use crate::diag::{Fault, Result};
 use crate::meter::SinkAccount;
 
+use super::caught::{caught, caught_now};
 use super::chain::Chain;
-use super::feed::{Input, settle_all};
+use super::feed::{Close, settle_all};
+use super::lane::{Giver, Refused, Taker};
 use super::outlet::Outgoing;
 
 /// Why a rule ended by itself.
@@ -24,91 +30,104 @@ pub enum Ended {
 
 /// Where the task puts what leaves the chain, for one sink.
 pub(super) struct SinkInlet {
-    pub to: mpsc::Sender<Outgoing>,
+    pub to: Giver<Outgoing>,
     pub account: Arc<SinkAccount>,
-    /// A full sink loses results, counted, in place of making the rule wait.
-    pub drop_on_overflow: bool,
 }
 
 pub(super) struct RuleTask {
     pub chain: Chain,
-    pub from: mpsc::Receiver<Input>,
+    pub from: Taker<Batch>,
+    /// Says why no more batches come.
+    pub close: oneshot::Receiver<Close>,
     pub sinks: Vec<SinkInlet>,
     pub clock: Clock,
     pub ended: watch::Sender<Option<Ended>>,
     /// Turns true, or ends, when a sink has everything.
     pub done: Vec<watch::Receiver<bool>>,
-    /// Told by each error once a second at most.
+    /// What has left the chain and is not given to the sinks yet.
+    pub out: Vec<Batch>,
     pub log: ErrorLog,
 }
 
 impl RuleTask {
     pub async fn run(mut self) {
-        let ended = match self.drive().await {
-            Ok(ended) => ended,
-            Err(fault) => Some(Ended::Failed(fault)),
+        let ended = match caught("the rule", self.drive()).await {
+            Ok(Ok(close)) => close,
+            Ok(Err(fault)) | Err(fault) => Close::Failed(fault),
         };
-        if !matches!(ended, Some(Ended::Finished)) {
-            self.chain.discard();
-        }
-        // Rows that still come are given back to the source.
-        self.from.close();
-        while let Ok(input) = self.from.try_recv() {
-            if let Input::Batch(batch) = input {
-                settle_all(batch, Fate::Abandoned);
+        if ended != Close::Finished {
+            // An operator that has panicked may do so again.
+            if let Err(fault) = caught_now("the rule", || self.chain.discard()) {
+                self.log.tell(fault, self.clock.now());
             }
         }
+        // What has not been given to the sinks is given back to the source.
+        self.out.drain(..).for_each(|batch| settle_all(batch, Fate::Abandoned));
+        self.from.drain(|batch| settle_all(batch, Fate::Abandoned)).await;
         self.sinks.clear();
-        if ended == Some(Ended::Finished) {
-            for done in &mut self.done {
-                // An outlet that is gone has nothing left either.
-                let _ = done.wait_for(|done| *done).await;
+        let ended = match ended {
+            Close::Left => return,
+            Close::Failed(fault) => Ended::Failed(fault),
+            Close::Finished => {
+                for done in &mut self.done {
+                    // An outlet that is gone has nothing left either.
+                    let _ = done.wait_for(|done| *done).await;
+                }
+                Ended::Finished
             }
-        }
-        if let Some(ended) = ended {
-            self.ended.send_if_modified(|known| {
-                let first = known.is_none();
-                known.get_or_insert(ended);
-                first
-            });
-        }
+        };
+        self.ended.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(ended);
+            first
+        });
     }
 
-    /// Runs until the input ends; `None` when it ended because the rule was stopped.
-    async fn drive(&mut self) -> Result<Option<Ended>> {
-        let mut out = Vec::new();
+    /// Runs until the input ends, or a sink.
+    async fn drive(&mut self) -> Result<Close> {
         loop {
             let due = self.chain.due();
+            // Both can be given up without a loss.
             let input = tokio::select! {
                 biased;
                 _ = sleep(&self.clock, due) => None,
-                input = self.from.recv() => Some(input),
+                input = self.from.take() => Some(input),
             };
             let now = self.clock.now();
             // A timer that is due goes first, so that a late batch does not slip into a window that is over.
             if due.is_some_and(|due| due <= now) {
-                self.chain.tick(now, &mut out)?;
-                self.send(&mut out).await;
+                if let Err(fault) = self.chain.tick(now, &mut self.out) {
+                    input.flatten().into_iter().for_each(|batch| settle_all(batch, Fate::Abandoned));
+                    return Err(fault);
+                }
+                self.send().await;
             }
             match input {
                 None => {}
-                Some(Some(Input::Batch(batch))) => {
-                    self.chain.push(batch, now, &mut out)?;
-                    self.send(&mut out).await;
+                Some(Some(batch)) => {
+                    self.chain.push(batch, now, &mut self.out)?;
+                    self.send().await;
                 }
-                Some(Some(Input::Finished)) => {
-                    self.chain.finish(now, &mut out)?;
-                    self.send(&mut out).await;
-                    return Ok(Some(Ended::Finished));
+                Some(None) => {
+                    let gone = |_| Close::Failed(Fault::bug("the task of the source has ended"));
+                    let close = (&mut self.close).await.unwrap_or_else(gone);
+                    if close == Close::Finished {
+                        self.chain.finish(now, &mut self.out)?;
+                        self.send().await;
+                    }
+                    return Ok(close);
                 }
-                Some(Some(Input::Failed(fault))) => return Ok(Some(Ended::Failed(fault))),
-                Some(None) => return Ok(None),
+            }
+            // An outlet that has ended will never take anything again; why it did, it has told by itself.
+            if self.sinks.iter().any(|sink| sink.to.is_closed()) {
+                return Ok(Close::Left);
             }
         }
     }
 
-    async fn send(&mut self, out: &mut Vec<Batch>) {
-        for mut batch in out.drain(..) {
+    /// Gives all that has left the chain to each sink.
+    async fn send(&mut self) {
+        for mut batch in self.out.drain(..) {
             for (_, fault) in batch.faults() {
                 self.log.tell(fault, self.clock.now());
             }
@@ -128,21 +147,16 @@ impl RuleTask {
 }
 
 async fn give(sink: &SinkInlet, outgoing: Outgoing) {
-    let (refused, fate) = if sink.drop_on_overflow {
-        match sink.to.try_send(outgoing) {
+    let (refused, fate) = match sink.to.offer(outgoing) {
+        Ok(()) => return,
+        Err(Refused::Dropped(outgoing)) => (outgoing, Fate::DroppedOverflow),
+        Err(Refused::Closed(outgoing)) => (outgoing, Fate::Abandoned),
+        Err(Refused::Full(outgoing)) => match sink.to.send(outgoing).await {
             Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(outgoing)) => (outgoing, Fate::DroppedOverflow),
-            Err(mpsc::error::TrySendError::Closed(outgoing)) => (outgoing, Fate::Abandoned),
-        }
-    } else {
-        match sink.to.send(outgoing).await {
-            Ok(()) => return,
-            Err(mpsc::error::SendError(outgoing)) => (outgoing, Fate::Abandoned),
-        }
+            Err(outgoing) => (outgoing, Fate::Abandoned),
+        },
     };
-    sink.account.came(refused.receipts.len() as u64);
-    sink.account.dropped(fate.reason(), refused.receipts.len() as u64);
-    refused.receipts.into_iter().for_each(|receipt| receipt.settle(fate));
+    refused.settle(&sink.account, fate);
 }
 
 async fn sleep(clock: &Clock, due: Option<Time>) {
@@ -154,28 +168,27 @@ async fn sleep(clock: &Clock, due: Option<Time>) {
 
 /// Logs errors of rows, but not a flood of them: the first of a second is told, the others are counted.
 pub struct ErrorLog {
-    rule: String,
+    who: String,
     second: i64,
     untold: u64,
 }
 
 impl ErrorLog {
-    pub fn new(rule: &str) -> Self {
-        ErrorLog { rule: rule.into(), second: i64::MIN, untold: 0 }
+    /// `who` is the rule, or one of its sinks.
+    pub fn new(who: impl Into<String>) -> Self {
+        ErrorLog { who: who.into(), second: i64::MIN, untold: 0 }
     }
 
-    fn tell(&mut self, fault: &Fault, now: Time) {
+    pub fn tell(&mut self, error: impl Display, now: Time) {
         let second = now.0.div_euclid(1000);
         if second == self.second {
             self.untold += 1;
             return;
         }
         self.second = second;
-        let untold = std::mem::take(&mut self.untold);
-        if untold > 0 {
-            tracing::warn!(rule = %self.rule, "a row failed: {fault} ({untold} more since the last line)");
-        } else {
-            tracing::warn!(rule = %self.rule, "a row failed: {fault}");
+        match std::mem::take(&mut self.untold) {
+            0 => tracing::warn!("{}: a row failed: {error}", self.who),
+            untold => tracing::warn!("{}: a row failed: {error} ({untold} more since the last line)", self.who),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) const CONNECTOR: Connector = Connector {
     sink_schema: None,
 };
 
-const NAMES: props::Names = props::Names::source("the `simulator` source", &[]);
+const NAMES: props::Names = props::Names::source("the `simulator` source", &["bufferLength"]);
 
 /// Options of the `simulator` source.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -43,8 +43,10 @@ fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let text = "the `simulator` source cannot `loop` with an `interval` of 0";
         return Err(Diagnostic::error("K0624", text).help("set `interval`, or `loop` to false"));
     }
-    let whole = ["useInt64ForWholeNumber", "useint64forwholenumber"];
-    let ints = whole.iter().any(|name| spec.props.get(*name) == Some(&Json::Bool(true)));
+    let is_set = |(name, value): (&String, &Json)| {
+        name.eq_ignore_ascii_case("useInt64ForWholeNumber") && *value == Json::Bool(true)
+    };
+    let ints = spec.props.iter().any(is_set);
     let rows: Arc<[Object]> = options.data.iter().map(|row| object(row, ints)).collect();
     let env = spec.env;
     let open = move || {

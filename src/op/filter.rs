@@ -53,7 +53,7 @@ impl Operator for Filter {
 }
 
 /// Keeps the groups of an emission for which a condition holds. It must be true or false for each, else the emission
-/// fails as a whole; one of which nothing is left does not go on.
+/// fails as a whole; one of which nothing is left does not go on. Without a window each row fails.
 pub struct Having {
     predicate: Predicate,
 }
@@ -63,26 +63,23 @@ impl Having {
         Having { predicate }
     }
 
-    fn kept(&self, batch: &Batch, cx: &Cx<'_>) -> Result<Vec<bool>> {
-        if batch.emissions == Emissions::Single && !batch.selected().is_empty() {
-            return Err(Fault::eval("HAVING looks at the rows of a window, and the rule has none"));
-        }
-        batch.selected().iter().map(|row| self.predicate.decides(&cx.frame(batch, *row as usize))).collect()
+    fn holds(&self, batch: &Batch, row: usize, cx: &Cx<'_>) -> Result<bool> {
+        self.predicate.decides(&cx.frame(batch, row)).map_err(|fault| fault.context("run Having error: "))
     }
 }
 
 impl Operator for Having {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        match self.kept(&batch, cx) {
-            Ok(kept) => {
-                let mut kept = kept.into_iter();
-                batch.keep(|_, _| Ok(kept.next().unwrap_or_default()));
+        if batch.emissions == Emissions::Single {
+            let fault = Fault::eval("run Having error: HAVING looks at the rows of a window, and the rule has none");
+            batch.keep(|_, _| Err(fault.clone()));
+        } else {
+            let kept: Result<Vec<bool>> =
+                batch.selected().iter().map(|row| self.holds(&batch, *row as usize, cx)).collect();
+            match kept.map(Vec::into_iter) {
+                Ok(mut kept) => batch.keep(|_, _| Ok(kept.next().unwrap_or_default())),
+                Err(fault) => fail_all(&mut batch, fault),
             }
-            Err(fault) if batch.emissions == Emissions::Single => {
-                let fault = fault.context("run Having error: ");
-                batch.keep(|_, _| Err(fault.clone()));
-            }
-            Err(fault) => fail_all(&mut batch, fault.context("run Having error: ")),
         }
         if !batch.is_empty() {
             out.send(batch);

@@ -293,9 +293,8 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
     }
     match bound {
         Bound::Slot(slot, name) => {
-            let column = names.wanted.columns.iter().any(|column| column.slot == *slot);
             let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (column || names.aliases.iter().any(of_rows)).then(|| name.clone());
+            return (names.is_column(*slot) || names.aliases.iter().any(of_rows)).then(|| name.clone());
         }
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
@@ -393,6 +392,7 @@ fn assemble(
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });
+    nodes.splice(0..0, at_the_source(stream, &names));
     let width = names.wanted.width;
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
 }
@@ -404,6 +404,24 @@ fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
     let calls = hoist.calls;
     let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
     guests.into_iter().chain([Node::Filter { predicate, clause: Clause::Where }]).collect()
+}
+
+/// What is done with rows before anything looks at them.
+fn at_the_source(stream: &Stream, names: &Names<'_>) -> Option<Node> {
+    if let (Some(rest), false) = (names.wanted.rest, names.resolved.is_empty()) {
+        return Some(Node::Resolve { columns: names.resolved.clone(), rest });
+    }
+    if !stream.strict || stream.columns.is_empty() {
+        return None;
+    }
+    // In the order of the declaration, so that of several errors the same is always told.
+    let columns = stream.columns.iter().filter_map(|column| {
+        let wanted = names.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
+        Some((wanted.slot, column.clone()))
+    });
+    let columns: Vec<_> = columns.collect();
+    let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
+    (!columns.is_empty()).then_some(Node::Validate { columns, format })
 }
 
 /// The aliases of a stage that need a slot, each after those that it reads.

@@ -28,6 +28,15 @@ fn steps(plan: &Plan) -> Vec<(&'static str, String)> {
 
 fn step(node: &Node) -> (&'static str, String) {
     match node {
+        Node::Validate { columns, .. } => {
+            let shown: Vec<String> =
+                columns.iter().map(|(_, column)| format!("{}: {}", column.name, column.kind.name())).collect();
+            ("ValidatePlan", format!("Columns:[ {} ]", shown.join(", ")))
+        }
+        Node::Resolve { columns, .. } => {
+            let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            ("ResolvePlan", format!("IgnoreCase:[ {} ]", shown.join(", ")))
+        }
         Node::Compute { aliases, .. } => {
             let shown: Vec<String> = aliases.iter().map(|(_, name, bound)| format!("{name}: {bound}")).collect();
             ("AliasPlan", format!("Aliases:[ {} ]", shown.join(", ")))

@@ -5,6 +5,8 @@ use crate::func::Func;
 
 use super::window::Windowed;
 
+use super::StreamColumn;
+
 /// A statement, planned.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -26,6 +28,18 @@ pub struct Plan {
 /// One step.
 #[derive(Clone, Debug)]
 pub enum Node {
+    /// `STRICT_VALIDATION`: the declared columns that the rule reads, with their slots.
+    Validate {
+        columns: Vec<(usize, StreamColumn)>,
+        /// `TIMESTAMP_FORMAT`
+        format: Option<Text>,
+    },
+    /// `basic.ignoreCase`: columns that are looked for whatever their case, in those that the decoder filled and in
+    /// `rest`.
+    Resolve {
+        columns: Vec<Resolved>,
+        rest: usize,
+    },
     /// Aliases that a later node reads: slot, name, expression.
     Compute {
         aliases: Vec<(usize, Text, Bound)>,
@@ -61,6 +75,16 @@ pub enum Node {
         aliases: Vec<(usize, Text, Bound)>,
         columns: Vec<OutputColumn>,
     },
+}
+
+/// A column that is found whatever its case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    pub name: Text,
+    /// Slot of the column of exactly that name.
+    pub exact: usize,
+    /// Slot that the statement reads.
+    pub slot: usize,
 }
 
 /// The clause that a condition or an alias is evaluated for.

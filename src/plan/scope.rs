@@ -6,7 +6,7 @@ use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
 use super::Stream;
-use super::node::Aggregated;
+use super::node::{Aggregated, Resolved};
 
 /// When an alias is computed. The smaller comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,7 @@ pub struct Names<'a> {
     pub stream_alias: Option<Text>,
     pub funcs: &'a Catalogue,
     pub wanted: Wanted,
+    pub resolved: Vec<Resolved>,
     pub aliases: Vec<Alias<'a>>,
     pub calls: Vec<Aggregated>,
     pub bounds: Bounds,
@@ -106,6 +107,7 @@ impl<'a> Names<'a> {
             stream_alias,
             funcs,
             wanted: Wanted::default(),
+            resolved: Vec::new(),
             aliases,
             calls: Vec::new(),
             bounds: Bounds::default(),
@@ -127,24 +129,58 @@ impl<'a> Names<'a> {
 
     /// The slot of a column of the stream; it is decoded from now on.
     pub fn column(&mut self, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        if let Some(known) = self.wanted.columns.iter().find(|column| column.name == *name) {
-            return Ok(Bound::Slot(known.slot, name.clone()));
+        let exact = match self.wanted.columns.iter().find(|column| column.name == *name) {
+            Some(known) => known.slot,
+            None => {
+                let kind = self.declared(name, span)?;
+                let slot = self.fresh();
+                self.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+                slot
+            }
+        };
+        // Declared columns are decoded by their exact names, and there is nothing else to look in.
+        if !self.ignore_case || !self.is_open() {
+            return Ok(Bound::Slot(exact, name.clone()));
         }
-        let kind = self.declared(name, span)?;
-        let slot = self.fresh();
-        self.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+        let slot = match self.resolved.iter().find(|column| column.exact == exact) {
+            Some(known) => known.slot,
+            None => {
+                self.rest();
+                let slot = self.fresh();
+                self.resolved.push(Resolved { name: name.clone(), exact, slot });
+                slot
+            }
+        };
         Ok(Bound::Slot(slot, name.clone()))
+    }
+
+    /// Whether messages can have columns that no one declared.
+    fn is_open(&self) -> bool {
+        self.stream.columns.is_empty() && !self.stream.binary
+    }
+
+    /// The slot of the object of all columns that have none of their own.
+    fn rest(&mut self) -> usize {
+        let slot = self.wanted.rest.unwrap_or_else(|| self.fresh());
+        self.wanted.rest = Some(slot);
+        slot
+    }
+
+    /// Whether the slot holds a column of the stream.
+    pub fn is_column(&self, slot: usize) -> bool {
+        self.wanted.columns.iter().any(|column| column.slot == slot)
+            || self.resolved.iter().any(|column| column.slot == slot)
     }
 
     fn declared(&self, name: &Text, span: Span) -> Result<Option<Kind>, Diagnostic> {
         if self.stream.columns.is_empty() {
             return Ok(None);
         }
-        match self.stream.columns.iter().find(|(column, _)| column == name) {
-            Some((_, kind)) => Ok(Some(kind.clone())),
+        match self.stream.columns.iter().find(|column| column.name == *name) {
+            Some(column) => Ok(Some(column.kind.clone())),
             None => {
                 let message = format!("stream `{}` has no column `{name}`", self.stream.name);
-                let names = self.stream.columns.iter().map(|(column, _)| column.as_str());
+                let names = self.stream.columns.iter().map(|column| column.name.as_str());
                 let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
                 Err(Diagnostic::error("K0214", message).at(span).suggest(name, names.chain(aliases)))
             }
@@ -159,16 +195,13 @@ impl<'a> Names<'a> {
             let found = Diagnostic::error("K0218", format!("`{of}.*` names no stream of this statement")).at(span);
             return Err(found.help(format!("the stream is `{}`", self.stream.name)));
         }
-        let rest = if self.stream.columns.is_empty() && !self.stream.binary {
-            if self.wanted.rest.is_none() {
-                self.wanted.rest = Some(self.fresh());
-            }
-            self.wanted.rest
+        let rest = if self.is_open() {
+            Some(self.rest())
         } else {
             let names: Vec<Text> = if self.stream.columns.is_empty() {
                 vec![Text::const_new("self")]
             } else {
-                self.stream.columns.iter().map(|(name, _)| name.clone()).collect()
+                self.stream.columns.iter().map(|column| column.name.clone()).collect()
             };
             for name in &names {
                 self.column(name, span)?;
@@ -191,7 +224,7 @@ impl<'a> Names<'a> {
         };
         find(&|alias| alias == name).or_else(|| {
             // A column of exactly that name is nearer than an alias that differs by case.
-            if self.stream.columns.iter().any(|(column, _)| column == name) {
+            if self.stream.columns.iter().any(|column| column.name == name) {
                 return None;
             }
             // Within its own expression the name means the column, whatever its case.
@@ -378,11 +411,12 @@ impl Scope for Names<'_> {
             return self.column(name, span);
         }
         // With a schema, a qualifier that is no column either is most likely a stream that is not listed.
-        let known = self.stream.columns.is_empty() || self.stream.columns.iter().any(|(column, _)| column == qualifier);
+        let known =
+            self.stream.columns.is_empty() || self.stream.columns.iter().any(|column| column.name == *qualifier);
         if !known && self.alias(qualifier).is_none() {
             let message = format!("`{qualifier}` is neither a stream nor a column of this statement");
             let streams = std::iter::once(self.stream.name.as_str());
-            let columns = self.stream.columns.iter().map(|(column, _)| column.as_str());
+            let columns = self.stream.columns.iter().map(|column| column.name.as_str());
             return Err(Diagnostic::error("K0220", message).at(span).suggest(qualifier, streams.chain(columns)));
         }
         let key = Key { name: name.clone(), any_case: self.ignore_case };

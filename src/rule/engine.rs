@@ -4,9 +4,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Def, Host};
-use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
-use crate::io::Link;
+use crate::io::LinkStatus;
 use crate::meter::{LedgerView, NodeView, SinkView};
 
 /// Turns definitions into what runs.
@@ -85,18 +84,6 @@ pub enum NodeKind {
     Source,
     Op,
     Sink,
-}
-
-/// The connection of a source or sink.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LinkStatus {
-    pub link: Link,
-    /// `Time(0)`: never, as all times here.
-    pub connected: Time,
-    pub disconnected: Time,
-    /// Why it was lost the last time.
-    pub reason: String,
-    pub tried: Time,
 }
 
 /// Which node feeds which.

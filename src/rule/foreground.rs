@@ -27,6 +27,7 @@ impl Foreground {
             plugins: Some(settings.data.clone()).filter(|folder| folder.is_dir()),
             rule: settings.rule.clone(),
             timezone: settings.timezone.clone(),
+            ignore_case: settings.ignore_case,
             props: settings.props.clone(),
             layers: settings.connectors.clone(),
             root: PathBuf::from("."),

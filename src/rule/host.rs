@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -16,7 +16,7 @@ use crate::flow::shape::Facts;
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 use crate::plugin::{self, Kind, Plugins};
-use crate::store::Store;
+use crate::store::{Bucket, Store};
 
 /// What a server is set up with.
 pub struct Setup {
@@ -28,6 +28,8 @@ pub struct Setup {
     pub rule: Map<String, Json>,
     /// A name of the time zone database, or `Local`.
     pub timezone: String,
+    /// `basic.ignoreCase`
+    pub ignore_case: bool,
     /// Static properties.
     pub props: BTreeMap<String, String>,
     /// Configuration of connectors.
@@ -45,6 +47,8 @@ pub struct Host {
     pub catalog: Catalog,
     pub plugins: Plugins,
     pub(super) layers: Layers,
+    /// `basic.ignoreCase`
+    pub ignore_case: bool,
     /// Options of rules that do not write them themselves.
     pub defaults: Map<String, Json>,
     bus: Bus,
@@ -54,6 +58,7 @@ pub struct Host {
     facts: Facts,
     connectors: Vec<Connector>,
     started: Time,
+    instance: OnceLock<String>,
 }
 
 impl Host {
@@ -94,12 +99,14 @@ impl Host {
             plugins,
             layers: setup.layers,
             defaults: setup.rule,
+            ignore_case: setup.ignore_case,
             bus: Bus::default(),
             root: setup.root,
             zone,
             facts,
             props,
             connectors: setup.connectors,
+            instance: OnceLock::new(),
         };
         Ok((host, told))
     }
@@ -126,7 +133,27 @@ impl Host {
 
     /// What a connector may use; `owner` is the rule, or the stream when it is shared.
     pub fn env(&self, owner: &str) -> Env {
-        Env { clock: self.clock.clone(), root: self.root.clone(), owner: owner.to_owned(), bus: self.bus.clone() }
+        Env {
+            clock: self.clock.clone(),
+            root: self.root.clone(),
+            owner: owner.to_owned(),
+            instance: self.instance().to_owned(),
+            bus: self.bus.clone(),
+        }
+    }
+
+    /// The name of this server among all others: made by chance when it is first asked for, and kept.
+    fn instance(&self) -> &str {
+        self.instance.get_or_init(|| {
+            if let Ok(Some(kept)) = self.store.get(Bucket::SERVER, "instance") {
+                return kept;
+            }
+            let new = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+            if let Err(fault) = self.store.put(Bucket::SERVER, "instance", &new) {
+                tracing::warn!("the name of this server cannot be kept: {fault}");
+            }
+            new
+        })
     }
 
     /// The built-in connectors, and those of this process alone.
@@ -222,6 +249,7 @@ pub(super) mod tests {
             plugins: None,
             rule: Map::new(),
             timezone: "UTC".into(),
+            ignore_case: false,
             props: BTreeMap::new(),
             layers: Layers::default(),
             root: home.path().into(),

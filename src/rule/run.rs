@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::engine::{Ended, Engine, LinkStatus, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::Definition;
 use crate::diag::{Diagnostic, Fault};
@@ -52,7 +52,7 @@ impl Engine for FlowEngine {
         let options = plan::Options {
             send_nil: def.options.send_nil,
             send_meta: def.options.send_meta,
-            ignore_case: false,
+            ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
         };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
@@ -94,8 +94,10 @@ fn plan_stream(definition: &Definition) -> plan::Stream {
     plan::Stream {
         name: definition.name.clone(),
         what: definition.what,
-        columns: definition.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect(),
+        columns: definition.columns.iter().map(plan::StreamColumn::of).collect(),
         binary: definition.format() == "binary",
+        strict: definition.options.strict_validation,
+        timestamp_format: definition.options.timestamp_format.as_str().into(),
     }
 }
 
@@ -138,8 +140,16 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let common = Common::take(&mut props)?;
+    let mut common = Common::take(&mut props)?;
     warnings.extend(common.warnings.iter().cloned());
+    // A sink that chooses columns itself may need others to know what to do with a row.
+    if host.plugins.sink_declares(&action.sink, "fields")
+        && let Some(fields) = common.taken.get("fields")
+    {
+        props.insert("fields".to_owned(), fields.clone());
+        common.fields.clear();
+        common.format.fields.clear();
+    }
     let spec = io::SinkSpec { props, format: common.format.clone(), env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());
@@ -147,8 +157,9 @@ fn sink_spec(
     if action.sink == "log" {
         shape = shape.errors_as_rows();
     }
-    let drop_on_overflow = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
-    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, drop_on_overflow })
+    let drops = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
+    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
 
 /// Each node feeds the next; the last operator feeds every sink.
@@ -187,8 +198,7 @@ impl Planned for PlannedFlow {
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let feed = if self.stream.options.shared {
             let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = shared.get(self.stream.name.as_str()).and_then(Weak::upgrade).filter(|feed| feed.is_open());
-            match running {
+            match shared.get(self.stream.name.as_str()).and_then(Weak::upgrade) {
                 Some(feed) => feed,
                 None => {
                     let feed = Arc::new(Feed::start(self.feed));
@@ -205,7 +215,10 @@ impl Planned for PlannedFlow {
             clock: self.host.clock.clone(),
             feed,
             send_error: self.def.options.send_error,
-            drop_on_overflow: self.def.options.overflow == Overflow::Drop,
+            overflow: match self.def.options.overflow {
+                Overflow::Drop => flow::Overflow::Drop(self.def.options.buffer),
+                Overflow::Wait => flow::Overflow::Wait,
+            },
             sinks: self.sinks,
             plan: self.plan,
         };
@@ -265,8 +278,7 @@ fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> Run
         };
         run.sinks.extend(node.account.map(|account| (node.name.clone(), account)));
         let name = node.name.strip_prefix(prefix).unwrap_or(&node.name).to_owned();
-        let link = node.link.map(|link| LinkStatus { link, ..LinkStatus::default() });
-        run.nodes.push(NodeStatus { kind, name, view: node.view, link });
+        run.nodes.push(NodeStatus { kind, name, view: node.view, link: node.link });
     }
     run
 }

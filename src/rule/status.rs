@@ -1,8 +1,8 @@
 use serde_json::{Map, Value as Json, json};
 
-use super::{LinkStatus, NodeKind, NodeStatus, RunStatus, State};
+use super::{NodeKind, NodeStatus, RunStatus, State};
 use crate::clock::Time;
-use crate::io::Link;
+use crate::io::{Link, LinkStatus};
 
 /// A rule at one moment.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,6 +19,8 @@ impl Bucket {
     pub const CONF_KEYS: Bucket = Bucket("confkeys");
     /// Key `<kind>/<name>`.
     pub const PLUGINS: Bucket = Bucket("plugins");
+    /// What the server knows of itself: `instance` is its name.
+    pub const SERVER: Bucket = Bucket("server");
 
     const fn table(self) -> TableDefinition<'static, &'static str, &'static str> {
         TableDefinition::new(self.0)

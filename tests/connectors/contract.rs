@@ -14,14 +14,15 @@ use kuiper::codec::FormatOptions;
 use kuiper::data::{Layout, Value};
 use kuiper::diag::{Fault, Result};
 use kuiper::io::{
-    Bus, CONNECTORS, Content, End, Env, Inlet, Link, Message, Parcel, Payload, Report, RowSet, Sink, SinkSpec, Source,
-    SourceSpec, Takes, connector,
+    Bus, CONNECTORS, Content, End, Env, Inlet, Link, LinkStatus, Message, Parcel, Payload, Report, RowSet, Sink,
+    SinkSpec, Source, SourceSpec, Takes, connector,
 };
 
 use super::broker::{Broker, PATIENCE};
 
 pub fn env(owner: &str, root: impl Into<PathBuf>) -> Env {
-    Env { clock: Clock::real(), root: root.into(), owner: owner.into(), bus: Bus::default() }
+    let (root, owner, instance) = (root.into(), owner.into(), "test".into());
+    Env { clock: Clock::real(), root, owner, instance, bus: Bus::default() }
 }
 
 pub fn source(kind: &str, props: Json, env: &Env, wants_acks: bool) -> Box<dyn Source> {
@@ -48,7 +49,7 @@ pub fn numbers(range: std::ops::Range<usize>) -> Vec<Parcel> {
 /// A source that runs, with what it gives and what it reports.
 pub struct Running {
     pub from: mpsc::Receiver<Vec<Message>>,
-    pub link: watch::Receiver<Link>,
+    pub link: watch::Receiver<LinkStatus>,
     pub task: JoinHandle<(Box<dyn Source>, Result<End>)>,
     rest: std::collections::VecDeque<Message>,
 }
@@ -71,8 +72,9 @@ impl Running {
         running
     }
 
-    pub async fn link(&mut self, wanted: impl FnMut(&Link) -> bool) -> Link {
-        timeout(PATIENCE, self.link.wait_for(wanted)).await.expect("the state does not come").unwrap().clone()
+    pub async fn link(&mut self, mut wanted: impl FnMut(&Link) -> bool) -> Link {
+        let reached = self.link.wait_for(|status| wanted(&status.link));
+        timeout(PATIENCE, reached).await.expect("the state does not come").unwrap().link.clone()
     }
 
     /// Waits until it says that it is disconnected, and why.
@@ -193,7 +195,7 @@ async fn sinks_take_nothing_and_close_in_every_state() {
         let mut sink = sink(kind, props, &here);
         let (report, link) = Report::new();
         sink.connect(report).await.unwrap();
-        assert_eq!(*link.borrow(), Link::Connected, "{kind}");
+        assert_eq!(link.borrow().link, Link::Connected, "{kind}");
         sink.deliver(&[]).await.unwrap();
         assert!(timeout(Duration::from_millis(20), sink.idle()).await.is_err(), "{kind}: idling does not end");
         sink.deliver(&[]).await.unwrap();

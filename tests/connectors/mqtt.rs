@@ -312,9 +312,9 @@ async fn an_idle_sink_comes_back_by_itself() {
     sink.connect(report).await.unwrap();
     let watch = async {
         broker.kill();
-        link.wait_for(|link| matches!(link, Link::Disconnected(_))).await.unwrap();
+        link.wait_for(|link| matches!(link.link, Link::Disconnected(_))).await.unwrap();
         broker.again();
-        link.wait_for(|link| *link == Link::Connected).await.unwrap();
+        link.wait_for(|link| link.link == Link::Connected).await.unwrap();
     };
     tokio::select! {
         _ = sink.idle() => unreachable!(),
@@ -375,6 +375,21 @@ async fn a_message_that_is_thrown_away_comes_again() {
     reader.stop().await;
     let mut reader = Running::connected(source("mqtt", props, &here, true)).await;
     assert_eq!(reader.texts(30).await, texts(0..30));
+    reader.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_pipeline_gives_up_is_asked_for_again() {
+    // The source looks after such messages at every second ping; this broker wants one every ten seconds.
+    let broker = Broker::start("max_keepalive 10");
+    let here = here("refused");
+    let props = json!({"server": broker.url(), "datasource": "t", "qos": 1, "protocolVersion": "5"});
+    let mut writer = publisher(json!({"server": broker.url(), "topic": "t", "qos": 1}), &here).await;
+    let mut reader = Running::connected(source("mqtt", props, &here, true)).await;
+    writer.deliver(&numbers(0..3)).await.unwrap();
+    assert_eq!(reader.texts(1).await, ["0"]);
+    drop(reader.next().await);
+    assert_eq!(reader.texts(2).await, ["2", "1"]);
     reader.stop().await;
 }
 

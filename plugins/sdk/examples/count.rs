@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kuiper_plugin::{
-    Aggregate, Batch, Context, Emitter, Error, Owned, PullSource, Record, Refused, Result, Row, Rows, Sink, Source, Time, Value,
+    Aggregate, Batch, Context, Emitter, Error, Owned, PullSource, Record, Refused, Result, Row, Rows, Sink, Source,
+    Time, Value,
 };
 
 struct Marked;
@@ -171,7 +172,11 @@ fn emit(count: i64, end: bool, out: &Emitter) -> Result<()> {
         let rows = start..count.min(start + 100);
         let mut batch = Batch::new();
         for n in rows {
-            batch.push_with(Record::new().with("n", n), Some(Time::utc(n * 1_000_000)), Record::new().with("source", "numbers"));
+            batch.push_with(
+                Record::new().with("n", n),
+                Some(Time::utc(n * 1_000_000)),
+                Record::new().with("source", "numbers"),
+            );
         }
         out.rows(&batch)?;
     }

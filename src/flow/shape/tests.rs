@@ -141,8 +141,13 @@ fn data_field_takes_what_one_column_holds() {
         bytes(r#"{"dataField":"d","dataTemplate":"{\"d\":{{json .}}}","sendSingle":true}"#, &[ONE]),
         [r#"{"a":1,"c":"x"}"#]
     );
+    // A row without the column has nothing to send; to pick columns out of nothing is an error.
+    assert_eq!(bytes(r#"{"dataField":"b","sendSingle":true}"#, &[ONE]).len(), 0);
+    assert_eq!(
+        sent(r#"{"dataField":"b","fields":["z"],"sendSingle":true}"#, Takes::Bytes, &[ONE]),
+        Err("`dataField` is to hold an object or a list of objects, and column `b` is not there".into())
+    );
     for (row, told) in [
-        (ONE, "`dataField` is to hold an object or a list of objects, and column `b` is not there"),
         (r#"{"b":5}"#, "`dataField` is to hold an object or a list of objects, and column `b` is float"),
         (r#"{"b":[5]}"#, "a sink is sent an object or a list of objects, found float"),
     ] {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 
 use crate::data::{Acknowledge, Meta, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
@@ -27,7 +28,7 @@ const CHUNK: usize = 512;
 /// How often a folder is looked at when no `interval` is set.
 const LOOK: Duration = Duration::from_millis(500);
 
-const NAMES: props::Names = props::Names::source("the `file` source", &["parallel"]);
+const NAMES: props::Names = props::Names::source("the `file` source", &["bufferLength", "parallel"]);
 
 /// Options of the `file` source.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -267,13 +268,11 @@ impl Giver<'_> {
         let fault = |error: io::Error| cannot("read", path, &error);
         let place = path.to_owned();
         let read = |mut lines: Lines| move || lines.next_block().map(|block| (lines, block));
-        let mut next = tokio::spawn(blocking(move || Lines::open(&place).and_then(|lines| read(lines)())));
+        let mut next = spawn_blocking(move || Lines::open(&place).and_then(|lines| read(lines)()));
         let mut wanted = Vec::new();
-        while let (lines, Some(block)) =
-            next.await.unwrap_or_else(|_| Err(Fault::bug("a file was given up")))?.map_err(fault)?
-        {
+        while let (lines, Some(block)) = next.await.map_err(|_| Fault::bug("a file was given up"))?.map_err(fault)? {
             // The next block is read while this one goes its way.
-            next = tokio::spawn(blocking(read(lines)));
+            next = spawn_blocking(read(lines));
             for line in split(&block) {
                 trim.push(line, |line| wanted.push(line));
                 for line in wanted.drain(..) {
@@ -302,7 +301,9 @@ impl Giver<'_> {
         if self.chunk.capacity() == 0 {
             self.chunk.reserve_exact(CHUNK);
         }
-        let ack = self.done.as_ref().map(|done| {
+        // An error is told, and nothing of it is delivered that could be waited for.
+        let waited = !matches!(payload, Payload::Error(_));
+        let ack = self.done.as_ref().filter(|_| waited).map(|done| {
             done.left.fetch_add(1, Ordering::AcqRel);
             SourceAck::new(done.clone(), 0)
         });

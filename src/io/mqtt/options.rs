@@ -126,9 +126,9 @@ impl SourceOptions {
             props::wrong(&SOURCE, "eofMessage", format_args!("`{}`", self.eof_message), "a message in base64")
         })?;
         let keeps = self.broker.enable_client_session || (wants_acks && self.qos > 0);
-        // Two sources of one rule must not take the connection from one another.
+        // Neither two servers nor two sources of one rule may take the connection from one another.
         let place = crc32fast::hash(format!("{} {}", self.broker.server, self.datasource).as_bytes());
-        let stable = format!("kuiper-{}-source-{place:08x}", env.owner);
+        let stable = format!("kuiper-{}-{}-source-{place:08x}", env.instance, env.owner);
         let dialer = self.broker.dialer(&SOURCE, env, keeps, &stable, warnings)?;
         Ok(Subscription { filters, qos: self.qos, end: end.map(Bytes::from), dialer })
     }
@@ -143,7 +143,8 @@ impl SinkOptions {
             return Err(props::wrong(&SINK, "topic", format_args!("`{}`", self.topic), "a topic without wildcards"));
         }
         check_qos(&SINK, self.qos)?;
-        let stable = format!("kuiper-{}-sink-{:08x}", env.owner, crc32fast::hash(self.topic.as_bytes()));
+        let place = crc32fast::hash(format!("{} {}", self.broker.server, self.topic).as_bytes());
+        let stable = format!("kuiper-{}-{}-sink-{place:08x}", env.instance, env.owner);
         let dialer = self.broker.clone().dialer(&SINK, env, self.broker.enable_client_session, &stable, warnings)?;
         if dialer.version != Version::V5 && !self.properties.is_empty() {
             let text = "property `properties` of the `mqtt` sink has no effect before MQTT 5";
@@ -295,7 +296,7 @@ mod tests {
     fn the_client_is_known_again_only_where_that_matters() {
         let id = |props, acks| source(props, acks).unwrap().0.dialer.client_id;
         assert_eq!(id(json!({"qos": 1}), true), id(json!({"qos": 1}), true));
-        assert!(id(json!({"qos": 1}), true).starts_with("kuiper-me-source-"));
+        assert!(id(json!({"qos": 1}), true).starts_with("kuiper-here-me-source-"));
         assert_ne!(id(json!({"qos": 1}), true), id(json!({"qos": 1, "datasource": "b"}), true));
         assert_ne!(id(json!({"qos": 0}), true), id(json!({"qos": 0}), true));
         assert_ne!(id(json!({"qos": 1}), false), id(json!({"qos": 1}), false));

@@ -28,6 +28,10 @@ const SMALL_WINDOW: usize = 16;
 /// Bytes after which a burst is written.
 const BURST: usize = 64 << 10;
 
+/// Pause between two reads of confirmations, where the window is not so small that the broker would wait.
+const SMALL: usize = 64;
+const PACE: Duration = Duration::from_millis(1);
+
 /// How long a delivery goes on trying by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -306,6 +310,7 @@ impl MqttSink {
         let window = if self.careful { 1 } else { line.window };
         let mut put = *done;
         let mut flying = stages.iter().filter(|stage| **stage == Stage::Released).count();
+        let mut heard: Option<Stopwatch> = None;
         // The first that is not taken; those before it are still waited for.
         let mut refused: Option<(usize, Fault)> = None;
         loop {
@@ -333,6 +338,11 @@ impl MqttSink {
             }
             let mut packet = line.wire.next()?;
             if packet.is_none() && flying > 0 {
+                // Confirmations come one by one; after the first a pause gathers many for one read.
+                if flying > 1 && window > SMALL && heard.is_some_and(|heard: Stopwatch| heard.elapsed() < PACE) {
+                    sleep(PACE).await;
+                }
+                heard = Some(Stopwatch::start());
                 timeout(SILENCE, line.wire.fill()).await.map_err(|_| silent())??;
                 packet = line.wire.next()?;
             }

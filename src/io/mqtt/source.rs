@@ -32,7 +32,10 @@ const HELD_BYTES: u64 = 64 << 20;
 const PACE: Duration = Duration::from_millis(1);
 
 /// How long a stopped source waits for acknowledgements.
-const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long its good-bye to the broker may take.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let (options, mut warnings) = read_source(&spec.props)?;
@@ -258,7 +261,7 @@ impl MqttSource {
         }
         line.wire.put_disconnect();
         let goodbye = async { line.wire.flush().await.is_ok() && line.wire.shutdown().await.is_ok() };
-        let _ = timeout(Duration::from_secs(1), goodbye).await;
+        let _ = timeout(GOODBYE, goodbye).await;
     }
 
     fn message(&mut self, publish: Publish) -> Message {

@@ -16,8 +16,9 @@ use crate::data::{Object, Text, Value};
 
 use super::hello::{self, Greeting, Hello};
 
-/// Bytes that there is room for at each read.
-const ROOM: usize = 32 << 10;
+/// Bytes that there is room for at a read: at first, and at most. It grows while reads fill it, for a thousand idle
+/// connections should not cost a thousand large buffers.
+const ROOM: (usize, usize) = (4 << 10, 64 << 10);
 
 /// The largest packet that the protocol knows, without its first bytes.
 pub(super) const LARGEST: usize = 268_435_455;
@@ -99,12 +100,13 @@ pub(super) struct Wire {
     /// Keep topics and properties of incoming messages.
     topics: bool,
     input: BytesMut,
+    room: usize,
     output: BytesMut,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, version: Version, topics: bool) -> Wire {
-        Wire { stream, version, topics, input: BytesMut::with_capacity(2 * ROOM), output: BytesMut::new() }
+        Wire { stream, version, topics, input: BytesMut::new(), room: ROOM.0, output: BytesMut::new() }
     }
 
     /// Reads what is there, or waits until something is. The end of the stream is an error.
@@ -113,10 +115,16 @@ impl Wire {
             Ok(Frame::Partial { missing }) => missing,
             _ => 0,
         };
-        self.input.reserve(missing.clamp(ROOM, 1 << 20));
+        self.input.reserve(missing.clamp(self.room, 1 << 20));
+        let before = self.input.len();
         match self.stream.read_buf(&mut self.input).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+            read => {
+                if read >= self.room || self.input.capacity() == before + read {
+                    self.room = ROOM.1.min(2 * self.room);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -251,7 +259,7 @@ impl Wire {
         self.stream.shutdown().await?;
         loop {
             self.input.clear();
-            self.input.reserve(ROOM);
+            self.input.reserve(ROOM.0);
             if self.stream.read_buf(&mut self.input).await? == 0 {
                 return Ok(());
             }

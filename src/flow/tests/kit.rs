@@ -1,0 +1,490 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value as Json};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::{Clock, Stopwatch, Time};
+use crate::codec::FormatOptions;
+use crate::data::{Acknowledge, Object, SourceAck};
+use crate::diag::{Fault, Result};
+use crate::flow::shape::{Common, Facts, Shape};
+use crate::flow::{Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec};
+use crate::func::{Catalogue, RuleInfo};
+use crate::io::{
+    Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
+};
+use crate::meter::{LedgerView, SinkView};
+use crate::plan::{self, Stream};
+use crate::sql;
+
+/// How long a rule may take to stop, in these tests.
+pub const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What a source was told of its messages.
+#[derive(Default)]
+pub struct Acks(Mutex<BTreeMap<u64, Vec<bool>>>);
+
+impl Acknowledge for Acks {
+    fn done(&self, id: u64, good: bool) {
+        self.0.lock().unwrap().entry(id).or_default().push(good);
+    }
+}
+
+impl Acks {
+    /// The messages that the source may forget.
+    pub fn good(&self) -> Vec<u64> {
+        self.told(true)
+    }
+
+    /// The messages that it is to give again.
+    pub fn bad(&self) -> Vec<u64> {
+        self.told(false)
+    }
+
+    fn told(&self, good: bool) -> Vec<u64> {
+        let all = self.0.lock().unwrap();
+        for (id, told) in &*all {
+            assert_eq!(told.len(), 1, "message {id} was acknowledged more than once: {told:?}");
+        }
+        all.iter().filter(|(_, told)| told[0] == good).map(|(id, _)| *id).collect()
+    }
+
+    pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
+        let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
+        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)) }
+    }
+
+    /// `{"a":id}`
+    pub fn row(self: &Arc<Self>, id: u64) -> Message {
+        self.message(id, &format!("{{\"a\":{id}}}"))
+    }
+
+    pub fn rows(self: &Arc<Self>, ids: impl IntoIterator<Item = u64>) -> Vec<Message> {
+        ids.into_iter().map(|id| self.row(id)).collect()
+    }
+}
+
+type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// What a source does from one opening to its end.
+pub type Life = Box<dyn FnOnce(Inlet, Report) -> Doing<Result<End>> + Send>;
+
+pub fn life<F>(does: impl FnOnce(Inlet, Report) -> F + Send + 'static) -> Life
+where
+    F: Future<Output = Result<End>> + Send + 'static,
+{
+    Box::new(|inlet, report| Box::pin(does(inlet, report)))
+}
+
+/// Gives these chunks and ends in this way.
+pub fn gives(chunks: Vec<Vec<Message>>, end: Result<End>) -> Life {
+    life(|inlet, report| async move {
+        report.set(Link::Connected);
+        for chunk in chunks {
+            if inlet.send(chunk).await.is_err() {
+                return Ok(End::Closed);
+            }
+        }
+        end
+    })
+}
+
+/// A source in the hands of a test.
+pub struct Tap {
+    from: mpsc::Receiver<Inlet>,
+    inlet: Option<Inlet>,
+    pub opened: Arc<AtomicUsize>,
+}
+
+impl Tap {
+    /// Gives a chunk once the source runs; waits while the pipeline is full.
+    pub async fn give(&mut self, chunk: Vec<Message>) {
+        if self.inlet.is_none() {
+            self.inlet = self.from.recv().await;
+        }
+        let inlet = self.inlet.clone().unwrap();
+        assert!(inlet.send(chunk).await.is_ok(), "the inlet is closed");
+    }
+
+    /// The inlet of the next opening.
+    pub async fn next(&mut self) -> Inlet {
+        self.from.recv().await.unwrap()
+    }
+
+    /// The inlet that is in use.
+    pub async fn next_or_last(&mut self) -> Inlet {
+        match self.inlet.take() {
+            Some(inlet) => inlet,
+            None => self.next().await,
+        }
+    }
+
+    /// Lets go of the inlet.
+    pub fn release(&mut self) {
+        self.inlet = None;
+    }
+}
+
+/// A source that is opened again and again, runs until its inlet is closed, and gives what the test gives.
+pub fn tap() -> (Tap, SourcePlan) {
+    let (to, from) = mpsc::channel(8);
+    let opened = Arc::<AtomicUsize>::default();
+    let count = opened.clone();
+    let plan = source_of(move || {
+        let to = to.clone();
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(life(|inlet, report| async move {
+            report.set(Link::Connected);
+            to.send(inlet.clone()).await.unwrap();
+            inlet.closed().await;
+            Ok(End::Closed)
+        }))
+    });
+    (Tap { from, inlet: None, opened }, plan)
+}
+
+/// A source that lives these lives, one an opening; then it waits to be closed.
+pub fn lives(all: Vec<Result<Life>>) -> SourcePlan {
+    let all = Mutex::new(VecDeque::from(all));
+    source_of(move || match all.lock().unwrap().pop_front() {
+        Some(next) => next,
+        None => Ok(life(|inlet, _| async move {
+            inlet.closed().await;
+            Ok(End::Closed)
+        })),
+    })
+}
+
+fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourcePlan {
+    let open = move || open().map(|life| Box::new(FakeSource(Some(life))) as Box<dyn Source>);
+    SourcePlan { open: Box::new(open), gives_rows: false, warnings: Vec::new() }
+}
+
+struct FakeSource(Option<Life>);
+
+#[async_trait::async_trait]
+impl Source for FakeSource {
+    async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
+        self.0.take().unwrap()(inlet, report).await
+    }
+}
+
+/// What a sink does with a parcel.
+pub enum Does {
+    Take,
+    Fail(Fault),
+    Hang,
+    Panic,
+}
+
+/// A sink in the hands of a test.
+#[derive(Clone)]
+pub struct Fake(Arc<Inner>);
+
+type OnParcel = Box<dyn FnMut(&str) -> Does + Send>;
+type OnConnect = Box<dyn FnMut() -> Result<()> + Send>;
+
+struct Inner {
+    took: Mutex<Vec<String>>,
+    on_parcel: Mutex<OnParcel>,
+    on_connect: Mutex<OnConnect>,
+    /// Deliveries wait while it is false.
+    open: watch::Sender<bool>,
+    connects: AtomicUsize,
+    closes: AtomicUsize,
+    hangs_at_close: bool,
+    returns_from_idle: bool,
+}
+
+pub fn sink() -> Fake {
+    sink_that(|_| Does::Take)
+}
+
+pub fn sink_that(does: impl FnMut(&str) -> Does + Send + 'static) -> Fake {
+    fake(|inner| inner.on_parcel = Mutex::new(Box::new(does)))
+}
+
+pub fn sink_connecting(does: impl FnMut() -> Result<()> + Send + 'static) -> Fake {
+    fake(|inner| inner.on_connect = Mutex::new(Box::new(does)))
+}
+
+pub fn sink_that_never_closes() -> Fake {
+    fake(|inner| inner.hangs_at_close = true)
+}
+
+/// A connector that has nothing to keep alive, and returns where it must wait.
+pub fn sink_that_returns_from_idle() -> Fake {
+    fake(|inner| inner.returns_from_idle = true)
+}
+
+fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
+    let mut inner = Inner {
+        took: Mutex::default(),
+        on_parcel: Mutex::new(Box::new(|_| Does::Take)),
+        on_connect: Mutex::new(Box::new(|| Ok(()))),
+        open: watch::Sender::new(true),
+        connects: AtomicUsize::new(0),
+        closes: AtomicUsize::new(0),
+        hangs_at_close: false,
+        returns_from_idle: false,
+    };
+    change(&mut inner);
+    Fake(Arc::new(inner))
+}
+
+impl Fake {
+    pub fn shut(self) -> Fake {
+        self.0.open.send_replace(false);
+        self
+    }
+
+    pub fn open(&self) {
+        self.0.open.send_replace(true);
+    }
+
+    /// The messages that it confirmed, in order.
+    pub fn took(&self) -> Vec<String> {
+        self.0.took.lock().unwrap().clone()
+    }
+
+    pub fn connects(&self) -> usize {
+        self.0.connects.load(Ordering::SeqCst)
+    }
+
+    pub fn closes(&self) -> usize {
+        self.0.closes.load(Ordering::SeqCst)
+    }
+}
+
+struct FakeSink(Fake);
+
+#[async_trait::async_trait]
+impl Sink for FakeSink {
+    async fn connect(&mut self, report: Report) -> Result<()> {
+        self.0.0.connects.fetch_add(1, Ordering::SeqCst);
+        let result = (self.0.0.on_connect.lock().unwrap())();
+        if result.is_ok() {
+            report.set(Link::Connected);
+        }
+        result
+    }
+
+    async fn deliver(&mut self, parcels: &[Parcel]) -> Result<(), Stopped> {
+        let inner = &self.0.0;
+        let mut open = inner.open.subscribe();
+        open.wait_for(|open| *open).await.unwrap();
+        for (delivered, parcel) in parcels.iter().enumerate() {
+            let text = match &parcel.content {
+                Content::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                Content::Rows(rows) => format!("{rows:?}"),
+            };
+            let does = (inner.on_parcel.lock().unwrap())(&text);
+            match does {
+                Does::Take => inner.took.lock().unwrap().push(text),
+                Does::Fail(fault) => return Err(Stopped { delivered, fault }),
+                Does::Hang => std::future::pending().await,
+                Does::Panic => panic!("no more room for {text}"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn idle(&mut self) {
+        if !self.0.0.returns_from_idle {
+            std::future::pending().await
+        }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.0.0.closes.fetch_add(1, Ordering::SeqCst);
+        if self.0.0.hangs_at_close {
+            std::future::pending().await
+        }
+        Ok(())
+    }
+}
+
+/// How a test wants a rule.
+pub struct Rule {
+    pub sql: &'static str,
+    pub clock: Clock,
+    pub send_error: bool,
+    pub drop_on_overflow: bool,
+    pub funcs: Catalogue,
+    sinks: Vec<(Fake, Json, bool)>,
+}
+
+/// A rule on a real clock, whose results are single objects.
+pub fn rule(sql: &'static str) -> Rule {
+    Rule {
+        sql,
+        clock: Clock::real(),
+        send_error: false,
+        drop_on_overflow: false,
+        funcs: Catalogue::default(),
+        sinks: Vec::new(),
+    }
+}
+
+impl Rule {
+    pub fn to(self, sink: &Fake) -> Rule {
+        self.with(sink, serde_json::json!({"sendSingle": true}), false)
+    }
+
+    pub fn with(mut self, sink: &Fake, props: Json, drop_on_overflow: bool) -> Rule {
+        self.sinks.push((sink.clone(), props, drop_on_overflow));
+        self
+    }
+
+    pub fn at(mut self, clock: &Clock) -> Rule {
+        self.clock = clock.clone();
+        self
+    }
+
+    pub async fn start(self, feed: &Arc<Feed>) -> Result<Running> {
+        let stream = |name: &str| Some(Stream::schemaless(name));
+        let select = sql::parse_select(self.sql).unwrap();
+        let plan = plan::plan(&select, &stream, &self.funcs, &plan::Options::default()).unwrap();
+        let facts = Facts::new(self.clock.clone(), TimeZone::UTC, Arc::new(Object::new()));
+        let layout = Arc::new(plan.layout.clone());
+        let sinks = self.sinks.into_iter().enumerate().map(|(n, (fake, props, drop_on_overflow))| {
+            let mut props: Map<String, Json> = props.as_object().unwrap().clone();
+            let common = Common::take(&mut props).unwrap();
+            let shape = Shape::new(&common, layout.clone(), Takes::Bytes, facts.clone()).unwrap();
+            let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
+            let plan = SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() };
+            SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
+        });
+        let spec = FlowSpec {
+            rule: Arc::new(RuleInfo::nowhere()),
+            local: TimeZone::UTC,
+            clock: self.clock.clone(),
+            feed: feed.clone(),
+            sinks: sinks.collect(),
+            send_error: self.send_error,
+            overflow: overflow(self.drop_on_overflow),
+            plan,
+        };
+        Ok(Running { flow: Flow::start(spec).await? })
+    }
+}
+
+/// The buffers of these tests hold 1024 rows, as they do when nobody says otherwise.
+fn overflow(drops: bool) -> Overflow {
+    if drops { Overflow::Drop(1024) } else { Overflow::Wait }
+}
+
+pub fn feed(source: SourcePlan, clock: &Clock) -> Arc<Feed> {
+    let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
+    let spec = FeedSpec { stream: "demo".into(), source, format, kinds: Vec::new(), clock: clock.clone() };
+    Arc::new(Feed::start(spec))
+}
+
+pub struct Running {
+    pub flow: Flow,
+}
+
+/// What is left of a rule.
+pub struct Left {
+    pub nodes: Vec<NodeStatus>,
+    pub ledger: LedgerView,
+    pub took: Duration,
+}
+
+impl Running {
+    /// Waits for the end that a rule comes to by itself.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.flow.ended();
+        let ended = soon("the end of the rule", ended.wait_for(Option::is_some)).await.unwrap().clone();
+        ended.unwrap()
+    }
+
+    pub async fn failed(&self) -> Fault {
+        match self.ended().await {
+            Ended::Failed(fault) => fault,
+            Ended::Finished => panic!("the rule has finished"),
+        }
+    }
+
+    pub fn ledger(&self) -> LedgerView {
+        self.flow.ledger()
+    }
+
+    /// Stops it, and sees to it that every row is accounted for.
+    pub async fn stop(self) -> Left {
+        let watch = Stopwatch::start();
+        let (nodes, ledger, _) = soon("the stop of the rule", self.flow.stop(PATIENCE)).await;
+        let took = watch.elapsed();
+        assert!(ledger.balances() && ledger.held == 0, "{ledger:?}");
+        for node in &nodes {
+            if let Some(account) = &node.account {
+                assert!(account.balances(), "{}: {account:?}", node.name);
+            }
+        }
+        Left { nodes, ledger, took }
+    }
+}
+
+impl Left {
+    /// The account of a sink, by its place among the actions.
+    pub fn sink(&self, n: usize) -> &SinkView {
+        let name = format!("sink_fake_{n}");
+        self.nodes.iter().find(|node| node.name == name).and_then(|node| node.account.as_ref()).unwrap()
+    }
+
+    /// Where each row went: out, filtered, dropped, dead.
+    pub fn terms(&self) -> [u64; 4] {
+        let all = |reasons: &BTreeMap<&'static str, u64>| reasons.values().sum::<u64>();
+        [self.ledger.out, self.ledger.filtered, all(&self.ledger.dropped), all(&self.ledger.dead)]
+    }
+}
+
+/// Waits for what must come soon.
+pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(10), work).await {
+        Ok(done) => done,
+        Err(_) => panic!("still waiting for {what}"),
+    }
+}
+
+/// Waits until something holds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    soon(what, async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// The same, while a virtual clock goes on in steps of 50 ms.
+pub async fn until_by(clock: &Clock, what: &str, mut holds: impl FnMut() -> bool) {
+    until(what, || {
+        clock.set(clock.now() + Duration::from_millis(50));
+        holds()
+    })
+    .await;
+}
+
+/// Lets all tasks do what they can without anything happening outside.
+pub async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A switch that a scripted source waits for.
+pub fn switch() -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
+    oneshot::channel()
+}
+
+/// `{"a":n}` for each.
+pub fn texts(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
+    ids.into_iter().map(|id| format!("{{\"a\":{id}}}")).collect()
+}

@@ -1,0 +1,229 @@
+//! A feed that several rules share.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::kit::*;
+use crate::clock::Clock;
+use crate::flow::Ended;
+use crate::io::End;
+
+#[tokio::test]
+async fn each_rule_gets_the_columns_that_it_asks_for() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (all, one, other) = (sink(), sink(), sink());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let rules = [
+        rule("SELECT * FROM demo").to(&all).start(&feed).await.unwrap(),
+        rule("SELECT a, b FROM demo").to(&one).start(&feed).await.unwrap(),
+        rule("SELECT b, c FROM demo WHERE a > 1").to(&other).start(&feed).await.unwrap(),
+    ];
+    let messages = vec![
+        acks.message(0, r#"{"a":1,"b":2,"c":3,"d":4}"#),
+        acks.message(1, r#"{"a":2,"d":4}"#),
+        acks.message(2, r#"{"a":3,"b":[1]}"#),
+        acks.message(3, r#"{"b""#),
+        acks.message(4, "[]"),
+        acks.message(5, "{}"),
+    ];
+    tap.give(messages).await;
+    until("all of it", || all.took().len() == 4 && one.took().len() == 4 && acks.good().len() == 6).await;
+    assert_eq!(all.took(), [r#"{"a":1,"b":2,"c":3,"d":4}"#, r#"{"a":2,"d":4}"#, r#"{"a":3,"b":[1]}"#, "{}"]);
+    assert_eq!(one.took(), [r#"{"a":1,"b":2}"#, r#"{"a":2}"#, r#"{"a":3,"b":[1]}"#, "{}"]);
+    assert_eq!(other.took(), ["{}", r#"{"b":[1]}"#]);
+    for (rule, terms) in rules.into_iter().zip([[4, 0, 0, 1], [4, 0, 0, 1], [2, 2, 0, 1]]) {
+        assert_eq!(rule.stop().await.terms(), terms);
+    }
+    assert_eq!(tap.opened.load(Ordering::SeqCst), 1);
+}
+
+/// Messages whose columns all have names in some rule leave nothing over for `*`.
+#[tokio::test]
+async fn a_star_has_the_columns_that_only_others_name() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (all, one) = (sink(), sink());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let first = rule("SELECT * FROM demo").to(&all).start(&feed).await.unwrap();
+    let second = rule("SELECT b FROM demo WHERE a > 0").to(&one).start(&feed).await.unwrap();
+    tap.give(vec![acks.message(0, r#"{"a":1,"b":2}"#)]).await;
+    until("both", || all.took().len() == 1 && one.took().len() == 1).await;
+    assert_eq!((all.took(), one.took()), (vec![r#"{"a":1,"b":2}"#.to_owned()], vec![r#"{"b":2}"#.to_owned()]));
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn rules_come_and_go_while_messages_flow() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let stays = sink();
+    let staying = rule("SELECT a FROM demo").to(&stays).start(&feed).await.unwrap();
+    let messages: Vec<_> = (0..400).map(|n| acks.rows(n * 5..n * 5 + 5)).collect();
+    let giver = tokio::spawn(async move {
+        for chunk in messages {
+            tap.give(chunk).await;
+            tokio::task::yield_now().await;
+        }
+        tap
+    });
+    let mut came = 0;
+    while !giver.is_finished() {
+        let sink = sink();
+        let running = rule("SELECT *, a + 1 as b FROM demo").to(&sink).start(&feed).await.unwrap();
+        until("some rows", || !sink.took().is_empty() || giver.is_finished()).await;
+        let left = running.stop().await;
+        assert_eq!(left.terms()[0], left.ledger.came, "{:?}", left.ledger);
+        assert_eq!(left.ledger.came, sink.took().len() as u64);
+        came += left.ledger.came;
+    }
+    let _tap = giver.await.unwrap();
+    until("all rows", || stays.took().len() == 2000).await;
+    assert!(came > 0);
+    assert_eq!(stays.took(), texts(0..2000));
+    assert_eq!(staying.stop().await.terms(), [2000, 0, 0, 0]);
+    assert_eq!(acks.good().len(), 2000);
+}
+
+#[tokio::test]
+async fn a_rule_can_leave_while_another_holds_the_feed_up() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (stuck, fine) = (sink().shut(), sink());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let slow = rule("SELECT a FROM demo").to(&stuck).start(&feed).await.unwrap();
+    let quick = rule("SELECT a FROM demo").to(&fine).start(&feed).await.unwrap();
+    let given = tokio::spawn({
+        let acks = acks.clone();
+        async move {
+            for n in 0..60 {
+                tap.give(acks.rows(n..n + 1)).await;
+            }
+            tap
+        }
+    });
+    settle().await;
+    assert!(!given.is_finished(), "the slow rule holds the source back");
+    let left = quick.stop().await;
+    assert!(left.took < PATIENCE, "{:?}", left.took);
+    assert_eq!(left.terms()[0], left.ledger.came);
+    stuck.open();
+    until("all rows", || stuck.took().len() == 60).await;
+    assert_eq!(slow.stop().await.terms(), [60, 0, 0, 0]);
+    assert_eq!(acks.good().len(), 60);
+    given.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_rule_gives_up_at_its_stop_and_the_others_go_on() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (stuck, fine) = (sink().shut(), sink());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let slow = rule("SELECT a FROM demo").to(&stuck).start(&feed).await.unwrap();
+    let quick = rule("SELECT a FROM demo").to(&fine).start(&feed).await.unwrap();
+    let given = tokio::spawn({
+        let acks = acks.clone();
+        async move {
+            for n in 0..60 {
+                tap.give(acks.rows(n..n + 1)).await;
+            }
+            tap
+        }
+    });
+    settle().await;
+    let left = slow.stop().await;
+    assert_eq!(left.ledger.dropped["stop"], left.ledger.came);
+    until("the other rule", || fine.took().len() == 60).await;
+    let _tap = given.await.unwrap();
+    assert_eq!(quick.stop().await.terms(), [60, 0, 0, 0]);
+    assert_eq!(acks.bad().len() as u64, left.ledger.came);
+}
+
+#[tokio::test]
+async fn the_last_rule_that_leaves_closes_the_source_and_the_next_opens_it() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (mut tap, source) = tap();
+    let (sink, feed) = (sink(), feed(source, &clock));
+    let first = rule("SELECT a FROM demo").to(&sink).start(&feed).await.unwrap();
+    let second = rule("SELECT a FROM demo").to(&sink).start(&feed).await.unwrap();
+    let inlet = tap.next().await;
+    first.stop().await;
+    assert_eq!(inlet.send(acks.rows(0..1)).await, Ok(()));
+    second.stop().await;
+    soon("the end of the inlet", inlet.closed()).await;
+    let third = rule("SELECT a FROM demo").to(&sink).start(&feed).await.unwrap();
+    tap.give(acks.rows(1..2)).await;
+    assert_eq!(third.stop().await.terms(), [1, 0, 0, 0]);
+    assert_eq!(tap.opened.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_rule_that_comes_while_the_source_says_goodbye_is_fed_by_its_next_life() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (begun, beginning) = switch();
+    let (go, gone) = switch();
+    let source = lives(vec![
+        Ok(life(|inlet, _| async move {
+            inlet.closed().await;
+            let _ = begun.send(());
+            let _ = gone.await;
+            Ok(End::Closed)
+        })),
+        Ok(gives(vec![acks.rows(0..3)], Ok(End::Finished))),
+    ]);
+    let (sink, feed) = (sink(), feed(source, &clock));
+    let first = rule("SELECT a FROM demo").to(&sink).start(&feed).await.unwrap();
+    settle().await;
+    let stopping = tokio::spawn(first.stop());
+    soon("the goodbye", beginning).await.unwrap();
+    let second = rule("SELECT a FROM demo").to(&sink).start(&feed).await.unwrap();
+    settle().await;
+    let _ = go.send(());
+    assert_eq!(second.ended().await, Ended::Finished);
+    assert_eq!(second.stop().await.terms(), [3, 0, 0, 0]);
+    assert_eq!(stopping.await.unwrap().ledger.came, 0);
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_reaches_each_rule_without_waiting_for_the_others() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (stuck, fine) = (sink().shut(), sink());
+    let (begin, begins) = switch();
+    let chunks = (0..8).map(|n| acks.rows(n..n + 1)).collect();
+    let source = lives(vec![Ok(life(|inlet, report| async move {
+        let _ = begins.await;
+        gives(chunks, Ok(End::Finished))(inlet, report).await
+    }))]);
+    let feed = feed(source, &clock);
+    let slow = rule("SELECT a FROM demo").to(&stuck).start(&feed).await.unwrap();
+    let quick = rule("SELECT a FROM demo").to(&fine).start(&feed).await.unwrap();
+    begin.send(()).unwrap();
+    assert_eq!(quick.ended().await, Ended::Finished);
+    assert_eq!(quick.stop().await.terms(), [8, 0, 0, 0]);
+    assert!(slow.flow.ended().borrow().is_none(), "its sink has not confirmed");
+    stuck.open();
+    assert_eq!(slow.ended().await, Ended::Finished);
+    assert_eq!(slow.stop().await.terms(), [8, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_rule_that_is_dropped_without_a_stop_leaves_nothing_behind() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let sink = sink().shut();
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let running = rule("SELECT a FROM demo").to(&sink).start(&feed).await.unwrap();
+    tap.give(acks.rows(0..3)).await;
+    settle().await;
+    drop(running);
+    drop(feed);
+    let inlet = tap.next_or_last().await;
+    soon("the end of the source", inlet.closed()).await;
+    until("the end of the sink", || sink.closes() == 1).await;
+    until("the rows", || acks.bad().len() == 3).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}

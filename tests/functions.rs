@@ -1,0 +1,84 @@
+//! Executes every example of every function, as a rule does: parsed, planned, and run by a chain over one row.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use kuiper::clock::Time;
+use kuiper::data::cast::json;
+use kuiper::data::{Batch, Object, Receipt, Value};
+use kuiper::flow::{Book, Chain};
+use kuiper::func::{self, Body, Catalogue, RuleInfo};
+use kuiper::plan::{self, Stream};
+use kuiper::sql;
+
+const NOW: Time = Time(1_700_000_000_000);
+
+/// What an example came to; `None` when this version does not have the function.
+fn run(call: &str) -> Option<Result<Value, String>> {
+    // A function that gives several columns brings its own alias.
+    let text =
+        if call.contains(" AS ") { format!("SELECT {call} FROM s") } else { format!("SELECT {call} AS r FROM s") };
+    let select = match sql::parse_select(&text) {
+        Ok(select) => select,
+        Err(found) => return Some(Err(format!("{found:?}"))),
+    };
+    let find = |name: &str| (name == "s").then(|| Stream::schemaless(name));
+    let plan = match plan::plan(&select, &find, &Catalogue::default(), &plan::Options::default()) {
+        Ok(plan) => plan,
+        Err(found) if found.iter().any(|one| one.code == "K0223") => return None,
+        Err(found) => return Some(Err(found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))),
+    };
+    let rule = RuleInfo {
+        id: "r1".into(),
+        started: Time(NOW.0 - 1000),
+        zone: TimeZone::UTC,
+        props: Arc::new(Object::from_iter([("plant", Value::text("north"))])),
+    };
+    let account = Arc::new(Book::default()).account();
+    let mut chain = Chain::build(&plan, Arc::new(rule), &TimeZone::UTC, NOW, account).unwrap();
+    let mut batch = Batch::new(plan.wanted.width);
+    plan.wanted.fill(Object::new(), batch.push(NOW, Receipt::none()));
+    let mut out = Vec::new();
+    chain.push(batch, NOW, &mut out).unwrap();
+    let batch = out.pop().expect("something comes out");
+    Some(match batch.selected() {
+        [row] => Ok(plan.layout.value(batch.row(*row as usize), "r").cloned().unwrap_or_default()),
+        _ => Err(batch.faults().iter().map(|(_, fault)| fault.to_string()).collect()),
+    })
+}
+
+/// As JSON shows them, so that 5 and 5.0 are the same; the last digit of a float is the machine's.
+fn same(found: &Value, expected: &Value) -> bool {
+    match (found.as_f64(), expected.as_f64()) {
+        (Some(x), Some(y)) => (x - y).abs() <= 1e-9 * y.abs(),
+        _ => json::text(found).unwrap() == json::text(expected).unwrap(),
+    }
+}
+
+#[test]
+fn every_example_is_true() {
+    let (mut wrong, mut executed, mut refused) = (Vec::new(), 0, Vec::new());
+    for func in func::all() {
+        for (call, expected) in func.examples {
+            match run(call) {
+                None => {
+                    assert!(matches!(func.body, Body::Special(_)), "`{call}` is refused");
+                    refused.push(func.name);
+                    continue;
+                }
+                Some(Ok(found)) if same(&found, &json::parse(expected.as_bytes()).unwrap()) => {}
+                Some(found) => {
+                    let found = found.map(|value| json::text(&value).unwrap());
+                    wrong.push(format!("{call} = {expected}, found {found:?}"));
+                }
+            }
+            executed += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {executed} are wrong\n{}", wrong.len(), wrong.join("\n"));
+    refused.dedup();
+    println!("{executed} examples are true; refused are {refused:?}");
+    assert!(executed >= 300, "only {executed} examples were executed");
+}
