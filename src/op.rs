@@ -15,6 +15,8 @@ mod order;
 mod project;
 mod resolve;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod window;
 

@@ -9,6 +9,8 @@ mod explain;
 mod guests;
 mod node;
 mod scope;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use crate::data::{Kind, Text, Value};

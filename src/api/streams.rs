@@ -50,6 +50,9 @@ pub(super) async fn command(call: Call, what: What) -> Answer {
     {
         return Err(refuse(referenced(*what, name)));
     }
+    if let Command::Drop(_, name) = &command {
+        server.rules.let_go(name).await;
+    }
     let answer = server.host().catalog.run(command).map_err(|refused| refuse(refused.into()))?;
     Ok(escaped(StatusCode::CREATED, &answer))
 }
@@ -89,6 +92,7 @@ pub(super) async fn drop(call: Call, what: What) -> Answer {
     if !call.query_is("force") && server.rules.is_read(&name) {
         return Err(referenced(what, &name));
     }
+    server.rules.let_go(&name).await;
     let prefix = format!("delete {} error", word(what));
     let answer = server.host().catalog.drop(what, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
     Ok(text(StatusCode::OK, answer))

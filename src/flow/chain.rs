@@ -112,10 +112,7 @@ impl Chain {
         for at in 0..self.links.len() {
             let mut given = Out::default();
             call(self.links[at].op.as_mut(), &cx, &mut given)?;
-            for batch in given.take() {
-                self.links[at].meter.gave(batch.selected().len() as u64);
-                self.run(at + 1, batch, now, out)?;
-            }
+            self.pass(at, given.take(), 0, now, out)?;
         }
         Ok(())
     }
@@ -131,18 +128,20 @@ impl Chain {
         let mut given = Out::default();
         link.op.push(batch, &Cx { now, rule: &self.rule }, &mut given)?;
         link.meter.spent(watch.elapsed());
-        let batches = given.take();
+        self.pass(at, given.take(), before, now, out)
+    }
+
+    /// Counts what an operator gave, of which so many faults were there before, and hands it to the next.
+    fn pass(&mut self, at: usize, batches: Vec<Batch>, before: usize, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        let meter = &self.links[at].meter;
         let faults: usize = batches.iter().map(|batch| batch.faults().len()).sum();
         if faults > before
             && let Some((_, fault)) = batches.iter().rev().find_map(|batch| batch.faults().last())
         {
-            (before..faults).for_each(|_| link.meter.failed(fault.to_string(), now));
+            (before..faults).for_each(|_| meter.failed(fault.to_string(), now));
         }
-        for batch in batches {
-            self.links[at].meter.gave(batch.selected().len() as u64);
-            self.run(at + 1, batch, now, out)?;
-        }
-        Ok(())
+        batches.iter().for_each(|batch| meter.gave(batch.selected().len() as u64));
+        batches.into_iter().try_for_each(|batch| self.run(at + 1, batch, now, out))
     }
 }
 

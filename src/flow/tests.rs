@@ -7,3 +7,4 @@ mod kit;
 mod overflow;
 mod sending;
 mod sharing;
+mod storm;

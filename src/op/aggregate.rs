@@ -32,6 +32,8 @@ pub struct Groups {
     calls: Vec<AggregateCall>,
     width: usize,
     tally: Tally,
+    /// Room for the arguments of one call.
+    args: Vec<Value>,
 }
 
 /// The words before an error of an aggregate.
@@ -67,7 +69,7 @@ impl AggregateCall {
 
 impl Groups {
     pub fn new(width: usize, keys: Vec<Program>, calls: Vec<AggregateCall>) -> Self {
-        Groups { keys, calls, width, tally: Tally::default() }
+        Groups { keys, calls, width, tally: Tally::default(), args: Vec::new() }
     }
 
     /// Takes a row into its group and keeps the promise for it.
@@ -92,9 +94,9 @@ impl Groups {
             held: Held::default(),
         });
         let group = &mut self.tally.groups[at];
-        let mut args = Vec::new();
+        let args = &mut self.args;
         let mut parts = self.calls.iter().zip(&mut group.accumulators).zip(&mut group.seen);
-        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, &mut args, cx)).map_err(select)?;
+        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, args, cx)).map_err(select)?;
         Ok(at)
     }
 

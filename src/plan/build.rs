@@ -203,7 +203,9 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     for field in select.fields.iter().filter(|field| !field.invisible) {
         let replaced = if let ExprNode::Wildcard(wildcard) = &field.expr.node { wildcard.replace.len() } else { 0 };
         let column = columns.next();
-        (0..replaced).for_each(|_| drop(columns.next()));
+        for _ in 0..replaced {
+            columns.next();
+        }
         if let (Some(column), Some(alias)) = (column, &field.alias)
             && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
             && let Some(slot) = known.slot
@@ -318,21 +320,21 @@ fn assemble(
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
     let windowed = !select.windows.is_empty();
-    let aliases_at = |names: &Names<'_>, stage: Stage| -> Vec<(usize, Text, Bound)> { ordered_aliases(names, stage) };
-    let compute = |nodes: &mut Vec<Node>, names: &Names<'_>, stage: Stage, clause: Clause| {
-        let aliases = aliases_at(names, stage);
+    let compute = |nodes: &mut Vec<Node>, names: &mut Names<'_>, stage: Stage, clause: Clause| {
+        let mut aliases = ordered_aliases(names, stage);
+        nodes.extend(hoisted(&mut aliases, &mut [], names, clause.stage()));
         if !aliases.is_empty() {
             nodes.push(Node::Compute { aliases, clause });
         }
     };
     let filter = clauses.filter.map(|predicate| filter(predicate, &mut names));
     let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
-    compute(&mut nodes, &names, Stage::Where, Clause::Where);
+    compute(&mut nodes, &mut names, Stage::Where, Clause::Where);
     let mut filter = filter.into_iter().flatten();
     if !above {
         nodes.extend(&mut filter);
     }
-    compute(&mut nodes, &names, Stage::Group, Clause::Group);
+    compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let calls = std::mem::take(&mut names.calls);
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
@@ -349,7 +351,7 @@ fn assemble(
         Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
         _ => {}
     }
-    compute(&mut nodes, &names, Stage::Having, Clause::Having);
+    compute(&mut nodes, &mut names, Stage::Having, Clause::Having);
     nodes.extend(clauses.having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
     if !clauses.order.is_empty() && windowed {
         nodes.push(Node::Order { keys: clauses.order });
@@ -381,13 +383,8 @@ fn assemble(
     if !found.0.is_empty() {
         return Err(found.0);
     }
-    let aliases = aliases_at(&names, Stage::Select);
-    let later = aliases.iter().map(|(slot, _, _)| *slot).collect();
-    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
-    hoist.columns(&mut columns);
-    if !hoist.calls.is_empty() {
-        nodes.push(Node::Guests { calls: hoist.calls, stage: "run Select error: " });
-    }
+    let mut aliases = ordered_aliases(&names, Stage::Select);
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
     let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
@@ -404,6 +401,21 @@ fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
     let calls = hoist.calls;
     let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
     guests.into_iter().chain([Node::Filter { predicate, clause: Clause::Where }]).collect()
+}
+
+/// The calls of plugin functions in aliases and columns, taken out of them so that they are made for a batch at once.
+fn hoisted(
+    aliases: &mut [(usize, Text, Bound)],
+    columns: &mut [OutputColumn],
+    names: &mut Names<'_>,
+    stage: &'static str,
+) -> Option<Node> {
+    let later = aliases.iter().map(|(slot, ..)| *slot).collect();
+    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
+    aliases.iter_mut().for_each(|(_, _, bound)| hoist.expr(bound));
+    hoist.columns(columns);
+    let calls = hoist.calls;
+    (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
 /// What is done with rows before anything looks at them.

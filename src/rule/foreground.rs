@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -10,9 +11,13 @@ use crate::catalog::{Command, Definition};
 use crate::config::Settings;
 use crate::diag;
 
+/// How long the end may wait for what the rule has left outside to be taken back.
+const FORGETTING: Duration = Duration::from_secs(1);
+
 /// One rule without a server: its streams are defined for it alone, and nothing is kept.
 pub struct Foreground {
     planned: Box<dyn Planned>,
+    def: Def,
     /// Holds the temporary folder for as long as the rule runs.
     host: Arc<Host>,
 }
@@ -63,7 +68,7 @@ impl Foreground {
         for warning in planned.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(Foreground { planned, host })
+        Ok(Foreground { planned, def, host })
     }
 
     /// Runs to the end of the input, or until it is `enough`.
@@ -74,6 +79,12 @@ impl Foreground {
             () = enough => Ended::Finished,
         };
         running.stop().await;
+        // Nobody will ever ask for what a broker would keep for this rule.
+        if let Ok(planned) = engine().plan(&self.def, &self.host)
+            && tokio::time::timeout(FORGETTING, planned.forget()).await.is_err()
+        {
+            tracing::warn!("what the rule left outside could not be taken back in time");
+        }
         drop(self.host);
         match ended {
             Ended::Finished => Ok(()),

@@ -9,7 +9,11 @@ use serde::Serialize;
 use super::life::Rule;
 use super::{Def, Engine, Host, Planned, Refused, State, Status, Topo};
 use crate::diag::{self, Fault, Result};
+use crate::sql;
 use crate::store::Bucket;
+
+/// How long an answer may wait for what a rule has left outside to be taken back.
+const FORGETTING: Duration = Duration::from_secs(3);
 
 /// All rules of a server.
 pub struct Rules {
@@ -168,7 +172,11 @@ impl Rules {
             rule.save(&def).map_err(|fault| Refused::Storage(fault.context("store the rule error: ")))?;
             rule.halt(&mut control, "stopped by update").await;
             let triggered = def.triggered;
+            let now_read = planned.sources();
             rule.set_def(def);
+            if !reads(&old).iter().all(|name| now_read.contains(name)) {
+                me.forget(&old).await;
+            }
             if triggered {
                 rule.run(&mut control, planned).await;
             }
@@ -191,12 +199,43 @@ impl Rules {
             me.host.store.remove(Bucket::RULES, &id).map_err(Refused::Storage)?;
             control.gone = true;
             me.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            if let Ok(planned) = me.plan(&rule.def()) {
-                planned.forget().await;
-            }
+            me.forget(&rule.def()).await;
             Ok(format!("Rule {id} is dropped."))
         })
         .await
+    }
+
+    /// Takes back what the source of a rule that is gone has left outside, unless it is shared and another rule needs it.
+    async fn forget(&self, def: &Def) {
+        let Ok(planned) = self.plan(def) else { return };
+        let shared = |name: &str| self.host.catalog.find(name).is_some_and(|found| found.options.shared);
+        if planned.sources().iter().any(|name| shared(name) && !self.readers(name).is_empty()) {
+            return;
+        }
+        if tokio::time::timeout(FORGETTING, planned.forget()).await.is_err() {
+            tracing::warn!(rule = def.id, "what the rule left outside could not be taken back in time");
+        }
+    }
+
+    /// Called before a stream is dropped: the rules that read it will not find it again.
+    pub async fn let_go(&self, name: &str) {
+        for rule in self.readers(name) {
+            let control = rule.control.lock().await;
+            if control.is_running() || control.gone {
+                continue;
+            }
+            if let Ok(planned) = self.plan(&rule.def())
+                && tokio::time::timeout(FORGETTING, planned.forget()).await.is_err()
+            {
+                tracing::warn!(rule = rule.id, "what the rule left outside could not be taken back in time");
+                break;
+            }
+        }
+    }
+
+    /// The rules, running or not, whose statements name that stream or table.
+    fn readers(&self, name: &str) -> Vec<Arc<Rule>> {
+        self.read().values().filter(|rule| reads(&rule.def()).iter().any(|one| one == name)).cloned().collect()
     }
 
     /// Starts a rule; one that runs is planned anew and started again.
@@ -336,6 +375,13 @@ impl Rules {
     pub fn is_read(&self, name: &str) -> bool {
         self.read().values().any(|rule| rule.reads(name))
     }
+}
+
+/// The streams and tables that a rule names.
+fn reads(def: &Def) -> Vec<String> {
+    let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
+    let joined = select.joins.iter().map(|join| &join.source);
+    [&select.from].into_iter().chain(joined).map(|source| source.name.name.to_string()).collect()
 }
 
 /// Runs a transition to its end, even when who asked for it has gone away.

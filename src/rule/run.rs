@@ -13,7 +13,7 @@ use crate::catalog::Definition;
 use crate::diag::{Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
 use crate::flow::{self, Chain, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
-use crate::io;
+use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -226,6 +226,21 @@ impl Planned for PlannedFlow {
         let ended = flow.ended();
         Ok(Arc::new(RunningFlow { flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
     }
+
+    async fn forget(self: Box<Self>) {
+        forget(&self.stream.name, self.feed.source).await;
+    }
+}
+
+/// Has a source take back what it left outside, such as a session that a broker keeps for it.
+async fn forget(stream: &str, source: SourcePlan) {
+    let forgotten = match (source.open)() {
+        Ok(mut source) => source.forget().await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = forgotten {
+        tracing::warn!(stream, "what the source left outside could not be taken back: {fault}");
+    }
 }
 
 struct RunningFlow {
@@ -282,3 +297,7 @@ fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> Run
     }
     run
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

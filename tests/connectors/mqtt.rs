@@ -465,7 +465,7 @@ async fn cut_connections_lose_no_message_at_qos_1_and_2() {
                 Err(_) => panic!(
                     "{version} {qos} seen {} link {:?} writing {}",
                     seen.len(),
-                    *reader.link.borrow(),
+                    reader.link.borrow().link,
                     writing.is_finished()
                 ),
             };

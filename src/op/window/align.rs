@@ -64,7 +64,7 @@ impl Alignment {
         };
         let steps = if passed > self.count { passed / self.count + 1 } else { 1 };
         let length = i64::try_from(self.length().as_millis()).ok()?;
-        Some(Time(base.timestamp().as_millisecond() + length.checked_mul(steps)?))
+        Some(Time(base.timestamp().as_millisecond().checked_add(length.checked_mul(steps)?)?))
     }
 }
 

@@ -1,0 +1,158 @@
+//! The engine with real tasks and a connector of its own.
+
+use std::sync::Mutex;
+
+use serde_json::json;
+
+use super::*;
+use crate::catalog::Command;
+use crate::clock::Clock;
+use crate::config::Layers;
+use crate::diag::Result;
+use crate::io::{Connector, End, Inlet, Link, Message, Payload, Report, Source, SourceSpec};
+use crate::rule::{Rules, Setup};
+
+/// Owners of the sources that were told to forget. A connector is a constant, so what it does is seen here; each test
+/// has owners of its own.
+static FORGOTTEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+const TRICKLE: Connector = Connector {
+    name: "trickle",
+    about: "Gives a row, and then waits.",
+    defaults: "",
+    source: Some(trickle),
+    sink: None,
+    source_schema: None,
+    sink_schema: None,
+};
+
+fn trickle(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
+    let (owner, clock) = (spec.env.owner, spec.env.clock);
+    let open = move || Ok(Box::new(Trickle { owner: owner.clone(), clock: clock.clone() }) as Box<dyn Source>);
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, warnings: Vec::new() })
+}
+
+struct Trickle {
+    owner: String,
+    clock: Clock,
+}
+
+#[async_trait::async_trait]
+impl Source for Trickle {
+    async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
+        report.set(Link::Connected);
+        let row = [("a", crate::data::Value::Int(1))].into_iter().collect();
+        let message = Message { payload: Payload::Row(row), time: self.clock.now(), meta: None, ack: None };
+        let _ = inlet.send(vec![message]).await;
+        inlet.closed().await;
+        report.set(Link::Disconnected("no one listens".into()));
+        Ok(End::Closed)
+    }
+
+    async fn forget(&mut self) -> Result<()> {
+        FORGOTTEN.lock().unwrap().push(self.owner.clone());
+        Ok(())
+    }
+}
+
+fn forgotten(owners: &[&str]) -> Vec<String> {
+    FORGOTTEN.lock().unwrap().iter().filter(|owner| owners.contains(&owner.as_str())).cloned().collect()
+}
+
+fn rules() -> Arc<Rules> {
+    let setup = Setup {
+        data: None,
+        plugins: None,
+        rule: Map::new(),
+        timezone: "UTC".into(),
+        props: BTreeMap::new(),
+        layers: Layers::default(),
+        root: ".".into(),
+        ignore_case: false,
+        connectors: vec![TRICKLE],
+    };
+    let (host, told) = Host::open(setup).unwrap();
+    assert!(told.is_empty(), "{told:?}");
+    Rules::open(Arc::new(host), engine()).unwrap()
+}
+
+fn stream(rules: &Rules, name: &str, shared: bool) {
+    let sql = format!(r#"CREATE STREAM {name} () WITH (TYPE="trickle", FORMAT="json", SHARED="{shared}")"#);
+    rules.host().catalog.run(Command::parse(&sql).unwrap()).unwrap();
+}
+
+fn rule(id: &str, stream: &str) -> String {
+    json!({"id": id, "sql": format!("SELECT a FROM {stream}"), "actions": [{"nop": {}}]}).to_string()
+}
+
+#[tokio::test]
+async fn a_rule_that_is_deleted_takes_back_what_its_source_left_outside() {
+    let rules = rules();
+    stream(&rules, "own", false);
+    for id in ["gone", "stopped", "changed", "kept"] {
+        rules.create(rule(id, "own")).await.unwrap();
+    }
+    rules.stop("stopped".into()).await.unwrap();
+    rules.restart("kept".into()).await.unwrap();
+    rules.update("kept".into(), rule("kept", "own")).await.unwrap();
+    let owners = ["gone", "stopped", "changed", "kept", "other"];
+    assert!(forgotten(&owners).is_empty());
+    rules.remove("gone".into()).await.unwrap();
+    rules.remove("stopped".into()).await.unwrap();
+    assert_eq!(forgotten(&owners), ["gone", "stopped"]);
+    stream(&rules, "other", false);
+    rules.update("changed".into(), rule("changed", "other")).await.unwrap();
+    assert_eq!(forgotten(&owners), ["gone", "stopped", "changed"]);
+}
+
+#[tokio::test]
+async fn what_a_shared_stream_left_outside_is_taken_back_with_its_last_rule() {
+    let rules = rules();
+    stream(&rules, "common", true);
+    for id in ["one", "two", "three"] {
+        rules.create(rule(id, "common")).await.unwrap();
+    }
+    rules.stop("three".into()).await.unwrap();
+    rules.remove("one".into()).await.unwrap();
+    rules.remove("two".into()).await.unwrap();
+    assert!(forgotten(&["common"]).is_empty(), "a stopped rule may be started again");
+    rules.remove("three".into()).await.unwrap();
+    assert_eq!(forgotten(&["common", "one", "two", "three"]), ["common"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_takes_back_what_its_stopped_rules_left_outside() {
+    let rules = rules();
+    stream(&rules, "dropped", false);
+    rules.create(rule("idle", "dropped")).await.unwrap();
+    rules.stop("idle".into()).await.unwrap();
+    rules.let_go("dropped").await;
+    assert_eq!(forgotten(&["idle"]), ["idle"]);
+}
+
+#[tokio::test]
+async fn the_status_tells_of_connections_and_rows() {
+    let rules = rules();
+    stream(&rules, "seen", false);
+    rules.create(rule("shown", "seen")).await.unwrap();
+    let status = || Json::Object(rules.status("shown").unwrap().to_json());
+    let deadline = Clock::real();
+    tokio::select! {
+        () = async { while status()["ledger"]["out"] != 1 { tokio::task::yield_now().await } } => {}
+        () = deadline.sleep(Duration::from_secs(5)) => panic!("{}", status()),
+    }
+    let running = status();
+    for node in ["source_seen", "sink_nop_0"] {
+        assert_eq!(running[format!("{node}_0_connection_status")], 1);
+        assert!(running[format!("{node}_0_connection_last_connected_time")].as_i64().unwrap() > 0);
+        assert!(running[format!("{node}_0_connection_last_try_time")].as_i64().unwrap() > 0);
+        assert_eq!(running[format!("{node}_0_connection_last_disconnected_time")], 0);
+    }
+    rules.stop("shown".into()).await.unwrap();
+    let stopped = status();
+    assert_eq!(stopped["source_seen_0_connection_status"], -1);
+    assert!(stopped["source_seen_0_connection_last_disconnected_time"].as_i64().unwrap() > 0);
+    assert_eq!(stopped["source_seen_0_connection_last_disconnected_message"], "no one listens");
+    assert_eq!(stopped["source_seen_0_records_out_total"], 1);
+    assert_eq!(stopped["sink_nop_0_0_records_out_total"], 1);
+}
