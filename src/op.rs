@@ -12,6 +12,7 @@ mod compute;
 mod counted;
 mod dedup;
 mod filter;
+mod group;
 mod guests;
 mod key;
 mod limit;
@@ -19,6 +20,7 @@ mod number;
 mod order;
 mod project;
 mod resolve;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod unnest;
@@ -39,6 +41,7 @@ pub use compute::{Compute, Computed};
 pub use counted::{Counted, CountedHaving, Counters};
 pub use dedup::Dedup;
 pub use filter::{Filter, Having};
+pub use group::Group;
 pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
 pub use number::{Number, NumberCall};
@@ -47,7 +50,7 @@ pub use project::{OutColumn, Project, Take};
 pub use resolve::{Named, Resolve};
 pub use unnest::Unnest;
 pub use validate::{Checked, Validate};
-pub use window::{Alignment, Tumbling};
+pub use window::{Alignment, Count, Hopping, Session, Sliding, SlidingTimes, State, Tumbling, length_of};
 
 /// State of an operator in a form that can be stored.
 pub type Saved = Value;

@@ -13,6 +13,7 @@ mod scope;
 mod special;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use crate::data::{Kind, Text, Value};
 use crate::diag::Diagnostic;
@@ -25,6 +26,7 @@ pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
     OutputColumn, Plan, Resolved,
 };
+pub use window::{Window, Windowed};
 
 /// What planning needs to know of a stream or table.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +92,9 @@ pub struct Options {
     pub send_nil: bool,
     /// `sendMetaToSink`
     pub send_meta: bool,
+    /// `planOptimizeStrategy.windowOption.windowVersion` is `v2`: a row that is exactly the length of a sliding window
+    /// older than its trigger is outside.
+    pub windows_v2: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
 }

@@ -9,8 +9,8 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Checked, Compute, Computed, Cx, Filter, Groups, GuestCall, Guests, Having,
-    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Tumbling, Validate,
+    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Group, Groups, GuestCall, Guests, Having, Limit,
+    Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Validate,
 };
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
@@ -153,7 +153,8 @@ fn node_name(node: &Node) -> &'static str {
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
         Node::Guests { .. } => "plugin",
-        Node::Tumbling { .. } => "window",
+        Node::Window(_) => "window",
+        Node::Group { .. } => "group",
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
         Node::Limit { .. } => "limit",
@@ -183,11 +184,8 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
-        Node::Tumbling { unit, count, bounds, grouping } => {
-            let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
-            let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
-            Box::new(Tumbling::new(&alignment, now, *bounds, plan.width, groups))
-        }
+        Node::Window(windowed) => super::windows::operator(windowed, plan.width, local, now)?,
+        Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width)?)),
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());
             for call in calls {
@@ -246,7 +244,7 @@ fn named(column: &Resolved, all: &[Resolved]) -> Named {
     Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
 }
 
-fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
+pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
     let mut calls = Vec::with_capacity(grouping.calls.len());
     for call in &grouping.calls {
         let start: Start = match call.func.body {

@@ -5,8 +5,8 @@ use crate::data::{Account, Batch, Fate, Held, Meta, Object, Receipt, Time, Value
 use crate::diag::{Fault, Result};
 use crate::expr::Program;
 
-use super::aggregate::{load_row, save_row};
 use super::compute::{load_all, save_all};
+use super::tally::{load_row, save_row};
 use super::{Cx, Operator, Out, Saved};
 
 /// `dedup_trigger`: a row asks for a span of time, and waits for its end; what it is given is the parts of the span that

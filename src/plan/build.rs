@@ -2,12 +2,13 @@ use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
-use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, WindowKind};
+use crate::sql::{Expr, ExprNode, Field, Select, What};
 
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
 use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
 use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
+use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
 
 /// Collects findings and goes on, so that all are told at once.
@@ -73,15 +74,6 @@ fn refuse_later(select: &Select, found: &mut Findings) {
     if let Some(join) = select.joins.first() {
         found.add(later("JOIN", join.span));
     }
-    for window in &select.windows {
-        if window.kind != WindowKind::Tumbling {
-            let name = window.kind.name();
-            found.add(later(&format!("`{name}`"), window.span).help("of the windows there is `tumblingwindow`"));
-        }
-        if !window.partition.is_empty() || window.when.is_some() {
-            found.add(later("OVER on a window", window.span));
-        }
-    }
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
@@ -104,6 +96,7 @@ fn check_aliases(select: &Select, found: &mut Findings) {
 /// The clauses of a statement over slots.
 struct Clauses {
     filter: Option<Bound>,
+    window: Option<Window>,
     window_filter: Option<Bound>,
     keys: Vec<Bound>,
     having: Option<Bound>,
@@ -191,6 +184,14 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
     let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
+    let window = select.windows.first().and_then(|written| {
+        let mut bind = |names: &mut Names<'_>, word, expr: &Expr| clause(names, Stage::Group, word, expr, found);
+        let window = window::bind(written, names, options.windows_v2, &mut bind);
+        window.unwrap_or_else(|problem| {
+            found.add(problem);
+            None
+        })
+    });
     if let (Some(key), false) = (select.group.first(), names.windowed) {
         let problem = Diagnostic::error("K0208", "GROUP BY needs a window, since a stream never ends").at(key.span);
         found.add(problem.help("add a window, for example `TUMBLINGWINDOW(ss, 10)`"));
@@ -225,7 +226,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             column.expr = known.read_at(slot);
         }
     }
-    Clauses { filter, window_filter, keys, having, order, fields, aggregated }
+    Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
 }
 
 fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
@@ -259,7 +260,8 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
     all.extend(&select.group);
     all.extend(&select.having);
     all.extend(select.order.iter().map(|sort| &sort.expr));
-    all.extend(select.windows.iter().flat_map(|window| &window.filter));
+    let windows = select.windows.iter();
+    all.extend(windows.flat_map(|of| of.filter.iter().chain(&of.when).chain(&of.partition).chain(&of.args)));
     fn has_wildcard(expr: &Expr, names: &Names<'_>) -> bool {
         let func = match &expr.node {
             ExprNode::Wildcard(_) => return true,
@@ -330,15 +332,6 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
     wrong
 }
 
-fn tumbling(window: &Window) -> Option<(Unit, i64)> {
-    match window.args.as_slice() {
-        [Expr { node: ExprNode::Unit(unit), .. }, Expr { node: ExprNode::Literal(Literal::Int(count)), .. }] => {
-            Some((*unit, *count))
-        }
-        _ => None,
-    }
-}
-
 fn assemble(
     select: &Select,
     stream: &Stream,
@@ -348,6 +341,7 @@ fn assemble(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
+    let windowed = !select.windows.is_empty();
     let compute = |nodes: &mut Vec<Node>, names: &mut Names<'_>, stage: Stage, clause: Clause| {
         let mut aliases = ordered_aliases(names, stage);
         nodes.extend(hoisted(&mut aliases, &mut [], names, clause.stage()));
@@ -357,49 +351,37 @@ fn assemble(
     };
     let analytic = ordered_aliases(&names, Stage::Analytic);
     nodes.extend(analytic_steps(&mut names, analytic));
-    let (mut filter, mut having) = (clauses.filter, clauses.having);
+    let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
     let aliases = ordered_aliases(&names, Stage::Where);
-    match counted_step(&mut filter, aliases, Clause::Where, &mut names) {
+    match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
         Some(node) => nodes.push(node),
         None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
     }
-    if let Some(mut predicate) = filter {
-        let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
-        hoist.expr(&mut predicate);
-        if !hoist.calls.is_empty() {
-            nodes.push(Node::Guests { calls: hoist.calls, stage: Clause::Where.stage() });
-        }
-        nodes.push(Node::Filter { predicate, clause: Clause::Where });
+    let filter = condition.map(|predicate| filter(predicate, &mut names));
+    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
+    let mut filter = filter.into_iter().flatten();
+    if !above {
+        nodes.extend(&mut filter);
     }
     compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
-    let windowed = !select.windows.is_empty();
     let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
-    let grouping = Grouping { keys: clauses.keys, calls };
-    if let Some(window) = select.windows.first() {
-        let Some((unit, count)) = tumbling(window) else {
-            found.add(Diagnostic::error("K0209", "`tumblingwindow` takes a unit and a number").at(window.span));
-            return Err(found.0);
-        };
-        if count <= 0 {
-            let problem =
-                Diagnostic::error("K0209", format!("the length of a window must be positive, but it is {count}"));
-            found.add(problem.at(window.span));
-        }
+    let mut grouping = Some(Grouping { keys: clauses.keys, calls });
+    if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        if clauses.aggregated {
-            nodes.push(Node::Tumbling { unit, count, bounds, grouping: Some(grouping) });
-        } else {
-            nodes.push(Node::Tumbling { unit, count, bounds, grouping: None });
-            if !grouping.calls.is_empty() {
-                nodes.push(Node::Aggregate { grouping, each_row: false });
-            }
-        }
-    } else if !grouping.calls.is_empty() {
-        nodes.push(Node::Aggregate { grouping, each_row: true });
+        let inside = clauses.aggregated && window.is_incremental();
+        let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
+        let grouping = if inside { grouping.take() } else { None };
+        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
+    }
+    nodes.extend(filter);
+    match grouping {
+        Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
+        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
+        _ => {}
     }
     if windowed && clauses.aggregated && !has_keys {
         // A window without rows gives a row all the same, in which nothing was computed before.
@@ -463,6 +445,15 @@ fn assemble(
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
 }
 
+/// The steps of WHERE.
+fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
+    let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+    hoist.expr(&mut predicate);
+    let calls = hoist.calls;
+    let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
+    guests.into_iter().chain([Node::Filter { predicate, clause: Clause::Where }]).collect()
+}
+
 /// The calls of plugin functions in aliases and columns, taken out of them so that they are made for a batch at once.
 fn hoisted(
     aliases: &mut [(usize, Text, Bound)],
@@ -524,7 +515,10 @@ fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[Outpu
     let node = |node: &Node| match node {
         Node::Compute { aliases, .. } => aliases.iter().any(|(_, _, bound)| bound.reads_meta()),
         Node::Filter { predicate, .. } => predicate.reads_meta(),
-        Node::Tumbling { grouping: Some(rows), .. } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
+        Node::Window(windowed) => {
+            windowed.window.parts().into_iter().any(Bound::reads_meta) || windowed.grouping.iter().any(grouping)
+        }
+        Node::Group { grouping: rows } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
         Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
         Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
         other => {

@@ -4,7 +4,6 @@ use serde_json::Value as Json;
 
 use crate::data::Text;
 use crate::expr::Bound;
-use crate::sql::Unit;
 
 use super::node::{AnalyticStep, Clause, Grouping, Node, NumberCall, OutputColumn, Plan};
 
@@ -46,13 +45,11 @@ fn step(node: &Node) -> (&'static str, String) {
             Clause::Having => ("HavingPlan", format!("Condition:{{ {predicate} }}")),
             _ => ("FilterPlan", format!("Condition:{{ {predicate} }}")),
         },
-        Node::Tumbling { unit, count, grouping, .. } => {
-            let aggregates = grouping.as_ref().map_or(String::new(), |grouping| format!(", {}", groups(grouping)));
-            (
-                "WindowPlan",
-                format!("{{ length:{count}, windowType:TUMBLING_WINDOW, timeUnit: {}{aggregates} }}", unit_word(*unit)),
-            )
+        Node::Window(windowed) => {
+            let aggregates = windowed.grouping.as_ref().map_or(String::new(), |rows| format!(", {}", groups(rows)));
+            ("WindowPlan", format!("{{ {}{aggregates} }}", windowed.window))
         }
+        Node::Group { grouping } => ("AggregatePlan", groups(grouping)),
         Node::Guests { calls, .. } => ("PluginPlan", format!("Calls:{calls:?}")),
         Node::Aggregate { grouping, .. } => ("AggregatePlan", groups(grouping)),
         Node::Order { keys } => ("OrderPlan", format!("SortFields:[ {} ]", sorts(keys))),
@@ -115,14 +112,4 @@ fn column(column: &OutputColumn) -> String {
 fn groups(grouping: &Grouping) -> String {
     let keys: Vec<String> = grouping.keys.iter().map(ToString::to_string).collect();
     format!("Groups:[ {} ], Aggregates:{:?}", keys.join(", "), grouping.calls)
-}
-
-fn unit_word(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Day => "DD",
-        Unit::Hour => "HH",
-        Unit::Minute => "MI",
-        Unit::Second => "SS",
-        Unit::Millisecond => "MS",
-    }
 }

@@ -2,7 +2,8 @@ use crate::codec::Wanted;
 use crate::data::{Layout, Text};
 use crate::expr::{Bound, Bounds};
 use crate::func::Func;
-use crate::sql::Unit;
+
+use super::window::Windowed;
 
 use super::StreamColumn;
 
@@ -53,11 +54,10 @@ pub enum Node {
         calls: Vec<GuestCall>,
         stage: &'static str,
     },
-    Tumbling {
-        unit: Unit,
-        count: i64,
-        bounds: Bounds,
-        grouping: Option<Grouping>,
+    Window(Box<Windowed>),
+    /// The rows of an emission brought together.
+    Group {
+        grouping: Grouping,
     },
     /// Aggregates over each row alone, or, within a window that gives out its rows, over each emission.
     Aggregate {
@@ -153,6 +153,15 @@ impl Clause {
 pub struct Grouping {
     pub keys: Vec<Bound>,
     pub calls: Vec<Aggregated>,
+}
+
+impl Grouping {
+    /// Whether it reads the bounds of the window.
+    pub fn reads(&self, bounds: &Bounds) -> bool {
+        let of_calls = self.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
+        let slots: Vec<usize> = self.keys.iter().chain(of_calls).flat_map(Bound::slots).collect();
+        [bounds.start, bounds.end, bounds.trigger].into_iter().flatten().any(|slot| slots.contains(&slot))
+    }
 }
 
 /// One call of a plugin's function.
