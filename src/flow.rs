@@ -15,6 +15,7 @@ mod lane;
 mod load;
 mod outlet;
 pub mod shape;
+mod special;
 mod task;
 mod template;
 #[cfg(test)]

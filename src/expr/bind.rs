@@ -128,7 +128,7 @@ impl Binder<'_> {
             return Diagnostic::error("K0228", format!("`{name}` is a window, and windows stand in GROUP BY"));
         }
         if lower == "dedup_trigger" {
-            return Diagnostic::error("K0223", format!("`{name}` is refused: this version does not have it"));
+            return Diagnostic::error("K0247", format!("`{name}` stands alone as a field of SELECT"));
         }
         let found = Diagnostic::error("K0210", format!("there is no function `{name}`"));
         found.suggest(name, self.funcs.names())

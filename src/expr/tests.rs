@@ -1,6 +1,8 @@
 //! Bound trees and what they are compiled to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::data::{Object, Text, Time, Value};
 use crate::diag::{Diagnostic, Result, Span};
@@ -117,7 +119,7 @@ fn equal_trees_do_the_same_and_names_do_not_count() {
 
 #[test]
 fn an_alias_is_asked_again_only_where_its_slot_is_empty() {
-    let alias = Bound::Alias(7, "q".into(), Box::new(bound("a / b")));
+    let alias = Bound::Alias(7, "q".into(), Arc::new(bound("a / b")));
     let with_slot = |a: i64, b: i64, slot: Value| {
         let mut row = vec![Value::Int(a), Value::Int(b)];
         row.resize(7, Value::Absent);

@@ -157,19 +157,18 @@ fn node_name(node: &Node) -> &'static str {
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
         Node::Limit { .. } => "limit",
+        Node::Analytic { .. } => "analytic",
+        Node::Counted { clause: Clause::Having, .. } => "having",
+        Node::Counted { .. } => "filter",
+        Node::Number { .. } => "number",
+        Node::Columns { .. } => "columns",
+        Node::Dedup { .. } => "dedup_trigger",
+        Node::Rows { .. } => "rows",
         Node::Project { .. } => "project",
     }
 }
 
 fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
-    let computed = |aliases: &[(usize, Text, Bound)]| -> Vec<Computed> {
-        let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
-            slot: *slot,
-            program: Program::new(bound),
-            lazy: bound.is_pure(),
-        };
-        aliases.iter().map(one).collect()
-    };
     Ok(match node {
         Node::Validate { columns, format } => {
             let checked = |(slot, column): &(usize, StreamColumn)| {
@@ -201,11 +200,13 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             Box::new(Guests::new(made, stage))
         }
         Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
-        Node::Order { keys } => Box::new(Order::new(
-            keys.iter()
-                .map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending })
-                .collect(),
-        )),
+        Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
+        Node::Analytic { .. }
+        | Node::Counted { .. }
+        | Node::Number { .. }
+        | Node::Columns { .. }
+        | Node::Dedup { .. }
+        | Node::Rows { .. } => super::special::operator(node)?,
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
         Node::Project { aliases, columns } => {
             let made = columns.iter().enumerate().map(|(n, column)| {
@@ -223,6 +224,19 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             Box::new(Project::new(computed(aliases), columns))
         }
     })
+}
+
+pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
+    let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
+        slot: *slot,
+        program: Program::new(bound),
+        lazy: bound.is_pure(),
+    };
+    aliases.iter().map(one).collect()
+}
+
+pub(super) fn order_keys(keys: &[(Bound, bool)]) -> Vec<OrderKey> {
+    keys.iter().map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending }).collect()
 }
 
 fn named(column: &Resolved, all: &[Resolved]) -> Named {

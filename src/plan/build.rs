@@ -7,6 +7,7 @@ use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, Win
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
 use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
+use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::{Options, Stream};
 
 /// Collects findings and goes on, so that all are told at once.
@@ -124,6 +125,12 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let mut fields = Vec::new();
     let mut unnamed = 0;
     let mut taken: Vec<Text> = Vec::new();
+    // Before the others, which may read its alias.
+    let mut dedup = None;
+    for (field, call) in select.fields.iter().filter_map(|field| Some((field, dedup_call(field)?))) {
+        let bound = names.dedup_field(field, call);
+        dedup = found.take(bound);
+    }
     for field in &select.fields {
         names.met_aggregate = false;
         (names.stage, names.clause) = (Stage::Select, "SELECT");
@@ -154,26 +161,32 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             }
             continue;
         }
-        let Some(expr) = bind_field(field, names, found) else { continue };
+        if is_rows(field, funcs) {
+            let column = names.rows_field(field, fields.len());
+            let Some(column) = found.take(column) else { continue };
+            aggregated |= names.met_aggregate;
+            check_output(&column.name, field, &mut taken, found);
+            fields.push(column);
+            continue;
+        }
+        let bound = match dedup_call(field) {
+            Some(_) => dedup.take(),
+            None => bind_field(field, names, found),
+        };
+        let Some(expr) = bound else { continue };
         aggregated |= names.met_aggregate;
         // A field without a name takes a number even where it is not shown.
         let name = output_name(field, names, &mut unnamed);
         if field.invisible {
             continue;
         }
-        if taken.contains(&name) {
-            let problem = Diagnostic::error(
-                "K0221",
-                format!("duplicate field definition `{name}`: two output columns have that name"),
-            );
-            found.add(problem.at(field.span).help("give one of them another name with AS"));
-        }
-        taken.push(name.clone());
+        check_output(&name, field, &mut taken, found);
         let plain = field.alias.is_none() && is_column(&field.expr, names);
         let collects =
             matches!(&field.expr.bare().node, ExprNode::Call(call) if call.name.name.eq_ignore_ascii_case("collect"));
         let keep_null = collects || (options.send_nil && (plain || field.alias.is_some()));
-        fields.push(OutputColumn { name, expr, plain, keep_null, spread: false });
+        let spread = is_columns(field, funcs);
+        fields.push(OutputColumn { name, expr, plain, keep_null: keep_null && !spread, spread });
     }
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
     let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
@@ -195,7 +208,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let order = select
         .order
         .iter()
-        .filter_map(|sort| Some((clause(names, Stage::Having, "ORDER BY", &sort.expr, found)?, sort.descending)))
+        .filter_map(|sort| Some((clause(names, Stage::Order, "ORDER BY", &sort.expr, found)?, sort.descending)))
         .collect();
     // Reading an alias in a clause may have given it a slot after its own field was bound.
     let mut columns = fields.iter_mut();
@@ -215,6 +228,14 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     Clauses { filter, window_filter, keys, having, order, fields, aggregated }
 }
 
+fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
+    if taken.contains(name) {
+        let message = format!("duplicate field definition `{name}`: two output columns have that name");
+        found.add(Diagnostic::error("K0221", message).at(field.span).help("give one of them another name with AS"));
+    }
+    taken.push(name.clone());
+}
+
 fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
     let Some(alias) = &field.alias else {
         let funcs = names.funcs;
@@ -226,7 +247,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
     found.take(done)?;
     names.met_aggregate |= names.aliases[n].aggregated;
     match &names.aliases[n].state {
-        AliasState::Bound(bound) => Some(bound.clone()),
+        AliasState::Bound(bound) => Some(Bound::clone(bound)),
         _ => None,
     }
 }
@@ -292,9 +313,10 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) => {
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
             let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (names.is_column(*slot) || names.aliases.iter().any(of_rows)).then(|| name.clone());
+            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
+                .then(|| name.clone());
         }
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
@@ -333,8 +355,17 @@ fn assemble(
             nodes.push(Node::Compute { aliases, clause });
         }
     };
-    compute(&mut nodes, &mut names, Stage::Where, Clause::Where);
-    if let Some(mut predicate) = clauses.filter {
+    let analytic = ordered_aliases(&names, Stage::Analytic);
+    nodes.extend(analytic_steps(&mut names, analytic));
+    let (mut filter, mut having) = (clauses.filter, clauses.having);
+    let aliases = ordered_aliases(&names, Stage::Having);
+    let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
+    let aliases = ordered_aliases(&names, Stage::Where);
+    match counted_step(&mut filter, aliases, Clause::Where, &mut names) {
+        Some(node) => nodes.push(node),
+        None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
+    }
+    if let Some(mut predicate) = filter {
         let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
         hoist.expr(&mut predicate);
         if !hoist.calls.is_empty() {
@@ -344,6 +375,8 @@ fn assemble(
     }
     compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
+    let windowed = !select.windows.is_empty();
+    let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
     let grouping = Grouping { keys: clauses.keys, calls };
     if let Some(window) = select.windows.first() {
@@ -368,18 +401,34 @@ fn assemble(
     } else if !grouping.calls.is_empty() {
         nodes.push(Node::Aggregate { grouping, each_row: true });
     }
-    compute(&mut nodes, &mut names, Stage::Having, Clause::Having);
-    nodes.extend(clauses.having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
-    let windowed = !select.windows.is_empty();
+    if windowed && clauses.aggregated && !has_keys {
+        // A window without rows gives a row all the same, in which nothing was computed before.
+        let before = [Stage::Where, Stage::Group].into_iter().flat_map(|stage| ordered_aliases(&names, stage));
+        let aliases: Vec<_> = before.collect();
+        if !aliases.is_empty() {
+            nodes.push(Node::Compute { aliases, clause: Clause::Having });
+        }
+    }
+    match counted_having {
+        Some(node) => nodes.push(node),
+        None => compute(&mut nodes, &mut names, Stage::Having, Clause::Having),
+    }
+    nodes.extend(having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
+    let numbers = std::mem::take(&mut names.special.numbers);
+    nodes.extend((!numbers.is_empty()).then_some(Node::Number { calls: numbers }));
+    compute(&mut nodes, &mut names, Stage::Order, Clause::Order);
     if !clauses.order.is_empty() && windowed {
         nodes.push(Node::Order { keys: clauses.order });
     }
-    if let Some(limit) = &select.limit
-        && limit.rows >= 0
-        && (windowed || limit.rows == 0)
+    let limit = select.limit.as_ref().and_then(|limit| usize::try_from(limit.rows).ok());
+    if let Some(rows) = limit
+        && (rows == 0 || (windowed && names.special.rows.is_none()))
     {
-        nodes.push(Node::Limit { rows: usize::try_from(limit.rows).unwrap_or(usize::MAX) });
+        nodes.push(Node::Limit { rows });
     }
+    nodes.extend(names.special.dedup.take());
+    let changed = std::mem::take(&mut names.special.columns);
+    nodes.extend((!changed.is_empty()).then_some(Node::Columns { calls: changed }));
     let mut columns = clauses.fields;
     if options.send_meta {
         if windowed {
@@ -403,10 +452,12 @@ fn assemble(
     }
     let mut aliases = ordered_aliases(&names, Stage::Select);
     nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
+    let rows = rows_step(&names, &mut columns, limit);
     let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });
+    nodes.extend(rows);
     nodes.splice(0..0, at_the_source(stream, &names));
     let width = names.wanted.width;
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
@@ -457,7 +508,7 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
         if alias.stage == stage
             && let (Some(slot), AliasState::Bound(bound)) = (alias.slot, &alias.state)
         {
-            out.push((slot, alias.name.clone(), bound.clone()));
+            out.push((slot, alias.name.clone(), Bound::clone(bound)));
         }
     }
     let (mut done, mut out) = (Vec::new(), Vec::new());
@@ -476,7 +527,11 @@ fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[Outpu
         Node::Tumbling { grouping: Some(rows), .. } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
         Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
         Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
-        _ => false,
+        other => {
+            let mut reads = false;
+            bounds(other, &mut |bound| reads |= bound.reads_meta());
+            reads
+        }
     };
     nodes.iter().any(node)
         || aliases.iter().any(|(_, _, bound)| bound.reads_meta())

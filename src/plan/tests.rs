@@ -155,6 +155,17 @@ fn calls_of_plugins_are_made_for_a_batch_at_once() {
     assert_eq!(guests("SELECT a + 1 AS x, geohash(x) AS g FROM s"), "");
 }
 
+/// Each alias reads the one before it twice, so whoever looked into it again and again would never end.
+#[test]
+fn long_chains_of_aliases_are_planned_and_compiled_at_once() {
+    let fields: Vec<String> = (1..60).map(|n| format!("a{0} + a{0} AS a{n}", n - 1)).collect();
+    let text = format!("SELECT {} FROM s WHERE a59 > 1", fields.join(", "));
+    let plan = good(&text);
+    let Some(Node::Filter { predicate, .. }) = plan.nodes.get(1) else { panic!("{:?}", plan.nodes) };
+    assert!(predicate.slots().len() < 70);
+    crate::expr::Predicate::new(predicate);
+}
+
 #[test]
 fn every_finding_is_told_at_its_place() {
     for (text, code, place) in [
@@ -169,7 +180,7 @@ fn every_finding_is_told_at_its_place() {
         ("SELECT a FROM s GROUP BY a", "K0208", "a"),
         ("SELECT a FROM s WHERE count(*) > 1", "K0216", "count(*)"),
         ("SELECT sum(count(*)) FROM s", "K0219", "count(*)"),
-        ("SELECT lag(a) FROM s", "K0223", "lag(a)"),
+        ("SELECT upper(unnest(a)) FROM s", "K0242", "unnest(a)"),
         ("SELECT hoppingwindow(ss, 1, 1) FROM s", "K0228", "hoppingwindow"),
         ("SELECT a[2:1] FROM s", "K0207", "a[2:1]"),
         ("SELECT uper(a) FROM s", "K0210", "uper"),
@@ -220,4 +231,24 @@ fn explain_shows_the_plan_from_its_end() {
     assert_eq!(lines.iter().map(|line| line.trim_start_matches('\t')).collect::<Vec<_>>(), wanted);
     let depth = |line: &&str| line.len() - line.trim_start_matches('\t').len();
     assert_eq!(lines.iter().map(depth).collect::<Vec<_>>(), [0, 1, 3, 5, 7]);
+}
+
+#[test]
+fn special_calls_have_steps_of_their_own() {
+    for (text, wanted) in [
+        ("SELECT lag(a) AS p FROM s WHERE p > 1", "DataSource AnalyticFuncs Filter Project"),
+        ("SELECT a + 1 AS b, lag(b) OVER (PARTITION BY k WHEN b > 0) AS p FROM s", "DataSource AnalyticFuncs Project"),
+        (
+            "SELECT a, row_number() AS n FROM s GROUP BY TUMBLINGWINDOW(ss, 1) HAVING last_agg_hit_count() < 3 ORDER BY n + 1",
+            "DataSource Window Having WindowFunc Order Project",
+        ),
+        ("SELECT a FROM s WHERE last_hit_count() < 3", "DataSource Filter Project"),
+        ("SELECT changed_cols(\"\", true, *), unnest(a) FROM s LIMIT 2", "DataSource Columns Project ProjectSet"),
+        ("SELECT unnest(a) FROM s GROUP BY TUMBLINGWINDOW(ss, 1) LIMIT 2", "DataSource Window Project ProjectSet"),
+        ("SELECT dedup_trigger(a, b, k, 9) AS x FROM s", "DataSource DedupTrigger Project"),
+    ] {
+        assert_eq!(nodes(&good(text)), wanted, "{text}");
+    }
+    let text = explain(&good("SELECT a + 1 AS b, lag(b) OVER (PARTITION BY k WHEN b > 0) AS p FROM s"));
+    assert!(text.contains(r"Funcs:[ b: (a + 1), lag(b) OVER (PARTITION BY k WHEN (b > 0)) ]"), "{text}");
 }
