@@ -14,6 +14,8 @@ mod call;
 mod compile;
 mod condition;
 mod ops;
+#[cfg(test)]
+mod tests;
 
 pub use bind::{Scope, argument, bind, constant};
 pub use bound::{Bound, Bounds, Key, Path, RowShape};

@@ -15,11 +15,13 @@ mod lane;
 mod load;
 mod outlet;
 pub mod shape;
+mod special;
 mod task;
 mod template;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
+mod windows;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -138,6 +138,16 @@ pub trait Accumulator: Send {
     fn give(&self) -> Result<Value>;
     fn save(&self) -> Value;
     fn load(&mut self, saved: Value) -> Result<()>;
+
+    /// Whether `take` can be called: what came of some rows and what came of later ones make what comes of all.
+    fn takes(&self) -> bool {
+        false
+    }
+
+    /// Takes in what another of its kind, fed with rows that came later, saved.
+    fn take(&mut self, _later: Value) -> Result<()> {
+        Err(crate::diag::Fault::bug("an aggregate was to be put together that cannot be"))
+    }
 }
 
 /// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.

@@ -102,6 +102,9 @@ struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Reasons {
     fn add(&self, reason: &'static str, count: u64) {
+        if count == 0 {
+            return;
+        }
         let mut counts = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
         *counts.entry(reason).or_default() += count;
     }

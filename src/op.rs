@@ -6,13 +6,24 @@
 //! there; rows that it keeps turn theirs into a `Held`.
 
 mod aggregate;
+mod analytic;
+mod columns;
 mod compute;
+mod counted;
+mod dedup;
 mod filter;
+mod group;
 mod guests;
+mod key;
 mod limit;
+mod number;
 mod order;
 mod project;
 mod resolve;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod unnest;
 mod validate;
 mod window;
 
@@ -24,15 +35,22 @@ use crate::expr::Frame;
 use crate::func::RuleInfo;
 
 pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
+pub use analytic::{Analytic, AnalyticCall, AnalyticStep};
+pub use columns::{Column, Columns, ColumnsCall};
 pub use compute::{Compute, Computed};
+pub use counted::{Counted, CountedHaving, Counters};
+pub use dedup::Dedup;
 pub use filter::{Filter, Having};
+pub use group::Group;
 pub use guests::{GuestCall, Guests};
 pub use limit::Limit;
+pub use number::{Number, NumberCall};
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
 pub use resolve::{Named, Resolve};
+pub use unnest::Unnest;
 pub use validate::{Checked, Validate};
-pub use window::{Alignment, Tumbling};
+pub use window::{Alignment, Count, Hopping, Session, Sliding, SlidingTimes, State, Tumbling, length_of};
 
 /// State of an operator in a form that can be stored.
 pub type Saved = Value;

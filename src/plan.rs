@@ -2,13 +2,18 @@
 //!
 //! A [`Plan`] is pure data: what the decoder is to fill, the nodes from source to projection, and the layout of what
 //! leaves. Planning touches no network, no disk and no clock; `flow` turns nodes into operators. The order of the nodes
-//! is that of the reference: source, WHERE, FILTER, window, HAVING, ORDER BY, LIMIT, SELECT.
+//! is that of the reference: source, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
+//! changed columns, SELECT, rows made of a column.
 
 mod build;
 mod explain;
 mod guests;
 mod node;
 mod scope;
+mod special;
+#[cfg(test)]
+mod tests;
+mod window;
 
 use crate::data::{Kind, Text, Value};
 use crate::diag::Diagnostic;
@@ -17,7 +22,11 @@ use crate::func::Catalogue;
 use crate::sql::{ColumnDef, Create, Select, What};
 
 pub use explain::explain;
-pub use node::{Aggregated, Clause, Grouping, GuestCall, Node, OutputColumn, Plan, Resolved};
+pub use node::{
+    Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
+    OutputColumn, Plan, Resolved,
+};
+pub use window::{Window, Windowed};
 
 /// What planning needs to know of a stream or table.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +92,9 @@ pub struct Options {
     pub send_nil: bool,
     /// `sendMetaToSink`
     pub send_meta: bool,
+    /// `planOptimizeStrategy.windowOption.windowVersion` is `v2`: a row that is exactly the length of a sliding window
+    /// older than its trigger is outside.
+    pub windows_v2: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
 }

@@ -72,6 +72,8 @@ impl Scene {
                 .arg(format!("--socket={}", self.path("socket").display()))
                 .arg(format!("--pid-file={}", self.path("pid").display()))
                 .arg(format!("--port={}", self.database))
+                // A server that starts clears away the temporary tables of others in the same folder.
+                .env("TMPDIR", self.folder.path())
                 .stdout(self.log("database.log"))
                 .stderr(self.log("database.log")),
         );
@@ -129,6 +131,7 @@ fn killing_the_database_loses_no_message_of_qos_1() {
     let installed = Command::new("mariadb-install-db")
         .args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"])
         .arg(format!("--datadir={}", scene.path("database").display()))
+        .env("TMPDIR", scene.folder.path())
         .stdout(Stdio::null())
         .status()
         .expect("this test needs `mariadb-install-db`");

@@ -177,6 +177,8 @@ fn database(folder: &Path, socket: &Path) -> Running {
     install
         .args(["--no-defaults", user, "--auth-root-authentication-method=normal", "--skip-test-db"])
         .arg(format!("--datadir={}", data.display()))
+        // A server that starts clears away the temporary tables of others in the same folder.
+        .env("TMPDIR", folder)
         .stdout(Stdio::null());
     succeed("mariadb-install-db", &mut install);
     let log = fs::File::create(folder.join("mariadb.log")).unwrap();
@@ -187,6 +189,7 @@ fn database(folder: &Path, socket: &Path) -> Running {
         .arg(format!("--socket={}", socket.display()))
         .arg(format!("--pid-file={}", folder.join("mariadb.pid").display()))
         .env("PATH", path_with_sbin())
+        .env("TMPDIR", folder)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log);

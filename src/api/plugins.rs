@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 use super::answer::{object, text};
 use super::{Answer, Call, Refusal, fetch};
 use crate::plugin::{Install, Kind};
+use crate::rule::check_id;
 
 /// The kind that the path names; the route lets no other word through.
 fn kind(call: &Call) -> Result<Kind, Refusal> {
@@ -52,6 +53,7 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String,
     if wish.name.is_empty() {
         return Err(Refusal::bad("`name` of the plugin is missing"));
     }
+    check_id(&wish.name).map_err(Refusal::bad)?;
     if !file.ends_with(".zip") {
         return Err(Refusal::bad(format!("invalid uri {file}: `file` must end with .zip")));
     }

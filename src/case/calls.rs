@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use crate::data::{Object, Time, Value};
+use crate::data::{Object, Text, Time, Value};
 use crate::diag::Fault;
-use crate::func::{Accumulator, Body, Catalogue, Ctx, Func, RuleInfo, Stateful, guarded};
+use crate::func::analytic::{Analytic, ChangedCols, start_analytic};
+use crate::func::hit::Hits;
+use crate::func::rows::expand;
+use crate::func::{Accumulator, Body, Catalogue, Ctx, Func, RuleInfo, Special, Stateful, guarded};
 
 use super::compare::Compare;
 use super::statements;
@@ -74,6 +77,7 @@ fn call(func: &Func, args: &[Value], ctx: &Ctx<'_>) -> Result<Came, String> {
     match func.body {
         Body::Scalar(body) => Ok(body(args, ctx)),
         Body::Stateful(start) => Ok(start().call(args, ctx)),
+        Body::Special(Special::Rows) => Ok(expand(func.name, args.first().unwrap_or(&Value::Null)).map(Value::array)),
         _ => Err(format!("`{}` cannot be called without a rule around it", func.name)),
     }
 }
@@ -105,18 +109,28 @@ fn aggregate(func: &Func, rows: &[Vec<Value>], ctx: &Ctx<'_>, saved: bool) -> Re
 enum Instance {
     Scalar(Box<dyn Stateful>),
     Group(Box<dyn Accumulator>),
+    Analytic(Box<dyn Analytic>),
+    Columns(ChangedCols),
+    Hits(Hits),
 }
 
 impl Instance {
     fn start(func: &Func) -> Result<Instance, String> {
+        let without = || format!("`{}` cannot be called without a rule around it", func.name);
         match func.body {
             Body::Stateful(start) => Ok(Instance::Scalar(start())),
             Body::Aggregate(_) | Body::GuestAggregate(_) => accumulator(func).map(Instance::Group),
-            _ => Err(format!("`{}` cannot be called without a rule around it", func.name)),
+            Body::Special(Special::Analytic) => {
+                start_analytic(func.name, &[]).map(Instance::Analytic).ok_or_else(without)
+            }
+            Body::Special(Special::Columns) => Ok(Instance::Columns(ChangedCols::default())),
+            Body::Special(Special::Hit) => Ok(Instance::Hits(Hits::default())),
+            _ => Err(without()),
         }
     }
 
-    fn step(&mut self, func: &Func, args: &[Value], ctx: &Ctx<'_>) -> Came {
+    fn step(&mut self, func: &Func, step: &Step, ctx: &Ctx<'_>) -> Came {
+        let args = step.args.as_slice();
         match self {
             Instance::Scalar(scalar) => match guarded(func, args) {
                 Some(answer) => Ok(answer),
@@ -126,6 +140,22 @@ impl Instance {
                 group.add(args, ctx)?;
                 group.give()
             }
+            Instance::Analytic(state) => state.step(args, step.when == Value::Bool(true), ctx),
+            Instance::Columns(state) => {
+                let columns = step.columns.iter().flat_map(Object::iter);
+                let columns: Vec<(Text, Value)> = columns.map(|(name, value)| (name.clone(), value.clone())).collect();
+                let [prefix, ignore_null] = args else {
+                    return Err(Fault::eval("a step has a prefix and whether nulls are ignored"));
+                };
+                state.step(prefix, ignore_null, &columns).map(Value::object)
+            }
+            Instance::Hits(hits) => {
+                let before = hits.read(func.name);
+                if step.hit == Some(true) {
+                    hits.hit(ctx.now);
+                }
+                Ok(before)
+            }
         }
     }
 
@@ -134,10 +164,26 @@ impl Instance {
         let loaded = match (&*self, &mut fresh) {
             (Instance::Scalar(old), Instance::Scalar(new)) => new.load(old.save()),
             (Instance::Group(old), Instance::Group(new)) => new.load(old.save()),
+            (Instance::Analytic(old), Instance::Analytic(new)) => new.load(old.save()),
+            (Instance::Columns(old), Instance::Columns(new)) => new.load(old.save()),
+            (Instance::Hits(old), Instance::Hits(new)) => Hits::load(&old.save()).map(|loaded| *new = loaded),
             _ => Ok(()),
         };
         *self = fresh;
         loaded.map_err(|fault| format!("its state cannot be loaded: {fault}"))
+    }
+
+    /// What a step may say beside its arguments.
+    fn takes(&self, step: &Step) -> Result<(), String> {
+        let when = step.when == Value::Bool(true) || matches!(self, Instance::Analytic(_));
+        let columns = step.columns.is_some() == matches!(self, Instance::Columns(_));
+        let hit = step.hit.is_some() == matches!(self, Instance::Hits(_));
+        match (when, columns, hit) {
+            (true, true, true) => Ok(()),
+            (false, ..) => Err("`when` is for analytic functions".to_string()),
+            (_, false, _) => Err("`columns` is for functions that look at several, and those need it".to_string()),
+            (.., false) => Err("`hit` is for functions that count hits, and those need it".to_string()),
+        }
     }
 }
 
@@ -145,14 +191,12 @@ fn sequence(check: &Check<'_>, func: &Func, steps: &[Step], roundtrip: bool, rel
     let rule = rule(None)?;
     let mut parts: HashMap<String, Instance> = HashMap::new();
     for (n, step) in steps.iter().enumerate() {
-        if step.when != Value::Bool(true) || step.columns.is_some() || step.hit.is_some() {
-            return Err(format!("`{}` cannot be called without a rule around it", func.name));
-        }
         let part = match parts.entry(step.key.as_ref().map(show).unwrap_or_default()) {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => free.insert(Instance::start(func)?),
         };
-        let came = part.step(func, &step.args, &context(&rule, step.at.unwrap_or(NOW)));
+        part.takes(step).map_err(|why| format!("step {}: {why}", n + 1))?;
+        let came = part.step(func, step, &context(&rule, step.at.unwrap_or(NOW)));
         let verdict = if roundtrip {
             check.unpacked(&step.result, came, step.args.get(1), &rule)
         } else {

@@ -29,7 +29,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "logFilename",
     "restartStrategy",
     "lateTolerance",
-    "planOptimizeStrategy",
     "notifySub",
     "overflow",
 ];
@@ -49,6 +48,10 @@ impl Options {
                 "sendError" => read.send_error = flag(name, value)?,
                 "sendMetaToSink" => read.plan.send_meta = flag(name, value)?,
                 "sendNilField" => read.plan.send_nil = flag(name, value)?,
+                "planOptimizeStrategy" => {
+                    let version = value.pointer("/windowOption/windowVersion");
+                    read.plan.windows_v2 = version == Some(&Json::from("v2"));
+                }
                 "isEventTime" if !flag(name, value)? => {}
                 "isEventTime" => return Err("the option `isEventTime` is not supported".to_string()),
                 "lateTolerance" | "checkpointInterval" => drop(span(name, value)?),

@@ -35,7 +35,8 @@ pub(super) fn refused(text: &str, message: &str, settings: &Settings) -> Result<
 
 /// Codes of findings about calls: windows, unknown functions, arguments, clauses behind a call. The other findings of
 /// the planner are about streams, or about what this version does not have, and lists of statements do not ask for them.
-const CALLS: &[&str] = &["K0209", "K0210", "K0211", "K0212", "K0213", "K0215", "K0224"];
+const CALLS: &[&str] =
+    &["K0209", "K0210", "K0211", "K0212", "K0213", "K0215", "K0224", "K0241", "K0242", "K0243", "K0244"];
 
 /// Parses, and checks what does not need the streams.
 fn check(text: &str) -> Result<(), Vec<Diagnostic>> {

@@ -34,6 +34,8 @@ pub struct Batch {
     selected: Vec<u32>,
     faults: Vec<(u32, Fault)>,
     pub emissions: Emissions,
+    /// The time that made a window give out these rows.
+    pub trigger: Option<Time>,
 }
 
 impl Batch {

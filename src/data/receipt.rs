@@ -3,6 +3,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::diag::Fault;
 
+use super::Value;
+
 /// What became of an input row. Where a row had a part in several results, the greatest of their fates is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -148,13 +150,29 @@ struct Entry {
     fate: AtomicU8,
     /// Receipts of other results that share this fate.
     parts: Vec<Receipt>,
+    /// The rows were saved and are accounted for elsewhere; what is said of them here is too late.
+    moved: AtomicBool,
+}
+
+impl Entry {
+    fn held(account: Option<Arc<dyn Account>>, rows: u64, fate: u8, parts: Vec<Receipt>) -> Entry {
+        let (fate, moved) = (AtomicU8::new(fate), AtomicBool::new(false));
+        Entry { account, ack: None, rows, held: true, fate, parts, moved }
+    }
+
+    fn rows(&self) -> u64 {
+        self.rows + self.parts.iter().map(Receipt::rows).sum::<u64>()
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let fate = Fate::from_rank(*self.fate.get_mut());
+        let fate = match *self.fate.get_mut() {
+            0 if *self.moved.get_mut() => Fate::Abandoned,
+            rank => Fate::from_rank(rank),
+        };
         self.parts.drain(..).for_each(|part| part.settle(fate));
-        let Some(account) = self.account.take() else { return };
+        let Some(account) = self.account.take().filter(|_| !*self.moved.get_mut()) else { return };
         if let Some(ack) = &self.ack
             && !fate.acknowledges()
         {
@@ -166,11 +184,11 @@ impl Drop for Entry {
 
 impl Receipt {
     pub fn new(account: Arc<dyn Account>, ack: Option<SourceAck>) -> Self {
-        let fate = AtomicU8::new(0);
         if let Some(ack) = &ack {
             ack.0.taken.store(true, Ordering::Release);
         }
-        let entry = Entry { account: Some(account), ack, rows: 1, held: false, fate, parts: Vec::new() };
+        let mut entry = Entry::held(Some(account), 1, 0, Vec::new());
+        (entry.ack, entry.held) = (ack, false);
         Receipt(Some(Arc::new(entry)))
     }
 
@@ -181,6 +199,10 @@ impl Receipt {
 
     pub fn is_none(&self) -> bool {
         self.0.is_none()
+    }
+
+    fn rows(&self) -> u64 {
+        self.0.as_ref().map_or(0, |entry| entry.rows())
     }
 
     /// Says what became of the row here. The row's own fate is known when all clones have spoken.
@@ -196,8 +218,11 @@ impl Receipt {
         let mut held = Held::default();
         match self.0.take().map(Arc::try_unwrap) {
             None => {}
+            // Another result has had its say about the row, so it cannot be turned into a mere count.
+            Some(Ok(entry)) if entry.fate.load(Ordering::Acquire) != 0 => {
+                held.shared.push(Receipt(Some(Arc::new(entry))))
+            }
             Some(Ok(mut entry)) => {
-                held.shared = std::mem::take(&mut entry.parts);
                 if let Some(account) = entry.account.take() {
                     if !entry.held {
                         account.hold(entry.rows);
@@ -205,8 +230,9 @@ impl Receipt {
                     held.rows = entry.rows;
                     held.account = Some(account);
                 }
+                held.shared.append(&mut entry.parts);
             }
-            // Another result has a part in the row, so it cannot be turned into a mere count.
+            // Another result has a part in the row.
             Some(Err(entry)) => held.shared.push(Receipt(Some(entry))),
         }
         held
@@ -226,6 +252,7 @@ impl Drop for Receipt {
 pub struct Held {
     account: Option<Arc<dyn Account>>,
     rows: u64,
+    /// Rows that some result has a part in besides.
     shared: Vec<Receipt>,
 }
 
@@ -240,7 +267,7 @@ impl Held {
     }
 
     pub fn rows(&self) -> u64 {
-        self.rows + self.shared.len() as u64
+        self.rows + self.shared.iter().map(Receipt::rows).sum::<u64>()
     }
 
     /// The rows go on, as parts of one result that decides their fate. They stay counted as held until then.
@@ -250,22 +277,37 @@ impl Held {
         if account.is_none() && parts.is_empty() {
             return Receipt::none();
         }
-        Receipt(Some(Arc::new(Entry {
-            account,
-            ack: None,
-            rows: self.rows,
-            held: true,
-            fate: AtomicU8::new(0),
-            parts,
-        })))
+        Receipt(Some(Arc::new(Entry::held(account, self.rows, 0, parts))))
     }
 
-    /// The state that holds the rows was saved and is taken up elsewhere, where they are held again.
+    /// Lets one result have a part in the rows, which are kept for others. Their fate is known when all parts have
+    /// spoken and the keeper too.
+    pub fn part(&mut self) -> Receipt {
+        if self.account.is_some() || self.shared.len() > 1 {
+            let all = std::mem::take(self).release();
+            self.shared.push(all);
+        }
+        self.shared.first().cloned().unwrap_or_default()
+    }
+
+    /// The state that holds the rows was saved and is taken up elsewhere, where they are held again. What the results
+    /// that have a part in them come to after that no longer counts.
     pub fn forget(mut self) {
         if let Some(account) = self.account.take() {
             account.unhold(self.rows);
         }
-        self.shared.drain(..).for_each(|receipt| receipt.settle(Fate::Abandoned));
+        for mut receipt in self.shared.drain(..) {
+            match receipt.0.take() {
+                Some(entry) if entry.held => {
+                    if let Some(account) = &entry.account
+                        && !entry.moved.swap(true, Ordering::AcqRel)
+                    {
+                        account.unhold(entry.rows);
+                    }
+                }
+                entry => Receipt(entry).settle(Fate::Abandoned),
+            }
+        }
     }
 
     /// All rows meet the same fate here.
@@ -273,10 +315,53 @@ impl Held {
         self.release().settle(fate);
     }
 
+    /// The rows are kept no longer. Those that no result had a part in meet this fate; the others that which their
+    /// results say.
+    pub fn discard(mut self, fate: Fate) {
+        for receipt in std::mem::take(&mut self.shared) {
+            let kept = receipt.0.as_ref().is_some_and(|entry| entry.held);
+            receipt.settle(if kept { Fate::Filtered } else { fate });
+        }
+        self.settle(fate);
+    }
+
     /// A promise for rows that a snapshot says were held; they are counted as held again.
     pub fn restored(account: Arc<dyn Account>, rows: u64) -> Held {
         account.hold(rows);
         Held { account: Some(account), rows, shared: Vec::new() }
+    }
+
+    /// How many rows there are, and what is known of those that results had a part in.
+    pub fn save(&self) -> Value {
+        if self.shared.is_empty() {
+            return Value::Int(self.rows.cast_signed());
+        }
+        let mut all = vec![Value::Int(self.rows.cast_signed())];
+        for entry in self.shared.iter().filter_map(|receipt| receipt.0.as_ref()) {
+            let fate = entry.fate.load(Ordering::Acquire).max(Fate::Filtered as u8);
+            all.extend([Value::Int(entry.rows().cast_signed()), Value::Int(i64::from(fate))]);
+        }
+        Value::array(all)
+    }
+
+    /// The promise that was saved; its rows are counted as held again. `None` when it is no saved promise.
+    pub fn load(saved: &Value, account: &Arc<dyn Account>) -> Option<Held> {
+        let count = |value: &Value| if let Value::Int(n) = value { u64::try_from(*n).ok() } else { None };
+        let Value::Array(all) = saved else { return Some(Held::restored(account.clone(), count(saved)?)) };
+        let (rows, shared) = all.split_first()?;
+        let mut held = Held::default();
+        match count(rows)? {
+            0 => {}
+            rows => held = Held::restored(account.clone(), rows),
+        }
+        for pair in shared.chunks(2) {
+            let [rows, fate] = pair else { return None };
+            let (rows, fate) = (count(rows)?, u8::try_from(count(fate)?).ok()?);
+            account.hold(rows);
+            let entry = Entry::held(Some(account.clone()), rows, fate, Vec::new());
+            held.shared.push(Receipt(Some(Arc::new(entry))));
+        }
+        Some(held)
     }
 }
 
@@ -350,21 +435,6 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_kept_a_second_time_stay_held_until_they_go() {
-        let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
-        let shared = Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 1)));
-        let other = shared.clone();
-        let mut held = shared.hold();
-        held.merge(Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 2))).hold());
-        let again = held.release().hold();
-        assert_eq!((again.rows(), *book.1.lock().unwrap()), (2, 1));
-        again.release().settle(Fate::Out);
-        other.settle(Fate::Filtered);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, true), (Fate::Out, 1, false)]);
-        assert_eq!(*acks.0.lock().unwrap(), [(2, true), (1, true)]);
-    }
-
-    #[test]
     fn held_rows_are_acknowledged_at_once_and_settled_later() {
         let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
         let mut held = Held::default();
@@ -375,5 +445,47 @@ mod tests {
         assert_eq!(*acks.0.lock().unwrap(), [(0, true), (1, true), (2, true)]);
         held.release().settle(Fate::Out);
         assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 3, true)]);
+    }
+
+    #[test]
+    fn rows_in_several_results_meet_the_greatest_fate_when_the_last_is_done() {
+        let book = Arc::new(Book::default());
+        let mut held = Receipt::new(book.clone(), None).hold();
+        held.merge(Receipt::new(book.clone(), None).hold());
+        let (first, second) = (held.part(), held.part());
+        first.settle(Fate::Out);
+        second.settle(Fate::Filtered);
+        assert!(book.0.lock().unwrap().is_empty());
+        held.discard(Fate::DroppedStop);
+        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 2, true)]);
+    }
+
+    #[test]
+    fn rows_that_no_result_had_a_part_in_meet_the_fate_of_the_keeper() {
+        let book = Arc::new(Book::default());
+        Receipt::new(book.clone(), None).hold().discard(Fate::DroppedStop);
+        assert_eq!(*book.0.lock().unwrap(), [(Fate::DroppedStop, 1, true)]);
+    }
+
+    #[test]
+    fn what_is_known_of_rows_survives_a_save() {
+        let book = Arc::new(Book::default());
+        let account: Arc<dyn Account> = book.clone();
+        let mut held = Receipt::new(account.clone(), None).hold();
+        held.part().settle(Fate::Out);
+        let late = held.part();
+        held.merge(Receipt::new(account.clone(), None).hold());
+        let saved = held.save();
+        held.forget();
+        assert_eq!(*book.1.lock().unwrap(), 0);
+        // It is on its way still, but the rows are accounted for by whoever took them up.
+        late.settle(Fate::DeadEval);
+        assert!(book.0.lock().unwrap().is_empty());
+        let held = Held::load(&saved, &account).unwrap();
+        assert_eq!((held.rows(), *book.1.lock().unwrap()), (2, 2));
+        held.discard(Fate::DroppedStop);
+        let mut fates = book.0.lock().unwrap().clone();
+        fates.sort();
+        assert_eq!(fates, [(Fate::Out, 1, true), (Fate::DroppedStop, 1, true)]);
     }
 }

@@ -1,7 +1,7 @@
 use crate::data::{Text, Time, Value};
 use crate::diag::{Diagnostic, Span};
 use crate::func::{Arg, Body, Catalogue, Func, RuleInfo, Special};
-use crate::sql::{BinaryOp, Call, Expr, ExprNode, Literal, UnaryOp, Wildcard};
+use crate::sql::{BinaryOp, Call, Expr, ExprNode, Literal, UnaryOp, Wildcard, WindowKind};
 
 use super::bound::{Bound, Key, Path, RowShape};
 use super::compile::{Frame, Program};
@@ -122,16 +122,33 @@ impl Binder<'_> {
         }
     }
 
+    fn unknown(&self, name: &str) -> Diagnostic {
+        let lower = name.to_ascii_lowercase();
+        if WindowKind::ALL.iter().any(|kind| kind.name() == lower) {
+            return Diagnostic::error("K0228", format!("`{name}` is a window, and windows stand in GROUP BY"));
+        }
+        if lower == "dedup_trigger" {
+            return Diagnostic::error("K0247", format!("`{name}` stands alone as a field of SELECT"));
+        }
+        let found = Diagnostic::error("K0210", format!("there is no function `{name}`"));
+        found.suggest(name, self.funcs.names())
+    }
+
     fn call(&mut self, call: &Call, span: Span) -> Bound {
         let name = &call.name;
         let Some(func) = self.funcs.find(&name.name) else {
-            let names: Vec<&str> = self.funcs.names().collect();
-            let found = Diagnostic::error("K0210", format!("there is no function `{}`", name.name)).at(name.span);
-            return self.fault(found.suggest(&name.name, names));
+            let found = self.unknown(&name.name).at(name.span);
+            self.list(&call.args);
+            return self.fault(found);
         };
         let args: Vec<Arg> = call.args.iter().map(argument).collect();
         if let Err(message) = crate::func::check_call(func, &args) {
-            return self.fault(Diagnostic::error("K0211", message).at(span));
+            self.fault(Diagnostic::error("K0211", message).at(span));
+            // What else is wrong with it is told too, where its arguments are what they are elsewhere.
+            if !matches!(func.body, Body::Special(_)) {
+                self.list(&call.args);
+            }
+            return Bound::Const(Value::Null);
         }
         let aggregate = matches!(func.body, Body::Aggregate(_) | Body::GuestAggregate(_));
         if call.distinct && !aggregate {

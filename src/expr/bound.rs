@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use crate::data::{Text, Value};
 use crate::func::{Body, Func};
@@ -12,7 +13,7 @@ pub enum Bound {
     Slot(usize, Text),
     /// A select alias: the slot that its value was put into beforehand, its name, and its expression. The slot is
     /// absent where the expression failed; then who reads it meets the error, and only who reads it.
-    Alias(usize, Text, Box<Bound>),
+    Alias(usize, Text, Arc<Bound>),
     /// The row as an object, as `count(*)` and `collect(*)` take it.
     Row(Box<RowShape>),
     /// A metadata value by its path; an empty path is all metadata.
@@ -93,11 +94,11 @@ pub struct Bounds {
 }
 
 impl Bound {
-    /// Calls `visit` with each direct part of the expression.
+    /// Calls `visit` with each direct part of the expression. The expression of an alias is no part of its reader.
     pub fn parts<'a>(&'a self, visit: &mut dyn FnMut(&'a Bound)) {
         match self {
-            Bound::Const(_) | Bound::Slot(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
-            Bound::Alias(_, _, of) | Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
+            Bound::Const(_) | Bound::Slot(..) | Bound::Alias(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
+            Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
             Bound::Index(a, b) | Bound::Binary(_, a, b) => {
                 visit(a);
                 visit(b);
@@ -149,23 +150,62 @@ impl Bound {
         !self.any(&|part| matches!(part, Bound::Call(func, _) if !func.pure || !matches!(func.body, Body::Scalar(_))))
     }
 
+    /// Calls `visit` with each direct part of the expression, to be changed in place. The expression of an alias is
+    /// shared by its readers and is no part of them.
+    pub fn parts_mut(&mut self, visit: &mut dyn FnMut(&mut Bound)) {
+        match self {
+            Bound::Const(_) | Bound::Slot(..) | Bound::Alias(..) | Bound::Row(_) | Bound::Meta(_) | Bound::RowTime => {}
+            Bound::Member(of, _) | Bound::Unary(_, of) | Bound::IsNull { of, .. } => visit(of),
+            Bound::Index(a, b) | Bound::Binary(_, a, b) => [a, b].into_iter().for_each(|part| visit(part)),
+            Bound::Slice(of, from, to) => {
+                visit(of);
+                from.iter_mut().chain(to).for_each(|bound| visit(bound));
+            }
+            Bound::Between { of, low, high, .. } => [of, low, high].into_iter().for_each(|part| visit(part)),
+            Bound::InList { of, list, .. } => {
+                visit(of);
+                list.iter_mut().for_each(visit);
+            }
+            Bound::InArray { of, array, .. } => [of, array].into_iter().for_each(|part| visit(part)),
+            Bound::Like { of, pattern, .. } => [of, pattern].into_iter().for_each(|part| visit(part)),
+            Bound::Case { subject, branches, otherwise } => {
+                subject.iter_mut().for_each(|part| visit(part));
+                for (when, then) in branches {
+                    visit(when);
+                    visit(then);
+                }
+                otherwise.iter_mut().for_each(|part| visit(part));
+            }
+            Bound::Call(_, args) => args.iter_mut().for_each(visit),
+        }
+    }
+
     /// Whether it reads metadata anywhere.
     pub fn reads_meta(&self) -> bool {
         self.any(&|part| matches!(part, Bound::Meta(_)))
     }
 
-    /// The slots that it reads.
+    /// The slots that it reads, also those that it reads by way of an alias.
     pub fn slots(&self) -> Vec<usize> {
         let mut slots = Vec::new();
+        self.add_slots(&mut slots);
+        slots
+    }
+
+    fn add_slots(&self, slots: &mut Vec<usize>) {
         self.walk(&mut |part| match part {
-            Bound::Slot(slot, _) | Bound::Alias(slot, ..) => slots.push(*slot),
+            Bound::Slot(slot, _) => slots.push(*slot),
+            // An alias that many others read is looked into once.
+            Bound::Alias(slot, _, of) if !slots.contains(slot) => {
+                slots.push(*slot);
+                of.add_slots(slots);
+            }
             Bound::Row(shape) => {
                 slots.extend(shape.columns.iter().map(|(_, slot)| *slot));
                 slots.extend(shape.rest);
             }
             _ => {}
         });
-        slots
     }
 }
 

@@ -1,17 +1,18 @@
 use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
-use crate::func::{Body, Ctx, Func, Stateful, guarded};
+use crate::func::hit::Each;
+use crate::func::{Body, Ctx, Func, Special, guarded};
 
 use super::access;
 use super::bound::{Bound, Path, RowShape};
-use super::compile::{Eval, Frame, Operand, States, value};
+use super::compile::{Env, Eval, Frame, Making, Operand, value};
 
 fn context<'a>(frame: &'a Frame<'_>) -> Ctx<'a> {
     Ctx { now: frame.now, row_time: Some(frame.time), rule: frame.rule }
 }
 
 /// Compiles the call of a function that gives one value a row.
-pub(super) fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn Stateful>>) -> Eval {
+pub(super) fn call(func: &'static Func, args: &[Bound], making: &mut Making) -> Eval {
     let failed = move |fault: Fault| match fault {
         Fault::Eval(text) => Fault::eval(format!("call func {} error: {text}", func.name)),
         other => other,
@@ -25,44 +26,46 @@ pub(super) fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn
             // Calls of one and two arguments are the common ones; they need no list, and of one not even a copy.
             match args {
                 [arg] => {
-                    let arg = Operand::new(arg, states);
-                    Box::new(move |frame, states| {
-                        arg.with(frame, states, |arg| match arg {
+                    let arg = Operand::new(arg, making);
+                    Box::new(move |frame, env| {
+                        arg.with(frame, env, |arg| match arg {
                             Value::Absent => run(&[Value::Null], frame),
                             arg => run(std::slice::from_ref(arg), frame),
                         })
                     })
                 }
                 [a, b] => {
-                    let (a, b) = (value(a, states), value(b, states));
-                    Box::new(move |frame, states| run(&[a(frame, states)?, b(frame, states)?], frame))
+                    let (a, b) = (value(a, making), value(b, making));
+                    Box::new(move |frame, env| run(&[a(frame, env)?, b(frame, env)?], frame))
                 }
                 args => {
-                    let args = compiled(args, states);
-                    Box::new(move |frame, states| run(&all(&args, frame, states)?, frame))
+                    let args = compiled(args, making);
+                    Box::new(move |frame, env| run(&all(&args, frame, env)?, frame))
                 }
             }
         }
-        Body::Stateful(start) => {
-            let args = compiled(args, states);
-            let id = states.len();
-            states.push(start());
-            Box::new(move |frame, states| {
-                let args = all(&args, frame, states)?;
+        Body::Stateful(_) | Body::Special(Special::Hit) => {
+            let args = compiled(args, making);
+            let id = making.remember(match func.body {
+                Body::Stateful(start) => start(),
+                _ => Box::new(Each::new(func.name)),
+            });
+            Box::new(move |frame, env| {
+                let args = all(&args, frame, env)?;
                 if let Some(answer) = guarded(func, &args) {
                     return Ok(answer);
                 }
-                match states.borrow_mut().get_mut(id) {
+                match env.states.borrow_mut().get_mut(id) {
                     Some(state) => state.call(&args, &context(frame)).map_err(failed),
                     None => Err(Fault::bug("a function without its state")),
                 }
             })
         }
         Body::Guest(start) => {
-            let args = compiled(args, states);
+            let args = compiled(args, making);
             let guest = start();
-            Box::new(move |frame, states| {
-                let args = all(&args, frame, states)?;
+            Box::new(move |frame, env| {
+                let args = all(&args, frame, env)?;
                 if let Some(answer) = guarded(func, &args) {
                     return Ok(answer);
                 }
@@ -80,12 +83,12 @@ pub(super) fn call(func: &'static Func, args: &[Bound], states: &mut Vec<Box<dyn
     }
 }
 
-fn compiled(args: &[Bound], states: &mut Vec<Box<dyn Stateful>>) -> Vec<Eval> {
-    args.iter().map(|arg| value(arg, states)).collect()
+fn compiled(args: &[Bound], making: &mut Making) -> Vec<Eval> {
+    args.iter().map(|arg| value(arg, making)).collect()
 }
 
-fn all(args: &[Eval], frame: &Frame<'_>, states: &States) -> Result<Vec<Value>> {
-    args.iter().map(|arg| arg(frame, states)).collect()
+fn all(args: &[Eval], frame: &Frame<'_>, env: &Env) -> Result<Vec<Value>> {
+    args.iter().map(|arg| arg(frame, env)).collect()
 }
 
 /// The row as an object.

@@ -22,14 +22,74 @@ pub struct Frame<'a> {
     pub rule: &'a RuleInfo,
 }
 
-/// Instances of functions that remember, one a call in the statement.
-pub(super) type States = RefCell<Vec<Box<dyn Stateful>>>;
-pub(super) type Eval = Box<dyn Fn(&Frame<'_>, &States) -> Result<Value> + Send>;
+pub(super) type Eval = Box<dyn Fn(&Frame<'_>, &Env) -> Result<Value> + Send>;
+
+/// What a program has beside its closures.
+pub(super) struct Env {
+    /// Instances of functions that remember, one a call in the statement.
+    pub states: RefCell<Vec<Box<dyn Stateful>>>,
+    /// The expressions of the aliases that it reads, for rows where their slots are empty.
+    aliases: Vec<Eval>,
+}
+
+/// An [`Env`] in the making.
+#[derive(Default)]
+pub(super) struct Making {
+    states: Vec<Box<dyn Stateful>>,
+    /// Slots of aliases, and their expressions; each is compiled once, however many read it.
+    aliases: Vec<(usize, Option<Eval>)>,
+}
+
+impl Making {
+    /// Takes up an instance, and gives its number.
+    pub fn remember(&mut self, state: Box<dyn Stateful>) -> usize {
+        self.states.push(state);
+        self.states.len() - 1
+    }
+
+    /// The number of the expression of an alias.
+    fn alias(&mut self, slot: usize, of: &Bound) -> usize {
+        if let Some(known) = self.aliases.iter().position(|(known, _)| *known == slot) {
+            return known;
+        }
+        let number = self.aliases.len();
+        self.aliases.push((slot, None));
+        self.aliases[number].1 = Some(value(of, self));
+        number
+    }
+
+    fn finish(self) -> Env {
+        let aliases = self.aliases.into_iter().filter_map(|(_, eval)| eval).collect();
+        Env { states: RefCell::new(self.states), aliases }
+    }
+}
+
+impl Env {
+    fn alias(&self, number: usize, frame: &Frame<'_>) -> Result<Value> {
+        match self.aliases.get(number) {
+            Some(eval) => eval(frame, self),
+            None => Err(Fault::bug("an alias without its expression")),
+        }
+    }
+
+    fn save(&self) -> Value {
+        Value::array(self.states.borrow().iter().map(|state| state.save()).collect())
+    }
+
+    fn load(&self, saved: Value) -> Result<()> {
+        let Value::Array(saved) = saved else { return Err(Fault::bug("saved state of an expression is no list")) };
+        let mut states = self.states.borrow_mut();
+        if states.len() != saved.len() {
+            return Err(Fault::bug("saved state of an expression is of another expression"));
+        }
+        states.iter_mut().zip(saved.iter()).try_for_each(|(state, saved)| state.load(saved.clone()))
+    }
+}
 
 /// A compiled expression.
 pub struct Program {
     eval: Eval,
-    states: States,
+    env: Env,
     /// Set when the expression is a plain slot, so that callers can move the value instead of copying it.
     slot: Option<usize>,
 }
@@ -37,19 +97,19 @@ pub struct Program {
 /// A compiled condition.
 pub struct Predicate {
     test: Test,
-    states: States,
+    env: Env,
 }
 
 impl Program {
     pub fn new(bound: &Bound) -> Self {
-        let mut states = Vec::new();
-        let eval = value(bound, &mut states);
+        let mut making = Making::default();
+        let eval = value(bound, &mut making);
         let slot = if let Bound::Slot(slot, _) = bound { Some(*slot) } else { None };
-        Program { eval, states: RefCell::new(states), slot }
+        Program { eval, env: making.finish(), slot }
     }
 
     pub fn eval(&self, frame: &Frame<'_>) -> Result<Value> {
-        (self.eval)(frame, &self.states)
+        (self.eval)(frame, &self.env)
     }
 
     /// The slot, when the expression is nothing but a column.
@@ -59,83 +119,71 @@ impl Program {
 
     /// What its functions remember.
     pub fn save(&self) -> Value {
-        save(&self.states)
+        self.env.save()
     }
 
     pub fn load(&mut self, saved: Value) -> Result<()> {
-        load(&self.states, saved)
+        self.env.load(saved)
     }
 }
 
 impl Predicate {
     pub fn new(bound: &Bound) -> Self {
-        let mut states = Vec::new();
-        let test = test(bound, &mut states);
-        Predicate { test, states: RefCell::new(states) }
+        let mut making = Making::default();
+        let test = test(bound, &mut making);
+        Predicate { test, env: making.finish() }
     }
 
     /// Whether the condition holds; null does not hold, and another type is an error.
     pub fn holds(&self, frame: &Frame<'_>) -> Result<bool> {
-        Ok((self.test)(frame, &self.states)? == Truth::True)
+        Ok((self.test)(frame, &self.env)? == Truth::True)
     }
 
     /// Whether the condition holds, where it must be one or the other: null is an error too.
     pub fn decides(&self, frame: &Frame<'_>) -> Result<bool> {
-        match (self.test)(frame, &self.states)? {
+        match (self.test)(frame, &self.env)? {
             Truth::Null => Err(Fault::eval("the condition is null, and must be true or false")),
             truth => Ok(truth == Truth::True),
         }
     }
 
     pub fn save(&self) -> Value {
-        save(&self.states)
+        self.env.save()
     }
 
     pub fn load(&mut self, saved: Value) -> Result<()> {
-        load(&self.states, saved)
+        self.env.load(saved)
     }
-}
-
-fn save(states: &States) -> Value {
-    Value::array(states.borrow().iter().map(|state| state.save()).collect())
-}
-
-fn load(states: &States, saved: Value) -> Result<()> {
-    let Value::Array(saved) = saved else { return Err(Fault::bug("saved state of an expression is no list")) };
-    let mut states = states.borrow_mut();
-    if states.len() != saved.len() {
-        return Err(Fault::bug("saved state of an expression is of another expression"));
-    }
-    states.iter_mut().zip(saved.iter()).try_for_each(|(state, saved)| state.load(saved.clone()))
 }
 
 /// A part of an expression whose value is only looked at, so that columns and constants need not be copied.
 pub(super) enum Operand {
     Slot(usize),
-    Alias(usize, Eval),
+    /// A slot, and the number of the expression that stands in for it where it is empty.
+    Alias(usize, usize),
     Const(Value),
     Eval(Eval),
 }
 
 impl Operand {
-    pub fn new(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Self {
+    pub fn new(bound: &Bound, making: &mut Making) -> Self {
         match bound {
             Bound::Slot(slot, _) => Operand::Slot(*slot),
-            Bound::Alias(slot, _, of) => Operand::Alias(*slot, value(of, states)),
+            Bound::Alias(slot, _, of) => Operand::Alias(*slot, making.alias(*slot, of)),
             Bound::Const(constant) => Operand::Const(constant.or_null()),
-            other => Operand::Eval(value(other, states)),
+            other => Operand::Eval(value(other, making)),
         }
     }
 
     /// Shows the value to `look`; a column that is not there is shown as absent.
     #[inline(always)]
-    pub fn with<T>(&self, frame: &Frame<'_>, states: &States, look: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
+    pub fn with<T>(&self, frame: &Frame<'_>, env: &Env, look: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
         match self {
             Operand::Slot(slot) => look(&frame.row[*slot]),
             Operand::Const(constant) => look(constant),
-            Operand::Eval(eval) => look(&eval(frame, states)?),
+            Operand::Eval(eval) => look(&eval(frame, env)?),
             Operand::Alias(slot, of) => match &frame.row[*slot] {
-                Value::Absent => look(&of(frame, states)?),
+                Value::Absent => look(&env.alias(*of, frame)?),
                 value => look(value),
             },
         }
@@ -143,7 +191,7 @@ impl Operand {
 }
 
 /// Compiles to a value.
-pub(super) fn value(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval {
+pub(super) fn value(bound: &Bound, making: &mut Making) -> Eval {
     match bound {
         Bound::Const(constant) => {
             let constant = constant.or_null();
@@ -154,9 +202,9 @@ pub(super) fn value(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval 
             Box::new(move |frame, _| Ok(frame.row[slot].or_null()))
         }
         Bound::Alias(slot, _, of) => {
-            let (slot, of) = (*slot, value(of, states));
-            Box::new(move |frame, states| match &frame.row[slot] {
-                Value::Absent => of(frame, states),
+            let (slot, of) = (*slot, making.alias(*slot, of));
+            Box::new(move |frame, env| match &frame.row[slot] {
+                Value::Absent => env.alias(of, frame),
                 value => Ok(value.clone()),
             })
         }
@@ -174,40 +222,40 @@ pub(super) fn value(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval 
         }
         Bound::RowTime => Box::new(|frame, _| Ok(Value::Int(frame.time.0))),
         Bound::Member(of, key) => {
-            let (of, key) = (Operand::new(of, states), key.clone());
-            Box::new(move |frame, states| of.with(frame, states, |of| access::member(of, &key.name, key.any_case)))
+            let (of, key) = (Operand::new(of, making), key.clone());
+            Box::new(move |frame, env| of.with(frame, env, |of| access::member(of, &key.name, key.any_case)))
         }
         Bound::Index(of, index) => {
-            let (of, index) = (Operand::new(of, states), Operand::new(index, states));
-            Box::new(move |frame, states| {
-                of.with(frame, states, |of| index.with(frame, states, |index| access::index(of, index)))
+            let (of, index) = (Operand::new(of, making), Operand::new(index, making));
+            Box::new(move |frame, env| {
+                of.with(frame, env, |of| index.with(frame, env, |index| access::index(of, index)))
             })
         }
         Bound::Slice(of, from, to) => {
-            let of = Operand::new(of, states);
-            let from = from.as_ref().map(|bound| value(bound, states));
-            let to = to.as_ref().map(|bound| value(bound, states));
-            Box::new(move |frame, states| {
-                let bound = |bound: &Option<Eval>| bound.as_ref().map(|eval| eval(frame, states)).transpose();
+            let of = Operand::new(of, making);
+            let from = from.as_ref().map(|bound| value(bound, making));
+            let to = to.as_ref().map(|bound| value(bound, making));
+            Box::new(move |frame, env| {
+                let bound = |bound: &Option<Eval>| bound.as_ref().map(|eval| eval(frame, env)).transpose();
                 let (from, to) = (bound(&from)?, bound(&to)?);
-                of.with(frame, states, |of| access::slice(of, from.as_ref(), to.as_ref()))
+                of.with(frame, env, |of| access::slice(of, from.as_ref(), to.as_ref()))
             })
         }
         Bound::Unary(UnaryOp::Neg, of) => {
-            let of = Operand::new(of, states);
-            Box::new(move |frame, states| of.with(frame, states, ops::negative))
+            let of = Operand::new(of, making);
+            Box::new(move |frame, env| of.with(frame, env, ops::negative))
         }
         Bound::Binary(op @ (BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem), a, b) => {
-            arithmetic(*op, a, b, states)
+            arithmetic(*op, a, b, making)
         }
         Bound::Binary(op @ (BinaryOp::BitAnd | BinaryOp::BitOr | BinaryOp::BitXor), a, b) => {
-            let (op, a, b) = (*op, Operand::new(a, states), Operand::new(b, states));
-            Box::new(move |frame, states| a.with(frame, states, |a| b.with(frame, states, |b| ops::bits(op, a, b))))
+            let (op, a, b) = (*op, Operand::new(a, making), Operand::new(b, making));
+            Box::new(move |frame, env| a.with(frame, env, |a| b.with(frame, env, |b| ops::bits(op, a, b))))
         }
         Bound::Case { subject, branches, otherwise } => {
-            case(subject.as_deref(), branches, otherwise.as_deref(), states)
+            case(subject.as_deref(), branches, otherwise.as_deref(), making)
         }
-        Bound::Call(func, args) => call(func, args, states),
+        Bound::Call(func, args) => call(func, args, making),
         Bound::Binary(..)
         | Bound::Unary(UnaryOp::Not, _)
         | Bound::Between { .. }
@@ -215,9 +263,9 @@ pub(super) fn value(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval 
         | Bound::InArray { .. }
         | Bound::Like { .. }
         | Bound::IsNull { .. } => {
-            let test = test(bound, states);
-            Box::new(move |frame, states| {
-                Ok(match test(frame, states)? {
+            let test = test(bound, making);
+            Box::new(move |frame, env| {
+                Ok(match test(frame, env)? {
                     Truth::True => Value::Bool(true),
                     Truth::False => Value::Bool(false),
                     Truth::Null => Value::Null,
@@ -227,11 +275,11 @@ pub(super) fn value(bound: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval 
     }
 }
 
-fn arithmetic(op: BinaryOp, a: &Bound, b: &Bound, states: &mut Vec<Box<dyn Stateful>>) -> Eval {
+fn arithmetic(op: BinaryOp, a: &Bound, b: &Bound, making: &mut Making) -> Eval {
     if let (Bound::Slot(slot, _), Bound::Const(constant)) = (a, b) {
         let (slot, constant) = (*slot, constant.or_null());
         return Box::new(move |frame, _| ops::arithmetic(op, &frame.row[slot], &constant));
     }
-    let (a, b) = (Operand::new(a, states), Operand::new(b, states));
-    Box::new(move |frame, states| a.with(frame, states, |a| b.with(frame, states, |b| ops::arithmetic(op, a, b))))
+    let (a, b) = (Operand::new(a, making), Operand::new(b, making));
+    Box::new(move |frame, env| a.with(frame, env, |a| b.with(frame, env, |b| ops::arithmetic(op, a, b))))
 }

@@ -9,8 +9,8 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Alignment, Checked, Compute, Computed, Cx, Filter, Groups, GuestCall, Guests, Having,
-    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Tumbling, Validate,
+    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Group, Groups, GuestCall, Guests, Having, Limit,
+    Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Validate,
 };
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
@@ -112,10 +112,7 @@ impl Chain {
         for at in 0..self.links.len() {
             let mut given = Out::default();
             call(self.links[at].op.as_mut(), &cx, &mut given)?;
-            for batch in given.take() {
-                self.links[at].meter.gave(batch.selected().len() as u64);
-                self.run(at + 1, batch, now, out)?;
-            }
+            self.pass(at, given.take(), 0, now, out)?;
         }
         Ok(())
     }
@@ -131,18 +128,20 @@ impl Chain {
         let mut given = Out::default();
         link.op.push(batch, &Cx { now, rule: &self.rule }, &mut given)?;
         link.meter.spent(watch.elapsed());
-        let batches = given.take();
+        self.pass(at, given.take(), before, now, out)
+    }
+
+    /// Counts what an operator gave, of which so many faults were there before, and hands it to the next.
+    fn pass(&mut self, at: usize, batches: Vec<Batch>, before: usize, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        let meter = &self.links[at].meter;
         let faults: usize = batches.iter().map(|batch| batch.faults().len()).sum();
         if faults > before
             && let Some((_, fault)) = batches.iter().rev().find_map(|batch| batch.faults().last())
         {
-            (before..faults).for_each(|_| link.meter.failed(fault.to_string(), now));
+            (before..faults).for_each(|_| meter.failed(fault.to_string(), now));
         }
-        for batch in batches {
-            self.links[at].meter.gave(batch.selected().len() as u64);
-            self.run(at + 1, batch, now, out)?;
-        }
-        Ok(())
+        batches.iter().for_each(|batch| meter.gave(batch.selected().len() as u64));
+        batches.into_iter().try_for_each(|batch| self.run(at + 1, batch, now, out))
     }
 }
 
@@ -154,23 +153,23 @@ fn node_name(node: &Node) -> &'static str {
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
         Node::Guests { .. } => "plugin",
-        Node::Tumbling { .. } => "window",
+        Node::Window(_) => "window",
+        Node::Group { .. } => "group",
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
         Node::Limit { .. } => "limit",
+        Node::Analytic { .. } => "analytic",
+        Node::Counted { clause: Clause::Having, .. } => "having",
+        Node::Counted { .. } => "filter",
+        Node::Number { .. } => "number",
+        Node::Columns { .. } => "columns",
+        Node::Dedup { .. } => "dedup_trigger",
+        Node::Rows { .. } => "rows",
         Node::Project { .. } => "project",
     }
 }
 
 fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
-    let computed = |aliases: &[(usize, Text, Bound)]| -> Vec<Computed> {
-        let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
-            slot: *slot,
-            program: Program::new(bound),
-            lazy: bound.is_pure(),
-        };
-        aliases.iter().map(one).collect()
-    };
     Ok(match node {
         Node::Validate { columns, format } => {
             let checked = |(slot, column): &(usize, StreamColumn)| {
@@ -185,11 +184,8 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
-        Node::Tumbling { unit, count, bounds, grouping } => {
-            let alignment = Alignment { unit: *unit, count: *count, zone: local.clone() };
-            let groups = grouping.as_ref().map(|grouping| groups(grouping, plan.width)).transpose()?;
-            Box::new(Tumbling::new(&alignment, now, *bounds, plan.width, groups))
-        }
+        Node::Window(windowed) => super::windows::operator(windowed, plan.width, local, now)?,
+        Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width)?)),
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());
             for call in calls {
@@ -202,11 +198,13 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             Box::new(Guests::new(made, stage))
         }
         Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
-        Node::Order { keys } => Box::new(Order::new(
-            keys.iter()
-                .map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending })
-                .collect(),
-        )),
+        Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
+        Node::Analytic { .. }
+        | Node::Counted { .. }
+        | Node::Number { .. }
+        | Node::Columns { .. }
+        | Node::Dedup { .. }
+        | Node::Rows { .. } => super::special::operator(node)?,
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
         Node::Project { aliases, columns } => {
             let made = columns.iter().enumerate().map(|(n, column)| {
@@ -226,6 +224,19 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
     })
 }
 
+pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
+    let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
+        slot: *slot,
+        program: Program::new(bound),
+        lazy: bound.is_pure(),
+    };
+    aliases.iter().map(one).collect()
+}
+
+pub(super) fn order_keys(keys: &[(Bound, bool)]) -> Vec<OrderKey> {
+    keys.iter().map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending }).collect()
+}
+
 fn named(column: &Resolved, all: &[Resolved]) -> Named {
     let lower = column.name.to_lowercase();
     let twin = |other: &&Resolved| other.exact != column.exact && other.name.to_lowercase() == lower;
@@ -233,7 +244,7 @@ fn named(column: &Resolved, all: &[Resolved]) -> Named {
     Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
 }
 
-fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
+pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
     let mut calls = Vec::with_capacity(grouping.calls.len());
     for call in &grouping.calls {
         let start: Start = match call.func.body {

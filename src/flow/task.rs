@@ -192,3 +192,12 @@ impl ErrorLog {
         }
     }
 }
+
+/// What was counted and not told is told at the end.
+impl Drop for ErrorLog {
+    fn drop(&mut self) {
+        if self.untold > 0 {
+            tracing::warn!("{}: {} more rows failed", self.who, self.untold);
+        }
+    }
+}

@@ -125,6 +125,17 @@ impl Accumulator for Count {
         *self = Count { rows: load_int(rows)?, values: load_int(values)? };
         Ok(())
     }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        let [rows, values] = parts(&later)?;
+        self.rows += load_int(rows)?;
+        self.values += load_int(values)?;
+        Ok(())
+    }
 }
 
 /// Integers and floats are summed apart, so that integers stay exact. The floats are also summed at a scale at which
@@ -228,6 +239,20 @@ impl Accumulator for Sum {
         *self = Sum::load_state(&saved)?;
         Ok(())
     }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        let later = Sum::load_state(&later)?;
+        self.count += later.count;
+        self.ints += later.ints;
+        self.floats += later.floats;
+        self.scaled += later.scaled;
+        self.mixed |= later.mixed;
+        Ok(())
+    }
 }
 
 struct Average(Sum);
@@ -247,6 +272,15 @@ impl Accumulator for Average {
 
     fn load(&mut self, saved: Value) -> Result<()> {
         self.0.load(saved)
+    }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        self.0.take(later)?;
+        Ok(())
     }
 }
 
@@ -303,6 +337,15 @@ impl Accumulator for Extreme {
         self.best = saved;
         Ok(())
     }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        self.put(&later).map_err(|wanted| wrong(std::slice::from_ref(&later), 0, wanted))?;
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -329,23 +372,44 @@ impl Accumulator for Collect {
         }
         Ok(())
     }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        let Value::Array(later) = later else { return Err(foreign()) };
+        if self.0.is_empty() {
+            self.0 = later;
+        } else {
+            Arc::make_mut(&mut self.0).extend(later.iter().cloned());
+        }
+        Ok(())
+    }
 }
 
 /// None until an object has come.
 #[derive(Default)]
 pub(super) struct Merge(Option<Arc<Object>>);
 
-impl Accumulator for Merge {
-    fn add(&mut self, args: &[Value], _: &Ctx<'_>) -> Result<()> {
-        let Value::Object(object) = arg(args, 0) else { return Ok(()) };
+impl Merge {
+    fn merge(&mut self, object: Arc<Object>) {
         match &mut self.0 {
-            None => self.0 = Some(object.clone()),
+            None => self.0 = Some(object),
             Some(merged) => {
                 let merged = Arc::make_mut(merged);
                 for (name, value) in object.iter() {
                     merged.insert(name.clone(), value.clone());
                 }
             }
+        }
+    }
+}
+
+impl Accumulator for Merge {
+    fn add(&mut self, args: &[Value], _: &Ctx<'_>) -> Result<()> {
+        if let Value::Object(object) = arg(args, 0) {
+            self.merge(object.clone());
         }
         Ok(())
     }
@@ -366,30 +430,57 @@ impl Accumulator for Merge {
         };
         Ok(())
     }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        match later {
+            Value::Null => {}
+            Value::Object(later) => self.merge(later),
+            _ => return Err(foreign()),
+        }
+        Ok(())
+    }
 }
 
+/// None until a value has come that counts.
 #[derive(Default)]
-pub(super) struct Last(Value);
+pub(super) struct Last(Option<Value>);
 
 impl Accumulator for Last {
     fn add(&mut self, args: &[Value], _: &Ctx<'_>) -> Result<()> {
         let ignore_null = boolean(args, 1)?;
         if !(ignore_null && arg(args, 0).is_null()) {
-            self.0 = arg(args, 0).or_null();
+            self.0 = Some(arg(args, 0).or_null());
         }
         Ok(())
     }
 
     fn give(&self) -> Result<Value> {
-        Ok(self.0.or_null())
+        Ok(self.0.clone().unwrap_or(Value::Null))
     }
 
     fn save(&self) -> Value {
-        self.0.or_null()
+        Value::array(self.0.iter().cloned().collect())
     }
 
     fn load(&mut self, saved: Value) -> Result<()> {
-        self.0 = saved;
+        let Value::Array(saved) = saved else { return Err(foreign()) };
+        self.0 = saved.first().cloned();
+        Ok(())
+    }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        let Value::Array(later) = later else { return Err(foreign()) };
+        if let Some(value) = later.first() {
+            self.0 = Some(value.clone());
+        }
         Ok(())
     }
 }

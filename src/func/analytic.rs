@@ -4,6 +4,7 @@
 //! of the call's `OVER (WHEN …)`. The value of a step that fails is not taken in.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::data::{Object, Text, Value};
 use crate::diag::Result;
@@ -63,13 +64,14 @@ pub trait Analytic: Send {
     fn load(&mut self, saved: Value) -> Result<()>;
 }
 
-/// A fresh state for the analytic function of this name, in lower case.
-pub fn start_analytic(name: &str) -> Option<Box<dyn Analytic>> {
+/// A fresh state for the analytic function of this name, in lower case. `rows` are the places of the arguments that are
+/// `*`: each is the row as an object, and `had_changed` compares its columns one by one.
+pub fn start_analytic(name: &str, rows: &[usize]) -> Option<Box<dyn Analytic>> {
     Some(match name {
         "lag" => Box::<Lag>::default(),
         "latest" => Box::<Latest>::default(),
         "changed_col" => Box::<ChangedCol>::default(),
-        "had_changed" => Box::<HadChanged>::default(),
+        "had_changed" => Box::new(HadChanged { kept: Vec::new(), rows: rows.to_vec() }),
         "acc_sum" => Box::new(Acc::new(What::Sum)),
         "acc_count" => Box::new(Acc::new(What::Count)),
         "acc_avg" => Box::new(Acc::new(What::Mean)),
@@ -194,9 +196,11 @@ impl Analytic for ChangedCol {
     }
 }
 
-/// One kept value a place.
-#[derive(Default)]
-struct HadChanged(Vec<Value>);
+/// One kept value a place; for `*` an object of the columns that were there so far.
+struct HadChanged {
+    kept: Vec<Value>,
+    rows: Vec<usize>,
+}
 
 impl Analytic for HadChanged {
     fn step(&mut self, args: &[Value], when: bool, _: &Ctx<'_>) -> Result<Value> {
@@ -204,28 +208,52 @@ impl Analytic for HadChanged {
         if !when {
             return Ok(Value::Bool(false));
         }
-        let values = args.get(1..).unwrap_or_default();
-        if self.0.len() < values.len() {
-            self.0.resize(values.len(), Value::Null);
+        if self.kept.len() < args.len() {
+            self.kept.resize(args.len(), Value::Null);
         }
         let mut changed = false;
-        for (kept, value) in self.0.iter_mut().zip(values) {
-            changed |= changes(kept, value, ignore_null);
+        for (place, (kept, value)) in self.kept.iter_mut().zip(args).enumerate().skip(1) {
+            changed |= match value {
+                Value::Object(row) if self.rows.contains(&place) => columns_change(kept, row, ignore_null),
+                value => changes(kept, value, ignore_null),
+            };
         }
         Ok(Value::Bool(changed))
     }
 
     fn save(&self) -> Value {
-        Value::array(self.0.clone())
+        Value::array(self.kept.clone())
     }
 
     fn load(&mut self, saved: Value) -> Result<()> {
         match saved {
-            Value::Array(kept) => self.0 = kept.to_vec(),
+            Value::Array(kept) => self.kept = kept.to_vec(),
             _ => return Err(foreign()),
         }
         Ok(())
     }
+}
+
+/// Whether any column of the row counts as new. One that was there before and is not now is null.
+fn columns_change(kept: &mut Value, row: &Object, ignore_null: bool) -> bool {
+    if !matches!(kept, Value::Object(_)) {
+        *kept = Value::object(Object::new());
+    }
+    let Value::Object(kept) = kept else { return false };
+    let gone = |(name, value): (&Text, &Value)| !ignore_null && !value.is_null() && !row.contains(name);
+    let gone: Vec<Text> = kept.iter().filter(|entry| gone(*entry)).map(|(name, _)| name.clone()).collect();
+    let is_new = |(name, value): (&Text, &Value)| {
+        kept.get(name).unwrap_or(&Value::Null) != value && !(ignore_null && value.is_null())
+    };
+    let new: Vec<(Text, Value)> =
+        row.iter().filter(|entry| is_new(*entry)).map(|(name, value)| (name.clone(), value.or_null())).collect();
+    if gone.is_empty() && new.is_empty() {
+        return false;
+    }
+    let kept = Arc::make_mut(kept);
+    gone.into_iter().for_each(|name| drop(kept.insert(name, Value::Null)));
+    new.into_iter().for_each(|(name, value)| drop(kept.insert(name, value)));
+    true
 }
 
 /// The state of one call of `changed_cols`: the values shown last, by the name of the column.

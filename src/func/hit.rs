@@ -7,7 +7,7 @@ use crate::data::{Time, Value};
 use crate::diag::Result;
 
 use super::aggregate::{load_int, parts};
-use super::{Func, Special};
+use super::{Ctx, Func, Special, Stateful};
 
 const fn row(name: &'static str) -> Func {
     Func::special(name, "() -> bigint", Special::Hit).family("other")
@@ -49,6 +49,35 @@ impl Hits {
     pub fn load(saved: &Value) -> Result<Hits> {
         let [count, last] = parts(saved)?;
         Ok(Hits { count: load_int(count)?, last: Time(load_int(last)?) })
+    }
+}
+
+/// A call outside of any condition: each evaluation is a hit.
+pub struct Each {
+    name: &'static str,
+    hits: Hits,
+}
+
+impl Each {
+    pub fn new(name: &'static str) -> Self {
+        Each { name, hits: Hits::default() }
+    }
+}
+
+impl Stateful for Each {
+    fn call(&mut self, _: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
+        let before = self.hits.read(self.name);
+        self.hits.hit(ctx.row_time.unwrap_or(ctx.now));
+        Ok(before)
+    }
+
+    fn save(&self) -> Value {
+        self.hits.save()
+    }
+
+    fn load(&mut self, saved: Value) -> Result<()> {
+        self.hits = Hits::load(&saved)?;
+        Ok(())
     }
 }
 

@@ -87,6 +87,26 @@ impl Accumulator for Spread {
         (self.count, self.mean, self.squares) = (load_int(count)?, load_float(mean)?, load_float(squares)?);
         Ok(())
     }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        let [count, mean, squares] = parts(&later)?;
+        let (count, mean, squares) = (load_int(count)?, load_float(mean)?, load_float(squares)?);
+        if self.count == 0 {
+            (self.count, self.mean, self.squares) = (count, mean, squares);
+        } else if count > 0 {
+            // Chan's way of putting two of Welford's together.
+            let (before, all) = (self.count as f64, (self.count + count) as f64);
+            let distance = mean - self.mean;
+            self.squares += squares + distance * distance * before * count as f64 / all;
+            self.mean += distance * count as f64 / all;
+            self.count += count;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -173,6 +193,20 @@ impl Accumulator for Ranked {
             })
             .collect::<Result<_>>()?;
         self.part = part.clone();
+        Ok(())
+    }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, later: Value) -> Result<()> {
+        let mut after = Ranked { values: Vec::new(), part: Value::Null, rank: self.rank };
+        after.load(later)?;
+        self.values.append(&mut after.values);
+        if self.part.is_null() {
+            self.part = after.part;
+        }
         Ok(())
     }
 }

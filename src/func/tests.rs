@@ -188,11 +188,11 @@ fn what_remembers_survives_odd_arguments_and_a_save() {
                     start().load(saved).unwrap();
                 });
             }
-            if let Some(mut state) = analytic::start_analytic(func.name) {
+            if let Some(mut state) = analytic::start_analytic(func.name, &[]) {
                 for_all_odd_arguments(func, |args| {
                     let _ = state.step(args, true, ctx);
                 });
-                let mut again = analytic::start_analytic(func.name).unwrap();
+                let mut again = analytic::start_analytic(func.name, &[]).unwrap();
                 again.load(state.save()).unwrap();
                 let next = values("[true, false, true]");
                 let next = &next[..arity(func).counts[0]];

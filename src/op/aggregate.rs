@@ -1,12 +1,13 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Emissions, Fate, Held, Meta, Object, Text, Time, Value};
+use crate::data::{Account, Batch, Emissions, Fate, Held, Text, Time, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::{Frame, Predicate, Program};
 use crate::func::{Accumulator, Ctx};
 
 use super::compute::{load_all, save_all};
+use super::tally::{Group, Tally};
 use super::{Cx, Operator, Out, Saved};
 
 /// Makes what an aggregate keeps of one group.
@@ -30,21 +31,9 @@ pub struct Groups {
     keys: Vec<Program>,
     calls: Vec<AggregateCall>,
     width: usize,
-    index: HashMap<Text, usize>,
-    groups: Vec<Group>,
-    /// The first thing that went wrong; then the window fails as a whole.
-    failed: Option<Fault>,
-    failed_rows: Held,
-}
-
-struct Group {
-    key: Text,
-    first: Vec<Value>,
-    time: Time,
-    meta: Option<Meta>,
-    accumulators: Vec<Box<dyn Accumulator>>,
-    seen: Vec<HashSet<Text>>,
-    held: Held,
+    tally: Tally,
+    /// Room for the arguments of one call.
+    args: Vec<Value>,
 }
 
 /// The words before an error of an aggregate.
@@ -80,74 +69,88 @@ impl AggregateCall {
 
 impl Groups {
     pub fn new(width: usize, keys: Vec<Program>, calls: Vec<AggregateCall>) -> Self {
-        let (index, groups) = (HashMap::new(), Vec::new());
-        Groups { keys, calls, width, index, groups, failed: None, failed_rows: Held::default() }
+        Groups { keys, calls, width, tally: Tally::default(), args: Vec::new() }
     }
 
     /// Takes a row into its group and keeps the promise for it.
     pub fn add(&mut self, batch: &Batch, row: usize, held: Held, cx: &Cx<'_>) {
         match self.group(batch, row, cx) {
-            Ok(group) => self.groups[group].held.merge(held),
-            Err(fault) => {
-                self.failed.get_or_insert(fault);
-                self.failed_rows.merge(held);
-            }
+            Ok(group) => self.tally.groups[group].held.merge(held),
+            Err(fault) => self.tally.fail(fault, held),
         }
     }
 
     fn group(&mut self, batch: &Batch, row: usize, cx: &Cx<'_>) -> Result<usize> {
         let frame = cx.frame(batch, row);
-        let key = self.key(&frame).map_err(|fault| fault.context("run Group By error: "))?;
-        let at = match self.index.get(&key) {
-            Some(at) => *at,
-            None => {
-                let group = Group {
-                    key: key.clone(),
-                    first: batch.row(row).to_vec(),
-                    time: batch.time(row),
-                    meta: batch.meta(row).cloned(),
-                    accumulators: self.calls.iter().map(|call| (call.start)()).collect(),
-                    seen: self.calls.iter().map(|_| HashSet::new()).collect(),
-                    held: Held::default(),
-                };
-                self.groups.push(group);
-                self.index.insert(key, self.groups.len() - 1);
-                self.groups.len() - 1
-            }
-        };
-        let group = &mut self.groups[at];
-        let mut args = Vec::new();
+        let key = key_of(&self.keys, &frame).map_err(|fault| fault.context("run Group By error: "))?;
+        let calls = &self.calls;
+        let at = self.tally.find(key, |key| Group {
+            key,
+            first: batch.row(row).to_vec(),
+            time: batch.time(row),
+            meta: batch.meta(row).cloned(),
+            accumulators: calls.iter().map(|call| (call.start)()).collect(),
+            seen: calls.iter().map(|_| HashSet::new()).collect(),
+            held: Held::default(),
+        });
+        let group = &mut self.tally.groups[at];
+        let args = &mut self.args;
         let mut parts = self.calls.iter().zip(&mut group.accumulators).zip(&mut group.seen);
-        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, &mut args, cx)).map_err(select)?;
+        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, args, cx)).map_err(select)?;
         Ok(at)
     }
 
-    fn key(&self, frame: &Frame<'_>) -> Result<Text> {
-        let mut key = Text::default();
-        for (n, program) in self.keys.iter().enumerate() {
-            let value = program.eval(frame)?;
-            let printed = if value.is_null() { Text::const_new("<nil>") } else { value.print() };
-            if n == 0 {
-                key = printed;
-            } else {
-                key.push('\u{1f}');
-                key.push_str(&printed);
+    /// Whether groups of some rows and groups of later ones can be put together.
+    pub fn can_join(&self) -> bool {
+        self.calls.iter().all(|call| !call.distinct && (call.start)().takes())
+    }
+
+    /// Takes out what was brought together, and starts anew.
+    pub fn swap(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// Gives what several tallies come to together, the earliest first, as one emission. They stay as they are, for
+    /// others.
+    pub fn join<'a>(&mut self, tallies: impl Iterator<Item = &'a mut Tally>, trigger: Time) -> Batch {
+        for tally in tallies {
+            if let Some(fault) = &tally.failed {
+                self.tally.fail(fault.clone(), tally.failed_rows.part().hold());
+            }
+            for group in &mut tally.groups {
+                let calls = &self.calls;
+                let at = self.tally.find(group.key.clone(), |key| Group {
+                    key,
+                    first: group.first.clone(),
+                    time: group.time,
+                    meta: group.meta.clone(),
+                    accumulators: calls.iter().map(|call| (call.start)()).collect(),
+                    seen: calls.iter().map(|_| HashSet::new()).collect(),
+                    held: Held::default(),
+                });
+                let into = &mut self.tally.groups[at];
+                let held = group.held.part().hold();
+                let mut pairs = into.accumulators.iter_mut().zip(&group.accumulators);
+                match pairs.try_for_each(|(into, later)| into.take(later.save())) {
+                    Ok(()) => into.held.merge(held),
+                    Err(fault) => self.tally.fail(select(fault), held),
+                }
             }
         }
-        Ok(key)
+        self.close(trigger)
     }
 
     /// Gives the groups as one emission and starts anew. Without keys and without rows there is still one row, with
     /// nothing in it.
     pub fn close(&mut self, trigger: Time) -> Batch {
-        let mut batch = Batch::with_capacity(self.width, self.groups.len().max(1));
+        let Tally { groups, failed, failed_rows, .. } = self.swap();
+        let mut batch = Batch::with_capacity(self.width, groups.len().max(1));
         batch.emissions = Emissions::Whole;
-        self.index.clear();
-        let groups = std::mem::take(&mut self.groups);
-        if let Some(fault) = self.failed.take() {
+        batch.trigger = Some(trigger);
+        if let Some(fault) = failed {
             let fate = Fate::dead(&fault);
             groups.into_iter().for_each(|group| group.held.settle(fate));
-            std::mem::take(&mut self.failed_rows).settle(fate);
+            failed_rows.settle(fate);
             batch.note(0, fault);
             return batch;
         }
@@ -177,81 +180,37 @@ impl Groups {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.failed.is_none()
+        self.tally.is_empty()
     }
 
     pub fn has_keys(&self) -> bool {
         !self.keys.is_empty()
     }
 
+    /// Throws away what was brought together.
     pub fn settle(&mut self, fate: Fate) {
-        self.index.clear();
-        self.failed = None;
-        self.groups.drain(..).for_each(|group| group.held.settle(fate));
-        std::mem::take(&mut self.failed_rows).settle(fate);
+        self.swap().settle(fate);
     }
 
     pub fn forget(&mut self) {
-        self.index.clear();
-        self.groups.drain(..).for_each(|group| group.held.forget());
-        std::mem::take(&mut self.failed_rows).forget();
+        self.swap().forget();
     }
 
     pub fn save(&self) -> Saved {
-        let groups = self.groups.iter().map(|group| {
-            Value::object(Object::from_iter([
-                ("key", Value::Text(group.key.clone())),
-                ("first", save_row(&group.first)),
-                ("time", Value::Int(group.time.0)),
-                ("meta", group.meta.clone().map_or(Value::Null, Value::Object)),
-                ("state", Value::array(group.accumulators.iter().map(|one| one.save()).collect())),
-                ("seen", Value::array(group.seen.iter().map(save_seen).collect())),
-                ("held", Value::Int(group.held.rows() as i64)),
-            ]))
-        });
-        Value::object(Object::from_iter([
-            ("groups", Value::array(groups.collect())),
-            ("failed", self.failed.as_ref().map_or(Value::Null, |fault| Value::text(fault.to_string()))),
-            ("failed_rows", Value::Int(self.failed_rows.rows() as i64)),
-            ("programs", self.save_programs()),
-        ]))
+        Value::array(vec![self.tally.save(), self.save_programs()])
     }
 
     pub fn load(&mut self, saved: &Saved, account: &Arc<dyn Account>) -> Result<()> {
         let broken = || Fault::bug("the saved state of a window cannot be read");
-        let Value::Object(saved) = saved else { return Err(broken()) };
-        if let Some(Value::Text(text)) = saved.get("failed") {
-            self.failed = Some(Fault::eval(text.as_str()));
-        }
-        if let Some(Value::Int(rows)) = saved.get("failed_rows")
-            && *rows > 0
-        {
-            self.failed_rows = Held::restored(account.clone(), *rows as u64);
-        }
-        self.load_programs(saved.get("programs").cloned().ok_or_else(broken)?)?;
-        let Some(Value::Array(groups)) = saved.get("groups") else { return Err(broken()) };
-        for group in groups.iter() {
-            let Value::Object(group) = group else { return Err(broken()) };
-            let part = |name: &str| group.get(name).cloned().ok_or_else(broken);
-            let (Value::Text(key), Value::Array(states), Value::Array(seen), Value::Int(time), Value::Int(held)) =
-                (part("key")?, part("state")?, part("seen")?, part("time")?, part("held")?)
-            else {
-                return Err(broken());
-            };
-            let mut accumulators: Vec<_> = self.calls.iter().map(|call| (call.start)()).collect();
-            accumulators.iter_mut().zip(states.iter()).try_for_each(|(one, state)| one.load(state.clone()))?;
-            self.index.insert(key.clone(), self.groups.len());
-            self.groups.push(Group {
-                key,
-                first: load_row(&part("first")?).ok_or_else(broken)?,
-                time: Time(time),
-                meta: if let Value::Object(meta) = part("meta")? { Some(meta) } else { None },
-                accumulators,
-                seen: seen.iter().map(load_seen).collect(),
-                held: Held::restored(account.clone(), held as u64),
-            });
-        }
+        let Value::Array(saved) = saved else { return Err(broken()) };
+        let [tally, programs] = saved.as_slice() else { return Err(broken()) };
+        self.load_programs(programs.clone())?;
+        self.tally = self.load_tally(tally, account)?;
         Ok(())
+    }
+
+    pub fn load_tally(&self, saved: &Saved, account: &Arc<dyn Account>) -> Result<Tally> {
+        Tally::load(saved, account, &|| self.calls.iter().map(|call| (call.start)()).collect())
     }
 }
 
@@ -274,6 +233,22 @@ impl Groups {
     }
 }
 
+/// The printed values of some expressions, which rows that belong together have alike.
+pub(super) fn key_of(keys: &[Program], frame: &Frame<'_>) -> Result<Text> {
+    let mut key = Text::default();
+    for (n, program) in keys.iter().enumerate() {
+        let value = program.eval(frame)?;
+        let printed = if value.is_null() { Text::const_new("<nil>") } else { value.print() };
+        if n == 0 {
+            key = printed;
+        } else {
+            key.push('\u{1f}');
+            key.push_str(&printed);
+        }
+    }
+    Ok(key)
+}
+
 fn distinct_key(args: &[Value]) -> Text {
     let mut key = Text::default();
     for arg in args {
@@ -283,44 +258,6 @@ fn distinct_key(args: &[Value]) -> Text {
         key.push('\u{1f}');
     }
     key
-}
-
-fn save_seen(seen: &HashSet<Text>) -> Value {
-    let mut all: Vec<Value> = seen.iter().cloned().map(Value::Text).collect();
-    all.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
-    Value::array(all)
-}
-
-fn load_seen(saved: &Value) -> HashSet<Text> {
-    match saved {
-        Value::Array(all) => all.iter().filter_map(Value::as_str).map(Text::new).collect(),
-        _ => HashSet::new(),
-    }
-}
-
-/// The values of a row by slot; an absent one is left out.
-pub(super) fn save_row(row: &[Value]) -> Value {
-    let present: Vec<(Text, Value)> = row
-        .iter()
-        .enumerate()
-        .filter(|(_, value)| !matches!(value, Value::Absent))
-        .map(|(slot, value)| (Text::new(slot.to_string()), value.clone()))
-        .collect();
-    let mut object = Object::from_iter(present);
-    object.insert("width", Value::Int(row.len() as i64));
-    Value::object(object)
-}
-
-pub(super) fn load_row(saved: &Value) -> Option<Vec<Value>> {
-    let Value::Object(saved) = saved else { return None };
-    let Some(Value::Int(width)) = saved.get("width") else { return None };
-    let mut row = vec![Value::Absent; usize::try_from(*width).ok()?];
-    for (name, value) in saved.iter() {
-        if let Ok(slot) = name.parse::<usize>() {
-            *row.get_mut(slot)? = value.clone();
-        }
-    }
-    Some(row)
 }
 
 /// Aggregates of rows that are given out themselves: over each row alone in a rule without a window, else over all

@@ -16,8 +16,11 @@ pub struct Computed {
 }
 
 impl Computed {
-    /// Fills the slot of a row.
+    /// Fills the slot of a row, if that has not been done.
     pub(super) fn fill(&self, batch: &mut Batch, row: usize, cx: &Cx<'_>) -> Result<()> {
+        if !matches!(batch.row(row)[self.slot], Value::Absent) {
+            return Ok(());
+        }
         match self.program.eval(&cx.frame(batch, row)) {
             Ok(value) => batch.row_mut(row)[self.slot] = value,
             Err(_) if self.lazy => {}

@@ -8,7 +8,7 @@ use super::window::fail_all;
 use super::{Cx, Operator, Out, Saved};
 
 /// Keeps the rows for which a condition holds: WHERE, and FILTER of a window. A row whose condition fails leaves by
-/// itself.
+/// itself, or takes the emission with it that it belongs to.
 pub struct Filter {
     predicate: Predicate,
     /// What stands before the text of an error, for example `run Where error: `.
@@ -23,7 +23,20 @@ impl Filter {
 
 impl Operator for Filter {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        batch.keep(|batch, row| self.predicate.holds(&cx.frame(batch, row)).map_err(|fault| fault.context(self.stage)));
+        let holds = |batch: &Batch, row: usize| {
+            self.predicate.holds(&cx.frame(batch, row)).map_err(|fault| fault.context(self.stage))
+        };
+        if batch.emissions == Emissions::Single {
+            batch.keep(holds);
+        } else {
+            match batch.selected().iter().map(|row| holds(&batch, *row as usize)).collect::<Result<Vec<bool>>>() {
+                Ok(kept) => {
+                    let mut kept = kept.into_iter();
+                    batch.keep(|_, _| Ok(kept.next().unwrap_or_default()));
+                }
+                Err(fault) => fail_all(&mut batch, fault),
+            }
+        }
         if !batch.is_empty() {
             out.send(batch);
         }

@@ -24,7 +24,8 @@ impl Order {
         Order { keys }
     }
 
-    fn sorted(&self, batch: &Batch, cx: &Cx<'_>) -> Result<Vec<u32>> {
+    /// The selected rows in order.
+    pub(super) fn sorted(&self, batch: &Batch, cx: &Cx<'_>) -> Result<Vec<u32>> {
         let mut rows = Vec::with_capacity(batch.selected().len());
         let mut kinds = vec![None; self.keys.len()];
         for row in batch.selected() {

@@ -2,11 +2,13 @@ use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
-use crate::sql::{Expr, ExprNode, Field, Literal, Select, Unit, What, Window, WindowKind};
+use crate::sql::{Expr, ExprNode, Field, Select, What};
 
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
 use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
+use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
+use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
 
 /// Collects findings and goes on, so that all are told at once.
@@ -72,15 +74,6 @@ fn refuse_later(select: &Select, found: &mut Findings) {
     if let Some(join) = select.joins.first() {
         found.add(later("JOIN", join.span));
     }
-    for window in &select.windows {
-        if window.kind != WindowKind::Tumbling {
-            let name = window.kind.name();
-            found.add(later(&format!("`{name}`"), window.span).help("of the windows there is `tumblingwindow`"));
-        }
-        if !window.partition.is_empty() || window.when.is_some() {
-            found.add(later("OVER on a window", window.span));
-        }
-    }
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
@@ -103,6 +96,7 @@ fn check_aliases(select: &Select, found: &mut Findings) {
 /// The clauses of a statement over slots.
 struct Clauses {
     filter: Option<Bound>,
+    window: Option<Window>,
     window_filter: Option<Bound>,
     keys: Vec<Bound>,
     having: Option<Bound>,
@@ -124,6 +118,12 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let mut fields = Vec::new();
     let mut unnamed = 0;
     let mut taken: Vec<Text> = Vec::new();
+    // Before the others, which may read its alias.
+    let mut dedup = None;
+    for (field, call) in select.fields.iter().filter_map(|field| Some((field, dedup_call(field)?))) {
+        let bound = names.dedup_field(field, call);
+        dedup = found.take(bound);
+    }
     for field in &select.fields {
         names.met_aggregate = false;
         (names.stage, names.clause) = (Stage::Select, "SELECT");
@@ -154,30 +154,44 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             }
             continue;
         }
-        let Some(expr) = bind_field(field, names, found) else { continue };
+        if is_rows(field, funcs) {
+            let column = names.rows_field(field, fields.len());
+            let Some(column) = found.take(column) else { continue };
+            aggregated |= names.met_aggregate;
+            check_output(&column.name, field, &mut taken, found);
+            fields.push(column);
+            continue;
+        }
+        let bound = match dedup_call(field) {
+            Some(_) => dedup.take(),
+            None => bind_field(field, names, found),
+        };
+        let Some(expr) = bound else { continue };
         aggregated |= names.met_aggregate;
         // A field without a name takes a number even where it is not shown.
         let name = output_name(field, names, &mut unnamed);
         if field.invisible {
             continue;
         }
-        if taken.contains(&name) {
-            let problem = Diagnostic::error(
-                "K0221",
-                format!("duplicate field definition `{name}`: two output columns have that name"),
-            );
-            found.add(problem.at(field.span).help("give one of them another name with AS"));
-        }
-        taken.push(name.clone());
+        check_output(&name, field, &mut taken, found);
         let plain = field.alias.is_none() && is_column(&field.expr, names);
         let collects =
             matches!(&field.expr.bare().node, ExprNode::Call(call) if call.name.name.eq_ignore_ascii_case("collect"));
         let keep_null = collects || (options.send_nil && (plain || field.alias.is_some()));
-        fields.push(OutputColumn { name, expr, plain, keep_null, spread: false });
+        let spread = is_columns(field, funcs);
+        fields.push(OutputColumn { name, expr, plain, keep_null: keep_null && !spread, spread });
     }
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
     let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
+    let window = select.windows.first().and_then(|written| {
+        let mut bind = |names: &mut Names<'_>, word, expr: &Expr| clause(names, Stage::Group, word, expr, found);
+        let window = window::bind(written, names, options.windows_v2, &mut bind);
+        window.unwrap_or_else(|problem| {
+            found.add(problem);
+            None
+        })
+    });
     if let (Some(key), false) = (select.group.first(), names.windowed) {
         let problem = Diagnostic::error("K0208", "GROUP BY needs a window, since a stream never ends").at(key.span);
         found.add(problem.help("add a window, for example `TUMBLINGWINDOW(ss, 10)`"));
@@ -195,14 +209,16 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let order = select
         .order
         .iter()
-        .filter_map(|sort| Some((clause(names, Stage::Having, "ORDER BY", &sort.expr, found)?, sort.descending)))
+        .filter_map(|sort| Some((clause(names, Stage::Order, "ORDER BY", &sort.expr, found)?, sort.descending)))
         .collect();
     // Reading an alias in a clause may have given it a slot after its own field was bound.
     let mut columns = fields.iter_mut();
     for field in select.fields.iter().filter(|field| !field.invisible) {
         let replaced = if let ExprNode::Wildcard(wildcard) = &field.expr.node { wildcard.replace.len() } else { 0 };
         let column = columns.next();
-        (0..replaced).for_each(|_| drop(columns.next()));
+        for _ in 0..replaced {
+            columns.next();
+        }
         if let (Some(column), Some(alias)) = (column, &field.alias)
             && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
             && let Some(slot) = known.slot
@@ -210,7 +226,15 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             column.expr = known.read_at(slot);
         }
     }
-    Clauses { filter, window_filter, keys, having, order, fields, aggregated }
+    Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
+}
+
+fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
+    if taken.contains(name) {
+        let message = format!("duplicate field definition `{name}`: two output columns have that name");
+        found.add(Diagnostic::error("K0221", message).at(field.span).help("give one of them another name with AS"));
+    }
+    taken.push(name.clone());
 }
 
 fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
@@ -224,7 +248,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
     found.take(done)?;
     names.met_aggregate |= names.aliases[n].aggregated;
     match &names.aliases[n].state {
-        AliasState::Bound(bound) => Some(bound.clone()),
+        AliasState::Bound(bound) => Some(Bound::clone(bound)),
         _ => None,
     }
 }
@@ -236,7 +260,8 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
     all.extend(&select.group);
     all.extend(&select.having);
     all.extend(select.order.iter().map(|sort| &sort.expr));
-    all.extend(select.windows.iter().flat_map(|window| &window.filter));
+    let windows = select.windows.iter();
+    all.extend(windows.flat_map(|of| of.filter.iter().chain(&of.when).chain(&of.partition).chain(&of.args)));
     fn has_wildcard(expr: &Expr, names: &Names<'_>) -> bool {
         let func = match &expr.node {
             ExprNode::Wildcard(_) => return true,
@@ -290,9 +315,10 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) => {
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
             let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (names.is_column(*slot) || names.aliases.iter().any(of_rows)).then(|| name.clone());
+            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
+                .then(|| name.clone());
         }
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
@@ -306,15 +332,6 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
     wrong
 }
 
-fn tumbling(window: &Window) -> Option<(Unit, i64)> {
-    match window.args.as_slice() {
-        [Expr { node: ExprNode::Unit(unit), .. }, Expr { node: ExprNode::Literal(Literal::Int(count)), .. }] => {
-            Some((*unit, *count))
-        }
-        _ => None,
-    }
-}
-
 fn assemble(
     select: &Select,
     stream: &Stream,
@@ -324,60 +341,76 @@ fn assemble(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
-    let aliases_at = |names: &Names<'_>, stage: Stage| -> Vec<(usize, Text, Bound)> { ordered_aliases(names, stage) };
-    let compute = |nodes: &mut Vec<Node>, names: &Names<'_>, stage: Stage, clause: Clause| {
-        let aliases = aliases_at(names, stage);
+    let windowed = !select.windows.is_empty();
+    let compute = |nodes: &mut Vec<Node>, names: &mut Names<'_>, stage: Stage, clause: Clause| {
+        let mut aliases = ordered_aliases(names, stage);
+        nodes.extend(hoisted(&mut aliases, &mut [], names, clause.stage()));
         if !aliases.is_empty() {
             nodes.push(Node::Compute { aliases, clause });
         }
     };
-    compute(&mut nodes, &names, Stage::Where, Clause::Where);
-    if let Some(mut predicate) = clauses.filter {
-        let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
-        hoist.expr(&mut predicate);
-        if !hoist.calls.is_empty() {
-            nodes.push(Node::Guests { calls: hoist.calls, stage: Clause::Where.stage() });
-        }
-        nodes.push(Node::Filter { predicate, clause: Clause::Where });
+    let analytic = ordered_aliases(&names, Stage::Analytic);
+    nodes.extend(analytic_steps(&mut names, analytic));
+    let (mut condition, mut having) = (clauses.filter, clauses.having);
+    let aliases = ordered_aliases(&names, Stage::Having);
+    let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
+    let aliases = ordered_aliases(&names, Stage::Where);
+    match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
+        Some(node) => nodes.push(node),
+        None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
     }
-    compute(&mut nodes, &names, Stage::Group, Clause::Group);
+    let filter = condition.map(|predicate| filter(predicate, &mut names));
+    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
+    let mut filter = filter.into_iter().flatten();
+    if !above {
+        nodes.extend(&mut filter);
+    }
+    compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
+    let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
-    let grouping = Grouping { keys: clauses.keys, calls };
-    if let Some(window) = select.windows.first() {
-        let Some((unit, count)) = tumbling(window) else {
-            found.add(Diagnostic::error("K0209", "`tumblingwindow` takes a unit and a number").at(window.span));
-            return Err(found.0);
-        };
-        if count <= 0 {
-            let problem =
-                Diagnostic::error("K0209", format!("the length of a window must be positive, but it is {count}"));
-            found.add(problem.at(window.span));
-        }
+    let mut grouping = Some(Grouping { keys: clauses.keys, calls });
+    if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        if clauses.aggregated {
-            nodes.push(Node::Tumbling { unit, count, bounds, grouping: Some(grouping) });
-        } else {
-            nodes.push(Node::Tumbling { unit, count, bounds, grouping: None });
-            if !grouping.calls.is_empty() {
-                nodes.push(Node::Aggregate { grouping, each_row: false });
-            }
-        }
-    } else if !grouping.calls.is_empty() {
-        nodes.push(Node::Aggregate { grouping, each_row: true });
+        let inside = clauses.aggregated && window.is_incremental();
+        let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
+        let grouping = if inside { grouping.take() } else { None };
+        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
     }
-    compute(&mut nodes, &names, Stage::Having, Clause::Having);
-    nodes.extend(clauses.having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
-    let windowed = !select.windows.is_empty();
+    nodes.extend(filter);
+    match grouping {
+        Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
+        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
+        _ => {}
+    }
+    if windowed && clauses.aggregated && !has_keys {
+        // A window without rows gives a row all the same, in which nothing was computed before.
+        let before = [Stage::Where, Stage::Group].into_iter().flat_map(|stage| ordered_aliases(&names, stage));
+        let aliases: Vec<_> = before.collect();
+        if !aliases.is_empty() {
+            nodes.push(Node::Compute { aliases, clause: Clause::Having });
+        }
+    }
+    match counted_having {
+        Some(node) => nodes.push(node),
+        None => compute(&mut nodes, &mut names, Stage::Having, Clause::Having),
+    }
+    nodes.extend(having.map(|predicate| Node::Filter { predicate, clause: Clause::Having }));
+    let numbers = std::mem::take(&mut names.special.numbers);
+    nodes.extend((!numbers.is_empty()).then_some(Node::Number { calls: numbers }));
+    compute(&mut nodes, &mut names, Stage::Order, Clause::Order);
     if !clauses.order.is_empty() && windowed {
         nodes.push(Node::Order { keys: clauses.order });
     }
-    if let Some(limit) = &select.limit
-        && limit.rows >= 0
-        && (windowed || limit.rows == 0)
+    let limit = select.limit.as_ref().and_then(|limit| usize::try_from(limit.rows).ok());
+    if let Some(rows) = limit
+        && (rows == 0 || (windowed && names.special.rows.is_none()))
     {
-        nodes.push(Node::Limit { rows: usize::try_from(limit.rows).unwrap_or(usize::MAX) });
+        nodes.push(Node::Limit { rows });
     }
+    nodes.extend(names.special.dedup.take());
+    let changed = std::mem::take(&mut names.special.columns);
+    nodes.extend((!changed.is_empty()).then_some(Node::Columns { calls: changed }));
     let mut columns = clauses.fields;
     if options.send_meta {
         if windowed {
@@ -399,20 +432,41 @@ fn assemble(
     if !found.0.is_empty() {
         return Err(found.0);
     }
-    let aliases = aliases_at(&names, Stage::Select);
-    let later = aliases.iter().map(|(slot, _, _)| *slot).collect();
-    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
-    hoist.columns(&mut columns);
-    if !hoist.calls.is_empty() {
-        nodes.push(Node::Guests { calls: hoist.calls, stage: "run Select error: " });
-    }
+    let mut aliases = ordered_aliases(&names, Stage::Select);
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
+    let rows = rows_step(&names, &mut columns, limit);
     let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });
+    nodes.extend(rows);
     nodes.splice(0..0, at_the_source(stream, &names));
     let width = names.wanted.width;
     Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
+}
+
+/// The steps of WHERE.
+fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
+    let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+    hoist.expr(&mut predicate);
+    let calls = hoist.calls;
+    let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
+    guests.into_iter().chain([Node::Filter { predicate, clause: Clause::Where }]).collect()
+}
+
+/// The calls of plugin functions in aliases and columns, taken out of them so that they are made for a batch at once.
+fn hoisted(
+    aliases: &mut [(usize, Text, Bound)],
+    columns: &mut [OutputColumn],
+    names: &mut Names<'_>,
+    stage: &'static str,
+) -> Option<Node> {
+    let later = aliases.iter().map(|(slot, ..)| *slot).collect();
+    let mut hoist = Hoist { calls: Vec::new(), later, fresh: &mut || names.fresh() };
+    aliases.iter_mut().for_each(|(_, _, bound)| hoist.expr(bound));
+    hoist.columns(columns);
+    let calls = hoist.calls;
+    (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
 /// What is done with rows before anything looks at them.
@@ -445,7 +499,7 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
         if alias.stage == stage
             && let (Some(slot), AliasState::Bound(bound)) = (alias.slot, &alias.state)
         {
-            out.push((slot, alias.name.clone(), bound.clone()));
+            out.push((slot, alias.name.clone(), Bound::clone(bound)));
         }
     }
     let (mut done, mut out) = (Vec::new(), Vec::new());
@@ -461,10 +515,17 @@ fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[Outpu
     let node = |node: &Node| match node {
         Node::Compute { aliases, .. } => aliases.iter().any(|(_, _, bound)| bound.reads_meta()),
         Node::Filter { predicate, .. } => predicate.reads_meta(),
-        Node::Tumbling { grouping: Some(rows), .. } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
+        Node::Window(windowed) => {
+            windowed.window.parts().into_iter().any(Bound::reads_meta) || windowed.grouping.iter().any(grouping)
+        }
+        Node::Group { grouping: rows } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
         Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
         Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
-        _ => false,
+        other => {
+            let mut reads = false;
+            bounds(other, &mut |bound| reads |= bound.reads_meta());
+            reads
+        }
     };
     nodes.iter().any(node)
         || aliases.iter().any(|(_, _, bound)| bound.reads_meta())

@@ -2,9 +2,10 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-use crate::sql::Unit;
+use crate::data::Text;
+use crate::expr::Bound;
 
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
+use super::node::{AnalyticStep, Clause, Grouping, Node, NumberCall, OutputColumn, Plan};
 
 /// The plan as text: one JSON object a line, the projection first, each node below what it feeds.
 pub fn explain(plan: &Plan) -> String {
@@ -39,35 +40,68 @@ fn step(node: &Node) -> (&'static str, String) {
             let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             ("ResolvePlan", format!("IgnoreCase:[ {} ]", shown.join(", ")))
         }
-        Node::Compute { aliases, .. } => {
-            let shown: Vec<String> = aliases.iter().map(|(_, name, bound)| format!("{name}: {bound}")).collect();
-            ("AliasPlan", format!("Aliases:[ {} ]", shown.join(", ")))
-        }
+        Node::Compute { aliases, .. } => ("AliasPlan", format!("Aliases:[ {} ]", named(aliases))),
         Node::Filter { predicate, clause } => match clause {
             Clause::Having => ("HavingPlan", format!("Condition:{{ {predicate} }}")),
             _ => ("FilterPlan", format!("Condition:{{ {predicate} }}")),
         },
-        Node::Tumbling { unit, count, grouping, .. } => {
-            let aggregates = grouping.as_ref().map_or(String::new(), |grouping| format!(", {}", groups(grouping)));
-            (
-                "WindowPlan",
-                format!("{{ length:{count}, windowType:TUMBLING_WINDOW, timeUnit: {}{aggregates} }}", unit_word(*unit)),
-            )
+        Node::Window(windowed) => {
+            let aggregates = windowed.grouping.as_ref().map_or(String::new(), |rows| format!(", {}", groups(rows)));
+            ("WindowPlan", format!("{{ {}{aggregates} }}", windowed.window))
         }
+        Node::Group { grouping } => ("AggregatePlan", groups(grouping)),
         Node::Guests { calls, .. } => ("PluginPlan", format!("Calls:{calls:?}")),
         Node::Aggregate { grouping, .. } => ("AggregatePlan", groups(grouping)),
-        Node::Order { keys } => {
-            let shown: Vec<String> = keys
-                .iter()
-                .map(|(bound, descending)| format!("{bound} {}", if *descending { "DESC" } else { "ASC" }))
-                .collect();
-            ("OrderPlan", format!("SortFields:[ {} ]", shown.join(", ")))
+        Node::Order { keys } => ("OrderPlan", format!("SortFields:[ {} ]", sorts(keys))),
+        Node::Analytic { steps } => {
+            let shown: Vec<String> = steps.iter().map(analytic).collect();
+            ("AnalyticFuncsPlan", format!("Funcs:[ {} ]", shown.join(", ")))
+        }
+        Node::Counted { predicate, clause, .. } => match clause {
+            Clause::Having => ("HavingPlan", format!("Condition:{{ {predicate} }}")),
+            _ => ("FilterPlan", format!("Condition:{{ {predicate} }}")),
+        },
+        Node::Number { calls } => {
+            let shown: Vec<String> = calls.iter().map(number).collect();
+            ("WindowFuncPlan", format!("Funcs:[ {} ]", shown.join(", ")))
+        }
+        Node::Columns { calls } => ("ColumnsPlan", format!("Funcs:{calls:?}")),
+        Node::Dedup { columns: [start, end, now], expire, .. } => {
+            ("DedupTriggerPlan", format!("StartField:{start}, EndField:{end}, NowField:{now}, Expire:{expire}"))
+        }
+        Node::Rows { func, limit, .. } => {
+            let limit = limit.map_or(String::new(), |limit| format!(", Limit:{limit}"));
+            ("ProjectSetPlan", format!("Func:{func}{limit}"))
         }
         Node::Limit { rows } => ("LimitPlan", format!("Limit:{rows}")),
         Node::Project { columns, .. } => {
             ("ProjectPlan", format!("Fields:[ {} ]", columns.iter().map(column).collect::<Vec<_>>().join(", ")))
         }
     }
+}
+
+fn named(aliases: &[(usize, Text, Bound)]) -> String {
+    aliases.iter().map(|(_, name, bound)| format!("{name}: {bound}")).collect::<Vec<_>>().join(", ")
+}
+
+fn analytic(step: &AnalyticStep) -> String {
+    match step {
+        AnalyticStep::Aliases(aliases) => named(aliases),
+        AnalyticStep::Call(call) => format!("{call:?}"),
+    }
+}
+
+fn sorts(keys: &[(Bound, bool)]) -> String {
+    let sort = |(bound, descending): &(Bound, bool)| format!("{bound} {}", if *descending { "DESC" } else { "ASC" });
+    keys.iter().map(sort).collect::<Vec<_>>().join(", ")
+}
+
+fn number(call: &NumberCall) -> String {
+    let keys: Vec<String> = call.partition.iter().map(ToString::to_string).collect();
+    let mut over = Vec::new();
+    over.extend((!keys.is_empty()).then(|| format!("PARTITION BY {}", keys.join(", "))));
+    over.extend((!call.order.is_empty()).then(|| format!("ORDER BY {}", sorts(&call.order))));
+    if over.is_empty() { "row_number()".into() } else { format!("row_number() OVER ({})", over.join(" ")) }
 }
 
 fn column(column: &OutputColumn) -> String {
@@ -78,14 +112,4 @@ fn column(column: &OutputColumn) -> String {
 fn groups(grouping: &Grouping) -> String {
     let keys: Vec<String> = grouping.keys.iter().map(ToString::to_string).collect();
     format!("Groups:[ {} ], Aggregates:{:?}", keys.join(", "), grouping.calls)
-}
-
-fn unit_word(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Day => "DD",
-        Unit::Hour => "HH",
-        Unit::Minute => "MI",
-        Unit::Second => "SS",
-        Unit::Millisecond => "MS",
-    }
 }

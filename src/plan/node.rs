@@ -2,7 +2,8 @@ use crate::codec::Wanted;
 use crate::data::{Layout, Text};
 use crate::expr::{Bound, Bounds};
 use crate::func::Func;
-use crate::sql::Unit;
+
+use super::window::Windowed;
 
 use super::StreamColumn;
 
@@ -53,11 +54,10 @@ pub enum Node {
         calls: Vec<GuestCall>,
         stage: &'static str,
     },
-    Tumbling {
-        unit: Unit,
-        count: i64,
-        bounds: Bounds,
-        grouping: Option<Grouping>,
+    Window(Box<Windowed>),
+    /// The rows of an emission brought together.
+    Group {
+        grouping: Grouping,
     },
     /// Aggregates over each row alone, or, within a window that gives out its rows, over each emission.
     Aggregate {
@@ -70,6 +70,44 @@ pub enum Node {
     },
     Limit {
         rows: usize,
+    },
+    /// Functions that look back at earlier rows, and the aliases that they read.
+    Analytic {
+        steps: Vec<AnalyticStep>,
+    },
+    /// A condition with functions that count how often it was met, and the aliases that it reads.
+    Counted {
+        hits: Vec<HitCall>,
+        aliases: Vec<(usize, Text, Bound)>,
+        predicate: Bound,
+        clause: Clause,
+        /// The slot of the time at which the window was emitted.
+        trigger: Option<usize>,
+    },
+    /// Numbers of rows within an emission.
+    Number {
+        calls: Vec<NumberCall>,
+    },
+    /// Columns that are given where they changed.
+    Columns {
+        calls: Vec<ColumnsCall>,
+    },
+    /// `dedup_trigger`: start, end and time of the request, and how far back it may reach, in milliseconds.
+    Dedup {
+        slot: usize,
+        columns: [Bound; 3],
+        expire: i64,
+    },
+    /// Rows made of the parts of an output column.
+    Rows {
+        func: &'static str,
+        column: usize,
+        /// The output columns that an entry of an object can replace.
+        named: Vec<(Text, usize)>,
+        /// The output column for all other entries.
+        rest: usize,
+        /// Rows an emission, at most.
+        limit: Option<usize>,
     },
     Project {
         aliases: Vec<(usize, Text, Bound)>,
@@ -94,6 +132,7 @@ pub enum Clause {
     Filter,
     Group,
     Having,
+    Order,
 }
 
 impl Clause {
@@ -104,6 +143,7 @@ impl Clause {
             Clause::Filter => "run Filter error: ",
             Clause::Group => "run Group By error: ",
             Clause::Having => "run Having error: ",
+            Clause::Order => "run Order By error: ",
         }
     }
 }
@@ -113,6 +153,15 @@ impl Clause {
 pub struct Grouping {
     pub keys: Vec<Bound>,
     pub calls: Vec<Aggregated>,
+}
+
+impl Grouping {
+    /// Whether it reads the bounds of the window.
+    pub fn reads(&self, bounds: &Bounds) -> bool {
+        let of_calls = self.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
+        let slots: Vec<usize> = self.keys.iter().chain(of_calls).flat_map(Bound::slots).collect();
+        [bounds.start, bounds.end, bounds.trigger].into_iter().flatten().any(|slot| slots.contains(&slot))
+    }
 }
 
 /// One call of a plugin's function.
@@ -126,6 +175,77 @@ pub struct GuestCall {
 impl std::fmt::Debug for GuestCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", Bound::Call(self.func, self.args.clone()))
+    }
+}
+
+/// A part of the step of analytic calls.
+#[derive(Clone, Debug)]
+pub enum AnalyticStep {
+    /// Aliases that a later part reads: slot, name, expression.
+    Aliases(Vec<(usize, Text, Bound)>),
+    Call(AnalyticCall),
+}
+
+/// One call of an analytic function.
+#[derive(Clone)]
+pub struct AnalyticCall {
+    pub func: &'static Func,
+    pub args: Vec<Bound>,
+    pub partition: Vec<Bound>,
+    pub when: Option<Bound>,
+    pub slot: usize,
+}
+
+impl AnalyticCall {
+    /// All its expressions.
+    pub fn parts(&self) -> impl Iterator<Item = &Bound> {
+        self.args.iter().chain(&self.partition).chain(&self.when)
+    }
+}
+
+impl std::fmt::Debug for AnalyticCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", Bound::Call(self.func, self.args.clone()))?;
+        let mut over: Vec<String> = Vec::new();
+        if !self.partition.is_empty() {
+            let keys: Vec<String> = self.partition.iter().map(ToString::to_string).collect();
+            over.push(format!("PARTITION BY {}", keys.join(", ")));
+        }
+        over.extend(self.when.as_ref().map(|when| format!("WHEN {when}")));
+        if over.is_empty() { Ok(()) } else { write!(f, " OVER ({})", over.join(" ")) }
+    }
+}
+
+/// One call of a function that counts hits.
+#[derive(Clone, Debug)]
+pub struct HitCall {
+    pub func: &'static str,
+    pub slot: usize,
+}
+
+/// One call of `row_number`.
+#[derive(Clone, Debug)]
+pub struct NumberCall {
+    pub partition: Vec<Bound>,
+    /// Keys, and whether each is descending.
+    pub order: Vec<(Bound, bool)>,
+    pub slot: usize,
+}
+
+/// One call of `changed_cols`.
+#[derive(Clone)]
+pub struct ColumnsCall {
+    pub prefix: Bound,
+    pub ignore_null: Bound,
+    /// Names without the prefix; `*` stands for all columns of the row.
+    pub columns: Vec<(Text, Bound)>,
+    pub slot: usize,
+}
+
+impl std::fmt::Debug for ColumnsCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns: Vec<String> = self.columns.iter().map(|(_, bound)| bound.to_string()).collect();
+        write!(f, "changed_cols({}, {}, {})", self.prefix, self.ignore_null, columns.join(", "))
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::codec::{Wanted, WantedColumn};
 use crate::data::{Kind, Text, Value};
 use crate::diag::{Diagnostic, Span};
@@ -7,16 +9,21 @@ use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
 use super::Stream;
 use super::node::{Aggregated, Resolved};
+use super::special::{Specials, waiting};
 
 /// When an alias is computed. The smaller comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// With the analytic functions, of every row that comes.
+    Analytic,
     /// Before WHERE.
     Where,
     /// Before the window.
     Group,
-    /// After the window, before HAVING and ORDER BY.
+    /// After the window, before HAVING.
     Having,
+    /// After row numbers are given, before ORDER BY.
+    Order,
     /// In the projection.
     Select,
 }
@@ -29,6 +36,8 @@ pub struct Alias<'a> {
     /// Set once something else reads it.
     pub slot: Option<usize>,
     pub stage: Stage,
+    /// The first stage at which it can be computed.
+    pub earliest: Stage,
     /// Aliases that it reads.
     pub reads: Vec<usize>,
     pub aggregated: bool,
@@ -39,9 +48,7 @@ impl Alias<'_> {
     /// its error is met only by who needs its value.
     pub fn read_at(&self, slot: usize) -> Bound {
         match &self.state {
-            AliasState::Bound(bound) if bound.is_pure() => {
-                Bound::Alias(slot, self.name.clone(), Box::new(bound.clone()))
-            }
+            AliasState::Bound(bound) if bound.is_pure() => Bound::Alias(slot, self.name.clone(), bound.clone()),
             _ => Bound::Slot(slot, self.name.clone()),
         }
     }
@@ -52,8 +59,10 @@ impl Alias<'_> {
 pub enum AliasState {
     Waiting,
     Binding,
-    Bound(Bound),
+    Bound(Arc<Bound>),
     Failed,
+    /// It stands for several rows.
+    Rows,
 }
 
 /// What names mean in one statement, and the slots that they have been given.
@@ -65,6 +74,7 @@ pub struct Names<'a> {
     pub resolved: Vec<Resolved>,
     pub aliases: Vec<Alias<'a>>,
     pub calls: Vec<Aggregated>,
+    pub special: Specials,
     pub bounds: Bounds,
     pub windowed: bool,
     /// `basic.ignoreCase`
@@ -74,8 +84,8 @@ pub struct Names<'a> {
     /// Word for the clause in messages.
     pub clause: &'static str,
     /// Aliases whose expressions are being bound, outermost first.
-    binding: Vec<usize>,
-    in_aggregate: bool,
+    pub binding: Vec<usize>,
+    pub in_aggregate: bool,
     /// Whether an aggregate was met since this was last cleared.
     pub met_aggregate: bool,
 }
@@ -95,9 +105,10 @@ impl<'a> Names<'a> {
             .map(|(field, alias)| Alias {
                 name: alias.name.clone(),
                 field,
-                state: AliasState::Waiting,
+                state: waiting(field, funcs),
                 slot: None,
                 stage: Stage::Select,
+                earliest: Stage::Analytic,
                 reads: Vec::new(),
                 aggregated: false,
             })
@@ -110,6 +121,7 @@ impl<'a> Names<'a> {
             resolved: Vec::new(),
             aliases,
             calls: Vec::new(),
+            special: Specials::default(),
             bounds: Bounds::default(),
             windowed,
             ignore_case,
@@ -237,8 +249,15 @@ impl<'a> Names<'a> {
         self.bind_alias(n, span)?;
         if let Some(reader) = self.binding.last() {
             self.aliases[*reader].reads.push(n);
-            let aggregated = self.aliases[n].aggregated;
-            self.aliases[*reader].aggregated |= aggregated;
+            let (aggregated, earliest) = (self.aliases[n].aggregated, self.aliases[n].earliest);
+            let reader = &mut self.aliases[*reader];
+            reader.aggregated |= aggregated;
+            reader.earliest = reader.earliest.max(earliest);
+        }
+        if self.aliases[n].earliest > self.stage || (self.in_aggregate && self.aliases[n].earliest > Stage::Group) {
+            let place = if self.in_aggregate { "an aggregate" } else { self.clause };
+            let message = format!("`{}` is known only behind {place}, and cannot be read in it", self.aliases[n].name);
+            return Err(vec![Diagnostic::error("K0246", message).at(span)]);
         }
         if self.aliases[n].aggregated {
             if self.in_aggregate {
@@ -252,8 +271,10 @@ impl<'a> Names<'a> {
         let stage = if self.in_aggregate { self.stage.min(Stage::Group) } else { self.stage };
         self.need(n, stage);
         // A plain rename is the column itself; no slot of its own is needed.
-        if let AliasState::Bound(bound @ (Bound::Slot(..) | Bound::Const(_))) = &self.aliases[n].state {
-            return Ok(bound.clone());
+        if let AliasState::Bound(bound) = &self.aliases[n].state
+            && let Bound::Slot(..) | Bound::Const(_) | Bound::Alias(..) = **bound
+        {
+            return Ok(Bound::clone(bound));
         }
         let slot = match self.aliases[n].slot {
             Some(slot) => slot,
@@ -283,7 +304,7 @@ impl<'a> Names<'a> {
     fn reads_window(&self, n: usize) -> bool {
         let AliasState::Bound(bound) = &self.aliases[n].state else { return false };
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger];
-        bound.any(&|part| matches!(part, Bound::Slot(slot, _) if bounds.contains(&Some(*slot))))
+        bound.slots().into_iter().any(|slot| bounds.contains(&Some(slot)))
     }
 
     /// Binds the expression of an alias once.
@@ -292,6 +313,11 @@ impl<'a> Names<'a> {
             AliasState::Bound(_) => return Ok(()),
             // It was told where it stands; say nothing twice.
             AliasState::Failed => return Err(Vec::new()),
+            AliasState::Rows => {
+                let message = format!("`{}` stands for several rows and cannot be read here", self.aliases[n].name);
+                let found = Diagnostic::error("K0242", message).at(span);
+                return Err(vec![found.help("what is computed of these rows belongs into a second rule")]);
+            }
             AliasState::Binding => {
                 let names: Vec<&str> = self.binding.iter().map(|n| self.aliases[*n].name.as_str()).collect();
                 let message = format!("the aliases {} read each other in a circle", quoted(&names));
@@ -311,7 +337,7 @@ impl<'a> Names<'a> {
         self.binding.pop();
         match bound {
             Ok(bound) => {
-                self.aliases[n].state = AliasState::Bound(bound);
+                self.aliases[n].state = AliasState::Bound(Arc::new(bound));
                 Ok(())
             }
             Err(found) => {
@@ -321,7 +347,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn refuse_aggregate(&self, name: &str, span: Span) -> Result<(), Vec<Diagnostic>> {
+    pub fn refuse_aggregate(&self, name: &str, span: Span) -> Result<(), Vec<Diagnostic>> {
         if self.stage >= Stage::Having {
             return Ok(());
         }
@@ -380,7 +406,7 @@ impl<'a> Names<'a> {
     }
 
     fn window_bound(&mut self, name: &str) -> Bound {
-        if !self.windowed {
+        if !self.windowed || self.stage == Stage::Analytic {
             return Bound::Const(Value::Null);
         }
         let known = match name {
@@ -445,17 +471,7 @@ impl Scope for Names<'_> {
             Body::Aggregate(_) | Body::GuestAggregate(_) => self.aggregate(call, func, span),
             Body::Special(Special::WindowBound) => Ok(self.window_bound(func.name)),
             Body::Special(Special::EventTime) => Ok(Bound::RowTime),
-            Body::Special(what) => {
-                let kind = match what {
-                    Special::Analytic => "analytic functions",
-                    Special::Hit => "functions that count hits",
-                    Special::RowNumber => "window functions",
-                    Special::Rows => "functions that give several rows",
-                    _ => "functions that give several columns",
-                };
-                let message = format!("`{}` is refused: this version has no {kind}", func.name);
-                Err(vec![Diagnostic::error("K0223", message).at(span)])
-            }
+            Body::Special(what) => self.special(what, call, func, span),
             _ => Err(vec![Diagnostic::error("K0224", format!("`{}` cannot stand here", func.name)).at(span)]),
         }
     }

@@ -33,6 +33,15 @@ pub struct Action {
     pub props: Properties,
 }
 
+/// The text of a rule as an error shows it: not more than a screen of it.
+fn shown(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// All members of a rule.
 const MEMBERS: [&str; 10] =
     ["id", "name", "sql", "actions", "graph", "options", "triggered", "version", "temp", "tags"];
@@ -44,11 +53,11 @@ impl Def {
         // Only the first value counts, as for eKuiper.
         let value = match serde_json::Deserializer::from_str(text).into_iter::<Json>().next() {
             Some(Ok(value)) => value,
-            Some(Err(error)) => return Err(format!("Parse rule {} error : {error}.", text.trim())),
+            Some(Err(error)) => return Err(format!("Parse rule {} error : {error}.", shown(text))),
             None => return Err("Parse rule error : the rule is empty.".to_owned()),
         };
         let Json::Object(members) = value else {
-            return Err(format!("Parse rule {} error : expected a JSON object.", text.trim()));
+            return Err(format!("Parse rule {} error : expected a JSON object.", shown(text)));
         };
         let mut found: Vec<Diagnostic> = members
             .keys()

@@ -14,6 +14,8 @@ pub struct Options {
     pub send_meta: bool,
     /// Columns that are null are written.
     pub send_nil: bool,
+    /// Sliding windows leave out the row that is exactly their length old.
+    pub windows_v2: bool,
     /// 0 or 1.
     pub qos: u8,
     /// Rows that may wait between two parts of the rule.
@@ -34,7 +36,15 @@ pub enum Overflow {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { send_error: false, send_meta: false, send_nil: false, qos: 0, buffer: 1024, overflow: Overflow::Wait }
+        Options {
+            send_error: false,
+            send_meta: false,
+            send_nil: false,
+            windows_v2: false,
+            qos: 0,
+            buffer: 1024,
+            overflow: Overflow::Wait,
+        }
     }
 }
 
@@ -95,12 +105,12 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("duration", Text, Later("\"\"", "schedules")),
     ("cronDatetimeRange", List, Later("[]", "schedules")),
     ("notifySub", Truth, Later("false", "the neuron control channel")),
-    ("planOptimizeStrategy.enableIncrementalWindow", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
     ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
     ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
     ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
     ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.windowOption.windowVersion", Text, Later("\"\"", "a choice of plans")),
+    ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
 
 impl Options {
@@ -190,6 +200,11 @@ impl Options {
                 Ok(rows) if rows > 0 => self.buffer = rows,
                 _ => return Some(wrong(name, value, "a number above 0")),
             },
+            "planOptimizeStrategy.windowOption.windowVersion" => match value.as_str() {
+                Some("" | "v1") => self.windows_v2 = false,
+                Some("v2") => self.windows_v2 = true,
+                _ => return Some(wrong(name, value, "`v1` or `v2`")),
+            },
             "concurrency" if number < 1 => return Some(wrong(name, value, "a number above 0")),
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
@@ -268,7 +283,7 @@ mod tests {
             (json!({"cronDatetimeRange": [{}]}), "schedules"),
             (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
             (json!({"logFilename": "a.log"}), "log files"),
-            (json!({"planOptimizeStrategy": {"enableIncrementalWindow": true}}), "plans"),
+            (json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}), "plans"),
         ] {
             let (_, found) = read(written);
             assert_eq!(found.len(), 1, "{found:?}");
@@ -284,6 +299,10 @@ mod tests {
             (json!({"concurrency": 0}), "option `concurrency` is `0`, expected a number above 0"),
             (json!({"qos": "1"}), "option `qos` is `\"1\"`, expected a whole number"),
             (json!({"qos": 3}), "option `qos` is `3`, expected 0 or 1"),
+            (
+                json!({"planOptimizeStrategy": {"windowOption": {"windowVersion": "v3"}}}),
+                "option `planOptimizeStrategy.windowOption.windowVersion` is `\"v3\"`, expected `v1` or `v2`",
+            ),
             (json!({"overflow": "block"}), "option `overflow` is `\"block\"`, expected `wait` or `drop`"),
             (json!({"restartStrategy": 3}), "option `restartStrategy` is `3`, expected an object"),
             (

@@ -53,6 +53,7 @@ impl Engine for FlowEngine {
             send_nil: def.options.send_nil,
             send_meta: def.options.send_meta,
             ignore_case: host.ignore_case,
+            windows_v2: def.options.windows_v2,
         };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
         let one = |found: Diagnostic| vec![found];

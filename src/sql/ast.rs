@@ -136,6 +136,15 @@ pub enum WindowKind {
 }
 
 impl WindowKind {
+    pub const ALL: [WindowKind; 6] = [
+        WindowKind::Tumbling,
+        WindowKind::Hopping,
+        WindowKind::Sliding,
+        WindowKind::Session,
+        WindowKind::Count,
+        WindowKind::State,
+    ];
+
     /// The name of the window in SQL, lower case.
     pub fn name(self) -> &'static str {
         match self {

@@ -29,6 +29,8 @@ impl Server {
         let installed = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"])
             .arg(format!("--datadir={}", folder.join("data").display()))
+            // A server that starts clears away the temporary tables of others in the same folder.
+            .env("TMPDIR", &folder)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
@@ -47,6 +49,7 @@ impl Server {
             .arg(format!("--socket={}", self.socket()))
             .arg(format!("--port={}", self.port))
             .arg("--max-allowed-packet=1M")
+            .env("TMPDIR", &self.folder)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

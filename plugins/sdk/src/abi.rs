@@ -2,7 +2,7 @@
 //!
 //! Rules that hold for every struct here:
 //! * it starts with its own `size` (those that are elements of arrays do not grow and have none), and fields are only appended: who reads a
-//!   field checks first that `size` reaches it ([`has!`]); a missing tail means "older", and is no error;
+//!   field checks first that `size` reaches it (`has!`); a missing tail means "older", and is no error;
 //! * entries are `Option<unsafe extern "C" fn>`: null where a side does not offer it;
 //! * text is pointer and length, UTF-8, never ended by NUL; everything that a pointer leads to is borrowed for the call, unless said otherwise;
 //! * whoever allocates frees: results are handed to an object of the receiver ([`Output`], [`Context`]), which copies;

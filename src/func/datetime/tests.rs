@@ -74,7 +74,7 @@ fn parts() {
     assert_eq!(call_in("Asia/Shanghai", "hour", &[Value::Int(1_700_000_000_000)]).unwrap(), Value::Int(6));
     assert_eq!(call_in("Asia/Tokyo", "hour", &[time("2024-03-09T10:11:12Z")]).unwrap(), Value::Int(10));
     for wrong in [Value::Null, Value::Bool(true), Value::text("noon"), Value::array(vec![]), i64::MAX.into()] {
-        assert!(call("hour", &[wrong.clone()]).is_err(), "{wrong:?}");
+        assert!(call("hour", std::slice::from_ref(&wrong)).is_err(), "{wrong:?}");
     }
     assert!(call("hour", &[Value::Float(f64::NAN)]).is_err());
 }

@@ -4,12 +4,12 @@ use super::*;
 
 /// Steps of an analytic function in one partition: arguments, whether WHEN is met, result.
 fn steps(name: &str, table: &[(&str, bool, &str)]) {
-    let mut state = analytic::start_analytic(name).unwrap();
+    let mut state = analytic::start_analytic(name, &[]).unwrap();
     for (n, (args, when, wanted)) in table.iter().enumerate() {
         let result = with_ctx(|ctx| state.step(&values(args), *when, ctx));
         assert_eq!(shown(result), *wanted, "{name}, step {n}");
         let saved = state.save();
-        state = analytic::start_analytic(name).unwrap();
+        state = analytic::start_analytic(name, &[]).unwrap();
         state.load(saved).unwrap();
     }
 }
@@ -148,4 +148,42 @@ fn a_compressor_keeps_to_its_first_method() {
         let huge = start().call(&[Value::bytes(&vec![0; args::MAX_TEXT + 1]), Value::text("zlib")], ctx).unwrap();
         assert!(start_back().call(&[huge, Value::text("zlib")], ctx).is_err());
     });
+}
+
+#[test]
+fn had_changed_compares_the_columns_of_a_whole_row() {
+    let run = |ignore_null: bool, table: &[(&str, &str)]| {
+        let mut state = analytic::start_analytic("had_changed", &[1]).unwrap();
+        for (row, wanted) in table {
+            let args = [Value::Bool(ignore_null), value(row)];
+            assert_eq!(shown(with_ctx(|ctx| state.step(&args, true, ctx))), *wanted, "{row}");
+            let saved = state.save();
+            state = analytic::start_analytic("had_changed", &[1]).unwrap();
+            state.load(saved).unwrap();
+        }
+    };
+    // A column that is null or gone does not count where nulls are passed over, and is remembered meanwhile.
+    run(
+        true,
+        &[
+            (r#"{"a":1,"b":2}"#, "true"),
+            (r#"{"b":2,"a":1}"#, "false"),
+            (r#"{"a":1}"#, "false"),
+            (r#"{"a":null,"b":2}"#, "false"),
+            (r#"{"a":1,"b":3}"#, "true"),
+            (r#"{"a":1.0,"b":3}"#, "true"),
+            (r#"{}"#, "false"),
+        ],
+    );
+    run(
+        false,
+        &[
+            (r#"{"a":1,"b":null}"#, "true"),
+            (r#"{"a":1}"#, "false"),
+            (r#"{"b":5}"#, "true"),
+            (r#"{"b":5,"a":null}"#, "false"),
+            (r#"{"b":5,"a":1}"#, "true"),
+            (r#"{}"#, "true"),
+        ],
+    );
 }

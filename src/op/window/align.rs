@@ -1,0 +1,96 @@
+use std::time::Duration;
+
+use jiff::civil::Time as Clock;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, Unit as Part};
+
+use crate::data::Time;
+use crate::sql::Unit;
+
+/// So many units, at least a millisecond.
+pub fn length_of(unit: Unit, count: i64) -> Duration {
+    let millis: i64 = match unit {
+        Unit::Day => 86_400_000,
+        Unit::Hour => 3_600_000,
+        Unit::Minute => 60_000,
+        Unit::Second => 1_000,
+        Unit::Millisecond => 1,
+    };
+    Duration::from_millis(millis.saturating_mul(count).max(1) as u64)
+}
+
+/// Where the first boundary of a window lies: windows are aligned to the unit above theirs, in a time zone.
+#[derive(Clone, Debug)]
+pub struct Alignment {
+    pub unit: Unit,
+    /// Length (or interval) in units.
+    pub count: i64,
+    pub zone: TimeZone,
+}
+
+impl Alignment {
+    pub fn length(&self) -> Duration {
+        length_of(self.unit, self.count)
+    }
+
+    /// The first boundary after `now`.
+    pub fn first(&self, now: Time) -> Time {
+        let boundary = self.aligned(now).unwrap_or(now + self.length());
+        if boundary > now { boundary } else { boundary + self.length() }
+    }
+
+    /// The natural boundary; it can lie at `now` itself.
+    fn aligned(&self, now: Time) -> Option<Time> {
+        let here = Timestamp::from_millisecond(now.0).ok()?.to_zoned(self.zone.clone());
+        let (base, passed) = match self.unit {
+            Unit::Day => {
+                let midnight = here.start_of_day().ok()?;
+                let day = midnight.checked_add(Span::new().try_days(self.count).ok()?).ok()?;
+                return Some(Time(day.timestamp().as_millisecond()));
+            }
+            Unit::Hour => (here.with().time(Clock::midnight()).build().ok()?, i64::from(here.hour())),
+            Unit::Minute => (
+                here.round(jiff::ZonedRound::new().smallest(Part::Hour).mode(jiff::RoundMode::Trunc)).ok()?,
+                i64::from(here.minute()),
+            ),
+            Unit::Second => (
+                here.round(jiff::ZonedRound::new().smallest(Part::Minute).mode(jiff::RoundMode::Trunc)).ok()?,
+                i64::from(here.second()),
+            ),
+            Unit::Millisecond => (
+                here.round(jiff::ZonedRound::new().smallest(Part::Second).mode(jiff::RoundMode::Trunc)).ok()?,
+                i64::from(here.millisecond()),
+            ),
+        };
+        let steps = if passed > self.count { passed / self.count + 1 } else { 1 };
+        let length = i64::try_from(self.length().as_millis()).ok()?;
+        Some(Time(base.timestamp().as_millisecond().checked_add(length.checked_mul(steps)?)?))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn first(unit: Unit, count: i64, now: &str) -> String {
+        let now: Timestamp = now.parse().unwrap();
+        let alignment = Alignment { unit, count, zone: TimeZone::UTC };
+        Timestamp::from_millisecond(alignment.first(Time(now.as_millisecond())).0).unwrap().to_string()
+    }
+
+    #[test]
+    fn boundaries_are_aligned_to_the_unit_above() {
+        let now = "2023-11-14T22:13:20.5Z";
+        assert_eq!(first(Unit::Second, 10, now), "2023-11-14T22:13:30Z");
+        assert_eq!(first(Unit::Second, 15, now), "2023-11-14T22:13:30Z");
+        assert_eq!(first(Unit::Second, 7, now), "2023-11-14T22:13:21Z");
+        assert_eq!(first(Unit::Second, 45, now), "2023-11-14T22:13:45Z");
+        assert_eq!(first(Unit::Second, 90, now), "2023-11-14T22:14:30Z");
+        assert_eq!(first(Unit::Minute, 5, now), "2023-11-14T22:15:00Z");
+        assert_eq!(first(Unit::Hour, 6, now), "2023-11-15T00:00:00Z");
+        assert_eq!(first(Unit::Day, 1, now), "2023-11-15T00:00:00Z");
+        assert_eq!(first(Unit::Millisecond, 200, now), "2023-11-14T22:13:20.6Z");
+        assert_eq!(first(Unit::Second, 20, "2023-11-14T22:13:20Z"), "2023-11-14T22:13:40Z");
+    }
+}

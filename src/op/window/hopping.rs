@@ -1,0 +1,271 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::data::{Account, Batch, Fate, Object, Time, Value};
+use crate::diag::{Fault, Result};
+use crate::expr::Bounds;
+
+use super::super::aggregate::Groups;
+use super::super::tally::Tally;
+use super::super::{Cx, Operator, Out, Saved};
+use super::kept::Kept;
+use super::{Alignment, Span, emission, forward_faults, send, write_bounds};
+
+/// What a window keeps of its rows.
+enum Content {
+    /// All of them, in order of arrival, for a statement that gives out rows or whose aggregates need them; each with
+    /// the time by which it belongs to windows.
+    Rows { rows: VecDeque<(Time, Kept)>, groups: Option<Box<Groups>> },
+    /// Accumulators, for a statement that aggregates: those of the running pane, and the finished panes with their
+    /// starts. A window is made of whole panes.
+    Panes { groups: Box<Groups>, panes: VecDeque<(Time, Tally)> },
+}
+
+/// HOPPINGWINDOW in processing time: at each boundary it gives out the rows of the length before it, also when there
+/// are none. Where the interval is longer than the window, rows fall between.
+pub struct Hopping {
+    length: Duration,
+    interval: Duration,
+    next: Time,
+    /// Where the running pane starts.
+    pane: Time,
+    bounds: Bounds,
+    content: Content,
+    width: usize,
+}
+
+impl Hopping {
+    /// `alignment` is that of the interval. The windows keep accumulators in place of rows where all aggregates can be
+    /// put together from panes and nothing in `groups` reads the bounds of the window.
+    pub fn new(
+        alignment: &Alignment,
+        length: Duration,
+        now: Time,
+        bounds: Bounds,
+        width: usize,
+        groups: Option<Groups>,
+        by_panes: bool,
+    ) -> Self {
+        let content = match groups {
+            Some(groups) if by_panes && groups.can_join() => {
+                Content::Panes { groups: Box::new(groups), panes: VecDeque::new() }
+            }
+            groups => Content::Rows { rows: VecDeque::new(), groups: groups.map(Box::new) },
+        };
+        let (interval, next) = (alignment.length(), alignment.first(now));
+        Hopping { length, interval, next, pane: now, bounds, content, width }
+    }
+
+    /// Gives out the window that ends at the next boundary.
+    fn close(&mut self, cx: &Cx<'_>, out: &mut Out) {
+        let end = self.next;
+        self.end_pane(end);
+        self.emit(end, cx, out);
+        self.step();
+    }
+
+    /// Goes on to the next boundary, and lets go of what no later window has a part in.
+    fn step(&mut self) {
+        self.next = self.next + self.interval;
+        let first = self.next - self.length;
+        match &mut self.content {
+            Content::Rows { rows, .. } => {
+                let gone = rows.iter().take_while(|(time, _)| *time < first).count();
+                rows.drain(..gone).for_each(|(_, kept)| kept.held.settle(Fate::Filtered));
+            }
+            Content::Panes { panes, .. } => {
+                let gone = panes.iter().take_while(|(start, _)| *start < first).count();
+                panes.drain(..gone).for_each(|(_, pane)| pane.settle(Fate::Filtered));
+            }
+        }
+    }
+
+    fn end_pane(&mut self, at: Time) {
+        if let Content::Panes { groups, panes } = &mut self.content
+            && !groups.is_empty()
+        {
+            panes.push_back((self.pane, groups.swap()));
+        }
+        self.pane = at;
+    }
+
+    fn emit(&mut self, end: Time, cx: &Cx<'_>, out: &mut Out) {
+        let span = Span { start: end - self.length, end };
+        let batch = match &mut self.content {
+            Content::Panes { groups, panes } => groups.join(panes.iter_mut().map(|(_, pane)| pane), end),
+            Content::Rows { rows, groups } => {
+                let mut batch = emission(self.width, rows.len());
+                rows.iter_mut().for_each(|(_, kept)| kept.copy_to(&mut batch));
+                match groups {
+                    None => batch,
+                    Some(groups) => {
+                        for row in 0..batch.rows() {
+                            let held = batch.take_receipt(row).hold();
+                            // Keys and arguments may ask for them.
+                            write_bounds(&self.bounds, batch.row_mut(row), span);
+                            groups.add(&batch, row, held, cx);
+                        }
+                        groups.close(end)
+                    }
+                }
+            }
+        };
+        let grouped = !matches!(self.content, Content::Rows { groups: None, .. });
+        if !(batch.is_empty() && grouped) {
+            send(batch, &self.bounds, span, out);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match &self.content {
+            Content::Rows { rows, .. } => rows.is_empty(),
+            Content::Panes { groups, panes } => groups.is_empty() && panes.is_empty(),
+        }
+    }
+}
+
+impl Operator for Hopping {
+    fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        forward_faults(&mut batch, out);
+        for row in batch.selected().to_vec() {
+            let row = row as usize;
+            while batch.time(row) >= self.next {
+                self.close(cx, out);
+            }
+            // A row that comes after a boundary belongs behind it, even if it was on its way when the boundary passed.
+            let time = batch.time(row).max(self.next - self.interval);
+            if time < self.next - self.length && self.length < self.interval {
+                batch.take_receipt(row).settle(Fate::Filtered);
+                continue;
+            }
+            if let Content::Rows { rows, .. } = &mut self.content {
+                rows.push_back((time, Kept::take(&mut batch, row)));
+                continue;
+            }
+            let edge = self.next - odd_part(self.length, self.interval);
+            if time >= edge && self.pane < edge {
+                self.end_pane(edge);
+            }
+            if let Content::Panes { groups, .. } = &mut self.content {
+                let held = batch.take_receipt(row).hold();
+                groups.add(&batch, row, held, cx);
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        if cx.now < self.next {
+            return Ok(());
+        }
+        self.close(cx, out);
+        // After a pause of the machine only those of the passed windows are given out that have rows.
+        while self.next <= cx.now {
+            if self.is_empty() {
+                self.pane = self.next;
+                self.step();
+            } else {
+                self.close(cx, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Time> {
+        Some(self.next)
+    }
+
+    fn finish(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        if !self.is_empty() {
+            let end = self.next.min(cx.now.max(self.next - self.interval));
+            self.end_pane(end);
+            self.emit(end, cx, out);
+        }
+        self.let_go(Fate::Filtered);
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        self.let_go(Fate::DroppedStop);
+    }
+
+    fn forget(&mut self) {
+        match &mut self.content {
+            Content::Rows { rows, .. } => rows.drain(..).for_each(|(_, kept)| kept.held.forget()),
+            Content::Panes { groups, panes } => {
+                groups.forget();
+                panes.drain(..).for_each(|(_, pane)| pane.forget());
+            }
+        }
+    }
+
+    fn save(&self) -> Saved {
+        let (kept, groups) = match &self.content {
+            Content::Rows { rows, groups } => {
+                let rows = rows.iter().map(|(time, kept)| Value::array(vec![Value::Int(time.0), kept.save()]));
+                (rows.collect(), groups.as_ref().map_or(Value::Null, |groups| groups.save()))
+            }
+            Content::Panes { groups, panes } => {
+                let panes = panes.iter().map(|(start, pane)| Value::array(vec![Value::Int(start.0), pane.save()]));
+                (panes.collect(), groups.save())
+            }
+        };
+        Value::object(Object::from_iter([
+            ("next", Value::Int(self.next.0)),
+            ("pane", Value::Int(self.pane.0)),
+            ("kept", Value::array(kept)),
+            ("groups", groups),
+        ]))
+    }
+
+    fn load(&mut self, saved: Saved, account: &Arc<dyn Account>) -> Result<()> {
+        let broken = || Fault::bug("the saved state of a hopping window cannot be read");
+        let Value::Object(saved) = saved else { return Err(broken()) };
+        let part = |name: &str| saved.get(name).ok_or_else(broken);
+        let (Value::Int(next), Value::Int(pane)) = (part("next")?, part("pane")?) else { return Err(broken()) };
+        (self.next, self.pane) = (Time(*next), Time(*pane));
+        let Value::Array(saved) = part("kept")? else { return Err(broken()) };
+        let kept = saved.iter().map(|pair| match pair {
+            Value::Array(pair) => match pair.as_slice() {
+                [Value::Int(time), kept] => Ok((Time(*time), kept)),
+                _ => Err(broken()),
+            },
+            _ => Err(broken()),
+        });
+        match &mut self.content {
+            Content::Rows { rows, groups } => {
+                for one in kept {
+                    let (time, kept) = one?;
+                    rows.push_back((time, Kept::load(kept, account).ok_or_else(broken)?));
+                }
+                groups.as_mut().map_or(Ok(()), |groups| groups.load(part("groups")?, account))
+            }
+            Content::Panes { groups, panes } => {
+                for one in kept {
+                    let (start, pane) = one?;
+                    panes.push_back((start, groups.load_tally(pane, account)?));
+                }
+                groups.load(part("groups")?, account)
+            }
+        }
+    }
+}
+
+impl Hopping {
+    fn let_go(&mut self, fate: Fate) {
+        match &mut self.content {
+            Content::Rows { rows, .. } => rows.drain(..).for_each(|(_, kept)| kept.held.discard(fate)),
+            Content::Panes { groups, panes } => {
+                groups.settle(fate);
+                panes.drain(..).for_each(|(_, pane)| pane.settle(fate));
+            }
+        }
+    }
+}
+
+/// How much of an interval before a boundary belongs to a window that ends later than the rest of the interval does.
+fn odd_part(length: Duration, interval: Duration) -> Duration {
+    let (length, interval) = (length.as_millis(), interval.as_millis().max(1));
+    Duration::from_millis(u64::try_from(length % interval).unwrap_or_default())
+}

@@ -1,0 +1,155 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::data::{Account, Batch, Fate, Object, Time, Value};
+use crate::diag::{Fault, Result};
+use crate::expr::{Bounds, Predicate};
+
+use super::super::{Cx, Operator, Out, Saved};
+use super::kept::{Kept, load_rows, save_rows};
+use super::{Span, emission, forward_faults, send};
+
+/// How far a sliding window reaches.
+#[derive(Clone, Copy, Debug)]
+pub struct SlidingTimes {
+    pub length: Duration,
+    /// How long after the row that triggers it the window is given out; it reaches up to there.
+    pub delay: Duration,
+    /// A row that is exactly the length older is not in the window (`windowVersion` `v2`).
+    pub open: bool,
+}
+
+/// SLIDINGWINDOW: each row, or each for which a condition holds, gives out the rows of the length before it, and of the
+/// delay behind it.
+pub struct Sliding {
+    times: SlidingTimes,
+    /// OVER (WHEN …): which rows trigger.
+    when: Option<Predicate>,
+    bounds: Bounds,
+    width: usize,
+    rows: VecDeque<Kept>,
+    /// Rows whose windows wait for their delay.
+    waiting: VecDeque<Time>,
+}
+
+impl Sliding {
+    pub fn new(times: SlidingTimes, when: Option<Predicate>, bounds: Bounds, width: usize) -> Self {
+        Sliding { times, when, bounds, width, rows: VecDeque::new(), waiting: VecDeque::new() }
+    }
+
+    /// Gives out the window of the row of that time.
+    fn emit(&mut self, trigger: Time, out: &mut Out) {
+        let SlidingTimes { length, delay, open } = self.times;
+        let span = Span { start: trigger - length, end: trigger + delay };
+        let inside = |time: Time| {
+            let behind_start = if open { time > span.start } else { time >= span.start };
+            let before_end = if delay.is_zero() || open { time <= span.end } else { time < span.end };
+            behind_start && before_end
+        };
+        let mut batch = emission(self.width, self.rows.len());
+        self.rows.iter_mut().filter(|kept| inside(kept.time)).for_each(|kept| kept.copy_to(&mut batch));
+        if !batch.is_empty() {
+            send(batch, &self.bounds, span, out);
+        }
+    }
+
+    /// The first instant at which a row of that time is in no window of a row that comes then.
+    fn expiry(&self, time: Time) -> Time {
+        time + self.times.length + Duration::from_millis(u64::from(!self.times.open))
+    }
+
+    /// Lets go of rows that no window to come has a part in.
+    fn evict(&mut self, now: Time) {
+        let oldest = self.waiting.front().map_or(now, |trigger| now.min(*trigger));
+        let gone = self.rows.iter().take_while(|kept| self.expiry(kept.time) <= oldest).count();
+        self.rows.drain(..gone).for_each(|kept| kept.held.settle(Fate::Filtered));
+    }
+
+    fn fire(&mut self, now: Time, out: &mut Out) {
+        while let Some(trigger) = self.waiting.front().copied()
+            && trigger + self.times.delay <= now
+        {
+            self.emit(trigger, out);
+            self.waiting.pop_front();
+            self.evict(trigger);
+        }
+    }
+}
+
+impl Operator for Sliding {
+    fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        forward_faults(&mut batch, out);
+        for row in batch.selected().to_vec() {
+            let row = row as usize;
+            let time = batch.time(row);
+            self.fire(time, out);
+            // A condition that fails does not hold; the row is in the windows of others all the same.
+            let holds = |when: &Predicate| when.holds(&cx.frame(&batch, row)).unwrap_or_default();
+            let triggers = self.when.as_ref().is_none_or(holds);
+            self.rows.push_back(Kept::take(&mut batch, row));
+            self.evict(time);
+            if triggers && self.times.delay.is_zero() {
+                self.emit(time, out);
+            } else if triggers {
+                self.waiting.push_back(time);
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        self.fire(cx.now, out);
+        self.evict(cx.now);
+        Ok(())
+    }
+
+    fn due(&self) -> Option<Time> {
+        match self.waiting.front() {
+            Some(trigger) => Some(*trigger + self.times.delay),
+            None => self.rows.front().map(|kept| self.expiry(kept.time)),
+        }
+    }
+
+    /// Windows that wait for their delay are given out with what has come.
+    fn finish(&mut self, _: &Cx<'_>, out: &mut Out) -> Result<()> {
+        while let Some(trigger) = self.waiting.pop_front() {
+            self.emit(trigger, out);
+        }
+        self.rows.drain(..).for_each(|kept| kept.held.settle(Fate::Filtered));
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        self.waiting.clear();
+        self.rows.drain(..).for_each(|kept| kept.held.discard(Fate::DroppedStop));
+    }
+
+    fn forget(&mut self) {
+        self.rows.drain(..).for_each(|kept| kept.held.forget());
+    }
+
+    fn save(&self) -> Saved {
+        Value::object(Object::from_iter([
+            ("rows", save_rows(self.rows.iter())),
+            ("waiting", Value::array(self.waiting.iter().map(|trigger| Value::Int(trigger.0)).collect())),
+            ("when", self.when.as_ref().map_or(Value::Null, Predicate::save)),
+        ]))
+    }
+
+    fn load(&mut self, saved: Saved, account: &Arc<dyn Account>) -> Result<()> {
+        let broken = || Fault::bug("the saved state of a sliding window cannot be read");
+        let Value::Object(saved) = saved else { return Err(broken()) };
+        let part = |name: &str| saved.get(name).ok_or_else(broken);
+        self.rows = load_rows(part("rows")?, account).ok_or_else(broken)?;
+        let Value::Array(waiting) = part("waiting")? else { return Err(broken()) };
+        for trigger in waiting.iter() {
+            let Value::Int(trigger) = trigger else { return Err(broken()) };
+            self.waiting.push_back(Time(*trigger));
+        }
+        match &mut self.when {
+            Some(when) => when.load(part("when")?.clone()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Plans of statements: what is decoded, in which order things are done, what is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::func::{Body, Ctx, Func, Guest};
+use crate::sql;
+
+fn stream(name: &str) -> Option<Stream> {
+    match name {
+        "s" => Some(Stream::schemaless("s")),
+        "d" | "strict" => {
+            let strict = if name == "strict" { "STRICT_VALIDATION=\"true\", TIMESTAMP_FORMAT=\"yyyy\"" } else { "" };
+            let text = format!("CREATE STREAM {name} (a BIGINT DEFAULT 3, b STRING, at DATETIME) WITH ({strict})");
+            match sql::parse(&text).unwrap() {
+                sql::Statement::Create(create) => Some(Stream::of(&create)),
+                other => panic!("{other:?}"),
+            }
+        }
+        "t" => Some(Stream { what: What::Table, ..Stream::schemaless("t") }),
+        _ => None,
+    }
+}
+
+fn catalogue() -> Catalogue {
+    struct Nothing;
+    impl Guest for Nothing {
+        fn call(&self, _: &[Vec<Value>], _: usize, _: &Ctx<'_>) -> Vec<crate::diag::Result<Value>> {
+            Vec::new()
+        }
+    }
+    static GUEST: Func = Func {
+        body: Body::Guest(&(|| Box::new(Nothing) as Box<dyn Guest>)),
+        ..Func::scalar("geohash", "(any) -> any", |_, _| Ok(Value::Null))
+    };
+    let mut catalogue = Catalogue::default();
+    catalogue.add(&GUEST);
+    catalogue
+}
+
+fn planned(text: &str, options: &Options) -> Result<Plan, Vec<Diagnostic>> {
+    plan(&sql::parse_select(text).unwrap(), &stream, &catalogue(), options)
+}
+
+fn good(text: &str) -> Plan {
+    planned(text, &Options::default()).unwrap_or_else(|found| panic!("{text}: {found:?}"))
+}
+
+/// The nodes from the source on, as explain names them.
+fn nodes(plan: &Plan) -> String {
+    let text = explain(plan);
+    let mut lines: Vec<&str> = text.lines().map(|line| line.trim_start().split("Plan_").next().unwrap()).collect();
+    lines.reverse();
+    lines.join(" ").replace("{\"op\":\"", "")
+}
+
+#[test]
+fn only_what_is_asked_for_is_decoded() {
+    for (text, columns, rest) in [
+        ("SELECT a FROM s WHERE b > 1", "a b", false),
+        ("SELECT a AS x, x + 1 AS y FROM s", "a", false),
+        ("SELECT a + 1 AS a FROM s WHERE a > 1", "a", false),
+        ("SELECT o.k, o->l[0], s.a FROM s", "o a", false),
+        ("SELECT meta(topic), meta(s.k) AS k FROM s", "", false),
+        ("SELECT count(*) AS n, window_end() FROM s GROUP BY TUMBLINGWINDOW(ss, 1)", "", false),
+        (
+            "SELECT count(*) AS n FROM s GROUP BY k, TUMBLINGWINDOW(ss, 1) FILTER(WHERE f > 1) ORDER BY sum(v)",
+            "k f v",
+            false,
+        ),
+        ("SELECT * FROM s", "", true),
+        ("SELECT *, a FROM s WHERE b > 1", "a b", true),
+        ("SELECT collect(*) AS l FROM s GROUP BY TUMBLINGWINDOW(ss, 1)", "", true),
+        ("SELECT deduplicate(k, true) AS l FROM s GROUP BY TUMBLINGWINDOW(ss, 1)", "k", true),
+        ("SELECT a FROM d", "a", false),
+        ("SELECT count(*) AS n FROM d GROUP BY TUMBLINGWINDOW(ss, 1)", "", false),
+        ("SELECT * FROM d", "a b at", false),
+        ("SELECT d.* FROM d", "a b at", false),
+    ] {
+        let plan = good(text);
+        let mut names: Vec<&str> = plan.wanted.columns.iter().map(|column| column.name.as_str()).collect();
+        let mut wanted: Vec<&str> = columns.split_whitespace().collect();
+        names.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!((names, plan.wanted.rest.is_some()), (wanted, rest), "{text}");
+        assert!(plan.wanted.columns.iter().all(|column| column.slot < plan.width), "{text}");
+    }
+    assert!(good("SELECT a FROM s WHERE meta(topic) = \"x\"").meta);
+    assert!(!good("SELECT a FROM s").meta);
+}
+
+#[test]
+fn clauses_become_nodes_in_their_order() {
+    for (text, wanted) in [
+        ("SELECT a FROM s", "DataSource Project"),
+        ("SELECT a * 2 AS x FROM s WHERE x > 1", "DataSource Alias Filter Project"),
+        ("SELECT a AS x FROM s WHERE x > 1", "DataSource Filter Project"),
+        (
+            "SELECT a * 2 AS x, count(*) AS n FROM s GROUP BY x, TUMBLINGWINDOW(ss, 1)",
+            "DataSource Alias Window Project",
+        ),
+        (
+            "SELECT k, sum(v) / 2 AS h FROM s WHERE v > 0 GROUP BY k, TUMBLINGWINDOW(ss, 1) FILTER(WHERE v < 9) \
+             HAVING h > 1 ORDER BY h LIMIT 3",
+            "DataSource Filter Filter Window Alias Having Order Limit Project",
+        ),
+        (
+            "SELECT v FROM s GROUP BY TUMBLINGWINDOW(ss, 1) HAVING max(v) > 1",
+            "DataSource Window Aggregate Having Project",
+        ),
+        ("SELECT sum(v) AS t FROM s", "DataSource Aggregate Project"),
+        ("SELECT v FROM s ORDER BY v LIMIT 5", "DataSource Project"),
+        ("SELECT v FROM s LIMIT 0", "DataSource Limit Project"),
+        ("SELECT a FROM strict WHERE b = \"x\"", "DataSource Validate Filter Project"),
+        ("SELECT count(*) AS n FROM strict GROUP BY TUMBLINGWINDOW(ss, 1)", "DataSource Window Project"),
+    ] {
+        assert_eq!(nodes(&good(text)), wanted, "{text}");
+    }
+}
+
+#[test]
+fn equal_aggregates_are_computed_once() {
+    let calls = |text: &str| {
+        let plan = good(text);
+        let groups = plan.nodes.iter().find_map(|node| match node {
+            Node::Window(windowed) => windowed.grouping.as_ref().map(|grouping| grouping.calls.len()),
+            _ => None,
+        });
+        groups.unwrap()
+    };
+    let window = "FROM s GROUP BY TUMBLINGWINDOW(ss, 1)";
+    assert_eq!(calls(&format!("SELECT sum(a) AS x, sum(a) + 1 AS y {window} HAVING sum(a) > 1 ORDER BY sum(s.a)")), 1);
+    assert_eq!(calls(&format!("SELECT a * 2 AS a INVISIBLE, sum(a) AS x, sum(s.a) AS y {window}")), 2);
+    assert_eq!(calls(&format!("SELECT collect(*) AS x, collect(* EXCEPT (a)) AS y {window}")), 2);
+    assert_eq!(calls(&format!("SELECT count(DISTINCT a) AS x, count(a) AS y {window}")), 2);
+    assert_eq!(calls(&format!("SELECT sum(rand()) AS x, sum(rand()) AS y {window}")), 2);
+}
+
+#[test]
+fn calls_of_plugins_are_made_for_a_batch_at_once() {
+    let guests = |text: &str| {
+        let plan = good(text);
+        let shown = plan.nodes.iter().filter_map(|node| match node {
+            Node::Guests { calls, .. } => Some(format!("{calls:?}")),
+            _ => None,
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(guests("SELECT geohash(a) AS g FROM s WHERE geohash(b) = 1"), "[geohash(b)] [geohash(a)]");
+    assert_eq!(guests("SELECT geohash(a) AS g, g + 1 AS h FROM s"), "[geohash(a)]");
+    assert_eq!(guests("SELECT geohash(a) AS g FROM s WHERE g > 1"), "[geohash(a)]");
+    assert_eq!(guests("SELECT geohash(geohash(a)) AS g FROM s"), "[geohash(a), geohash(geohash(a))]");
+    // What may not be called is not called ahead, and what needs an alias waits for it.
+    assert_eq!(guests("SELECT CASE WHEN a > 1 THEN geohash(a) END AS g FROM s"), "");
+    assert_eq!(guests("SELECT a FROM s WHERE a > 1 AND geohash(a) = 1"), "");
+    assert_eq!(guests("SELECT a + 1 AS x, geohash(x) AS g FROM s"), "");
+}
+
+/// Each alias reads the one before it twice, so whoever looked into it again and again would never end.
+#[test]
+fn long_chains_of_aliases_are_planned_and_compiled_at_once() {
+    let fields: Vec<String> = (1..60).map(|n| format!("a{0} + a{0} AS a{n}", n - 1)).collect();
+    let text = format!("SELECT {} FROM s WHERE a59 > 1", fields.join(", "));
+    let plan = good(&text);
+    let Some(Node::Filter { predicate, .. }) = plan.nodes.get(1) else { panic!("{:?}", plan.nodes) };
+    assert!(predicate.slots().len() < 70);
+    crate::expr::Predicate::new(predicate);
+}
+
+#[test]
+fn every_finding_is_told_at_its_place() {
+    for (text, code, place) in [
+        ("SELECT a FROM nowhere", "K0201", "nowhere"),
+        ("SELECT a FROM t", "K0202", "t"),
+        ("SELECT c FROM d", "K0214", "c"),
+        ("SELECT x.a FROM d", "K0220", "x.a"),
+        ("SELECT x.* FROM d", "K0218", "x.*"),
+        ("SELECT a AS x, b AS X FROM s", "K0206", "X"),
+        ("SELECT b + 1 AS a, a + 1 AS b FROM s", "K0205", "a"),
+        ("SELECT a, s.a FROM s", "K0221", "s.a"),
+        ("SELECT a FROM s GROUP BY a", "K0208", "a"),
+        ("SELECT a FROM s WHERE count(*) > 1", "K0216", "count(*)"),
+        ("SELECT sum(count(*)) FROM s", "K0219", "count(*)"),
+        ("SELECT upper(unnest(a)) FROM s", "K0242", "unnest(a)"),
+        ("SELECT hoppingwindow(ss, 1, 1) FROM s", "K0228", "hoppingwindow"),
+        ("SELECT a[2:1] FROM s", "K0207", "a[2:1]"),
+        ("SELECT uper(a) FROM s", "K0210", "uper"),
+        ("SELECT a FROM s GROUP BY HOPPINGWINDOW(ss, 9, 0)", "K0209", "0"),
+        ("SELECT a FROM s GROUP BY SLIDINGWINDOW(ss, 9, -1)", "K0209", "-1"),
+        ("SELECT a FROM s INNER JOIN d ON s.a = d.a WHERE nope.x = 1", "K0203", "INNER JOIN d ON s.a = d.a"),
+        ("SELECT count(*) FROM s GROUP BY TUMBLINGWINDOW(ss, 1) HAVING (v > 1)", "K0217", "(v > 1)"),
+        ("SELECT * REPLACE (a + 1) FROM s", "K0226", "a + 1"),
+    ] {
+        let found = planned(text, &Options::default()).expect_err(text);
+        let [found] = found.as_slice() else { panic!("{text}: {found:?}") };
+        let span = found.span.unwrap();
+        assert_eq!((found.code, &text[span.start as usize..span.end as usize]), (code, place), "{text}");
+    }
+    let several = planned("SELECT x, uper(y) FROM d WHERE z > 1", &Options::default()).unwrap_err();
+    assert_eq!(several.iter().map(|found| found.code).collect::<Vec<_>>(), ["K0214", "K0210", "K0214", "K0214"]);
+}
+
+#[test]
+fn strict_streams_check_what_is_read() {
+    let plan = good("SELECT at, a + 1 AS x FROM strict");
+    let Some(Node::Validate { columns, format }) = plan.nodes.first() else { panic!("{:?}", plan.nodes) };
+    let shown: Vec<_> = columns.iter().map(|(_, column)| (column.name.as_str(), column.default.clone())).collect();
+    assert_eq!(shown, [("a", Some(Value::Int(3))), ("at", None)]);
+    assert_eq!(format.as_deref(), Some("yyyy"));
+}
+
+#[test]
+fn names_that_heed_no_case_are_looked_for_in_all_columns() {
+    let options = Options { ignore_case: true, ..Options::default() };
+    let plan = planned("SELECT Temp, o.K AS k FROM s", &options).unwrap();
+    assert_eq!(nodes(&plan), "DataSource Resolve Project");
+    assert!(plan.wanted.rest.is_some());
+    assert_eq!(nodes(&planned("SELECT a FROM d", &options).unwrap()), "DataSource Project");
+}
+
+#[test]
+fn explain_shows_the_plan_from_its_end() {
+    let plan = good("SELECT k, avg(v) AS m FROM s WHERE v > 0 GROUP BY k, TUMBLINGWINDOW(ss, 10) ORDER BY m DESC");
+    let wanted = [
+        r#"{"op":"ProjectPlan_0","info":"Fields:[ k, m: avg(v) ]"}"#,
+        r#"{"op":"OrderPlan_1","info":"SortFields:[ avg(v) DESC ]"}"#,
+        r#"{"op":"WindowPlan_2","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS, Groups:[ k ], Aggregates:[avg(v)] }"}"#,
+        r#"{"op":"FilterPlan_3","info":"Condition:{ (v > 0) }"}"#,
+        r#"{"op":"DataSourcePlan_4","info":"StreamName: s, StreamFields:[ k, v ]"}"#,
+    ];
+    let text = explain(&plan);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.iter().map(|line| line.trim_start_matches('\t')).collect::<Vec<_>>(), wanted);
+    let depth = |line: &&str| line.len() - line.trim_start_matches('\t').len();
+    assert_eq!(lines.iter().map(depth).collect::<Vec<_>>(), [0, 1, 3, 5, 7]);
+}
+
+#[test]
+fn special_calls_have_steps_of_their_own() {
+    for (text, wanted) in [
+        ("SELECT lag(a) AS p FROM s WHERE p > 1", "DataSource AnalyticFuncs Filter Project"),
+        ("SELECT a + 1 AS b, lag(b) OVER (PARTITION BY k WHEN b > 0) AS p FROM s", "DataSource AnalyticFuncs Project"),
+        (
+            "SELECT a, row_number() AS n FROM s GROUP BY TUMBLINGWINDOW(ss, 1) HAVING last_agg_hit_count() < 3 ORDER BY n + 1",
+            "DataSource Window Having WindowFunc Order Project",
+        ),
+        ("SELECT a FROM s WHERE last_hit_count() < 3", "DataSource Filter Project"),
+        ("SELECT changed_cols(\"\", true, *), unnest(a) FROM s LIMIT 2", "DataSource Columns Project ProjectSet"),
+        ("SELECT unnest(a) FROM s GROUP BY TUMBLINGWINDOW(ss, 1) LIMIT 2", "DataSource Window Project ProjectSet"),
+        ("SELECT dedup_trigger(a, b, k, 9) AS x FROM s", "DataSource DedupTrigger Project"),
+    ] {
+        assert_eq!(nodes(&good(text)), wanted, "{text}");
+    }
+    let text = explain(&good("SELECT a + 1 AS b, lag(b) OVER (PARTITION BY k WHEN b > 0) AS p FROM s"));
+    assert!(text.contains(r"Funcs:[ b: (a + 1), lag(b) OVER (PARTITION BY k WHEN (b > 0)) ]"), "{text}");
+}
