@@ -351,6 +351,10 @@ async fn what_was_not_acknowledged_comes_again_and_the_rest_does_not() {
         })
         .await
         .expect("acknowledgements must be written");
+        // The broker has one thread: when it has answered someone else, it has read them too.
+        let other = self::here(&format!("other-{version}-{qos}"));
+        let mut other = publisher(json!({"server": broker.url(), "topic": "elsewhere", "qos": 1}), &other).await;
+        other.deliver(&[parcel("x")]).await.unwrap();
         reader.crash().await;
         let mut reader = Running::connected(source("mqtt", props.clone(), &here, true)).await;
         writer.deliver(&[parcel("41")]).await.unwrap();
