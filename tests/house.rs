@@ -33,7 +33,10 @@ const FLOORS: &[(&str, &[&str])] = &[
             "flow", "meter",
         ],
     ),
-    ("case", &["diag", "data", "clock", "sql", "codec", "func", "io", "store", "meter", "catalog", "plan", "flow"]),
+    (
+        "case",
+        &["diag", "data", "clock", "sql", "codec", "func", "expr", "io", "store", "meter", "catalog", "plan", "flow"],
+    ),
     ("api", &["diag", "config", "io", "catalog", "plan", "plugin", "rule", "store", "meter"]),
     ("cli", &["diag", "config", "data", "sql", "func", "plan", "plugin", "case", "rule", "api"]),
     ("main", &["cli"]),
@@ -119,6 +122,23 @@ fn the_table_and_the_tree_name_the_same_modules() {
         let module = name.trim_end_matches(".rs");
         let fits = named.contains(&module) || ["lib", "main", "README.md"].contains(&module);
         assert!(fits, "src/{name} belongs to no module");
+    }
+}
+
+#[test]
+fn the_guide_shows_the_table() {
+    let guide = fs::read_to_string(root().join("src/README.md")).unwrap();
+    let part = guide.split("## Who may know whom").nth(1).unwrap();
+    let mut shown = BTreeSet::new();
+    for row in part.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        let [modules, _, allowed] = cells[..] else { continue };
+        let allowed: BTreeSet<&str> = allowed.split_whitespace().filter(|name| *name != "–").collect();
+        shown.extend(modules.split('`').skip(1).step_by(2).map(|module| (module, allowed.clone())));
+    }
+    for (module, allowed) in FLOORS.iter().filter(|(module, _)| *module != "main") {
+        let row = (*module, allowed.iter().copied().collect());
+        assert!(shown.contains(&row), "src/README.md does not say that `{module}` may use {}", allowed.join(" "));
     }
 }
 

@@ -6,7 +6,8 @@ use serde_json::Map;
 
 use crate::catalog::{Catalog, Command};
 use crate::diag::{self, Diagnostic, Span};
-use crate::func::{Body, Catalogue};
+use crate::expr::argument;
+use crate::func::{Body, Catalogue, check_call};
 use crate::plan::{self, Stream};
 use crate::sql::{self, Expr, ExprNode, Select, Statement as Tree};
 use crate::store::Store;
@@ -43,6 +44,10 @@ fn check(text: &str) -> Result<(), Vec<Diagnostic>> {
     let Tree::Select(select) = sql::parse(text)? else { return Ok(()) };
     let mut found = plan_over_anything(&select).err().unwrap_or_default();
     found.retain(|one| CALLS.contains(&one.code));
+    // The planner gives up early where it meets a clause that it does not know, so calls are looked at here too.
+    for expr in expressions(&select) {
+        check_calls(expr, &mut found);
+    }
     found.extend(
         select
             .group
@@ -51,6 +56,37 @@ fn check(text: &str) -> Result<(), Vec<Diagnostic>> {
             .map(|span| Diagnostic::error("K0216", "an aggregate cannot stand in GROUP BY").at(span)),
     );
     if found.is_empty() { Ok(()) } else { Err(found) }
+}
+
+/// All expressions of a statement that stand on their own.
+fn expressions(select: &Select) -> impl Iterator<Item = &Expr> {
+    let windows = select
+        .windows
+        .iter()
+        .flat_map(|window| window.args.iter().chain(&window.filter).chain(&window.when).chain(&window.partition));
+    select
+        .fields
+        .iter()
+        .map(|field| &field.expr)
+        .chain(select.joins.iter().filter_map(|join| join.on.as_ref()))
+        .chain(&select.filter)
+        .chain(&select.group)
+        .chain(windows)
+        .chain(&select.having)
+        .chain(select.order.iter().map(|sort| &sort.expr))
+}
+
+/// Adds what is wrong with the calls in an expression.
+fn check_calls(expr: &Expr, found: &mut Vec<Diagnostic>) {
+    if let ExprNode::Call(call) = &expr.node
+        && let Some(func) = Catalogue::default().find(&call.name.name)
+    {
+        let args: Vec<_> = call.args.iter().map(argument).collect();
+        if let Err(message) = check_call(func, &args) {
+            found.push(Diagnostic::error("K0211", message).at(expr.span));
+        }
+    }
+    expr.parts(&mut |part| check_calls(part, found));
 }
 
 /// Where an aggregate is called in the expression.
