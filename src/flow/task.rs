@@ -65,7 +65,9 @@ impl Closings {
         }
     }
 
-    /// Notes that a source has ended, and says what that means for the rule: nothing as long as others go on.
+    /// Notes that a source has ended, and says whether the rule ends with it: at once where it failed, and where it was
+    /// the last whose rows drive the rule. Where a source ended because the rule wished so, rows may be on their way to
+    /// the rule still, and it ends when no more can come.
     fn end(&mut self, source: usize, close: Close) -> Option<Close> {
         match close {
             Close::Failed(_) => return Some(close),
@@ -75,8 +77,17 @@ impl Closings {
         if let Some(drives) = self.drives.get_mut(source) {
             *drives = false;
         }
-        let over = if self.left { self.waiting.is_empty() } else { !self.drives.contains(&true) };
-        over.then_some(if self.left { Close::Left } else { Close::Finished })
+        (!self.left && !self.drives.contains(&true)).then_some(Close::Finished)
+    }
+
+    /// No more rows can come of any source; what that means for the rule.
+    async fn all(&mut self) -> Close {
+        while let Some((source, close)) = self.waiting.next().await {
+            if let Some(close) = self.end(source, close) {
+                return close;
+            }
+        }
+        if self.left { Close::Left } else { Close::Finished }
     }
 }
 
@@ -154,10 +165,8 @@ impl RuleTask {
                     }
                 }
                 Step::Dry => {
-                    let (source, close) = self.closings.next().await;
-                    if let Some(close) = self.closings.end(source, close) {
-                        return self.finish(close).await;
-                    }
+                    let close = self.closings.all().await;
+                    return self.finish(close).await;
                 }
             }
             // An outlet that has ended will never take anything again; why it did, it has told by itself.

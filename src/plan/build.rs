@@ -1,14 +1,15 @@
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
-use crate::diag::{Diagnostic, Span};
+use crate::diag::Diagnostic;
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
 use super::guests::Hoist;
+use super::join::{self, Joins, before_window, join_steps, of_several, push_down};
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source};
 use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
-use super::sources::Asked;
+use super::sources::{Asked, at_the_source, find_all, source_names, written};
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
@@ -33,12 +34,12 @@ pub fn plan(
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
-    refuse_later(select, &mut found);
+    refuse_whole(select, &mut found);
     if !found.0.is_empty() {
         // What is refused as a whole makes the rest look wrong that is not.
         return Err(found.0);
     }
-    let streams = find_all(select, find, &mut found);
+    let streams = find_all(select, find, &mut found.0);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
@@ -50,6 +51,11 @@ pub fn plan(
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
     if names.sources.len() > 1 {
         names.source_slot = Some(names.fresh());
+        names.order_sources(select);
+        join::check(select, &names, &mut found.0);
+        if !found.0.is_empty() {
+            return Err(dedup(found.0));
+        }
     }
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
@@ -58,42 +64,8 @@ pub fn plan(
     assemble(select, names, clauses, options)
 }
 
-/// The sources as they are written: FROM, then the joins.
-fn written(select: &Select) -> impl Iterator<Item = &sql::Source> {
-    std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source))
-}
-
-/// The definitions of all sources; what is missing is told.
-fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut Findings) -> Vec<Stream> {
-    let mut streams = Vec::new();
-    for source in written(select) {
-        let name = &source.name;
-        match find(&name.name) {
-            Some(stream) => streams.push(stream),
-            None => found.add(
-                Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
-                    .at(name.span)
-                    .help("create it with CREATE STREAM first"),
-            ),
-        }
-    }
-    if let (true, [only]) = (found.0.is_empty(), streams.as_slice())
-        && only.is_table()
-    {
-        let message = format!("`{}` is a table, and a rule needs a stream to be driven by", only.name);
-        found.add(Diagnostic::error("K0202", message).at(select.from.name.span));
-    }
-    streams
-}
-
-/// What a later version brings is refused, never ignored.
-fn refuse_later(select: &Select, found: &mut Findings) {
-    let later = |what: &str, span: Span| {
-        Diagnostic::error("K0203", format!("{what} is refused: this version does not have it")).at(span)
-    };
-    if let Some(join) = select.joins.first() {
-        found.add(later("JOIN", join.span));
-    }
+/// What makes the rest look wrong.
+fn refuse_whole(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
@@ -123,6 +95,7 @@ struct Clauses {
     order: Vec<(Bound, bool)>,
     fields: Vec<OutputColumn>,
     aggregated: bool,
+    joins: Joins,
 }
 
 fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found: &mut Findings) -> Clauses {
@@ -201,6 +174,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         let spread = is_columns(field, funcs);
         fields.push(OutputColumn { name, expr, plain, keep_null: keep_null && !spread, spread });
     }
+    let joins = join::bind_joins(select, names, &mut found.0);
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
     let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
@@ -246,7 +220,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             column.expr = known.read_at(slot);
         }
     }
-    Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
+    Clauses { filter, window, window_filter, keys, having, order, fields, aggregated, joins }
 }
 
 fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
@@ -277,6 +251,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
 fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Findings) {
     let mut all: Vec<&Expr> = select.fields.iter().map(|field| &field.expr).collect();
     all.extend(&select.filter);
+    all.extend(select.joins.iter().filter_map(|join| join.on.as_ref()));
     all.extend(&select.group);
     all.extend(&select.having);
     all.extend(select.order.iter().map(|sort| &sort.expr));
@@ -363,6 +338,9 @@ fn assemble(
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
     let windowed = !select.windows.is_empty();
+    let is_join = names.sources.len() > 1;
+    // What is given out are sets of rows.
+    let sets = windowed || is_join;
     let compute = |nodes: &mut Vec<Node>, names: &mut Names<'_>, stage: Stage, clause: Clause| {
         let mut aliases = ordered_aliases(names, stage);
         nodes.extend(hoisted(&mut aliases, &mut [], names, clause.stage()));
@@ -370,41 +348,65 @@ fn assemble(
             nodes.push(Node::Compute { aliases, clause });
         }
     };
+    let mut branches: Vec<Vec<Node>> = names.sources.iter().map(at_the_source).collect();
     let analytic = ordered_aliases(&names, Stage::Analytic);
-    nodes.extend(analytic_steps(&mut names, analytic));
+    let calls = analytic_steps(&names, analytic, &mut branches);
+    let sees_all = calls.is_some();
+    nodes.extend(calls);
     let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
+    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
+    if is_join {
+        if !above && !sees_all {
+            condition = push_down(condition, &clauses.joins, &names, &mut branches);
+        }
+        // What FILTER and the window read has to be there before the rows are joined; all else is computed behind.
+        let aliases = before_window(&names, &clauses.window_filter, &clauses.window);
+        nodes.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Filter }));
+    }
+    let mut before = Vec::new();
+    if is_join {
+        let aliases = of_several(&names);
+        before.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Where }));
+    }
     let aliases = ordered_aliases(&names, Stage::Where);
     match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
-        Some(node) => nodes.push(node),
-        None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
+        Some(node) => before.push(node),
+        None => compute(&mut before, &mut names, Stage::Where, Clause::Where),
     }
-    let filter = condition.map(|predicate| filter(predicate, &mut names));
-    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
-    let mut filter = filter.into_iter().flatten();
-    if !above {
-        nodes.extend(&mut filter);
+    let mut filter: Vec<Node> = condition.into_iter().flat_map(|predicate| filter(predicate, &mut names)).collect();
+    if !is_join {
+        nodes.append(&mut before);
+        if !above {
+            nodes.append(&mut filter);
+        }
+        compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     }
-    compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        let inside = clauses.aggregated && window.is_incremental();
+        let inside = clauses.aggregated && window.is_incremental() && !is_join;
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
     }
-    nodes.extend(filter);
+    let mut entries = vec![0; names.sources.len()];
+    join_steps(clauses.joins, &names, &mut nodes, &mut entries);
+    nodes.append(&mut before);
+    nodes.append(&mut filter);
+    if is_join {
+        compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
+    }
     match grouping {
-        Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
-        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
+        Some(grouping) if clauses.aggregated && sets => nodes.push(Node::Group { grouping }),
+        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !sets }),
         _ => {}
     }
-    if windowed && clauses.aggregated && !has_keys {
+    if windowed && !is_join && clauses.aggregated && !has_keys {
         // A window without rows gives a row all the same, in which nothing was computed before.
         let before = [Stage::Where, Stage::Group].into_iter().flat_map(|stage| ordered_aliases(&names, stage));
         let aliases: Vec<_> = before.collect();
@@ -420,12 +422,12 @@ fn assemble(
     let numbers = std::mem::take(&mut names.special.numbers);
     nodes.extend((!numbers.is_empty()).then_some(Node::Number { calls: numbers }));
     compute(&mut nodes, &mut names, Stage::Order, Clause::Order);
-    if !clauses.order.is_empty() && windowed {
+    if !clauses.order.is_empty() && sets {
         nodes.push(Node::Order { keys: clauses.order });
     }
     let limit = select.limit.as_ref().and_then(|limit| usize::try_from(limit.rows).ok());
     if let Some(rows) = limit
-        && (rows == 0 || (windowed && names.special.rows.is_none()))
+        && (rows == 0 || (sets && names.special.rows.is_none()))
     {
         nodes.push(Node::Limit { rows });
     }
@@ -434,11 +436,11 @@ fn assemble(
     nodes.extend((!changed.is_empty()).then_some(Node::Columns { calls: changed }));
     let mut columns = clauses.fields;
     if options.send_meta {
-        if windowed {
-            let problem = Diagnostic::error(
-                "K0227",
-                "`sendMetaToSink` cannot be applied to a window, which mixes the metadata of many messages",
-            );
+        if sets {
+            let of = if is_join { "a join" } else { "a window" };
+            let message =
+                format!("`sendMetaToSink` cannot be applied to {of}, which mixes the metadata of many messages");
+            let problem = Diagnostic::error("K0227", message);
             found.add(problem.at(select.span));
         }
         let name = Text::const_new("__meta");
@@ -462,25 +464,15 @@ fn assemble(
     nodes.extend(rows);
     let width = names.width;
     let called = source_names(&names);
-    let sources = names.sources.into_iter().zip(called).map(|(asked, name)| {
-        let nodes = at_the_source(&asked);
+    let parts = names.sources.into_iter().zip(called).zip(branches).zip(entries);
+    let sources = parts.map(|(((asked, name), nodes), entry)| {
         let (stream, kind, meta) = (asked.stream.name.clone(), asked.stream.kind, asked.meta || options.send_meta);
         let called = asked.name().clone();
         let wanted = Wanted { width, ..asked.wanted };
-        Source { stream, name, called, kind, wanted, meta, nodes, entry: 0 }
+        Source { stream, name, called, kind, wanted, meta, nodes, entry }
     });
     let sources = sources.collect();
-    Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !windowed })
-}
-
-/// What the sources are called in the status: by their streams, and, where one is there twice, by their aliases.
-fn source_names(names: &Names<'_>) -> Vec<Text> {
-    let mut called: Vec<Text> = Vec::new();
-    for source in &names.sources {
-        let stream = &source.stream.name;
-        called.push(if called.contains(stream) { source.name().clone() } else { stream.clone() });
-    }
-    called
+    Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !sets })
 }
 
 /// The steps of WHERE.
@@ -507,31 +499,8 @@ fn hoisted(
     (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
-/// What is done with the rows of a source before anything looks at them.
-fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    if let (Some(rest), false) = (asked.wanted.rest, asked.resolved.is_empty()) {
-        nodes.push(Node::Resolve { columns: asked.resolved.clone(), rest });
-    }
-    let stream = asked.stream;
-    if stream.strict {
-        // In the order of the declaration, so that of several errors the same is always told.
-        let columns = stream.columns.iter().filter_map(|column| {
-            let wanted = asked.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
-            Some((wanted.slot, column.clone()))
-        });
-        let columns: Vec<_> = columns.collect();
-        let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
-        nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
-    }
-    if !asked.shared.is_empty() {
-        nodes.push(Node::Share { columns: asked.shared.clone() });
-    }
-    nodes
-}
-
 /// The aliases of a stage that need a slot, each after those that it reads.
-fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
+pub(super) fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
     fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut Vec<usize>, out: &mut Vec<(usize, Text, Bound)>) {
         if done.contains(&n) {
             return;

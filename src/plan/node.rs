@@ -6,6 +6,7 @@ use crate::func::Func;
 use super::window::Windowed;
 
 use super::StreamColumn;
+use super::join::{Joined, LookupJoin};
 
 /// A statement, planned.
 ///
@@ -99,6 +100,10 @@ pub enum Node {
         stage: &'static str,
     },
     Window(Box<Windowed>),
+    /// Rows of several sources, made one.
+    Join(Box<Joined>),
+    /// A lookup table, asked for the rows that belong to each row.
+    Lookup(Box<LookupJoin>),
     /// The rows of an emission brought together.
     Group {
         grouping: Grouping,

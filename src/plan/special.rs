@@ -69,10 +69,10 @@ impl Names<'_> {
         let refused = |message: String, help: &str| {
             Err(vec![Diagnostic::error("K0247", message).at(field.span).help(help.to_string())])
         };
-        if self.windowed {
+        if self.windowed || self.is_join() {
             return refused(
-                format!("`{DEDUP}` looks at single rows, and cannot stand beside a window"),
-                "leave GROUP BY out",
+                format!("`{DEDUP}` looks at single rows, and cannot stand beside a window or a join"),
+                "leave it out",
             );
         }
         if self.special.dedup.is_some() {
@@ -247,7 +247,7 @@ impl Names<'_> {
         if of_groups {
             self.refuse_aggregate(func.name, span)?;
             self.met_aggregate = true;
-        } else if self.windowed && self.clause != "OVER" {
+        } else if (self.windowed || self.is_join()) && self.clause != "OVER" {
             let message = format!("`{}` counts rows, and a statement with GROUP BY gives groups", func.name);
             let help = format!("use `{}`", func.name.replace("last_", "last_agg_"));
             return Err(vec![Diagnostic::error("K0245", message).at(span).help(help)]);
@@ -291,9 +291,30 @@ impl Names<'_> {
 }
 
 /// The step of analytic calls: the calls in the order in which they were met, each after the aliases that it reads,
-/// which are given in the order of their dependence.
-pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>) -> Option<Node> {
-    let calls = std::mem::take(&mut names.special.analytics);
+/// which are given in the order of their dependence. Where there are several sources, a call that reads one of them is
+/// made in the branch of that source; all others see the rows of every stream.
+pub fn analytic_steps(
+    names: &Names<'_>,
+    aliases: Vec<(usize, Text, Bound)>,
+    branches: &mut [Vec<Node>],
+) -> Option<Node> {
+    let mut places: Vec<Option<usize>> = Vec::new();
+    for call in &names.special.analytics {
+        let of = names.of_call(call);
+        places.push(of.first().copied().filter(|_| of.len() == 1 && branches.len() > 1));
+    }
+    let calls = &names.special.analytics;
+    let steps = |place: Option<usize>| {
+        let here = calls.iter().zip(&places).filter(|(_, other)| **other == place).map(|(call, _)| call.clone());
+        analytic_step(here.collect(), aliases.clone())
+    };
+    for (source, branch) in branches.iter_mut().enumerate() {
+        branch.extend(steps(Some(source)));
+    }
+    steps(None)
+}
+
+fn analytic_step(calls: Vec<AnalyticCall>, aliases: Vec<(usize, Text, Bound)>) -> Option<Node> {
     if calls.is_empty() {
         return None;
     }
