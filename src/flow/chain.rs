@@ -9,8 +9,8 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Group, Groups, GuestCall, Guests, Having, Limit,
-    Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Validate,
+    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Gauge, Group, Groups, GuestCall, Guests, Having,
+    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Pace, Project, Resolve, Start, Take, Validate, Watermark,
 };
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
@@ -19,6 +19,8 @@ pub struct Chain {
     links: Vec<Link>,
     rule: Arc<RuleInfo>,
     account: Arc<dyn Account>,
+    /// In event time: how far it has come.
+    gauge: Option<Arc<Gauge>>,
 }
 
 struct Link {
@@ -37,10 +39,12 @@ impl Chain {
         account: Arc<dyn Account>,
     ) -> Result<Chain> {
         let mut links = Vec::with_capacity(plan.nodes.len());
+        let gauge = Arc::<Gauge>::default();
         for (node, name) in plan.nodes.iter().zip(Chain::names(plan)) {
-            links.push(Link { op: operator(node, plan, local, now)?, name, meter: Arc::default() });
+            links.push(Link { op: operator(node, plan, local, now, &gauge)?, name, meter: Arc::default() });
         }
-        Ok(Chain { links, rule, account })
+        let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
+        Ok(Chain { links, rule, account, gauge: is_event.then_some(gauge) })
     }
 
     /// The names of the operators, numbered behind the source and its decoder as the status of a rule counts them.
@@ -96,6 +100,11 @@ impl Chain {
         })
     }
 
+    /// How far the event time has come, for who asks from another task.
+    pub fn gauge(&self) -> Option<Arc<Gauge>> {
+        self.gauge.clone()
+    }
+
     /// The meters of the operators, with their names, in order.
     pub fn meters(&self) -> Vec<(String, Arc<NodeMeter>)> {
         self.links.iter().map(|link| (link.name.clone(), link.meter.clone())).collect()
@@ -149,6 +158,7 @@ fn node_name(node: &Node) -> &'static str {
     match node {
         Node::Validate { .. } => "preprocessor",
         Node::Resolve { .. } => "columns",
+        Node::Watermark { .. } => "watermark",
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
@@ -169,7 +179,7 @@ fn node_name(node: &Node) -> &'static str {
     }
 }
 
-fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
+fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<Gauge>) -> Result<Box<dyn Operator>> {
     Ok(match node {
         Node::Validate { columns, format } => {
             let checked = |(slot, column): &(usize, StreamColumn)| {
@@ -180,6 +190,10 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         }
         Node::Resolve { columns, rest } => {
             Box::new(Resolve::new(columns.iter().map(|column| named(column, columns)).collect(), *rest))
+        }
+        Node::Watermark { stamps, tolerance, patience, marks } => {
+            let pace = Pace { tolerance: *tolerance, patience: *patience, marks: *marks };
+            Box::new(Watermark::new(super::windows::stamps(stamps), pace, plan.width, now, gauge.clone()))
         }
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),

@@ -5,11 +5,11 @@ use crate::func::{Catalogue, aggregate};
 use crate::sql::{Expr, ExprNode, Field, Select, What};
 
 use super::guests::Hoist;
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Stamp, Stamps};
 use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
 use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
-use super::{Options, Stream};
+use super::{EventTime, Options, Stream};
 
 /// Collects findings and goes on, so that all are told at once.
 struct Findings(Vec<Diagnostic>);
@@ -59,11 +59,12 @@ pub fn plan(
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
     let mut names = Names::new(&stream, stream_alias, funcs, &select.fields, windowed, options.ignore_case);
+    let stamps = options.event_time.and_then(|_| event_time(&mut names, from.span, &mut found));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
-    assemble(select, &stream, names, clauses, options)
+    assemble(select, &stream, names, clauses, stamps, options)
 }
 
 /// What a later version brings is refused, never ignored.
@@ -77,6 +78,20 @@ fn refuse_later(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
+}
+
+/// Where rows say when they happened. Those columns are decoded whatever else is asked for.
+fn event_time(names: &mut Names<'_>, span: Span, found: &mut Findings) -> Option<Stamps> {
+    let Stream { name, timestamp, timestamp_format, .. } = names.stream;
+    if timestamp.is_empty() {
+        let text = format!("`isEventTime` needs the time of each row, but `{name}` declares no TIMESTAMP");
+        found.add(Diagnostic::error("K0233", text).at(span).help("add `TIMESTAMP=\"column\"` to its WITH clause"));
+        return None;
+    }
+    let bound = found.take(names.column(timestamp, span).map_err(|problem| vec![problem]))?;
+    let Bound::Slot(slot, _) = bound else { return None };
+    let format = Some(timestamp_format.clone()).filter(|format| !format.is_empty());
+    Some(Stamps { of: vec![Stamp { stream: name.clone(), column: timestamp.clone(), slot, format }], source: None })
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {
@@ -186,7 +201,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
     let window = select.windows.first().and_then(|written| {
         let mut bind = |names: &mut Names<'_>, word, expr: &Expr| clause(names, Stage::Group, word, expr, found);
-        let window = window::bind(written, names, options.windows_v2, &mut bind);
+        let window = window::bind(written, names, options, &mut bind);
         window.unwrap_or_else(|problem| {
             found.add(problem);
             None
@@ -337,6 +352,7 @@ fn assemble(
     stream: &Stream,
     mut names: Names<'_>,
     clauses: Clauses,
+    stamps: Option<Stamps>,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
@@ -349,6 +365,11 @@ fn assemble(
             nodes.push(Node::Compute { aliases, clause });
         }
     };
+    let is_event = stamps.is_some();
+    if let (Some(stamps), Some(pace)) = (&stamps, options.event_time) {
+        let EventTime { tolerance, patience } = pace;
+        nodes.push(Node::Watermark { stamps: stamps.clone(), tolerance, patience, marks: windowed });
+    }
     let analytic = ordered_aliases(&names, Stage::Analytic);
     nodes.extend(analytic_steps(&mut names, analytic));
     let (mut condition, mut having) = (clauses.filter, clauses.having);
@@ -360,10 +381,10 @@ fn assemble(
         None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
     }
     let filter = condition.map(|predicate| filter(predicate, &mut names));
-    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
-    let mut filter = filter.into_iter().flatten();
+    let above = clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event));
+    let mut filter: Vec<Node> = filter.into_iter().flatten().collect();
     if !above {
-        nodes.extend(&mut filter);
+        nodes.append(&mut filter);
     }
     compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
@@ -372,10 +393,11 @@ fn assemble(
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        let inside = clauses.aggregated && window.is_incremental();
+        // What looks at the rows of the finished window needs them.
+        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty();
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
-        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
+        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
     nodes.extend(filter);
     match grouping {

@@ -40,6 +40,14 @@ fn step(node: &Node) -> (&'static str, String) {
             let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             ("ResolvePlan", format!("IgnoreCase:[ {} ]", shown.join(", ")))
         }
+        Node::Watermark { stamps, tolerance, marks, .. } => {
+            let streams: Vec<&str> = stamps.of.iter().map(|stamp| stamp.stream.as_str()).collect();
+            let late = tolerance.as_millis();
+            (
+                "WatermarkPlan",
+                format!("Emitters:[ {} ], SendWatermark:{marks}, LateTolerance:{late}ms", streams.join(", ")),
+            )
+        }
         Node::Compute { aliases, .. } => ("AliasPlan", format!("Aliases:[ {} ]", named(aliases))),
         Node::Filter { predicate, clause } => match clause {
             Clause::Having => ("HavingPlan", format!("Condition:{{ {predicate} }}")),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::codec::Wanted;
 use crate::data::{Layout, Text};
 use crate::expr::{Bound, Bounds};
@@ -39,6 +41,16 @@ pub enum Node {
     Resolve {
         columns: Vec<Resolved>,
         rest: usize,
+    },
+    /// Event time: rows are put into the order in which they happened, and late ones are counted and left out.
+    Watermark {
+        stamps: Stamps,
+        /// `lateTolerance`
+        tolerance: Duration,
+        /// `idleTimeout`
+        patience: Option<Duration>,
+        /// A window behind it wants to hear of the watermark.
+        marks: bool,
     },
     /// Aliases that a later node reads: slot, name, expression.
     Compute {
@@ -113,6 +125,25 @@ pub enum Node {
         aliases: Vec<(usize, Text, Bound)>,
         columns: Vec<OutputColumn>,
     },
+}
+
+/// When the rows of a rule happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamps {
+    /// One a stream, in the order of the plan's sources.
+    pub of: Vec<Stamp>,
+    /// The slot that says which stream a row is of; `None` where there is one.
+    pub source: Option<usize>,
+}
+
+/// The column that says when the rows of a stream happened (`TIMESTAMP`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamp {
+    pub stream: Text,
+    pub column: Text,
+    pub slot: usize,
+    /// `TIMESTAMP_FORMAT`
+    pub format: Option<Text>,
 }
 
 /// A column that is found whatever its case.

@@ -6,7 +6,8 @@ use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Bounds};
 use crate::sql::{Expr, ExprNode, Literal, Unit, WindowKind};
 
-use super::node::Grouping;
+use super::Options;
+use super::node::{Grouping, Stamps};
 use super::scope::Names;
 
 /// The step of a window.
@@ -18,6 +19,8 @@ pub struct Windowed {
     pub grouping: Option<Grouping>,
     /// Nothing in `grouping` reads the bounds of the window.
     pub boundless: bool,
+    /// In event time, how rows say when they happened: the zone that a time is written in aligns the window.
+    pub event: Option<Stamps>,
 }
 
 /// What kind of window, and its arguments. Lengths and counts are positive.
@@ -60,8 +63,8 @@ pub enum Window {
 
 impl Window {
     /// WHERE looks at the rows of the finished window, so that rows that it takes out count and trigger all the same.
-    pub fn is_before_where(&self) -> bool {
-        matches!(self, Window::Sliding { .. } | Window::Count { .. })
+    pub fn is_before_where(&self, event_time: bool) -> bool {
+        event_time || matches!(self, Window::Sliding { .. } | Window::Count { .. })
     }
 
     /// It can keep accumulators in place of rows.
@@ -128,14 +131,14 @@ impl fmt::Display for Window {
     }
 }
 
-/// The window as it is written, over slots. `open` is what the option `windowVersion` asks for.
+/// The window as it is written, over slots.
 ///
 /// # Errors
 /// Arguments that no window can have, and what is wrong with its conditions.
 pub(super) fn bind(
     window: &crate::sql::Window,
     names: &mut Names<'_>,
-    open: bool,
+    options: &Options,
     bind: &mut dyn FnMut(&mut Names<'_>, &'static str, &Expr) -> Option<Bound>,
 ) -> Result<Option<Window>, Diagnostic> {
     let unit = match window.args.first() {
@@ -150,6 +153,13 @@ pub(super) fn bind(
             _ => None,
         })
         .collect();
+    let open = options.windows_v2;
+    if options.event_time.is_some() && window.kind == WindowKind::Count {
+        let text = "a count window cannot be used with `isEventTime`, since its rows are counted as they come";
+        return Err(Diagnostic::error("K0232", text)
+            .at(window.span)
+            .help("use a window of time, or take the option out"));
+    }
     if open && !matches!(window.kind, WindowKind::Sliding | WindowKind::State) {
         let text = format!("option `windowVersion` is `v2`, which `{}` does not have", window.kind.name());
         return Err(Diagnostic::error("K0231", text).at(window.span).help("take the option out"));

@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::clock::parse_span;
 use crate::diag::Diagnostic;
+use crate::plan::EventTime;
 
 /// The options of a rule that mean something here, with the values that hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,10 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    /// Rows count by the time at which they happened.
+    pub is_event_time: bool,
+    /// How, if they do.
+    pub event_time: EventTime,
     /// 0 or 1.
     pub qos: u8,
     /// Rows that may wait between two parts of the rule.
@@ -41,6 +46,8 @@ impl Default for Options {
             send_meta: false,
             send_nil: false,
             windows_v2: false,
+            is_event_time: false,
+            event_time: EventTime::default(),
             qos: 0,
             buffer: 1024,
             overflow: Overflow::Wait,
@@ -87,7 +94,9 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("concurrency", Whole, Moot),
     // Nothing is ever dropped without `overflow`.
     ("disableBufferFullDiscard", Truth, Moot),
-    ("lateTolerance", Span, Moot),
+    ("isEventTime", Truth, Counts),
+    ("lateTolerance", Span, Counts),
+    ("idleTimeout", Span, Counts),
     ("forceExitTimeout", Span, Moot),
     ("restartStrategy.delay", Span, Moot),
     ("restartStrategy.multiplier", Number, Moot),
@@ -97,7 +106,6 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("debug", Truth, Ignored),
     ("enableRuleTracer", Truth, Ignored),
     ("logFilename", Text, Later("\"\"", "log files of single rules")),
-    ("isEventTime", Truth, Later("false", "event time")),
     ("checkpointInterval", Span, Later("\"5m\"", "snapshots of a rule's state")),
     ("enableSaveStateBeforeStop", Truth, Later("false", "snapshots of a rule's state")),
     ("restartStrategy.attempts", Whole, Later("0", "restarts after an error")),
@@ -188,6 +196,9 @@ impl Options {
             "sendError" => self.send_error = truth,
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
+            "isEventTime" => self.is_event_time = truth,
+            "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
+            "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),
             "qos" => match number {
                 0 | 1 => self.qos = number as u8,
                 2 => {
@@ -259,6 +270,14 @@ mod tests {
     }
 
     #[test]
+    fn event_time_takes_durations_as_text_and_as_milliseconds() {
+        let (options, found) = read(json!({"isEventTime": true, "lateTolerance": "1m30s", "idleTimeout": 2500}));
+        assert_eq!((options.is_event_time, found), (true, vec![]));
+        assert_eq!(options.event_time.tolerance, Duration::from_secs(90));
+        assert_eq!(options.event_time.patience, Some(Duration::from_millis(2500)));
+    }
+
+    #[test]
     fn all_that_clients_write_by_default_is_accepted() {
         let (options, found) = read(json!({
             "debug": false, "logFilename": "", "isEventTime": false, "lateTolerance": 1000, "concurrency": 1,
@@ -275,7 +294,6 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_in_one_sentence() {
         for (written, needs) in [
-            (json!({"isEventTime": true}), "event time"),
             (json!({"qos": 2}), "snapshots"),
             (json!({"checkpointInterval": "60s"}), "snapshots"),
             (json!({"cron": "0 * * * *"}), "schedules"),
@@ -298,6 +316,10 @@ mod tests {
             (json!({"bufferLength": 0}), "option `bufferLength` is `0`, expected a number above 0"),
             (json!({"concurrency": 0}), "option `concurrency` is `0`, expected a number above 0"),
             (json!({"qos": "1"}), "option `qos` is `\"1\"`, expected a whole number"),
+            (
+                json!({"lateTolerance": -1}),
+                "option `lateTolerance` is `-1`, expected a duration, for example \"10s\", or a number of milliseconds",
+            ),
             (json!({"qos": 3}), "option `qos` is `3`, expected 0 or 1"),
             (
                 json!({"planOptimizeStrategy": {"windowOption": {"windowVersion": "v3"}}}),

@@ -54,6 +54,7 @@ impl Engine for FlowEngine {
             send_meta: def.options.send_meta,
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
+            event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
         let one = |found: Diagnostic| vec![found];
@@ -98,6 +99,7 @@ fn plan_stream(definition: &Definition) -> plan::Stream {
         binary: definition.format() == "binary",
         strict: definition.options.strict_validation,
         timestamp_format: definition.options.timestamp_format.as_str().into(),
+        timestamp: definition.options.timestamp.as_str().into(),
     }
 }
 

@@ -7,8 +7,9 @@ use crate::diag::{Fault, Result};
 use crate::expr::{Bounds, Predicate};
 
 use super::super::{Cx, Operator, Out, Saved};
+use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Span, emission, forward_faults, send};
+use super::{Span, emission, send};
 
 /// How far a sliding window reaches.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub struct SlidingTimes {
     pub delay: Duration,
     /// A row that is exactly the length older is not in the window (`windowVersion` `v2`).
     pub open: bool,
+    /// Event time: windows are given out when the watermark has passed their ends.
+    pub event: bool,
 }
 
 /// SLIDINGWINDOW: each row, or each for which a condition holds, gives out the rows of the length before it, and of the
@@ -40,7 +43,7 @@ impl Sliding {
 
     /// Gives out the window of the row of that time.
     fn emit(&mut self, trigger: Time, out: &mut Out) {
-        let SlidingTimes { length, delay, open } = self.times;
+        let SlidingTimes { length, delay, open, .. } = self.times;
         let span = Span { start: trigger - length, end: trigger + delay };
         let inside = |time: Time| {
             let behind_start = if open { time > span.start } else { time >= span.start };
@@ -77,34 +80,54 @@ impl Sliding {
     }
 }
 
+impl Sliding {
+    fn take(&mut self, batch: &mut Batch, row: usize, cx: &Cx<'_>, out: &mut Out) {
+        let time = batch.time(row);
+        if !self.times.event {
+            self.fire(time, out);
+        }
+        // A condition that fails does not hold; the row is in the windows of others all the same.
+        let holds = |when: &Predicate| when.holds(&cx.frame(batch, row)).unwrap_or_default();
+        let triggers = self.when.as_ref().is_none_or(holds);
+        self.rows.push_back(Kept::take(batch, row));
+        self.evict(time);
+        // `v2` does not wait for rows of the same time.
+        let at_once = self.times.delay.is_zero() && (self.times.open || !self.times.event);
+        if triggers && at_once {
+            self.emit(time, out);
+        } else if triggers {
+            self.waiting.push_back(time);
+        }
+    }
+}
+
 impl Operator for Sliding {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        forward_faults(&mut batch, out);
-        for row in batch.selected().to_vec() {
-            let row = row as usize;
-            let time = batch.time(row);
-            self.fire(time, out);
-            // A condition that fails does not hold; the row is in the windows of others all the same.
-            let holds = |when: &Predicate| when.holds(&cx.frame(&batch, row)).unwrap_or_default();
-            let triggers = self.when.as_ref().is_none_or(holds);
-            self.rows.push_back(Kept::take(&mut batch, row));
-            self.evict(time);
-            if triggers && self.times.delay.is_zero() {
-                self.emit(time, out);
-            } else if triggers {
-                self.waiting.push_back(time);
+        for event in Events::of(&mut batch) {
+            match event {
+                Event::Fault(fault) => tell(fault, self.width, out),
+                Event::Row(row) => self.take(&mut batch, row, cx, out),
+                Event::Mark(watermark) => {
+                    self.fire(watermark, out);
+                    self.evict(watermark);
+                }
             }
         }
         Ok(())
     }
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        self.fire(cx.now, out);
-        self.evict(cx.now);
+        if !self.times.event {
+            self.fire(cx.now, out);
+            self.evict(cx.now);
+        }
         Ok(())
     }
 
     fn due(&self) -> Option<Time> {
+        if self.times.event {
+            return None;
+        }
         match self.waiting.front() {
             Some(trigger) => Some(*trigger + self.times.delay),
             None => self.rows.front().map(|kept| self.expiry(kept.time)),
