@@ -78,6 +78,16 @@ impl Options {
     }
 }
 
+/// Why a server would refuse the options, whatever the rule: numbers that cannot be negative.
+pub(super) fn refused(options: &Map<String, Json>) -> Option<String> {
+    const NEVER_NEGATIVE: &[&str] = &["lateTolerance", "idleTimeout", "bufferLength", "concurrency"];
+    let negative = |(name, value): &(&String, &Json)| {
+        let text = value.as_str().is_some_and(|text| text.starts_with('-'));
+        NEVER_NEGATIVE.contains(&name.as_str()) && (text || value.as_f64().is_some_and(|number| number < 0.0))
+    };
+    options.iter().find(negative).map(|(name, value)| format!("option `{name}` cannot be negative, but it is {value}"))
+}
+
 fn flag(name: &str, value: &Json) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| format!("the option `{name}` must be true or false, found {value}"))
 }
