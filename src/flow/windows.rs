@@ -6,8 +6,8 @@ use crate::clock::Time;
 use crate::diag::Result;
 use crate::expr::{Predicate, Program};
 use crate::op::{
-    Alignment, Count, EventSession, Grid, Hopping, Operator, Session, Sliding, SlidingTimes, Stamp, Stamps, State,
-    Tumbling, length_of,
+    Alignment, Count, Counters, EventSession, Grid, Hopping, Operator, Session, Sliding, SlidingTimes, Stamp, Stamps,
+    State, Tumbling, length_of,
 };
 use crate::plan::{self, Window, Windowed};
 
@@ -26,10 +26,12 @@ pub(super) fn operator(windowed: &Windowed, width: usize, local: &TimeZone, now:
             let length = length_of(*unit, *count);
             Box::new(Hopping::new(grid(*unit, *interval), length, now, *bounds, width, groups, *boundless))
         }
-        Window::Sliding { unit, count, delay, open, when } => {
+        Window::Sliding { unit, count, delay, open, when, hits } => {
             let delay = if *delay == 0 { Duration::ZERO } else { length_of(*unit, *delay) };
             let times = SlidingTimes { length: length_of(*unit, *count), delay, open: *open, event: is_event };
-            Box::new(Sliding::new(times, when.as_ref().map(Predicate::new), *bounds, width))
+            let counters = Counters::new(hits.iter().map(|call| (call.func, call.slot)));
+            let when = when.as_ref().map(|when| (Predicate::new(when), counters));
+            Box::new(Sliding::new(times, when, *bounds, width))
         }
         Window::Session { unit, longest, timeout } => {
             let (grid, timeout) = (grid(*unit, *longest), length_of(*unit, *timeout));

@@ -7,8 +7,9 @@ use crate::expr::{Bound, Bounds};
 use crate::sql::{Expr, ExprNode, Literal, Unit, WindowKind};
 
 use super::Options;
-use super::node::{Grouping, Stamps};
+use super::node::{Grouping, HitCall, Stamps};
 use super::scope::Names;
+use super::special::take_hits;
 
 /// The step of a window.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub enum Window {
         open: bool,
         /// Which rows trigger it; all where there is none.
         when: Option<Bound>,
+        /// What counts in that condition how often it was met.
+        hits: Vec<HitCall>,
     },
     Session {
         unit: Unit,
@@ -99,7 +102,7 @@ impl fmt::Display for Window {
             Window::Hopping { unit: of, count, interval } => {
                 write!(f, "length:{count}, interval:{interval}, windowType:HOPPING_WINDOW, timeUnit: {}", unit(of))
             }
-            Window::Sliding { unit: of, count, delay, open, when } => {
+            Window::Sliding { unit: of, count, delay, open, when, .. } => {
                 write!(f, "length:{count}, ")?;
                 if *delay > 0 {
                     write!(f, "delay:{delay}, ")?;
@@ -183,14 +186,16 @@ pub(super) fn bind(
                 let found = format!("the delay of a window cannot be negative, but it is {}", delay.0);
                 return Err(Diagnostic::error("K0209", found).at(delay.1));
             }
+            let mut hits = Vec::new();
             let when = match &window.when {
                 None => None,
                 Some(when) => {
-                    let Some(when) = bind(names, "OVER", when) else { return Ok(None) };
+                    let Some(mut when) = bind(names, "OVER", when) else { return Ok(None) };
+                    take_hits(&mut when, &mut hits, &mut || names.fresh());
                     Some(when)
                 }
             };
-            Window::Sliding { unit, count, delay: delay.0, open, when }
+            Window::Sliding { unit, count, delay: delay.0, open, when, hits }
         }
         WindowKind::Session => Window::Session {
             unit,

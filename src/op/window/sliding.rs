@@ -6,7 +6,7 @@ use crate::data::{Account, Batch, Fate, Object, Time, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::{Bounds, Predicate};
 
-use super::super::{Cx, Operator, Out, Saved};
+use super::super::{Counters, Cx, Operator, Out, Saved};
 use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
 use super::{Span, emission, send};
@@ -27,8 +27,8 @@ pub struct SlidingTimes {
 /// delay behind it.
 pub struct Sliding {
     times: SlidingTimes,
-    /// OVER (WHEN …): which rows trigger.
-    when: Option<Predicate>,
+    /// OVER (WHEN …): which rows trigger, and what counts them.
+    when: Option<(Predicate, Counters)>,
     bounds: Bounds,
     width: usize,
     rows: VecDeque<Kept>,
@@ -37,7 +37,7 @@ pub struct Sliding {
 }
 
 impl Sliding {
-    pub fn new(times: SlidingTimes, when: Option<Predicate>, bounds: Bounds, width: usize) -> Self {
+    pub fn new(times: SlidingTimes, when: Option<(Predicate, Counters)>, bounds: Bounds, width: usize) -> Self {
         Sliding { times, when, bounds, width, rows: VecDeque::new(), waiting: VecDeque::new() }
     }
 
@@ -87,8 +87,14 @@ impl Sliding {
             self.fire(time, out);
         }
         // A condition that fails does not hold; the row is in the windows of others all the same.
-        let holds = |when: &Predicate| when.holds(&cx.frame(batch, row)).unwrap_or_default();
-        let triggers = self.when.as_ref().is_none_or(holds);
+        let triggers = self.when.as_mut().is_none_or(|(when, counters)| {
+            counters.fill(batch.row_mut(row));
+            let holds = when.holds(&cx.frame(batch, row)).unwrap_or_default();
+            if holds {
+                counters.hit(time);
+            }
+            holds
+        });
         self.rows.push_back(Kept::take(batch, row));
         self.evict(time);
         // `v2` does not wait for rows of the same time.
@@ -156,7 +162,10 @@ impl Operator for Sliding {
         Value::object(Object::from_iter([
             ("rows", save_rows(self.rows.iter())),
             ("waiting", Value::array(self.waiting.iter().map(|trigger| Value::Int(trigger.0)).collect())),
-            ("when", self.when.as_ref().map_or(Value::Null, Predicate::save)),
+            (
+                "when",
+                self.when.as_ref().map_or(Value::Null, |(when, hits)| Value::array(vec![when.save(), hits.save()])),
+            ),
         ]))
     }
 
@@ -170,9 +179,12 @@ impl Operator for Sliding {
             let Value::Int(trigger) = trigger else { return Err(broken()) };
             self.waiting.push_back(Time(*trigger));
         }
-        match &mut self.when {
-            Some(when) => when.load(part("when")?.clone()),
-            None => Ok(()),
+        if let Some((when, counters)) = &mut self.when {
+            let Value::Array(saved) = part("when")? else { return Err(broken()) };
+            let [condition, hits] = saved.as_slice() else { return Err(broken()) };
+            when.load(condition.clone())?;
+            counters.load(hits)?;
         }
+        Ok(())
     }
 }
