@@ -197,7 +197,9 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             }
             Box::new(Guests::new(made, stage))
         }
-        Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
+        Node::Aggregate { grouping, each_row, stage } => {
+            Box::new(Aggregate::new(groups(grouping, plan.width)?.at(stage), *each_row))
+        }
         Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
         Node::Analytic { .. }
         | Node::Counted { .. }

@@ -6,10 +6,13 @@ use crate::sql::{Expr, ExprNode, Field, Select, What};
 
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
-use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
+use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
+
+/// What stands before the text of an error in a field.
+const SELECT: &str = "run Select error: ";
 
 /// Collects findings and goes on, so that all are told at once.
 struct Findings(Vec<Diagnostic>);
@@ -354,14 +357,24 @@ fn assemble(
     let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
-    let aliases = ordered_aliases(&names, Stage::Where);
-    match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
-        Some(node) => nodes.push(node),
-        None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
-    }
-    let filter = condition.map(|predicate| filter(predicate, &mut names));
-    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
-    let mut filter = filter.into_iter().flatten();
+    let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
+    let whole = !calls.is_empty();
+    let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
+    let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !windowed, stage: Clause::Where.stage() });
+    let mut aliases = ordered_aliases(&names, Stage::Where);
+    aliases.extend(of_where.iter().cloned());
+    let filter = match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
+        Some(node) => sums.into_iter().chain([node]).collect(),
+        None => {
+            compute(&mut nodes, &mut names, Stage::Where, Clause::Where);
+            let aliases = (!of_where.is_empty()).then_some(Node::Compute { aliases: of_where, clause: Clause::Where });
+            let filter = condition.map(|predicate| filter(predicate, &mut names));
+            sums.into_iter().chain(aliases).chain(filter.into_iter().flatten()).collect::<Vec<_>>()
+        }
+    };
+    // A condition on all rows of a window needs them.
+    let above = windowed && (whole || clauses.window.as_ref().is_some_and(Window::is_before_where));
+    let mut filter = filter.into_iter();
     if !above {
         nodes.extend(&mut filter);
     }
@@ -372,7 +385,7 @@ fn assemble(
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        let inside = clauses.aggregated && window.is_incremental();
+        let inside = clauses.aggregated && window.is_incremental() && !whole;
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
@@ -380,7 +393,9 @@ fn assemble(
     nodes.extend(filter);
     match grouping {
         Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
-        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
+        Some(grouping) if !grouping.calls.is_empty() => {
+            nodes.push(Node::Aggregate { grouping, each_row: !windowed, stage: SELECT })
+        }
         _ => {}
     }
     if windowed && clauses.aggregated && !has_keys {
@@ -433,7 +448,7 @@ fn assemble(
         return Err(found.0);
     }
     let mut aliases = ordered_aliases(&names, Stage::Select);
-    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
     let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::codec::{Wanted, WantedColumn};
@@ -65,6 +66,17 @@ pub enum AliasState {
     Rows,
 }
 
+/// Aggregates in WHERE: over all rows of the window before any is taken out, whatever their groups; without a window
+/// over each row alone. In slots of their own, since the same call as a field looks at what WHERE has left.
+#[derive(Default)]
+pub struct OfWhere {
+    pub calls: Vec<Aggregated>,
+    /// Aliases with aggregates as WHERE reads them: slot, name, expression, each after those that it reads.
+    pub aliases: Vec<(usize, Text, Bound)>,
+    /// How WHERE reads an alias.
+    reads: HashMap<usize, Bound>,
+}
+
 /// What names mean in one statement, and the slots that they have been given.
 pub struct Names<'a> {
     pub stream: &'a Stream,
@@ -74,6 +86,8 @@ pub struct Names<'a> {
     pub resolved: Vec<Resolved>,
     pub aliases: Vec<Alias<'a>>,
     pub calls: Vec<Aggregated>,
+    /// What WHERE asks of all rows of a window.
+    pub of_where: OfWhere,
     pub special: Specials,
     pub bounds: Bounds,
     pub windowed: bool,
@@ -121,6 +135,7 @@ impl<'a> Names<'a> {
             resolved: Vec::new(),
             aliases,
             calls: Vec::new(),
+            of_where: OfWhere::default(),
             special: Specials::default(),
             bounds: Bounds::default(),
             windowed,
@@ -265,6 +280,9 @@ impl<'a> Names<'a> {
                 let message = format!("`{name}` is an aggregate and cannot stand inside another");
                 return Err(vec![Diagnostic::error("K0219", message).at(span)]);
             }
+            if self.in_where() {
+                return self.alias_of_where(n);
+            }
             self.refuse_aggregate(&self.aliases[n].name.clone(), span)?;
             self.met_aggregate = true;
         }
@@ -285,6 +303,31 @@ impl<'a> Names<'a> {
             }
         };
         Ok(self.aliases[n].read_at(slot))
+    }
+
+    fn in_where(&self) -> bool {
+        self.stage == Stage::Where && self.clause == "WHERE"
+    }
+
+    /// An alias with aggregates in it as WHERE reads it: its expression once more, over the rows of the whole window.
+    fn alias_of_where(&mut self, n: usize) -> Result<Bound, Vec<Diagnostic>> {
+        if let Some(known) = self.of_where.reads.get(&n) {
+            return Ok(known.clone());
+        }
+        self.binding.push(n);
+        let funcs = self.funcs;
+        let field: &Field = self.aliases[n].field;
+        let bound = bind(&field.expr, self, funcs);
+        self.binding.pop();
+        let (bound, name) = (bound?, self.aliases[n].name.clone());
+        let slot = self.fresh();
+        let read = match bound.is_pure() {
+            true => Bound::Alias(slot, name.clone(), Arc::new(bound.clone())),
+            false => Bound::Slot(slot, name.clone()),
+        };
+        self.of_where.aliases.push((slot, name, bound));
+        self.of_where.reads.insert(n, read.clone());
+        Ok(read)
     }
 
     /// The alias, and all that it reads, is needed at that stage.
@@ -360,7 +403,9 @@ impl<'a> Names<'a> {
             let message = format!("`{}` is an aggregate and cannot stand inside another", func.name);
             return Err(vec![Diagnostic::error("K0219", message).at(span)]);
         }
-        self.refuse_aggregate(func.name, span)?;
+        if !self.in_where() {
+            self.refuse_aggregate(func.name, span)?;
+        }
         if let Some(over) = &call.over {
             let message = format!("`{}` takes no OVER", func.name);
             return Err(vec![
@@ -396,12 +441,17 @@ impl<'a> Names<'a> {
         self.met_aggregate = true;
         let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0 };
         let once = func.pure && wanted.args.iter().chain(&wanted.filter).all(Bound::is_pure);
-        if let Some(known) = self.calls.iter().find(|known| once && known.is_same(&wanted)) {
+        let known = if self.in_where() { &self.of_where.calls } else { &self.calls };
+        if let Some(known) = known.iter().find(|known| once && known.is_same(&wanted)) {
             return Ok(Bound::Slot(known.slot, Text::new(format!("{known:?}"))));
         }
         wanted.slot = self.fresh();
         let bound = Bound::Slot(wanted.slot, Text::new(format!("{wanted:?}")));
-        self.calls.push(wanted);
+        if self.in_where() {
+            self.of_where.calls.push(wanted)
+        } else {
+            self.calls.push(wanted)
+        }
         Ok(bound)
     }
 
