@@ -1,3 +1,5 @@
+use std::collections::{HashMap, HashSet};
+
 use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, bind};
@@ -83,16 +85,15 @@ fn refuse_later(select: &Select, found: &mut Findings) {
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {
-    let mut seen: Vec<(&Text, String)> = Vec::new();
+    let mut seen: HashMap<String, &Text> = HashMap::new();
     for alias in select.fields.iter().filter_map(|field| field.alias.as_ref()) {
-        let lower = alias.name.to_lowercase().to_string();
-        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == lower) {
+        let first = *seen.entry(alias.name.to_lowercase().to_string()).or_insert(&alias.name);
+        if !std::ptr::eq(first, &alias.name) {
             let message = format!("duplicate alias `{}`: `{first}` is there already", alias.name);
             found.add(
                 Diagnostic::error("K0206", message).at(alias.span).help("names that differ by case only are the same"),
             );
         }
-        seen.push((&alias.name, lower));
     }
 }
 
@@ -120,7 +121,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let mut aggregated = !select.group.is_empty();
     let mut fields = Vec::new();
     let mut unnamed = 0;
-    let mut taken: Vec<Text> = Vec::new();
+    let mut taken: HashSet<Text> = HashSet::new();
     // Before the others, which may read its alias.
     let mut dedup = None;
     for (field, call) in select.fields.iter().filter_map(|field| Some((field, dedup_call(field)?))) {
@@ -223,7 +224,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             columns.next();
         }
         if let (Some(column), Some(alias)) = (column, &field.alias)
-            && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
+            && let Some(known) = names.index.named(&alias.name).first().map(|n| &names.aliases[*n])
             && let Some(slot) = known.slot
         {
             column.expr = known.read_at(slot);
@@ -232,12 +233,11 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
 }
 
-fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
-    if taken.contains(name) {
+fn check_output(name: &Text, field: &Field, taken: &mut HashSet<Text>, found: &mut Findings) {
+    if !taken.insert(name.clone()) {
         let message = format!("duplicate field definition `{name}`: two output columns have that name");
         found.add(Diagnostic::error("K0221", message).at(field.span).help("give one of them another name with AS"));
     }
-    taken.push(name.clone());
 }
 
 fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
@@ -246,7 +246,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
         let bound = bind(&field.expr, names, funcs);
         return found.take(bound);
     };
-    let n = names.aliases.iter().position(|known| std::ptr::eq(known.field, field))?;
+    let n = names.index.of(field)?;
     let done = names.bind_alias(n, alias.span);
     found.take(done)?;
     names.met_aggregate |= names.aliases[n].aggregated;
@@ -290,7 +290,7 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
 
 fn is_column(expr: &Expr, names: &Names<'_>) -> bool {
     match &expr.node {
-        ExprNode::Name(name) => !names.aliases.iter().any(|alias| alias.name == *name),
+        ExprNode::Name(name) => names.index.named(name).is_empty(),
         ExprNode::Dotted(qualifier, _) => names.is_stream(qualifier),
         _ => false,
     }
@@ -462,7 +462,7 @@ fn assemble(
 
 /// The steps of WHERE.
 fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
-    let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+    let mut hoist = Hoist { calls: Vec::new(), later: HashSet::new(), fresh: &mut || names.fresh() };
     hoist.expr(&mut predicate);
     let calls = hoist.calls;
     let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
@@ -504,11 +504,10 @@ fn at_the_source(stream: &Stream, names: &Names<'_>) -> Option<Node> {
 
 /// The aliases of a stage that need a slot, each after those that it reads.
 fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
-    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut Vec<usize>, out: &mut Vec<(usize, Text, Bound)>) {
-        if done.contains(&n) {
+    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut [bool], out: &mut Vec<(usize, Text, Bound)>) {
+        if std::mem::replace(&mut done[n], true) {
             return;
         }
-        done.push(n);
         let alias = &names.aliases[n];
         alias.reads.iter().for_each(|read| visit(names, *read, stage, done, out));
         if alias.stage == stage
@@ -517,7 +516,7 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
             out.push((slot, alias.name.clone(), Bound::clone(bound)));
         }
     }
-    let (mut done, mut out) = (Vec::new(), Vec::new());
+    let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
 }
@@ -549,12 +548,10 @@ fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[Outpu
 
 /// One finding a place and text.
 fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut kept: Vec<Diagnostic> = Vec::new();
-    for problem in found {
-        if !kept.contains(&problem) {
-            kept.push(problem);
-        }
-    }
+    let mut told = HashSet::new();
+    let place = |span: Option<Span>| span.map(|span| (span.start, span.end));
+    let first = |problem: &Diagnostic| told.insert((problem.code, place(problem.span), problem.message.clone()));
+    let mut kept: Vec<Diagnostic> = found.into_iter().filter(first).collect();
     kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
     kept
 }

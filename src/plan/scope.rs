@@ -9,6 +9,7 @@ use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
 use super::Stream;
+use super::aliases::Index;
 use super::node::{Aggregated, Resolved};
 use super::special::{Specials, waiting};
 
@@ -42,6 +43,10 @@ pub struct Alias<'a> {
     /// Aliases that it reads.
     pub reads: Vec<usize>,
     pub aggregated: bool,
+    /// Levels of its expression.
+    pub height: u32,
+    /// Levels of the aliases that it reads.
+    pub below: u32,
 }
 
 impl Alias<'_> {
@@ -85,9 +90,12 @@ pub struct Names<'a> {
     pub wanted: Wanted,
     pub resolved: Vec<Resolved>,
     pub aliases: Vec<Alias<'a>>,
+    pub index: Index,
     pub calls: Vec<Aggregated>,
     /// What WHERE asks of all rows of a window.
     pub of_where: OfWhere,
+    /// The aggregates that read alike, by whether they stand in WHERE, and their text.
+    alike: HashMap<(bool, Text), Vec<usize>>,
     pub special: Specials,
     pub bounds: Bounds,
     pub windowed: bool,
@@ -113,7 +121,7 @@ impl<'a> Names<'a> {
         windowed: bool,
         ignore_case: bool,
     ) -> Self {
-        let aliases = fields
+        let aliases: Vec<Alias<'a>> = fields
             .iter()
             .filter_map(|field| Some((field, field.alias.as_ref()?)))
             .map(|(field, alias)| Alias {
@@ -125,8 +133,11 @@ impl<'a> Names<'a> {
                 earliest: Stage::Analytic,
                 reads: Vec::new(),
                 aggregated: false,
+                height: 0,
+                below: 0,
             })
             .collect();
+        let index = Index::new(aliases.iter().map(|alias: &Alias<'_>| (&alias.name, alias.field)));
         Names {
             stream,
             stream_alias,
@@ -134,8 +145,10 @@ impl<'a> Names<'a> {
             wanted: Wanted::default(),
             resolved: Vec::new(),
             aliases,
+            index,
             calls: Vec::new(),
             of_where: OfWhere::default(),
+            alike: HashMap::new(),
             special: Specials::default(),
             bounds: Bounds::default(),
             windowed,
@@ -245,17 +258,14 @@ impl<'a> Names<'a> {
     }
 
     fn alias(&self, name: &str) -> Option<usize> {
-        let usable = |n: &usize| self.binding.last() != Some(n);
-        let find = |same: &dyn Fn(&str) -> bool| {
-            self.aliases.iter().enumerate().filter(|(_, alias)| same(&alias.name)).map(|(n, _)| n).find(usable)
-        };
-        find(&|alias| alias == name).or_else(|| {
+        let find = |known: &[usize]| known.iter().copied().find(|n| self.binding.last() != Some(n));
+        find(self.index.named(name)).or_else(|| {
             // A column of exactly that name is nearer than an alias that differs by case.
             if self.stream.columns.iter().any(|column| column.name == name) {
                 return None;
             }
             // Within its own expression the name means the column, whatever its case.
-            find(&|alias| alias.eq_ignore_ascii_case(name))
+            find(self.index.in_any_case(name))
         })
     }
 
@@ -264,8 +274,12 @@ impl<'a> Names<'a> {
         self.bind_alias(n, span)?;
         if let Some(reader) = self.binding.last() {
             self.aliases[*reader].reads.push(n);
-            let (aggregated, earliest) = (self.aliases[n].aggregated, self.aliases[n].earliest);
+            let Alias { aggregated, earliest, height, below, .. } = self.aliases[n];
             let reader = &mut self.aliases[*reader];
+            reader.below = reader.below.max(height + below);
+            if reader.height + reader.below > HEIGHT {
+                return Err(vec![too_deep(span)]);
+            }
             reader.aggregated |= aggregated;
             reader.earliest = reader.earliest.max(earliest);
         }
@@ -337,7 +351,8 @@ impl<'a> Names<'a> {
         if self.aliases[n].stage > stage {
             self.aliases[n].stage = stage;
         }
-        for read in self.aliases[n].reads.clone() {
+        for at in 0..self.aliases[n].reads.len() {
+            let read = self.aliases[n].reads[at];
             if self.aliases[read].stage > stage {
                 self.need(read, stage);
             }
@@ -345,6 +360,9 @@ impl<'a> Names<'a> {
     }
 
     fn reads_window(&self, n: usize) -> bool {
+        if self.bounds == Bounds::default() {
+            return false;
+        }
         let AliasState::Bound(bound) = &self.aliases[n].state else { return false };
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger];
         bound.slots().into_iter().any(|slot| bounds.contains(&Some(slot)))
@@ -368,11 +386,17 @@ impl<'a> Names<'a> {
             }
             AliasState::Waiting => {}
         }
+        let field: &Field = self.aliases[n].field;
+        let height = height(&field.expr);
+        self.aliases[n].height = height;
         self.aliases[n].state = AliasState::Binding;
+        if self.binding.iter().map(|n| self.aliases[*n].height).sum::<u32>() + height > HEIGHT {
+            self.aliases[n].state = AliasState::Failed;
+            return Err(vec![too_deep(span)]);
+        }
         self.binding.push(n);
         let outer = (self.stage, self.clause, self.in_aggregate, self.met_aggregate);
         (self.stage, self.clause, self.in_aggregate, self.met_aggregate) = (Stage::Select, "SELECT", false, false);
-        let field: &Field = self.aliases[n].field;
         let funcs = self.funcs;
         let bound = bind(&field.expr, self, funcs);
         self.aliases[n].aggregated |= self.met_aggregate;
@@ -441,17 +465,17 @@ impl<'a> Names<'a> {
         self.met_aggregate = true;
         let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0 };
         let once = func.pure && wanted.args.iter().chain(&wanted.filter).all(Bound::is_pure);
-        let known = if self.in_where() { &self.of_where.calls } else { &self.calls };
-        if let Some(known) = known.iter().find(|known| once && known.is_same(&wanted)) {
-            return Ok(Bound::Slot(known.slot, Text::new(format!("{known:?}"))));
+        let (shown, place) = (Text::new(format!("{wanted:?}")), self.in_where());
+        let calls = if place { &self.of_where.calls } else { &self.calls };
+        let alike = self.alike.entry((place, shown.clone())).or_default();
+        if let Some(known) = alike.iter().map(|n| &calls[*n]).find(|known| once && known.is_same(&wanted)) {
+            return Ok(Bound::Slot(known.slot, shown));
         }
+        alike.push(calls.len());
         wanted.slot = self.fresh();
-        let bound = Bound::Slot(wanted.slot, Text::new(format!("{wanted:?}")));
-        if self.in_where() {
-            self.of_where.calls.push(wanted)
-        } else {
-            self.calls.push(wanted)
-        }
+        let bound = Bound::Slot(wanted.slot, shown);
+        let calls = if place { &mut self.of_where.calls } else { &mut self.calls };
+        calls.push(wanted);
         Ok(bound)
     }
 
@@ -525,6 +549,20 @@ impl Scope for Names<'_> {
             _ => Err(vec![Diagnostic::error("K0224", format!("`{}` cannot stand here", func.name)).at(span)]),
         }
     }
+}
+
+/// Levels of an expression and of the aliases that it reads, at most.
+const HEIGHT: u32 = 512;
+
+fn height(expr: &Expr) -> u32 {
+    let mut below = 0;
+    expr.parts(&mut |part| below = below.max(height(part)));
+    below + 1
+}
+
+fn too_deep(span: Span) -> Diagnostic {
+    let message = format!("aliases that read one another are nested too deeply: at most {HEIGHT} levels");
+    Diagnostic::error("K0260", message).at(span).help("compute a part of it in a second rule")
 }
 
 /// The finding to show for a name; an alias that failed was told where it is defined.

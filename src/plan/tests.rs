@@ -175,6 +175,70 @@ fn long_chains_of_aliases_are_planned_and_compiled_at_once() {
     crate::expr::Predicate::new(predicate);
 }
 
+/// Aliases that read one another may be as deep as one expression may, whatever their order, and no deeper.
+#[test]
+fn the_depth_of_aliases_is_limited() {
+    let chain = |count: usize, backwards: bool| {
+        let mut fields: Vec<String> = (1..=count).map(|n| format!("a{} + 1 AS a{n}", n - 1)).collect();
+        if backwards {
+            fields.reverse();
+        }
+        planned(&format!("SELECT {} FROM s WHERE a{count} > 1", fields.join(", ")), &Options::default())
+    };
+    for backwards in [false, true] {
+        let plan = chain(255, backwards).unwrap();
+        plan.nodes.iter().for_each(|node| {
+            if let Node::Filter { predicate, .. } = node {
+                crate::expr::Predicate::new(predicate);
+            }
+        });
+        for count in [300, 5_000] {
+            let found = chain(count, backwards).unwrap_err();
+            assert!(found.iter().any(|one| one.code == "K0260"), "{count} {backwards}: {:?}", found.first());
+        }
+    }
+}
+
+/// What a statement names is looked up, not looked for: with thousands of everything this would not end otherwise.
+#[test]
+fn wide_statements_are_planned_at_once() {
+    let wide = 1_000;
+    let list = |field: &dyn Fn(usize) -> String| (0..wide).map(field).collect::<Vec<_>>().join(", ");
+    let declared = Stream {
+        columns: (0..wide)
+            .map(|n| StreamColumn { name: Text::new(format!("c{n}")), kind: Kind::Float, default: None })
+            .collect(),
+        strict: true,
+        ..Stream::schemaless("s")
+    };
+    let open = Stream::schemaless("s");
+    let window = "GROUP BY TUMBLINGWINDOW(ss, 1)";
+    for (text, columns) in [
+        (format!("SELECT {} FROM s", list(&|n| format!("c{n}"))), wide),
+        ("SELECT * FROM s".into(), 1),
+        (format!("SELECT {} FROM s WHERE a0 > 1", list(&|n| format!("c{n} * 2 AS a{n}"))), wide),
+        (
+            format!(
+                "SELECT {}, {} FROM s",
+                list(&|n| format!("c{n} * 2 AS a{n}")),
+                list(&|n| format!("a{n} + 1 AS b{n}"))
+            ),
+            2 * wide,
+        ),
+        (format!("SELECT {} FROM s {window}", list(&|n| format!("avg(c{n}) AS a{n}"))), wide),
+        (format!("SELECT {} FROM s", list(&|n| format!("lag(c{n}) AS a{n}"))), wide),
+    ] {
+        for stream in [&declared, &open] {
+            let select = sql::parse_select(&text).unwrap();
+            let plan = plan(&select, &|_| Some(stream.clone()), &catalogue(), &Options::default());
+            assert_eq!(plan.unwrap().layout.width(), columns);
+        }
+    }
+    let select = sql::parse_select(&format!("SELECT {} FROM s", list(&|n| format!("d{n}")))).unwrap();
+    let found = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap_err();
+    assert_eq!(found.len(), wide);
+}
+
 #[test]
 fn every_finding_is_told_at_its_place() {
     for (text, code, place) in [
