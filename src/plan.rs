@@ -5,6 +5,7 @@
 //! is that of the reference: source, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
 //! changed columns, SELECT, rows made of a column.
 
+mod aliases;
 mod build;
 mod explain;
 mod guests;

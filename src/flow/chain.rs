@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -231,9 +232,7 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             };
             Box::new(Validate::new(columns.iter().map(checked).collect(), format.clone()))
         }
-        Node::Resolve { columns, rest } => {
-            Box::new(Resolve::new(columns.iter().map(|column| named(column, columns)).collect(), *rest))
-        }
+        Node::Resolve { columns, rest } => Box::new(Resolve::new(named(columns), *rest)),
         Node::Share { columns } => {
             Box::new(Share::new(columns.iter().map(|column| (column.from, column.slot)).collect()))
         }
@@ -253,7 +252,9 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             }
             Box::new(Guests::new(made, stage))
         }
-        Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
+        Node::Aggregate { grouping, each_row, stage } => {
+            Box::new(Aggregate::new(groups(grouping, plan.width)?.at(stage), *each_row))
+        }
         Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
         Node::Analytic { .. }
         | Node::Counted { .. }
@@ -262,22 +263,24 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         | Node::Dedup { .. }
         | Node::Rows { .. } => super::special::operator(node)?,
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
-        Node::Project { aliases, columns } => {
-            let made = columns.iter().enumerate().map(|(n, column)| {
-                let program = Program::new(&column.expr);
-                let take = match program.slot() {
-                    Some(slot) if column.plain => {
-                        let read_later = |other: &OutputColumn| other.expr.slots().contains(&slot);
-                        Take::Column { slot, last: !columns[n + 1..].iter().any(read_later) }
-                    }
-                    _ => Take::Program(program),
-                };
-                OutColumn { take, keep_null: column.keep_null }
-            });
-            let columns = made.collect();
-            Box::new(Project::new(computed(aliases), columns))
-        }
+        Node::Project { aliases, columns } => Box::new(Project::new(computed(aliases), out_columns(columns))),
     })
+}
+
+fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
+    let mut read_later: HashSet<usize> = HashSet::new();
+    let made = columns.iter().rev().map(|column| {
+        let program = Program::new(&column.expr);
+        let take = match program.slot() {
+            Some(slot) if column.plain => Take::Column { slot, last: !read_later.contains(&slot) },
+            _ => Take::Program(program),
+        };
+        read_later.extend(column.expr.slots());
+        OutColumn { take, keep_null: column.keep_null }
+    });
+    let mut made: Vec<OutColumn> = made.collect();
+    made.reverse();
+    made
 }
 
 pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
@@ -293,11 +296,17 @@ pub(super) fn order_keys(keys: &[(Bound, bool)]) -> Vec<OrderKey> {
     keys.iter().map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending }).collect()
 }
 
-fn named(column: &Resolved, all: &[Resolved]) -> Named {
-    let lower = column.name.to_lowercase();
-    let twin = |other: &&Resolved| other.exact != column.exact && other.name.to_lowercase() == lower;
-    let twins = all.iter().filter(twin).map(|other| other.exact).collect();
-    Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
+fn named(columns: &[Resolved]) -> Vec<Named> {
+    let mut alike: HashMap<_, Vec<usize>> = HashMap::new();
+    for column in columns {
+        alike.entry(column.name.to_lowercase()).or_default().push(column.exact);
+    }
+    let one = |column: &Resolved| {
+        let twins = alike.get(&column.name.to_lowercase()).into_iter().flatten();
+        let twins = twins.copied().filter(|exact| *exact != column.exact).collect();
+        Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
+    };
+    columns.iter().map(one).collect()
 }
 
 pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {

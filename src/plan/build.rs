@@ -1,3 +1,5 @@
+use std::collections::{HashMap, HashSet};
+
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
@@ -7,11 +9,14 @@ use crate::sql::{self, Expr, ExprNode, Field, Select};
 
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source};
-use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
+use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::Asked;
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
+
+/// What stands before the text of an error in a field.
+const SELECT: &str = "run Select error: ";
 
 /// Collects findings and goes on, so that all are told at once.
 struct Findings(Vec<Diagnostic>);
@@ -100,16 +105,15 @@ fn refuse_later(select: &Select, found: &mut Findings) {
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {
-    let mut seen: Vec<(&Text, String)> = Vec::new();
+    let mut seen: HashMap<String, &Text> = HashMap::new();
     for alias in select.fields.iter().filter_map(|field| field.alias.as_ref()) {
-        let lower = alias.name.to_lowercase().to_string();
-        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == lower) {
+        let first = *seen.entry(alias.name.to_lowercase().to_string()).or_insert(&alias.name);
+        if !std::ptr::eq(first, &alias.name) {
             let message = format!("duplicate alias `{}`: `{first}` is there already", alias.name);
             found.add(
                 Diagnostic::error("K0206", message).at(alias.span).help("names that differ by case only are the same"),
             );
         }
-        seen.push((&alias.name, lower));
     }
 }
 
@@ -137,7 +141,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let mut aggregated = !select.group.is_empty();
     let mut fields = Vec::new();
     let mut unnamed = 0;
-    let mut taken: Vec<Text> = Vec::new();
+    let mut taken: HashSet<Text> = HashSet::new();
     // Before the others, which may read its alias.
     let mut dedup = None;
     for (field, call) in select.fields.iter().filter_map(|field| Some((field, dedup_call(field)?))) {
@@ -240,7 +244,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             columns.next();
         }
         if let (Some(column), Some(alias)) = (column, &field.alias)
-            && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
+            && let Some(known) = names.index.named(&alias.name).first().map(|n| &names.aliases[*n])
             && let Some(slot) = known.slot
         {
             column.expr = known.read_at(slot);
@@ -249,12 +253,11 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
 }
 
-fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
-    if taken.contains(name) {
+fn check_output(name: &Text, field: &Field, taken: &mut HashSet<Text>, found: &mut Findings) {
+    if !taken.insert(name.clone()) {
         let message = format!("duplicate field definition `{name}`: two output columns have that name");
         found.add(Diagnostic::error("K0221", message).at(field.span).help("give one of them another name with AS"));
     }
-    taken.push(name.clone());
 }
 
 fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
@@ -263,7 +266,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
         let bound = bind(&field.expr, names, funcs);
         return found.take(bound);
     };
-    let n = names.aliases.iter().position(|known| std::ptr::eq(known.field, field))?;
+    let n = names.index.of(field)?;
     let done = names.bind_alias(n, alias.span);
     found.take(done)?;
     names.met_aggregate |= names.aliases[n].aggregated;
@@ -309,7 +312,7 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
 
 fn is_column(expr: &Expr, names: &Names<'_>) -> bool {
     match &expr.node {
-        ExprNode::Name(name) => !names.aliases.iter().any(|alias| alias.name == *name),
+        ExprNode::Name(name) => names.index.named(name).is_empty(),
         ExprNode::Dotted(qualifier, _) => names.source(qualifier).is_some(),
         _ => false,
     }
@@ -375,14 +378,24 @@ fn assemble(
     let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
-    let aliases = ordered_aliases(&names, Stage::Where);
-    match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
-        Some(node) => nodes.push(node),
-        None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
-    }
-    let filter = condition.map(|predicate| filter(predicate, &mut names));
-    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
-    let mut filter = filter.into_iter().flatten();
+    let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
+    let whole = !calls.is_empty();
+    let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
+    let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !windowed, stage: Clause::Where.stage() });
+    let mut aliases = ordered_aliases(&names, Stage::Where);
+    aliases.extend(of_where.iter().cloned());
+    let filter = match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
+        Some(node) => sums.into_iter().chain([node]).collect(),
+        None => {
+            compute(&mut nodes, &mut names, Stage::Where, Clause::Where);
+            let aliases = (!of_where.is_empty()).then_some(Node::Compute { aliases: of_where, clause: Clause::Where });
+            let filter = condition.map(|predicate| filter(predicate, &mut names));
+            sums.into_iter().chain(aliases).chain(filter.into_iter().flatten()).collect::<Vec<_>>()
+        }
+    };
+    // A condition on all rows of a window needs them.
+    let above = windowed && (whole || clauses.window.as_ref().is_some_and(Window::is_before_where));
+    let mut filter = filter.into_iter();
     if !above {
         nodes.extend(&mut filter);
     }
@@ -393,7 +406,7 @@ fn assemble(
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        let inside = clauses.aggregated && window.is_incremental();
+        let inside = clauses.aggregated && window.is_incremental() && !whole;
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
@@ -401,7 +414,9 @@ fn assemble(
     nodes.extend(filter);
     match grouping {
         Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
-        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
+        Some(grouping) if !grouping.calls.is_empty() => {
+            nodes.push(Node::Aggregate { grouping, each_row: !windowed, stage: SELECT })
+        }
         _ => {}
     }
     if windowed && clauses.aggregated && !has_keys {
@@ -454,7 +469,7 @@ fn assemble(
         return Err(found.0);
     }
     let mut aliases = ordered_aliases(&names, Stage::Select);
-    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
@@ -485,7 +500,7 @@ fn source_names(names: &Names<'_>) -> Vec<Text> {
 
 /// The steps of WHERE.
 fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
-    let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+    let mut hoist = Hoist { calls: Vec::new(), later: HashSet::new(), fresh: &mut || names.fresh() };
     hoist.expr(&mut predicate);
     let calls = hoist.calls;
     let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
@@ -532,11 +547,10 @@ fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
 
 /// The aliases of a stage that need a slot, each after those that it reads.
 fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
-    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut Vec<usize>, out: &mut Vec<(usize, Text, Bound)>) {
-        if done.contains(&n) {
+    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut [bool], out: &mut Vec<(usize, Text, Bound)>) {
+        if std::mem::replace(&mut done[n], true) {
             return;
         }
-        done.push(n);
         let alias = &names.aliases[n];
         alias.reads.iter().for_each(|read| visit(names, *read, stage, done, out));
         if alias.stage == stage
@@ -545,19 +559,17 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
             out.push((slot, alias.name.clone(), Bound::clone(bound)));
         }
     }
-    let (mut done, mut out) = (Vec::new(), Vec::new());
+    let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
 }
 
 /// One finding a place and text.
 fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut kept: Vec<Diagnostic> = Vec::new();
-    for problem in found {
-        if !kept.contains(&problem) {
-            kept.push(problem);
-        }
-    }
+    let mut told = HashSet::new();
+    let place = |span: Option<Span>| span.map(|span| (span.start, span.end));
+    let first = |problem: &Diagnostic| told.insert((problem.code, place(problem.span), problem.message.clone()));
+    let mut kept: Vec<Diagnostic> = found.into_iter().filter(first).collect();
     kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
     kept
 }

@@ -107,6 +107,8 @@ pub enum Node {
     Aggregate {
         grouping: Grouping,
         each_row: bool,
+        /// What stands before the text of an error.
+        stage: &'static str,
     },
     /// Keys, and whether each is descending.
     Order {
