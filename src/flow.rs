@@ -14,6 +14,7 @@ mod feed;
 mod lane;
 mod load;
 mod outlet;
+mod seat;
 pub mod shape;
 mod special;
 mod task;
@@ -134,9 +135,9 @@ impl Flow {
             to,
             close: close_to,
         };
-        // The one step that can fail, before anything runs.
-        spec.feed.subscribe(id, subscriber).await?;
         let (ended_to, ended) = watch::channel(None);
+        // The one step that can fail, before anything runs.
+        spec.feed.subscribe(id, subscriber, ended.clone()).await?;
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
@@ -177,7 +178,7 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, what an operator holds is thrown away and counted. Takes some seconds more than `patience` where
+    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some seconds more than `patience` where
     /// a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
