@@ -360,17 +360,20 @@ async fn definitions_and_running_rules_survive_a_restart() {
 async fn configuration_keys_and_metadata() {
     let w = World::new().await;
     w.follow(&[
-        ("PUT /metadata/sources/mqtt/confKeys/north", r#"{"server": "tcp://north:1883", "interval": 10, "qos": 1.0}"#, 200, ""),
+        ("PUT /metadata/sources/mqtt/confKeys/north", r#"{"server": "tcp://north:1883", "qos": 1.0}"#, 200, ""),
+        ("PUT /metadata/sources/simulator/confKeys/slow", r#"{"data": [{"a": 1}], "interval": 10}"#, 200, ""),
         ("PUT /metadata/sources/mqtt/confKeys/a.b", "{}", 400, "{\"error\":1000,\"message\":\"Invalid confKey: id 'a.b' contains invalid characters: …"),
-        ("PUT /metadata/sources/mqtt/confKeys/x", "[]", 400, "{\"error\":5000,\"message\":\"expected a JSON object\"}\n"),
+        ("PUT /metadata/sources/mqtt/confKeys/x", "[]", 400, "{\"error\":5000,\"message\":\"Type conversion failed:mqtt.expected a JSON object\"}\n"),
         ("DELETE /metadata/sources/mqtt/confKeys/none", "", 400, "{\"error\":5000,\"message\":\"`mqtt` has no configuration key `none`\"}\n"),
-        ("GET /metadata/sources/yaml/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:none\"}\n"),
+        ("DELETE /metadata/sources/mqqt/confKeys/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:sources.mqqt (did you mean `mqtt`?)\"}\n"),
+        ("GET /metadata/sources/yaml/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:sources.none\"}\n"),
         ("GET /metadata/sources/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:none\"}\n"),
         ("DELETE /metadata/sources/simulator/confKeys/default", "", 400, "{\"error\":5000,\"message\":\"the configuration key `default` of `simulator` stands in a file or variable; take it out there\"}\n"),
     ])
     .await;
     let yaml = w.json("/metadata/sources/yaml/mqtt").await;
-    assert_eq!(yaml["north"], json!({"server": "tcp://north:1883", "interval": "10ms", "qos": 1}));
+    assert_eq!(yaml["north"], json!({"server": "tcp://north:1883", "qos": 1}));
+    assert_eq!(w.json("/metadata/sources/yaml/simulator").await["slow"]["interval"], "10ms");
     w.follow(&[("DELETE /metadata/sources/mqtt/confKeys/north", "", 200, "")]).await;
     for (path, name) in [("/metadata/sources", "simulator"), ("/metadata/sinks", "nop")] {
         let list = w.json(path).await;
@@ -384,6 +387,54 @@ async fn configuration_keys_and_metadata() {
     let functions = w.json("/metadata/functions").await;
     let all: Vec<&Json> = functions.as_array().unwrap().iter().flat_map(|one| one["fds"].as_array().unwrap()).collect();
     assert!(all.len() >= 60 && all.iter().any(|one| one["name"] == "avg"), "{}", all.len());
+}
+
+#[tokio::test]
+async fn a_configuration_key_that_cannot_be_is_not_stored() {
+    let w = World::new().await;
+    let steps = [("PUT /metadata/sources/mqtt/confKeys/k", r#"{"server": "tcp://a:1883", "qos": 1}"#, 200, "")];
+    w.follow(&steps).await;
+    let before = w.json("/metadata/sources/yaml/mqtt").await;
+    for (path, body, message) in [
+        ("mqtt", r#"{"sever": "tcp://a:1883"}"#, "the `mqtt` source has no property `sever` (did you mean `server`?)"),
+        ("mqtt", r#"{"qos": "1"}"#, "property `qos` of the `mqtt` source must be a whole number, found the text `1`"),
+        ("mqtt", r#"{"qos": 3}"#, "property `qos` of the `mqtt` source must be 0, 1 or 2, found 3"),
+        (
+            "mqtt",
+            r#"{"interval": 10}"#,
+            "the `mqtt` source cannot do what property `interval` asks for (leave the property out)",
+        ),
+        (
+            "mqtt",
+            r#"{"useInt64ForWholeNumber": "yes"}"#,
+            "property `useInt64ForWholeNumber` of the `mqtt` source must be true or false, found the text `yes`",
+        ),
+        (
+            "file",
+            r#"{"fileType": "jsn"}"#,
+            "property `fileType` of the `file` source must be `json`, `lines` or `csv`, found `jsn` (did you mean `json`?)",
+        ),
+        (
+            "simulator",
+            r#"{"data": "a"}"#,
+            "property `data` of the `simulator` source must be a list, found the text `a`",
+        ),
+        ("mqqt", "{}", "This plugin was not found:sources.mqqt (did you mean `mqtt`?)"),
+        ("log", "{}", "This plugin was not found:sources.log"),
+    ] {
+        let reply = w.ask("PUT", &format!("/metadata/sources/{path}/confKeys/k"), body).await;
+        let refused: Json = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!((reply.status, &refused["error"]), (400, &json!(5000)), "{path} {body}: {}", reply.body);
+        assert_eq!(refused["message"], message, "{path} {body}");
+    }
+    assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before);
+    // What is missing may stand in the stream, and what has no effect is told beside the answer.
+    let moved = w.ask("PUT", "/metadata/sources/file/confKeys/k", r#"{"actionAfterRead": 2, "parallel": true}"#).await;
+    assert_eq!((moved.status, moved.body.as_str()), (200, ""));
+    let reply = w.ask("PUT", "/metadata/sources/file/confKeys/k", r#"{"parallel": true, "fileType": "lines"}"#).await;
+    assert_eq!(reply.header("kuiper-warning"), "property `parallel` of the `file` source has no effect (leave it out)");
+    let w = w.restarted().await;
+    assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before, "what was refused is not in the store");
 }
 
 #[tokio::test]

@@ -172,6 +172,16 @@ impl Host {
         props::sections(self, connector)
     }
 
+    /// Checks properties that are to be stored as a configuration key of a source. Gives warnings.
+    pub fn check_conf_key(
+        &self,
+        connector: &str,
+        key: &str,
+        properties: &Properties,
+    ) -> Result<Vec<Diagnostic>, Diagnostic> {
+        props::check_key(self, connector, key, properties)
+    }
+
     /// Checks the properties of a source and says how to open it. Built-in ones come first.
     pub fn source(&self, name: &str, spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         match self.connectors().find(|one| one.name == name).and_then(|one| one.source) {
