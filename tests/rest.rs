@@ -31,6 +31,12 @@ impl Reply {
         let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next().unwrap_or("")
     }
+
+    /// Every line of a header.
+    fn all(&self, name: &str) -> Vec<&str> {
+        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+    }
 }
 
 impl World {
@@ -308,6 +314,44 @@ async fn a_mistake_in_the_sql_of_a_rule_is_shown_at_its_place() {
 }
 
 const FOREVER: &str = r#"{"sql": "CREATE STREAM mem () WITH (TYPE=\"memory\", DATASOURCE=\"a/b\", FORMAT=\"json\")"}"#;
+
+#[tokio::test]
+async fn what_has_no_effect_is_told_beside_the_answer() {
+    let w = World::new().await;
+    let stream =
+        r#"{"sql": "CREATE STREAM mem () WITH (TYPE=\"memory\", DATASOURCE=\"a/b\", RETAIN_SIZE=\"5\", KEY=\"id\")"}"#;
+    let reply = w.ask("POST", "/streams", stream).await;
+    assert_eq!((reply.status, reply.body.as_str()), (201, "Stream mem is created."));
+    assert_eq!(
+        reply.all("kuiper-warning"),
+        [
+            "option `KEY` of stream `mem` has no effect: only a table has a key (leave it out)",
+            "option `RETAIN_SIZE` of stream `mem` has no effect: only a table retains rows (leave it out)",
+        ]
+    );
+    let replaced = w.ask("PUT", "/streams/mem", &stream.replace(", KEY=\\\"id\\\"", "")).await;
+    assert_eq!((replaced.status, replaced.all("kuiper-warning").len()), (200, 1), "{}", replaced.body);
+
+    let rule = r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {"resendPriority": 1}}], "options": {"concurrency": 4}, "überflüssig": 1, "triggered": false}"#;
+    let told = [
+        "a rule has no member `überflüssig`",
+        "option `concurrency` has no effect: one task carries a rule and keeps its rows in order",
+        "property `resendPriority` of a sink has no effect (leave it out)",
+    ];
+    let checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();
+    assert_eq!(checked, json!({"sources": ["mem"], "valid": true, "warnings": told}));
+    let in_header = told.map(|line| line.replace('ü', "%C3%BC"));
+    let created = w.ask("POST", "/rules", rule).await;
+    assert_eq!((created.status, created.body.as_str()), (201, "Rule r was created successfully."));
+    assert_eq!(created.all("kuiper-warning"), in_header);
+    let updated = w.ask("PUT", "/rules/r", rule).await;
+    assert_eq!((updated.status, updated.body.as_str()), (200, "Rule r was updated successfully."));
+    assert_eq!(updated.all("kuiper-warning"), in_header);
+    let refused = rule.replace("concurrency\": 4", "concurrencu\": 4");
+    let refused = w.ask("POST", "/rules/validate", &refused).await;
+    let expected = "invalid rule json: Rule r has invalid options: there is no option `concurrencu` (did you mean `concurrency`?).";
+    assert_eq!((refused.status, refused.body.as_str()), (422, expected));
+}
 
 #[tokio::test]
 async fn definitions_and_running_rules_survive_a_restart() {

@@ -123,11 +123,17 @@ pub(super) fn empty() -> Response {
     Response::new(Body::empty())
 }
 
-/// The same answer with warnings in its head, one line each, for bodies are those that clients of eKuiper read. They are
-/// logged too.
+/// Warnings that nobody else logs.
+pub(super) fn logged(warnings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    warnings
+}
+
+/// The same answer with warnings in its head, one line each, for bodies are those that clients of eKuiper read.
 pub(super) fn warned(mut response: Response, warnings: &[Diagnostic]) -> Response {
     for warning in warnings {
-        tracing::warn!("{warning}");
         if let Ok(line) = HeaderValue::from_str(&encoded(&warning.to_string())) {
             response.headers_mut().append(WARNING, line);
         }

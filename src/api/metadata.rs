@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answer::{code, empty, object, warned};
+use super::answer::{code, empty, logged, object, warned};
 use super::{Answer, Call, Refusal};
 use crate::diag::{Fault, nearest};
 use crate::plugin::Kind;
@@ -166,7 +166,7 @@ pub(super) async fn put_conf_key(call: Call) -> Answer {
     let warnings = host.check_conf_key(&connector, &key, &properties).map_err(|found| refuse(found.to_string()))?;
     let failed = |fault: Fault| refuse(format!("Failed to write data to file:sources.{connector}.{fault}"));
     host.catalog.conf_keys().put("sources", &connector, &key, properties).map_err(failed)?;
-    Ok(warned(empty(), &warnings))
+    Ok(warned(empty(), &logged(warnings)))
 }
 
 /// Refuses a source that there is not, with the nearest name.

@@ -122,7 +122,6 @@ fn outvoted(stream: &Definition, props: &Properties) -> Vec<Diagnostic> {
     let options = &stream.options;
     let said = [
         ("format", "FORMAT", Json::from(stream.format())),
-        ("delimiter", "DELIMITER", Json::from(options.delimiter.as_str())),
         ("schemaId", "SCHEMAID", Json::from(options.schema_id.as_str())),
         ("timestamp", "TIMESTAMP", Json::from(options.timestamp.as_str())),
         ("timestampFormat", "TIMESTAMP_FORMAT", Json::from(options.timestamp_format.as_str())),
