@@ -20,6 +20,7 @@ mod number;
 mod order;
 mod project;
 mod resolve;
+mod share;
 mod stamps;
 mod tally;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use number::{Number, NumberCall};
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
 pub use resolve::{Named, Resolve};
+pub use share::Share;
 pub use stamps::{Stamp, Stamps};
 pub use unnest::Unnest;
 pub use validate::{Checked, Validate};

@@ -5,11 +5,14 @@
 //! is that of the reference: source, watermark, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
 //! changed columns, SELECT, rows made of a column.
 
+mod aliases;
 mod build;
+mod calls;
 mod explain;
 mod guests;
 mod node;
 mod scope;
+mod sources;
 mod special;
 #[cfg(test)]
 mod tests;
@@ -23,10 +26,11 @@ use crate::expr::constant;
 use crate::func::Catalogue;
 use crate::sql::{ColumnDef, Create, Select, What};
 
+pub use calls::check as check_calls;
 pub use explain::explain;
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
-    OutputColumn, Plan, Resolved, Stamp, Stamps,
+    OutputColumn, Plan, Resolved, Shared, Source, SourceKind, Stamp, Stamps,
 };
 pub use window::{Window, Windowed};
 
@@ -45,6 +49,8 @@ pub struct Stream {
     pub timestamp_format: Text,
     /// `TIMESTAMP`: the column that says when a row happened; empty: none does.
     pub timestamp: Text,
+    /// How its rows take part in a rule.
+    pub kind: SourceKind,
 }
 
 /// A declared column.
@@ -67,7 +73,12 @@ impl Stream {
             strict: false,
             timestamp_format: Text::default(),
             timestamp: Text::default(),
+            kind: SourceKind::Stream,
         }
+    }
+
+    pub fn is_table(&self) -> bool {
+        self.what == What::Table
     }
 
     pub fn of(create: &Create) -> Self {
@@ -80,8 +91,24 @@ impl Stream {
             strict: option("STRICT_VALIDATION").is_some_and(|value| value.eq_ignore_ascii_case("true")),
             timestamp_format: option("TIMESTAMP_FORMAT").cloned().unwrap_or_default(),
             timestamp: option("TIMESTAMP").cloned().unwrap_or_default(),
+            kind: match create.what {
+                What::Stream => SourceKind::Stream,
+                What::Table if option("KIND").is_some_and(|kind| kind.eq_ignore_ascii_case("lookup")) => {
+                    SourceKind::Lookup
+                }
+                What::Table => {
+                    let written = option("RETAIN_SIZE").and_then(|rows| rows.parse().ok());
+                    SourceKind::Scan { retain: retained(written, option("TYPE").map(Text::as_str)) }
+                }
+            },
         }
     }
+}
+
+/// The rows that a scan table keeps: as many as are written, else one, or many where they are read from a file.
+pub fn retained(written: Option<usize>, connector: Option<&str>) -> usize {
+    let usual = if matches!(connector, None | Some("" | "file")) { 9999 } else { 1 };
+    written.filter(|rows| *rows > 0).unwrap_or(usual)
 }
 
 impl StreamColumn {
@@ -129,5 +156,17 @@ pub fn plan(
     funcs: &Catalogue,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
-    build::plan(select, find, funcs, options)
+    let mut calls = check_calls(select, funcs);
+    match build::plan(select, find, funcs, options) {
+        Ok(plan) if calls.is_empty() => Ok(plan),
+        Ok(_) => Err(calls),
+        Err(found) => {
+            // The planner meets most of these too, with more to say about the place.
+            let known = |one: &Diagnostic| found.iter().any(|other| (other.code, other.span) == (one.code, one.span));
+            calls.retain(|one| !known(one));
+            calls.extend(found);
+            calls.sort_by_key(|one| one.span.map_or(0, |span| span.start));
+            Err(calls)
+        }
+    }
 }

@@ -52,6 +52,7 @@ pub(super) fn operator(windowed: &Windowed, width: usize, local: &TimeZone, now:
 /// How an operator reads the times of rows.
 pub(super) fn stamps(stamps: &plan::Stamps) -> Stamps {
     let stamp = |stamp: &plan::Stamp| Stamp {
+        source: stamp.source,
         stream: stamp.stream.clone(),
         column: stamp.column.clone(),
         slot: stamp.slot,

@@ -9,6 +9,8 @@ use super::Cx;
 /// The column that says when a row happened.
 #[derive(Clone)]
 pub struct Stamp {
+    /// What the slot of the source holds in its rows.
+    pub source: usize,
     pub stream: Text,
     pub column: Text,
     pub slot: usize,
@@ -36,10 +38,8 @@ impl Stamps {
 
     /// Which of the streams a row is of.
     pub fn stream_of(&self, row: &[Value]) -> usize {
-        match self.source.map(|slot| &row[slot]) {
-            Some(Value::Int(n)) => usize::try_from(*n).unwrap_or_default().min(self.of.len().saturating_sub(1)),
-            _ => 0,
-        }
+        let Some(Value::Int(source)) = self.source.map(|slot| &row[slot]) else { return 0 };
+        self.of.iter().position(|stamp| stamp.source as i64 == *source).unwrap_or_default()
     }
 
     /// When a row happened, in the zone that it is written in.
