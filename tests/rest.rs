@@ -337,6 +337,7 @@ async fn plugins_that_are_not_there_or_cannot_be() {
         ("POST /plugins/functions/none/register", r#"{"functions": ["f"]}"#, 404, "{\"error\":1002,\"message\":\"register functions plugin none error: …"),
         ("POST /plugins/functions/none/register", "{}", 400, "{\"error\":1000,\"message\":\"property 'functions' must not be empty\"}\n"),
         ("POST /plugins/sinks", r#"{"file": "http://127.0.0.1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: `name` of the plugin is missing\"}\n"),
+        ("POST /plugins/sinks", r#"{"name": "mqtt", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to install plugin: `mqtt` is a sink of kuiper itself; give the plugin another name\"}\n"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1/x.tar"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: invalid uri …"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to download file http://127.0.0.1:1/x.zip: …"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "file:///etc/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: file access denied: …"),
