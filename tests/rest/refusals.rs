@@ -75,7 +75,7 @@ async fn a_mistake_in_the_sql_of_a_rule_is_shown_at_its_place() {
     }
     let rule = r#"{"id": "r", "sql": "SELECT a FROM sim", "actions": [{"mysqll": {}}]}"#;
     let reply = w.ask("POST", "/rules", rule).await;
-    assert!(reply.body.contains("`mysqll`") && reply.body.contains("kuiper plugin deploy"), "{}", reply.body);
+    assert!(reply.body.contains("sink mysqll is") && reply.body.contains("kuiper plugin deploy"), "{}", reply.body);
     let rule = r#"{"id": "r", "sql": "SELECT a FROM sim", "actions": [{"nop": {"lgo": true}}]}"#;
     let reply = w.ask("POST", "/rules", rule).await;
     assert!(reply.body.contains("`lgo`") && reply.body.contains("did you mean `log`?"), "{}", reply.body);
