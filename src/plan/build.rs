@@ -79,7 +79,8 @@ fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut 
             None => found.add(
                 Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
                     .at(name.span)
-                    .help("create it with CREATE STREAM first"),
+                    .help("create it with CREATE STREAM first")
+                    .known_as(format!("fail to get stream {}, please check if stream is created", name.name)),
             ),
         }
     }
@@ -485,7 +486,8 @@ fn assemble(
                 "K0227",
                 "`sendMetaToSink` cannot be applied to a window, which mixes the metadata of many messages",
             );
-            found.add(problem.at(select.span));
+            let words = "Invalid option sendMetaToSink, it can not be applied to window";
+            found.add(problem.at(select.span).known_as(words));
         }
         let name = Text::const_new("__meta");
         columns.push(OutputColumn {
