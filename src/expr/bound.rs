@@ -80,8 +80,8 @@ pub struct Path {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowShape {
     pub columns: Vec<(Text, usize)>,
-    /// Slot of the object that holds all other columns.
-    pub rest: Option<usize>,
+    /// Slots of the objects that hold all other columns; the first that has a name counts.
+    pub rest: Vec<usize>,
     /// Names left out.
     pub except: Vec<Text>,
 }
@@ -203,7 +203,7 @@ impl Bound {
             }
             Bound::Row(shape) => {
                 slots.extend(shape.columns.iter().map(|(_, slot)| *slot));
-                slots.extend(shape.rest);
+                slots.extend(&shape.rest);
             }
             _ => {}
         });

@@ -212,7 +212,7 @@ pub(super) fn value(bound: &Bound, making: &mut Making) -> Eval {
                 value => Ok(value.clone()),
             })
         }
-        Bound::Row(shape) if shape.columns.is_empty() && shape.rest.is_none() => {
+        Bound::Row(shape) if shape.columns.is_empty() && shape.rest.is_empty() => {
             let row = row_object(shape, &[]);
             Box::new(move |_, _| Ok(row.clone()))
         }

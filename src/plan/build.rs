@@ -1,15 +1,17 @@
 use std::collections::{HashMap, HashSet};
 
+use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
-use crate::sql::{Expr, ExprNode, Field, Select, What};
+use crate::sql::{self, Expr, ExprNode, Field, Select};
 
 use super::guests::Hoist;
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
-use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
-use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source};
+use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
+use super::sources::Asked;
+use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
 
@@ -41,34 +43,52 @@ pub fn plan(
         // What is refused as a whole makes the rest look wrong that is not.
         return Err(found.0);
     }
-    let from = &select.from.name;
-    let Some(stream) = find(&from.name) else {
-        found.add(
-            Diagnostic::error("K0201", format!("there is no stream `{}`", from.name))
-                .at(from.span)
-                .help("create it with CREATE STREAM first"),
-        );
-        return Err(found.0);
-    };
-    if stream.what == What::Table {
-        found.add(
-            Diagnostic::error(
-                "K0202",
-                format!("`{}` is a table, and a rule needs a stream to be driven by", from.name),
-            )
-            .at(from.span),
-        );
-        return Err(found.0);
+    let streams = find_all(select, find, &mut found);
+    if !found.0.is_empty() {
+        return Err(dedup(found.0));
     }
-    let stream_alias = select.from.alias.as_ref().map(|alias| alias.name.clone());
+    let alias = |source: &sql::Source| source.alias.as_ref().map(|alias| alias.name.clone());
+    let written = written(select).map(alias);
+    let sources = streams.iter().zip(written).map(|(stream, alias)| Asked::new(stream, alias)).collect();
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
-    let mut names = Names::new(&stream, stream_alias, funcs, &select.fields, windowed, options.ignore_case);
+    let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
+    if names.sources.len() > 1 {
+        names.source_slot = Some(names.fresh());
+    }
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
-    assemble(select, &stream, names, clauses, options)
+    assemble(select, names, clauses, options)
+}
+
+/// The sources as they are written: FROM, then the joins.
+fn written(select: &Select) -> impl Iterator<Item = &sql::Source> {
+    std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source))
+}
+
+/// The definitions of all sources; what is missing is told.
+fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut Findings) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    for source in written(select) {
+        let name = &source.name;
+        match find(&name.name) {
+            Some(stream) => streams.push(stream),
+            None => found.add(
+                Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
+                    .at(name.span)
+                    .help("create it with CREATE STREAM first"),
+            ),
+        }
+    }
+    if let (true, [only]) = (found.0.is_empty(), streams.as_slice())
+        && only.is_table()
+    {
+        let message = format!("`{}` is a table, and a rule needs a stream to be driven by", only.name);
+        found.add(Diagnostic::error("K0202", message).at(select.from.name.span));
+    }
+    streams
 }
 
 /// What a later version brings is refused, never ignored.
@@ -204,7 +224,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         select.group.iter().filter_map(|key| clause(names, Stage::Group, "GROUP BY", key, found)).collect();
     let having = select.having.as_ref().and_then(|expr| {
         let bound = clause(names, Stage::Having, "HAVING", expr, found)?;
-        if let Some(name) = ungrouped(&bound, names, &keys) {
+        if let Some(name) = ungrouped(&bound, &names.of_rows(), &keys) {
             let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
             found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
         }
@@ -275,14 +295,16 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
         expr.parts(&mut |part| has |= !func.is_some_and(|func| counted(func, part)) && has_wildcard(part, names));
         has
     }
-    if !names.stream.columns.is_empty() || !all.iter().any(|expr| has_wildcard(expr, names)) {
+    if !names.is_schemaless() || !all.iter().any(|expr| has_wildcard(expr, names)) {
         return;
     }
     let mut wanted = Vec::new();
-    let is_stream = |name: &str| names.is_stream(name);
-    all.iter().for_each(|expr| mentioned(expr, &mut wanted, &is_stream));
+    let is_source = |name: &str| names.source(name).is_some();
+    all.iter().for_each(|expr| mentioned(expr, &mut wanted, &is_source));
+    let declared = names.sources.iter().flat_map(|source| &source.stream.columns);
+    wanted.extend(declared.map(|column| column.name.clone()));
     for name in wanted {
-        if let Err(problem) = names.column(&name, select.span) {
+        if let Err(problem) = names.reserve(&name, select.span) {
             found.add(problem);
         }
     }
@@ -291,7 +313,7 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
 fn is_column(expr: &Expr, names: &Names<'_>) -> bool {
     match &expr.node {
         ExprNode::Name(name) => names.index.named(name).is_empty(),
-        ExprNode::Dotted(qualifier, _) => names.is_stream(qualifier),
+        ExprNode::Dotted(qualifier, _) => names.source(qualifier).is_some(),
         _ => false,
     }
 }
@@ -313,23 +335,19 @@ fn output_name(field: &Field, names: &Names<'_>, unnamed: &mut usize) -> Text {
 }
 
 /// HAVING looks at groups: a column in it must be a key, or stand in an aggregate. Gives one that does neither.
-fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
+fn ungrouped(bound: &Bound, of_rows: &HashSet<usize>, keys: &[Bound]) -> Option<Text> {
     if keys.contains(bound) {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
-            let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
-                .then(|| name.clone());
-        }
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => return of_rows.contains(slot).then(|| name.clone()),
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
     }
     let mut wrong = None;
     bound.parts(&mut |part| {
         if wrong.is_none() {
-            wrong = ungrouped(part, names, keys);
+            wrong = ungrouped(part, of_rows, keys);
         }
     });
     wrong
@@ -337,7 +355,6 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
 
 fn assemble(
     select: &Select,
-    stream: &Stream,
     mut names: Names<'_>,
     clauses: Clauses,
     options: &Options,
@@ -450,14 +467,31 @@ fn assemble(
     let mut aliases = ordered_aliases(&names, Stage::Select);
     nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
-    let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });
     nodes.extend(rows);
-    nodes.splice(0..0, at_the_source(stream, &names));
-    let width = names.wanted.width;
-    Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
+    let width = names.width;
+    let called = source_names(&names);
+    let sources = names.sources.into_iter().zip(called).map(|(asked, name)| {
+        let nodes = at_the_source(&asked);
+        let (stream, kind, meta) = (asked.stream.name.clone(), asked.stream.kind, asked.meta || options.send_meta);
+        let called = asked.name().clone();
+        let wanted = Wanted { width, ..asked.wanted };
+        Source { stream, name, called, kind, wanted, meta, nodes, entry: 0 }
+    });
+    let sources = sources.collect();
+    Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !windowed })
+}
+
+/// What the sources are called in the status: by their streams, and, where one is there twice, by their aliases.
+fn source_names(names: &Names<'_>) -> Vec<Text> {
+    let mut called: Vec<Text> = Vec::new();
+    for source in &names.sources {
+        let stream = &source.stream.name;
+        called.push(if called.contains(stream) { source.name().clone() } else { stream.clone() });
+    }
+    called
 }
 
 /// The steps of WHERE.
@@ -484,22 +518,24 @@ fn hoisted(
     (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
-/// What is done with rows before anything looks at them.
-fn at_the_source(stream: &Stream, names: &Names<'_>) -> Option<Node> {
-    if let (Some(rest), false) = (names.wanted.rest, names.resolved.is_empty()) {
-        return Some(Node::Resolve { columns: names.resolved.clone(), rest });
+/// What is done with the rows of a source before anything looks at them.
+fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    if let (Some(rest), false) = (asked.wanted.rest, asked.resolved.is_empty()) {
+        nodes.push(Node::Resolve { columns: asked.resolved.clone(), rest });
     }
-    if !stream.strict || stream.columns.is_empty() {
-        return None;
+    let stream = asked.stream;
+    if stream.strict {
+        // In the order of the declaration, so that of several errors the same is always told.
+        let columns = stream.columns.iter().filter_map(|column| Some((asked.slot(&column.name)?, column.clone())));
+        let columns: Vec<_> = columns.collect();
+        let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
+        nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
     }
-    // In the order of the declaration, so that of several errors the same is always told.
-    let columns = stream.columns.iter().filter_map(|column| {
-        let wanted = names.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
-        Some((wanted.slot, column.clone()))
-    });
-    let columns: Vec<_> = columns.collect();
-    let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
-    (!columns.is_empty()).then_some(Node::Validate { columns, format })
+    if !asked.shared.is_empty() {
+        nodes.push(Node::Share { columns: asked.shared.clone() });
+    }
+    nodes
 }
 
 /// The aliases of a stage that need a slot, each after those that it reads.
@@ -519,31 +555,6 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
     let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
-}
-
-fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[OutputColumn]) -> bool {
-    let grouping = |grouping: &Grouping| {
-        grouping.keys.iter().any(Bound::reads_meta)
-            || grouping.calls.iter().any(|call| call.args.iter().chain(&call.filter).any(Bound::reads_meta))
-    };
-    let node = |node: &Node| match node {
-        Node::Compute { aliases, .. } => aliases.iter().any(|(_, _, bound)| bound.reads_meta()),
-        Node::Filter { predicate, .. } => predicate.reads_meta(),
-        Node::Window(windowed) => {
-            windowed.window.parts().into_iter().any(Bound::reads_meta) || windowed.grouping.iter().any(grouping)
-        }
-        Node::Group { grouping: rows } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
-        Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
-        Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
-        other => {
-            let mut reads = false;
-            bounds(other, &mut |bound| reads |= bound.reads_meta());
-            reads
-        }
-    };
-    nodes.iter().any(node)
-        || aliases.iter().any(|(_, _, bound)| bound.reads_meta())
-        || columns.iter().any(|column| column.expr.reads_meta())
 }
 
 /// One finding a place and text.

@@ -1,16 +1,16 @@
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::{Wanted, WantedColumn};
-use crate::data::{Kind, Text, Value};
+use crate::data::{Text, Value};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Bounds, Key, RowShape, Scope, bind};
+use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind};
 use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
-use super::Stream;
 use super::aliases::Index;
-use super::node::{Aggregated, Resolved};
+use super::node::Aggregated;
+use super::sources::Asked;
 use super::special::{Specials, waiting};
 
 /// When an alias is computed. The smaller comes first.
@@ -84,11 +84,15 @@ pub struct OfWhere {
 
 /// What names mean in one statement, and the slots that they have been given.
 pub struct Names<'a> {
-    pub stream: &'a Stream,
-    pub stream_alias: Option<Text>,
+    /// FROM first, then the joins in their order.
+    pub sources: Vec<Asked<'a>>,
+    /// The sources in the order in which their columns win over others of the same name.
+    pub precedence: Vec<usize>,
+    /// Slots of a row.
+    pub width: usize,
+    /// The slot that says of which source a row is.
+    pub source_slot: Option<usize>,
     pub funcs: &'a Catalogue,
-    pub wanted: Wanted,
-    pub resolved: Vec<Resolved>,
     pub aliases: Vec<Alias<'a>>,
     pub index: Index,
     pub calls: Vec<Aggregated>,
@@ -108,14 +112,15 @@ pub struct Names<'a> {
     /// Aliases whose expressions are being bound, outermost first.
     pub binding: Vec<usize>,
     pub in_aggregate: bool,
+    /// How many unknown names are still told with the nearest that is known.
+    pub hints: Cell<u32>,
     /// Whether an aggregate was met since this was last cleared.
     pub met_aggregate: bool,
 }
 
 impl<'a> Names<'a> {
     pub fn new(
-        stream: &'a Stream,
-        stream_alias: Option<Text>,
+        sources: Vec<Asked<'a>>,
         funcs: &'a Catalogue,
         fields: &'a [Field],
         windowed: bool,
@@ -139,11 +144,11 @@ impl<'a> Names<'a> {
             .collect();
         let index = Index::new(aliases.iter().map(|alias: &Alias<'_>| (&alias.name, alias.field)));
         Names {
-            stream,
-            stream_alias,
+            precedence: (0..sources.len()).collect(),
+            sources,
+            width: 0,
+            source_slot: None,
             funcs,
-            wanted: Wanted::default(),
-            resolved: Vec::new(),
             aliases,
             index,
             calls: Vec::new(),
@@ -157,111 +162,16 @@ impl<'a> Names<'a> {
             clause: "SELECT",
             binding: Vec::new(),
             in_aggregate: false,
+            hints: Cell::new(16),
             met_aggregate: false,
         }
-    }
-
-    /// A slot for something that is computed.
-    pub fn fresh(&mut self) -> usize {
-        self.wanted.width += 1;
-        self.wanted.width - 1
-    }
-
-    /// The slot of a column of the stream; it is decoded from now on.
-    pub fn column(&mut self, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        let exact = match self.wanted.columns.iter().find(|column| column.name == *name) {
-            Some(known) => known.slot,
-            None => {
-                let kind = self.declared(name, span)?;
-                let slot = self.fresh();
-                self.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
-                slot
-            }
-        };
-        // Declared columns are decoded by their exact names, and there is nothing else to look in.
-        if !self.ignore_case || !self.is_open() {
-            return Ok(Bound::Slot(exact, name.clone()));
-        }
-        let slot = match self.resolved.iter().find(|column| column.exact == exact) {
-            Some(known) => known.slot,
-            None => {
-                self.rest();
-                let slot = self.fresh();
-                self.resolved.push(Resolved { name: name.clone(), exact, slot });
-                slot
-            }
-        };
-        Ok(Bound::Slot(slot, name.clone()))
-    }
-
-    /// Whether messages can have columns that no one declared.
-    fn is_open(&self) -> bool {
-        self.stream.columns.is_empty() && !self.stream.binary
-    }
-
-    /// The slot of the object of all columns that have none of their own.
-    fn rest(&mut self) -> usize {
-        let slot = self.wanted.rest.unwrap_or_else(|| self.fresh());
-        self.wanted.rest = Some(slot);
-        slot
-    }
-
-    /// Whether the slot holds a column of the stream.
-    pub fn is_column(&self, slot: usize) -> bool {
-        self.wanted.columns.iter().any(|column| column.slot == slot)
-            || self.resolved.iter().any(|column| column.slot == slot)
-    }
-
-    fn declared(&self, name: &Text, span: Span) -> Result<Option<Kind>, Diagnostic> {
-        if self.stream.columns.is_empty() {
-            return Ok(None);
-        }
-        match self.stream.columns.iter().find(|column| column.name == *name) {
-            Some(column) => Ok(Some(column.kind.clone())),
-            None => {
-                let message = format!("stream `{}` has no column `{name}`", self.stream.name);
-                let names = self.stream.columns.iter().map(|column| column.name.as_str());
-                let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
-                Err(Diagnostic::error("K0214", message).at(span).suggest(name, names.chain(aliases)))
-            }
-        }
-    }
-
-    /// Every column of the stream, for `*`.
-    pub fn all_columns(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
-        if let Some(of) = &wildcard.of
-            && !self.is_stream(of)
-        {
-            let found = Diagnostic::error("K0218", format!("`{of}.*` names no stream of this statement")).at(span);
-            return Err(found.help(format!("the stream is `{}`", self.stream.name)));
-        }
-        let rest = if self.is_open() {
-            Some(self.rest())
-        } else {
-            let names: Vec<Text> = if self.stream.columns.is_empty() {
-                vec![Text::const_new("self")]
-            } else {
-                self.stream.columns.iter().map(|column| column.name.clone()).collect()
-            };
-            for name in &names {
-                self.column(name, span)?;
-            }
-            None
-        };
-        let columns = self.wanted.columns.iter().map(|column| (column.name.clone(), column.slot)).collect();
-        let except = wildcard.except.iter().map(|name| name.name.clone()).collect();
-        Ok(RowShape { columns, rest, except })
-    }
-
-    pub fn is_stream(&self, name: &str) -> bool {
-        self.stream.name == name || self.stream_alias.as_deref() == Some(name)
     }
 
     fn alias(&self, name: &str) -> Option<usize> {
         let find = |known: &[usize]| known.iter().copied().find(|n| self.binding.last() != Some(n));
         find(self.index.named(name)).or_else(|| {
             // A column of exactly that name is nearer than an alias that differs by case.
-            if self.stream.columns.iter().any(|column| column.name == name) {
+            if self.declares(name) {
                 return None;
             }
             // Within its own expression the name means the column, whatever its case.
@@ -507,24 +417,28 @@ impl Scope for Names<'_> {
     }
 
     fn dotted(&mut self, qualifier: &Text, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        if self.is_stream(qualifier) {
-            return self.column(name, span);
+        if let Some(source) = self.source(qualifier) {
+            return self.column_of(source, name, span);
         }
         // With a schema, a qualifier that is no column either is most likely a stream that is not listed.
-        let known =
-            self.stream.columns.is_empty() || self.stream.columns.iter().any(|column| column.name == *qualifier);
+        let known = self.is_schemaless() || self.declares(qualifier);
         if !known && self.alias(qualifier).is_none() {
             let message = format!("`{qualifier}` is neither a stream nor a column of this statement");
-            let streams = std::iter::once(self.stream.name.as_str());
-            let columns = self.stream.columns.iter().map(|column| column.name.as_str());
-            return Err(Diagnostic::error("K0220", message).at(span).suggest(qualifier, streams.chain(columns)));
+            let sources = self.sources.iter().map(|source| source.name().as_str());
+            let columns = self.sources.iter().flat_map(|source| &source.stream.columns);
+            let columns = columns.map(|column| column.name.as_str());
+            return Err(Diagnostic::error("K0220", message).at(span).suggest(qualifier, sources.chain(columns)));
         }
         let key = Key { name: name.clone(), any_case: self.ignore_case };
         Ok(Bound::Member(Box::new(self.name(qualifier, span)?), key))
     }
 
     fn is_source(&self, name: &Text) -> bool {
-        self.is_stream(name)
+        self.source(name).is_some()
+    }
+
+    fn meta(&mut self, source: Option<&Text>, path: Path) -> Bound {
+        self.metadata(source, path)
     }
 
     fn any_case(&self) -> bool {

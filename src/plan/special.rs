@@ -26,13 +26,6 @@ pub struct Specials {
     pub dedup: Option<Node>,
 }
 
-impl Specials {
-    /// Whether the slot holds what is computed of each row.
-    pub fn is_of_rows(&self, slot: usize) -> bool {
-        self.analytics.iter().any(|call| call.slot == slot)
-    }
-}
-
 /// The function that a field is a call of, and nothing else.
 fn called(expr: &Expr, funcs: &Catalogue) -> Option<&'static Func> {
     match &expr.bare().node {
@@ -397,29 +390,4 @@ pub fn rows_step(names: &Names<'_>, columns: &mut Vec<OutputColumn>, limit: Opti
 /// The state of an alias before anything is bound.
 pub fn waiting(field: &Field, funcs: &Catalogue) -> AliasState {
     if is_rows(field, funcs) { AliasState::Rows } else { AliasState::Waiting }
-}
-
-/// Calls `visit` with each expression of a node that stands for special calls.
-pub fn bounds<'a>(node: &'a Node, visit: &mut dyn FnMut(&'a Bound)) {
-    match node {
-        Node::Analytic { steps } => steps.iter().for_each(|step| match step {
-            AnalyticStep::Aliases(aliases) => aliases.iter().for_each(|(_, _, bound)| visit(bound)),
-            AnalyticStep::Call(call) => call.parts().for_each(&mut *visit),
-        }),
-        Node::Number { calls } => calls.iter().for_each(|call| {
-            call.partition.iter().for_each(&mut *visit);
-            call.order.iter().for_each(|(bound, _)| visit(bound));
-        }),
-        Node::Columns { calls } => calls.iter().for_each(|call| {
-            visit(&call.prefix);
-            visit(&call.ignore_null);
-            call.columns.iter().for_each(|(_, bound)| visit(bound));
-        }),
-        Node::Counted { aliases, predicate, .. } => {
-            aliases.iter().for_each(|(_, _, bound)| visit(bound));
-            visit(predicate);
-        }
-        Node::Dedup { columns, .. } => columns.iter().for_each(visit),
-        _ => {}
-    }
 }

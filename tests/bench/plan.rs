@@ -54,7 +54,7 @@ fn build(plan: &Plan) {
     let rule = Arc::new(RuleInfo::nowhere());
     black_box(Chain::build(plan, rule, &TimeZone::UTC, Time(0), Arc::new(Nobody)).unwrap());
     let (format, options) = (codec::format("json").unwrap(), FormatOptions::default());
-    black_box((format.decoder)(&options, &plan.wanted).unwrap());
+    black_box((format.decoder)(&options, &plan.sources[0].wanted).unwrap());
     black_box((format.encoder)(&options, &plan.layout).unwrap());
 }
 
