@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -188,17 +189,17 @@ impl Bound {
     /// The slots that it reads, also those that it reads by way of an alias.
     pub fn slots(&self) -> Vec<usize> {
         let mut slots = Vec::new();
-        self.add_slots(&mut slots);
+        self.add_slots(&mut slots, &mut HashSet::new());
         slots
     }
 
-    fn add_slots(&self, slots: &mut Vec<usize>) {
+    fn add_slots(&self, slots: &mut Vec<usize>, aliases: &mut HashSet<usize>) {
         self.walk(&mut |part| match part {
             Bound::Slot(slot, _) => slots.push(*slot),
             // An alias that many others read is looked into once.
-            Bound::Alias(slot, _, of) if !slots.contains(slot) => {
+            Bound::Alias(slot, _, of) if aliases.insert(*slot) => {
                 slots.push(*slot);
-                of.add_slots(slots);
+                of.add_slots(slots, aliases);
             }
             Bound::Row(shape) => {
                 slots.extend(shape.columns.iter().map(|(_, slot)| *slot));

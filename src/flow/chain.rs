@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -9,8 +10,9 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Group, Groups, GuestCall, Guests, Having, Limit,
-    Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Share, Start, Take, Validate,
+    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Gauge, Group, Groups, GuestCall, Guests, Having,
+    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Pace, Project, Resolve, Share, Start, Take, Validate,
+    Watermark,
 };
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
@@ -26,6 +28,8 @@ pub struct Chain {
     names: Vec<Text>,
     rule: Arc<RuleInfo>,
     account: Arc<dyn Account>,
+    /// In event time: how far it has come.
+    gauge: Option<Arc<Gauge>>,
 }
 
 struct Link {
@@ -56,11 +60,14 @@ impl Chain {
         let steps = Chain::steps(plan);
         let nodes = plan.sources.iter().flat_map(|source| &source.nodes).chain(&plan.nodes);
         let mut links = Vec::with_capacity(steps.ops.len());
+        let gauge = Arc::<Gauge>::default();
         for (node, (name, next)) in nodes.zip(steps.ops) {
-            links.push(Link { op: operator(node, plan, local, now)?, name, next, meter: Arc::default() });
+            links.push(Link { op: operator(node, plan, local, now, &gauge)?, name, next, meter: Arc::default() });
         }
         let names = plan.sources.iter().map(|source| source.called.clone()).collect();
-        Ok(Chain { links, entries: steps.entries, source_slot: plan.source_slot, names, rule, account })
+        let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
+        let gauge = is_event.then_some(gauge);
+        Ok(Chain { links, entries: steps.entries, source_slot: plan.source_slot, names, rule, account, gauge })
     }
 
     /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
@@ -147,6 +154,11 @@ impl Chain {
         })
     }
 
+    /// How far the event time has come, for who asks from another task.
+    pub fn gauge(&self) -> Option<Arc<Gauge>> {
+        self.gauge.clone()
+    }
+
     /// The meters of the operators, with their names, in order.
     pub fn meters(&self) -> Vec<(String, Arc<NodeMeter>)> {
         self.links.iter().map(|link| (link.name.clone(), link.meter.clone())).collect()
@@ -201,6 +213,7 @@ fn node_name(node: &Node) -> &'static str {
     match node {
         Node::Validate { .. } => "preprocessor",
         Node::Resolve { .. } => "columns",
+        Node::Watermark { .. } => "watermark",
         Node::Share { .. } => "share",
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
@@ -224,7 +237,7 @@ fn node_name(node: &Node) -> &'static str {
     }
 }
 
-fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
+fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<Gauge>) -> Result<Box<dyn Operator>> {
     Ok(match node {
         Node::Validate { columns, format } => {
             let checked = |(slot, column): &(usize, StreamColumn)| {
@@ -233,11 +246,13 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             };
             Box::new(Validate::new(columns.iter().map(checked).collect(), format.clone()))
         }
-        Node::Resolve { columns, rest } => {
-            Box::new(Resolve::new(columns.iter().map(|column| named(column, columns)).collect(), *rest))
-        }
+        Node::Resolve { columns, rest } => Box::new(Resolve::new(named(columns), *rest)),
         Node::Share { columns } => {
             Box::new(Share::new(columns.iter().map(|column| (column.from, column.slot)).collect()))
+        }
+        Node::Watermark { stamps, tolerance, patience, marks } => {
+            let pace = Pace { tolerance: *tolerance, patience: *patience, marks: *marks };
+            Box::new(Watermark::new(super::windows::stamps(stamps), pace, plan.width, now, gauge.clone()))
         }
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
@@ -256,7 +271,9 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             }
             Box::new(Guests::new(made, stage))
         }
-        Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
+        Node::Aggregate { grouping, each_row, stage } => {
+            Box::new(Aggregate::new(groups(grouping, plan.width)?.at(stage), *each_row))
+        }
         Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
         Node::Analytic { .. }
         | Node::Counted { .. }
@@ -265,22 +282,24 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         | Node::Dedup { .. }
         | Node::Rows { .. } => super::special::operator(node)?,
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
-        Node::Project { aliases, columns } => {
-            let made = columns.iter().enumerate().map(|(n, column)| {
-                let program = Program::new(&column.expr);
-                let take = match program.slot() {
-                    Some(slot) if column.plain => {
-                        let read_later = |other: &OutputColumn| other.expr.slots().contains(&slot);
-                        Take::Column { slot, last: !columns[n + 1..].iter().any(read_later) }
-                    }
-                    _ => Take::Program(program),
-                };
-                OutColumn { take, keep_null: column.keep_null }
-            });
-            let columns = made.collect();
-            Box::new(Project::new(computed(aliases), columns))
-        }
+        Node::Project { aliases, columns } => Box::new(Project::new(computed(aliases), out_columns(columns))),
     })
+}
+
+fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
+    let mut read_later: HashSet<usize> = HashSet::new();
+    let made = columns.iter().rev().map(|column| {
+        let program = Program::new(&column.expr);
+        let take = match program.slot() {
+            Some(slot) if column.plain => Take::Column { slot, last: !read_later.contains(&slot) },
+            _ => Take::Program(program),
+        };
+        read_later.extend(column.expr.slots());
+        OutColumn { take, keep_null: column.keep_null }
+    });
+    let mut made: Vec<OutColumn> = made.collect();
+    made.reverse();
+    made
 }
 
 pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
@@ -296,11 +315,17 @@ pub(super) fn order_keys(keys: &[(Bound, bool)]) -> Vec<OrderKey> {
     keys.iter().map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending }).collect()
 }
 
-fn named(column: &Resolved, all: &[Resolved]) -> Named {
-    let lower = column.name.to_lowercase();
-    let twin = |other: &&Resolved| other.exact != column.exact && other.name.to_lowercase() == lower;
-    let twins = all.iter().filter(twin).map(|other| other.exact).collect();
-    Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
+fn named(columns: &[Resolved]) -> Vec<Named> {
+    let mut alike: HashMap<_, Vec<usize>> = HashMap::new();
+    for column in columns {
+        alike.entry(column.name.to_lowercase()).or_default().push(column.exact);
+    }
+    let one = |column: &Resolved| {
+        let twins = alike.get(&column.name.to_lowercase()).into_iter().flatten();
+        let twins = twins.copied().filter(|exact| *exact != column.exact).collect();
+        Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
+    };
+    columns.iter().map(one).collect()
 }
 
 pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {

@@ -1,18 +1,23 @@
+use std::collections::{HashMap, HashSet};
+
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
 use super::guests::Hoist;
 use super::join::{self, Joins, before_window, join_steps, of_several, push_down};
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source};
-use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
+use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::{Asked, at_the_source, find_all, source_names, written};
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
-use super::{Options, Stream};
+use super::{EventTime, Options, Stream};
+
+/// What stands before the text of an error in a field.
+const SELECT: &str = "run Select error: ";
 
 /// Collects findings and goes on, so that all are told at once.
 struct Findings(Vec<Diagnostic>);
@@ -57,11 +62,12 @@ pub fn plan(
             return Err(dedup(found.0));
         }
     }
+    let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
-    assemble(select, names, clauses, options)
+    assemble(select, names, clauses, stamps, options)
 }
 
 /// What makes the rest look wrong.
@@ -71,17 +77,39 @@ fn refuse_whole(select: &Select, found: &mut Findings) {
     }
 }
 
+/// Where rows say when they happened. Those columns are decoded whatever else is asked for.
+fn event_time(names: &mut Names<'_>, select: &Select, found: &mut Findings) -> Option<Stamps> {
+    let mut of = Vec::new();
+    for (source, written) in written(select).enumerate() {
+        let Stream { name, timestamp, timestamp_format, kind, .. } = names.sources[source].stream;
+        let span = written.name.span;
+        if *kind == SourceKind::Lookup {
+            continue;
+        }
+        if timestamp.is_empty() {
+            let text = format!("`isEventTime` needs the time of each row, but `{name}` declares no TIMESTAMP");
+            found.add(Diagnostic::error("K0233", text).at(span).help("add `TIMESTAMP=\"column\"` to its WITH clause"));
+            continue;
+        }
+        let bound = names.column_of(source, timestamp, span).map_err(|problem| vec![problem]);
+        let (Some(Bound::Slot(slot, _)), SourceKind::Stream) = (found.take(bound), *kind) else { continue };
+        let format = Some(timestamp_format.clone()).filter(|format| !format.is_empty());
+        let stream = names.sources[source].name().clone();
+        of.push(Stamp { source, stream, column: timestamp.clone(), slot, format });
+    }
+    (!of.is_empty()).then_some(Stamps { of, source: names.source_slot })
+}
+
 fn check_aliases(select: &Select, found: &mut Findings) {
-    let mut seen: Vec<(&Text, String)> = Vec::new();
+    let mut seen: HashMap<String, &Text> = HashMap::new();
     for alias in select.fields.iter().filter_map(|field| field.alias.as_ref()) {
-        let lower = alias.name.to_lowercase().to_string();
-        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == lower) {
+        let first = *seen.entry(alias.name.to_lowercase().to_string()).or_insert(&alias.name);
+        if !std::ptr::eq(first, &alias.name) {
             let message = format!("duplicate alias `{}`: `{first}` is there already", alias.name);
             found.add(
                 Diagnostic::error("K0206", message).at(alias.span).help("names that differ by case only are the same"),
             );
         }
-        seen.push((&alias.name, lower));
     }
 }
 
@@ -110,7 +138,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let mut aggregated = !select.group.is_empty();
     let mut fields = Vec::new();
     let mut unnamed = 0;
-    let mut taken: Vec<Text> = Vec::new();
+    let mut taken: HashSet<Text> = HashSet::new();
     // Before the others, which may read its alias.
     let mut dedup = None;
     for (field, call) in select.fields.iter().filter_map(|field| Some((field, dedup_call(field)?))) {
@@ -180,7 +208,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
     let window = select.windows.first().and_then(|written| {
         let mut bind = |names: &mut Names<'_>, word, expr: &Expr| clause(names, Stage::Group, word, expr, found);
-        let window = window::bind(written, names, options.windows_v2, &mut bind);
+        let window = window::bind(written, names, options, &mut bind);
         window.unwrap_or_else(|problem| {
             found.add(problem);
             None
@@ -194,7 +222,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         select.group.iter().filter_map(|key| clause(names, Stage::Group, "GROUP BY", key, found)).collect();
     let having = select.having.as_ref().and_then(|expr| {
         let bound = clause(names, Stage::Having, "HAVING", expr, found)?;
-        if let Some(name) = ungrouped(&bound, names, &keys) {
+        if let Some(name) = ungrouped(&bound, &names.of_rows(), &keys) {
             let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
             found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
         }
@@ -214,7 +242,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             columns.next();
         }
         if let (Some(column), Some(alias)) = (column, &field.alias)
-            && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
+            && let Some(known) = names.index.named(&alias.name).first().map(|n| &names.aliases[*n])
             && let Some(slot) = known.slot
         {
             column.expr = known.read_at(slot);
@@ -223,12 +251,11 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     Clauses { filter, window, window_filter, keys, having, order, fields, aggregated, joins }
 }
 
-fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
-    if taken.contains(name) {
+fn check_output(name: &Text, field: &Field, taken: &mut HashSet<Text>, found: &mut Findings) {
+    if !taken.insert(name.clone()) {
         let message = format!("duplicate field definition `{name}`: two output columns have that name");
         found.add(Diagnostic::error("K0221", message).at(field.span).help("give one of them another name with AS"));
     }
-    taken.push(name.clone());
 }
 
 fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
@@ -237,7 +264,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
         let bound = bind(&field.expr, names, funcs);
         return found.take(bound);
     };
-    let n = names.aliases.iter().position(|known| std::ptr::eq(known.field, field))?;
+    let n = names.index.of(field)?;
     let done = names.bind_alias(n, alias.span);
     found.take(done)?;
     names.met_aggregate |= names.aliases[n].aggregated;
@@ -284,7 +311,7 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
 
 fn is_column(expr: &Expr, names: &Names<'_>) -> bool {
     match &expr.node {
-        ExprNode::Name(name) => !names.aliases.iter().any(|alias| alias.name == *name),
+        ExprNode::Name(name) => names.index.named(name).is_empty(),
         ExprNode::Dotted(qualifier, _) => names.source(qualifier).is_some(),
         _ => false,
     }
@@ -307,23 +334,19 @@ fn output_name(field: &Field, names: &Names<'_>, unnamed: &mut usize) -> Text {
 }
 
 /// HAVING looks at groups: a column in it must be a key, or stand in an aggregate. Gives one that does neither.
-fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
+fn ungrouped(bound: &Bound, of_rows: &HashSet<usize>, keys: &[Bound]) -> Option<Text> {
     if keys.contains(bound) {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
-            let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
-                .then(|| name.clone());
-        }
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => return of_rows.contains(slot).then(|| name.clone()),
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
     }
     let mut wrong = None;
     bound.parts(&mut |part| {
         if wrong.is_none() {
-            wrong = ungrouped(part, names, keys);
+            wrong = ungrouped(part, of_rows, keys);
         }
     });
     wrong
@@ -333,6 +356,7 @@ fn assemble(
     select: &Select,
     mut names: Names<'_>,
     clauses: Clauses,
+    stamps: Option<Stamps>,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
@@ -349,33 +373,47 @@ fn assemble(
         }
     };
     let mut branches: Vec<Vec<Node>> = names.sources.iter().map(at_the_source).collect();
+    let is_event = stamps.is_some();
+    if let (Some(stamps), Some(pace)) = (&stamps, options.event_time) {
+        let EventTime { tolerance, patience } = pace;
+        nodes.push(Node::Watermark { stamps: stamps.clone(), tolerance, patience, marks: windowed });
+    }
     let analytic = ordered_aliases(&names, Stage::Analytic);
-    let calls = analytic_steps(&names, analytic, &mut branches);
-    let sees_all = calls.is_some();
-    nodes.extend(calls);
+    let looks_back = analytic_steps(&names, analytic, &mut nodes, &mut branches);
     let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
-    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
+    let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
+    let whole = !calls.is_empty();
+    // A condition on all rows of a window needs them.
+    let above = sets && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
     if is_join {
-        if !above && !sees_all {
+        if !above && !looks_back && !is_event {
             condition = push_down(condition, &clauses.joins, &names, &mut branches);
         }
         // What FILTER and the window read has to be there before the rows are joined; all else is computed behind.
         let aliases = before_window(&names, &clauses.window_filter, &clauses.window);
         nodes.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Filter }));
     }
-    let mut before = Vec::new();
+    let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
+    let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !sets, stage: Clause::Where.stage() });
+    // What WHERE reads of each row, and WHERE itself.
+    let (mut before, mut filter) = (Vec::new(), Vec::new());
     if is_join {
         let aliases = of_several(&names);
         before.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Where }));
     }
-    let aliases = ordered_aliases(&names, Stage::Where);
+    let mut aliases = ordered_aliases(&names, Stage::Where);
+    aliases.extend(of_where.iter().cloned());
     match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
-        Some(node) => before.push(node),
-        None => compute(&mut before, &mut names, Stage::Where, Clause::Where),
+        Some(node) => filter.extend(sums.into_iter().chain([node])),
+        None => {
+            compute(&mut before, &mut names, Stage::Where, Clause::Where);
+            let aliases = (!of_where.is_empty()).then_some(Node::Compute { aliases: of_where, clause: Clause::Where });
+            filter.extend(sums.into_iter().chain(aliases));
+            filter.extend(condition.into_iter().flat_map(|predicate| self::filter(predicate, &mut names)));
+        }
     }
-    let mut filter: Vec<Node> = condition.into_iter().flat_map(|predicate| filter(predicate, &mut names)).collect();
     if !is_join {
         nodes.append(&mut before);
         if !above {
@@ -389,10 +427,11 @@ fn assemble(
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        let inside = clauses.aggregated && window.is_incremental() && !is_join;
+        // What looks at the rows of the finished window needs them.
+        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty() && !is_join;
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
-        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
+        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
     let mut entries = vec![0; names.sources.len()];
     join_steps(clauses.joins, &names, &mut nodes, &mut entries);
@@ -403,7 +442,9 @@ fn assemble(
     }
     match grouping {
         Some(grouping) if clauses.aggregated && sets => nodes.push(Node::Group { grouping }),
-        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !sets }),
+        Some(grouping) if !grouping.calls.is_empty() => {
+            nodes.push(Node::Aggregate { grouping, each_row: !sets, stage: SELECT })
+        }
         _ => {}
     }
     if windowed && !is_join && clauses.aggregated && !has_keys {
@@ -441,7 +482,8 @@ fn assemble(
             let message =
                 format!("`sendMetaToSink` cannot be applied to {of}, which mixes the metadata of many messages");
             let problem = Diagnostic::error("K0227", message);
-            found.add(problem.at(select.span));
+            let words = "Invalid option sendMetaToSink, it can not be applied to window";
+            found.add(problem.at(select.span).known_as(words));
         }
         let name = Text::const_new("__meta");
         columns.push(OutputColumn {
@@ -456,7 +498,7 @@ fn assemble(
         return Err(found.0);
     }
     let mut aliases = ordered_aliases(&names, Stage::Select);
-    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
@@ -477,7 +519,7 @@ fn assemble(
 
 /// The steps of WHERE.
 fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
-    let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+    let mut hoist = Hoist { calls: Vec::new(), later: HashSet::new(), fresh: &mut || names.fresh() };
     hoist.expr(&mut predicate);
     let calls = hoist.calls;
     let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
@@ -501,11 +543,10 @@ fn hoisted(
 
 /// The aliases of a stage that need a slot, each after those that it reads.
 pub(super) fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
-    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut Vec<usize>, out: &mut Vec<(usize, Text, Bound)>) {
-        if done.contains(&n) {
+    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut [bool], out: &mut Vec<(usize, Text, Bound)>) {
+        if std::mem::replace(&mut done[n], true) {
             return;
         }
-        done.push(n);
         let alias = &names.aliases[n];
         alias.reads.iter().for_each(|read| visit(names, *read, stage, done, out));
         if alias.stage == stage
@@ -514,19 +555,17 @@ pub(super) fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Te
             out.push((slot, alias.name.clone(), Bound::clone(bound)));
         }
     }
-    let (mut done, mut out) = (Vec::new(), Vec::new());
+    let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
 }
 
 /// One finding a place and text.
 fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut kept: Vec<Diagnostic> = Vec::new();
-    for problem in found {
-        if !kept.contains(&problem) {
-            kept.push(problem);
-        }
-    }
+    let mut told = HashSet::new();
+    let place = |span: Option<Span>| span.map(|span| (span.start, span.end));
+    let first = |problem: &Diagnostic| told.insert((problem.code, place(problem.span), problem.message.clone()));
+    let mut kept: Vec<Diagnostic> = found.into_iter().filter(first).collect();
     kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
     kept
 }

@@ -56,6 +56,14 @@ fn step(node: &Node) -> (&'static str, String) {
             let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             ("ResolvePlan", format!("IgnoreCase:[ {} ]", shown.join(", ")))
         }
+        Node::Watermark { stamps, tolerance, marks, .. } => {
+            let streams: Vec<&str> = stamps.of.iter().map(|stamp| stamp.stream.as_str()).collect();
+            let late = tolerance.as_millis();
+            (
+                "WatermarkPlan",
+                format!("Emitters:[ {} ], SendWatermark:{marks}, LateTolerance:{late}ms", streams.join(", ")),
+            )
+        }
         Node::Share { columns } => {
             let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             ("SharePlan", format!("Columns:[ {} ]", shown.join(", ")))
@@ -75,7 +83,7 @@ fn step(node: &Node) -> (&'static str, String) {
         Node::Guests { calls, .. } => ("PluginPlan", format!("Calls:{calls:?}")),
         Node::Aggregate { grouping, .. } => ("AggregatePlan", groups(grouping)),
         Node::Order { keys } => ("OrderPlan", format!("SortFields:[ {} ]", sorts(keys))),
-        Node::Analytic { steps } => {
+        Node::Analytic { steps, .. } => {
             let shown: Vec<String> = steps.iter().map(analytic).collect();
             ("AnalyticFuncsPlan", format!("Funcs:[ {} ]", shown.join(", ")))
         }

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::data::{Text, Value};
@@ -6,6 +8,7 @@ use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind};
 use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
+use super::aliases::Index;
 use super::node::Aggregated;
 use super::sources::Asked;
 use super::special::{Specials, waiting};
@@ -40,6 +43,10 @@ pub struct Alias<'a> {
     /// Aliases that it reads.
     pub reads: Vec<usize>,
     pub aggregated: bool,
+    /// Levels of its expression.
+    pub height: u32,
+    /// Levels of the aliases that it reads.
+    pub below: u32,
 }
 
 impl Alias<'_> {
@@ -64,6 +71,17 @@ pub enum AliasState {
     Rows,
 }
 
+/// Aggregates in WHERE: over all rows of the window before any is taken out, whatever their groups; without a window
+/// over each row alone. In slots of their own, since the same call as a field looks at what WHERE has left.
+#[derive(Default)]
+pub struct OfWhere {
+    pub calls: Vec<Aggregated>,
+    /// Aliases with aggregates as WHERE reads them: slot, name, expression, each after those that it reads.
+    pub aliases: Vec<(usize, Text, Bound)>,
+    /// How WHERE reads an alias.
+    reads: HashMap<usize, Bound>,
+}
+
 /// What names mean in one statement, and the slots that they have been given.
 pub struct Names<'a> {
     /// FROM first, then the joins in their order.
@@ -76,7 +94,12 @@ pub struct Names<'a> {
     pub source_slot: Option<usize>,
     pub funcs: &'a Catalogue,
     pub aliases: Vec<Alias<'a>>,
+    pub index: Index,
     pub calls: Vec<Aggregated>,
+    /// What WHERE asks of all rows of a window.
+    pub of_where: OfWhere,
+    /// The aggregates that read alike, by whether they stand in WHERE, and their text.
+    alike: HashMap<(bool, Text), Vec<usize>>,
     pub special: Specials,
     pub bounds: Bounds,
     pub windowed: bool,
@@ -89,6 +112,8 @@ pub struct Names<'a> {
     /// Aliases whose expressions are being bound, outermost first.
     pub binding: Vec<usize>,
     pub in_aggregate: bool,
+    /// How many unknown names are still told with the nearest that is known.
+    pub hints: Cell<u32>,
     /// Whether an aggregate was met since this was last cleared.
     pub met_aggregate: bool,
 }
@@ -101,7 +126,7 @@ impl<'a> Names<'a> {
         windowed: bool,
         ignore_case: bool,
     ) -> Self {
-        let aliases = fields
+        let aliases: Vec<Alias<'a>> = fields
             .iter()
             .filter_map(|field| Some((field, field.alias.as_ref()?)))
             .map(|(field, alias)| Alias {
@@ -113,8 +138,11 @@ impl<'a> Names<'a> {
                 earliest: Stage::Analytic,
                 reads: Vec::new(),
                 aggregated: false,
+                height: 0,
+                below: 0,
             })
             .collect();
+        let index = Index::new(aliases.iter().map(|alias: &Alias<'_>| (&alias.name, alias.field)));
         Names {
             precedence: (0..sources.len()).collect(),
             sources,
@@ -122,7 +150,10 @@ impl<'a> Names<'a> {
             source_slot: None,
             funcs,
             aliases,
+            index,
             calls: Vec::new(),
+            of_where: OfWhere::default(),
+            alike: HashMap::new(),
             special: Specials::default(),
             bounds: Bounds::default(),
             windowed,
@@ -131,22 +162,20 @@ impl<'a> Names<'a> {
             clause: "SELECT",
             binding: Vec::new(),
             in_aggregate: false,
+            hints: Cell::new(16),
             met_aggregate: false,
         }
     }
 
     fn alias(&self, name: &str) -> Option<usize> {
-        let usable = |n: &usize| self.binding.last() != Some(n);
-        let find = |same: &dyn Fn(&str) -> bool| {
-            self.aliases.iter().enumerate().filter(|(_, alias)| same(&alias.name)).map(|(n, _)| n).find(usable)
-        };
-        find(&|alias| alias == name).or_else(|| {
+        let find = |known: &[usize]| known.iter().copied().find(|n| self.binding.last() != Some(n));
+        find(self.index.named(name)).or_else(|| {
             // A column of exactly that name is nearer than an alias that differs by case.
             if self.declares(name) {
                 return None;
             }
             // Within its own expression the name means the column, whatever its case.
-            find(&|alias| alias.eq_ignore_ascii_case(name))
+            find(self.index.in_any_case(name))
         })
     }
 
@@ -155,8 +184,12 @@ impl<'a> Names<'a> {
         self.bind_alias(n, span)?;
         if let Some(reader) = self.binding.last() {
             self.aliases[*reader].reads.push(n);
-            let (aggregated, earliest) = (self.aliases[n].aggregated, self.aliases[n].earliest);
+            let Alias { aggregated, earliest, height, below, .. } = self.aliases[n];
             let reader = &mut self.aliases[*reader];
+            reader.below = reader.below.max(height + below);
+            if reader.height + reader.below > HEIGHT {
+                return Err(vec![too_deep(span)]);
+            }
             reader.aggregated |= aggregated;
             reader.earliest = reader.earliest.max(earliest);
         }
@@ -170,6 +203,9 @@ impl<'a> Names<'a> {
                 let name = &self.aliases[n].name;
                 let message = format!("`{name}` is an aggregate and cannot stand inside another");
                 return Err(vec![Diagnostic::error("K0219", message).at(span)]);
+            }
+            if self.in_where() {
+                return self.alias_of_where(n);
             }
             self.refuse_aggregate(&self.aliases[n].name.clone(), span)?;
             self.met_aggregate = true;
@@ -193,6 +229,31 @@ impl<'a> Names<'a> {
         Ok(self.aliases[n].read_at(slot))
     }
 
+    fn in_where(&self) -> bool {
+        self.stage == Stage::Where && self.clause == "WHERE"
+    }
+
+    /// An alias with aggregates in it as WHERE reads it: its expression once more, over the rows of the whole window.
+    fn alias_of_where(&mut self, n: usize) -> Result<Bound, Vec<Diagnostic>> {
+        if let Some(known) = self.of_where.reads.get(&n) {
+            return Ok(known.clone());
+        }
+        self.binding.push(n);
+        let funcs = self.funcs;
+        let field: &Field = self.aliases[n].field;
+        let bound = bind(&field.expr, self, funcs);
+        self.binding.pop();
+        let (bound, name) = (bound?, self.aliases[n].name.clone());
+        let slot = self.fresh();
+        let read = match bound.is_pure() {
+            true => Bound::Alias(slot, name.clone(), Arc::new(bound.clone())),
+            false => Bound::Slot(slot, name.clone()),
+        };
+        self.of_where.aliases.push((slot, name, bound));
+        self.of_where.reads.insert(n, read.clone());
+        Ok(read)
+    }
+
     /// The alias, and all that it reads, is needed at that stage.
     fn need(&mut self, n: usize, stage: Stage) {
         // What reads the bounds of the window is known only behind it; before, its readers look into it.
@@ -200,7 +261,8 @@ impl<'a> Names<'a> {
         if self.aliases[n].stage > stage {
             self.aliases[n].stage = stage;
         }
-        for read in self.aliases[n].reads.clone() {
+        for at in 0..self.aliases[n].reads.len() {
+            let read = self.aliases[n].reads[at];
             if self.aliases[read].stage > stage {
                 self.need(read, stage);
             }
@@ -208,6 +270,9 @@ impl<'a> Names<'a> {
     }
 
     fn reads_window(&self, n: usize) -> bool {
+        if self.bounds == Bounds::default() {
+            return false;
+        }
         let AliasState::Bound(bound) = &self.aliases[n].state else { return false };
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger];
         bound.slots().into_iter().any(|slot| bounds.contains(&Some(slot)))
@@ -231,11 +296,17 @@ impl<'a> Names<'a> {
             }
             AliasState::Waiting => {}
         }
+        let field: &Field = self.aliases[n].field;
+        let height = height(&field.expr);
+        self.aliases[n].height = height;
         self.aliases[n].state = AliasState::Binding;
+        if self.binding.iter().map(|n| self.aliases[*n].height).sum::<u32>() + height > HEIGHT {
+            self.aliases[n].state = AliasState::Failed;
+            return Err(vec![too_deep(span)]);
+        }
         self.binding.push(n);
         let outer = (self.stage, self.clause, self.in_aggregate, self.met_aggregate);
         (self.stage, self.clause, self.in_aggregate, self.met_aggregate) = (Stage::Select, "SELECT", false, false);
-        let field: &Field = self.aliases[n].field;
         let funcs = self.funcs;
         let bound = bind(&field.expr, self, funcs);
         self.aliases[n].aggregated |= self.met_aggregate;
@@ -266,7 +337,9 @@ impl<'a> Names<'a> {
             let message = format!("`{}` is an aggregate and cannot stand inside another", func.name);
             return Err(vec![Diagnostic::error("K0219", message).at(span)]);
         }
-        self.refuse_aggregate(func.name, span)?;
+        if !self.in_where() {
+            self.refuse_aggregate(func.name, span)?;
+        }
         if let Some(over) = &call.over {
             let message = format!("`{}` takes no OVER", func.name);
             return Err(vec![
@@ -302,12 +375,17 @@ impl<'a> Names<'a> {
         self.met_aggregate = true;
         let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0 };
         let once = func.pure && wanted.args.iter().chain(&wanted.filter).all(Bound::is_pure);
-        if let Some(known) = self.calls.iter().find(|known| once && known.is_same(&wanted)) {
-            return Ok(Bound::Slot(known.slot, Text::new(format!("{known:?}"))));
+        let (shown, place) = (Text::new(format!("{wanted:?}")), self.in_where());
+        let calls = if place { &self.of_where.calls } else { &self.calls };
+        let alike = self.alike.entry((place, shown.clone())).or_default();
+        if let Some(known) = alike.iter().map(|n| &calls[*n]).find(|known| once && known.is_same(&wanted)) {
+            return Ok(Bound::Slot(known.slot, shown));
         }
+        alike.push(calls.len());
         wanted.slot = self.fresh();
-        let bound = Bound::Slot(wanted.slot, Text::new(format!("{wanted:?}")));
-        self.calls.push(wanted);
+        let bound = Bound::Slot(wanted.slot, shown);
+        let calls = if place { &mut self.of_where.calls } else { &mut self.calls };
+        calls.push(wanted);
         Ok(bound)
     }
 
@@ -385,6 +463,20 @@ impl Scope for Names<'_> {
             _ => Err(vec![Diagnostic::error("K0224", format!("`{}` cannot stand here", func.name)).at(span)]),
         }
     }
+}
+
+/// Levels of an expression and of the aliases that it reads, at most.
+const HEIGHT: u32 = 512;
+
+fn height(expr: &Expr) -> u32 {
+    let mut below = 0;
+    expr.parts(&mut |part| below = below.max(height(part)));
+    below + 1
+}
+
+fn too_deep(span: Span) -> Diagnostic {
+    let message = format!("aliases that read one another are nested too deeply: at most {HEIGHT} levels");
+    Diagnostic::error("K0260", message).at(span).help("compute a part of it in a second rule")
 }
 
 /// The finding to show for a name; an alias that failed was told where it is defined.

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::data::Text;
@@ -7,7 +7,9 @@ use crate::expr::{Bound, bind};
 use crate::func::{Body, Catalogue, Func, Special};
 use crate::sql::{Call, Expr, ExprNode, Field, Literal, Sort};
 
-use super::node::{AnalyticCall, AnalyticStep, Clause, ColumnsCall, HitCall, Node, NumberCall, OutputColumn};
+use super::node::{
+    AnalyticCall, AnalyticStep, Clause, ColumnsCall, HitCall, Node, NumberCall, OutputColumn, SourceKind,
+};
 use super::scope::{AliasState, Names, Stage};
 
 type Found = Vec<Diagnostic>;
@@ -24,13 +26,6 @@ pub struct Specials {
     /// The set-returning call, and the place of its field among the output columns.
     pub rows: Option<(&'static Func, usize)>,
     pub dedup: Option<Node>,
-}
-
-impl Specials {
-    /// Whether the slot holds what is computed of each row.
-    pub fn is_of_rows(&self, slot: usize) -> bool {
-        self.analytics.iter().any(|call| call.slot == slot)
-    }
 }
 
 /// The function that a field is a call of, and nothing else.
@@ -98,7 +93,7 @@ impl Names<'_> {
         self.special.dedup = Some(Node::Dedup { slot, columns, expire: *expire });
         let name = field.alias.as_ref().map_or(Text::const_new(DEDUP), |alias| alias.name.clone());
         let bound = Bound::Slot(slot, name);
-        if let Some(alias) = self.aliases.iter_mut().find(|alias| std::ptr::eq(alias.field, field)) {
+        if let Some(alias) = self.index.of(field).map(|n| &mut self.aliases[n]) {
             (alias.state, alias.earliest) = (AliasState::Bound(Arc::new(bound.clone())), Stage::Select);
         }
         Ok(bound)
@@ -279,7 +274,7 @@ impl Names<'_> {
         }
         self.special.rows = Some((func, place));
         // Within its own expression the name of the alias means the column.
-        let own = self.aliases.iter().position(|alias| std::ptr::eq(alias.field, field));
+        let own = self.index.of(field);
         self.binding.extend(own);
         let mut found = Vec::new();
         let expr = call.args.first().map(|arg| self.part(arg, &mut found));
@@ -290,58 +285,65 @@ impl Names<'_> {
     }
 }
 
-/// The step of analytic calls: the calls in the order in which they were met, each after the aliases that it reads,
-/// which are given in the order of their dependence. Where there are several sources, a call that reads one of them is
-/// made in the branch of that source; all others see the rows of every stream.
+/// The steps of analytic calls: the calls in the order in which they were met, each after the aliases that it reads,
+/// which are given in the order of their dependence. Where there are several sources, a call that reads one of them sees
+/// the rows of that source alone: of a stream among the common nodes, of a table in its branch. Says whether any stands
+/// among the common nodes.
 pub fn analytic_steps(
     names: &Names<'_>,
     aliases: Vec<(usize, Text, Bound)>,
+    nodes: &mut Vec<Node>,
     branches: &mut [Vec<Node>],
-) -> Option<Node> {
+) -> bool {
     let mut places: Vec<Option<usize>> = Vec::new();
     for call in &names.special.analytics {
-        let of = names.of_call(call);
-        places.push(of.first().copied().filter(|_| of.len() == 1 && branches.len() > 1));
+        let of = if names.is_join() { names.of_call(call) } else { Vec::new() };
+        places.push(of.first().copied().filter(|_| of.len() == 1));
     }
-    let calls = &names.special.analytics;
-    let steps = |place: Option<usize>| {
-        let here = calls.iter().zip(&places).filter(|(_, other)| **other == place).map(|(call, _)| call.clone());
-        analytic_step(here.collect(), aliases.clone())
-    };
-    for (source, branch) in branches.iter_mut().enumerate() {
-        branch.extend(steps(Some(source)));
+    let before = nodes.len();
+    for source in std::iter::once(None).chain((0..names.sources.len()).map(Some)) {
+        let calls = names.special.analytics.iter().zip(&places);
+        let calls = calls.filter(|(_, place)| **place == source).map(|(call, _)| call.clone()).collect();
+        let Some(steps) = analytic_step(calls, aliases.clone()) else { continue };
+        let of_stream = |source: &usize| names.sources[*source].stream.kind == SourceKind::Stream;
+        let only = source.filter(of_stream).zip(names.source_slot);
+        match source {
+            Some(source) if only.is_none() => branches[source].push(Node::Analytic { steps, only }),
+            _ => nodes.push(Node::Analytic { steps, only }),
+        }
     }
-    steps(None)
+    nodes.len() > before
 }
 
-fn analytic_step(calls: Vec<AnalyticCall>, aliases: Vec<(usize, Text, Bound)>) -> Option<Node> {
+fn analytic_step(calls: Vec<AnalyticCall>, aliases: Vec<(usize, Text, Bound)>) -> Option<Vec<AnalyticStep>> {
     if calls.is_empty() {
         return None;
     }
+    let places: HashMap<usize, usize> = aliases.iter().enumerate().map(|(n, (slot, ..))| (*slot, n)).collect();
     let mut waiting: Vec<Option<(usize, Text, Bound)>> = aliases.into_iter().map(Some).collect();
     let mut steps = Vec::new();
     for call in calls {
         let mut needed: Vec<usize> = call.parts().flat_map(Bound::slots).collect();
-        let mut taken = Vec::new();
-        for alias in waiting.iter_mut().rev() {
-            if let Some((slot, ..)) = alias
-                && needed.contains(slot)
-                && let Some(alias) = alias.take()
+        let mut taken: Vec<(usize, (usize, Text, Bound))> = Vec::new();
+        while let Some(slot) = needed.pop() {
+            if let Some(place) = places.get(&slot)
+                && let Some(alias) = waiting[*place].take()
             {
                 needed.extend(alias.2.slots());
-                taken.push(alias);
+                taken.push((*place, alias));
             }
         }
-        taken.reverse();
+        taken.sort_unstable_by_key(|(place, _)| *place);
+        let taken: Vec<_> = taken.into_iter().map(|(_, alias)| alias).collect();
         steps.extend((!taken.is_empty()).then_some(AnalyticStep::Aliases(taken)));
         steps.push(AnalyticStep::Call(call));
     }
-    Some(Node::Analytic { steps })
+    Some(steps)
 }
 
 /// Takes the calls that count hits out of a condition and the aliases that it reads: their value is read before the
 /// condition is decided, and the hit is noted after.
-fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
+pub(super) fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
     if let Bound::Call(func, _) = bound
         && matches!(func.body, Body::Special(Special::Hit))
     {

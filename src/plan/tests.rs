@@ -108,6 +108,15 @@ fn clauses_become_nodes_in_their_order() {
             "DataSource Window Aggregate Having Project",
         ),
         ("SELECT sum(v) AS t FROM s", "DataSource Aggregate Project"),
+        (
+            "SELECT v FROM s WHERE v > avg(v) GROUP BY TUMBLINGWINDOW(ss, 1) FILTER(WHERE v > 0)",
+            "DataSource Filter Window Aggregate Filter Project",
+        ),
+        (
+            "SELECT k, avg(v) * 2 AS m FROM s WHERE v > m GROUP BY k, TUMBLINGWINDOW(ss, 1)",
+            "DataSource Window Aggregate Alias Filter Aggregate Project",
+        ),
+        ("SELECT v FROM s WHERE count(v) > 0 AND v + 1 > 0", "DataSource Aggregate Filter Project"),
         ("SELECT v FROM s ORDER BY v LIMIT 5", "DataSource Project"),
         ("SELECT v FROM s LIMIT 0", "DataSource Limit Project"),
         ("SELECT a FROM strict WHERE b = \"x\"", "DataSource Validate Filter Project"),
@@ -166,6 +175,70 @@ fn long_chains_of_aliases_are_planned_and_compiled_at_once() {
     crate::expr::Predicate::new(predicate);
 }
 
+/// Aliases that read one another may be as deep as one expression may, whatever their order, and no deeper.
+#[test]
+fn the_depth_of_aliases_is_limited() {
+    let chain = |count: usize, backwards: bool| {
+        let mut fields: Vec<String> = (1..=count).map(|n| format!("a{} + 1 AS a{n}", n - 1)).collect();
+        if backwards {
+            fields.reverse();
+        }
+        planned(&format!("SELECT {} FROM s WHERE a{count} > 1", fields.join(", ")), &Options::default())
+    };
+    for backwards in [false, true] {
+        let plan = chain(255, backwards).unwrap();
+        plan.nodes.iter().for_each(|node| {
+            if let Node::Filter { predicate, .. } = node {
+                crate::expr::Predicate::new(predicate);
+            }
+        });
+        for count in [300, 5_000] {
+            let found = chain(count, backwards).unwrap_err();
+            assert!(found.iter().any(|one| one.code == "K0260"), "{count} {backwards}: {:?}", found.first());
+        }
+    }
+}
+
+/// What a statement names is looked up, not looked for: with thousands of everything this would not end otherwise.
+#[test]
+fn wide_statements_are_planned_at_once() {
+    let wide = 10_000;
+    let list = |field: &dyn Fn(usize) -> String| (0..wide).map(field).collect::<Vec<_>>().join(", ");
+    let declared = Stream {
+        columns: (0..wide)
+            .map(|n| StreamColumn { name: Text::new(format!("c{n}")), kind: Kind::Float, default: None })
+            .collect(),
+        strict: true,
+        ..Stream::schemaless("s")
+    };
+    let open = Stream::schemaless("s");
+    let window = "GROUP BY TUMBLINGWINDOW(ss, 1)";
+    for (text, columns) in [
+        (format!("SELECT {} FROM s", list(&|n| format!("c{n}"))), wide),
+        ("SELECT * FROM s".into(), 1),
+        (format!("SELECT {} FROM s WHERE a0 > 1", list(&|n| format!("c{n} * 2 AS a{n}"))), wide),
+        (
+            format!(
+                "SELECT {}, {} FROM s",
+                list(&|n| format!("c{n} * 2 AS a{n}")),
+                list(&|n| format!("a{n} + 1 AS b{n}"))
+            ),
+            2 * wide,
+        ),
+        (format!("SELECT {} FROM s {window}", list(&|n| format!("avg(c{n}) AS a{n}"))), wide),
+        (format!("SELECT {} FROM s", list(&|n| format!("lag(c{n}) AS a{n}"))), wide),
+    ] {
+        for stream in [&declared, &open] {
+            let select = sql::parse_select(&text).unwrap();
+            let plan = plan(&select, &|_| Some(stream.clone()), &catalogue(), &Options::default());
+            assert_eq!(plan.unwrap().layout.width(), columns);
+        }
+    }
+    let select = sql::parse_select(&format!("SELECT {} FROM s", list(&|n| format!("d{n}")))).unwrap();
+    let found = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap_err();
+    assert_eq!(found.len(), wide);
+}
+
 #[test]
 fn every_finding_is_told_at_its_place() {
     for (text, code, place) in [
@@ -178,7 +251,9 @@ fn every_finding_is_told_at_its_place() {
         ("SELECT b + 1 AS a, a + 1 AS b FROM s", "K0205", "a"),
         ("SELECT a, s.a FROM s", "K0221", "s.a"),
         ("SELECT a FROM s GROUP BY a", "K0208", "a"),
-        ("SELECT a FROM s WHERE count(*) > 1", "K0216", "count(*)"),
+        ("SELECT a FROM s GROUP BY count(*), TUMBLINGWINDOW(ss, 1)", "K0216", "count(*)"),
+        ("SELECT a FROM s WHERE sum(count(*)) > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", "K0219", "count(*)"),
+        ("SELECT a FROM s GROUP BY TUMBLINGWINDOW(ss, 1) FILTER(WHERE count(*) > 1)", "K0216", "count(*)"),
         ("SELECT sum(count(*)) FROM s", "K0219", "count(*)"),
         ("SELECT upper(unnest(a)) FROM s", "K0242", "unnest(a)"),
         ("SELECT hoppingwindow(ss, 1, 1) FROM s", "K0228", "hoppingwindow"),
