@@ -11,6 +11,9 @@ use super::Stream;
 use super::node::{Aggregated, Resolved};
 use super::special::{Specials, waiting};
 
+/// How many aliases may read one another, each the next.
+const CHAIN: usize = 128;
+
 /// When an alias is computed. The smaller comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -40,6 +43,8 @@ pub struct Alias<'a> {
     pub earliest: Stage,
     /// Aliases that it reads.
     pub reads: Vec<usize>,
+    /// How many aliases the longest chain of them has that ends with it.
+    pub chain: usize,
     pub aggregated: bool,
 }
 
@@ -110,6 +115,7 @@ impl<'a> Names<'a> {
                 stage: Stage::Select,
                 earliest: Stage::Analytic,
                 reads: Vec::new(),
+                chain: 1,
                 aggregated: false,
             })
             .collect();
@@ -249,10 +255,14 @@ impl<'a> Names<'a> {
         self.bind_alias(n, span)?;
         if let Some(reader) = self.binding.last() {
             self.aliases[*reader].reads.push(n);
-            let (aggregated, earliest) = (self.aliases[n].aggregated, self.aliases[n].earliest);
+            let Alias { aggregated, earliest, chain, .. } = self.aliases[n];
             let reader = &mut self.aliases[*reader];
             reader.aggregated |= aggregated;
             reader.earliest = reader.earliest.max(earliest);
+            reader.chain = reader.chain.max(chain + 1);
+            if reader.chain > CHAIN {
+                return Err(vec![too_long(span)]);
+            }
         }
         if self.aliases[n].earliest > self.stage || (self.in_aggregate && self.aliases[n].earliest > Stage::Group) {
             let place = if self.in_aggregate { "an aggregate" } else { self.clause };
@@ -323,6 +333,7 @@ impl<'a> Names<'a> {
                 let message = format!("the aliases {} read each other in a circle", quoted(&names));
                 return Err(vec![Diagnostic::error("K0205", message).at(span)]);
             }
+            AliasState::Waiting if self.binding.len() >= CHAIN => return Err(vec![too_long(span)]),
             AliasState::Waiting => {}
         }
         self.aliases[n].state = AliasState::Binding;
@@ -475,6 +486,11 @@ impl Scope for Names<'_> {
             _ => Err(vec![Diagnostic::error("K0224", format!("`{}` cannot stand here", func.name)).at(span)]),
         }
     }
+}
+
+fn too_long(span: Span) -> Diagnostic {
+    let found = Diagnostic::error("K0248", format!("a chain of more than {CHAIN} aliases, each reading the next"));
+    found.at(span).help("write a part of it as one expression, or split the rule")
 }
 
 /// The finding to show for a name; an alias that failed was told where it is defined.
