@@ -20,6 +20,7 @@ mod number;
 mod order;
 mod project;
 mod resolve;
+mod share;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub use number::{Number, NumberCall};
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
 pub use resolve::{Named, Resolve};
+pub use share::Share;
 pub use unnest::Unnest;
 pub use validate::{Checked, Validate};
 pub use window::{Alignment, Count, Hopping, Session, Sliding, SlidingTimes, State, Tumbling, length_of};

@@ -5,12 +5,14 @@
 //! is that of the reference: source, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
 //! changed columns, SELECT, rows made of a column.
 
+mod aliases;
 mod build;
 mod calls;
 mod explain;
 mod guests;
 mod node;
 mod scope;
+mod sources;
 mod special;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,7 @@ pub use calls::check as check_calls;
 pub use explain::explain;
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
-    OutputColumn, Plan, Resolved,
+    OutputColumn, Plan, Resolved, Shared, Source, SourceKind,
 };
 pub use window::{Window, Windowed};
 
@@ -43,6 +45,8 @@ pub struct Stream {
     pub strict: bool,
     /// `TIMESTAMP_FORMAT`: how datetimes are written; empty: in any of the known ways.
     pub timestamp_format: Text,
+    /// How its rows take part in a rule.
+    pub kind: SourceKind,
 }
 
 /// A declared column.
@@ -64,7 +68,12 @@ impl Stream {
             binary: false,
             strict: false,
             timestamp_format: Text::default(),
+            kind: SourceKind::Stream,
         }
+    }
+
+    pub fn is_table(&self) -> bool {
+        self.what == What::Table
     }
 
     pub fn of(create: &Create) -> Self {
@@ -76,8 +85,24 @@ impl Stream {
             binary: option("FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("binary")),
             strict: option("STRICT_VALIDATION").is_some_and(|value| value.eq_ignore_ascii_case("true")),
             timestamp_format: option("TIMESTAMP_FORMAT").cloned().unwrap_or_default(),
+            kind: match create.what {
+                What::Stream => SourceKind::Stream,
+                What::Table if option("KIND").is_some_and(|kind| kind.eq_ignore_ascii_case("lookup")) => {
+                    SourceKind::Lookup
+                }
+                What::Table => {
+                    let written = option("RETAIN_SIZE").and_then(|rows| rows.parse().ok());
+                    SourceKind::Scan { retain: retained(written, option("TYPE").map(Text::as_str)) }
+                }
+            },
         }
     }
+}
+
+/// The rows that a scan table keeps: as many as are written, else one, or many where they are read from a file.
+pub fn retained(written: Option<usize>, connector: Option<&str>) -> usize {
+    let usual = if matches!(connector, None | Some("" | "file")) { 9999 } else { 1 };
+    written.filter(|rows| *rows > 0).unwrap_or(usual)
 }
 
 impl StreamColumn {

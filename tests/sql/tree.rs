@@ -2,9 +2,7 @@
 
 use kuiper::data::Text;
 use kuiper::diag::Span;
-use kuiper::sql::{
-    BinaryOp, Call, Expr, ExprNode, Ident, Literal, Over, Sort, UnaryOp, Unit, Wildcard,
-};
+use kuiper::sql::{BinaryOp, Call, Expr, ExprNode, Ident, Literal, Over, Sort, UnaryOp, Unit, Wildcard};
 
 use super::Chance;
 
@@ -178,4 +176,3 @@ fn label(expr: &Expr) -> String {
         ExprNode::Paren(_) => unreachable!("bare"),
     }
 }
-
