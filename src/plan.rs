@@ -11,6 +11,7 @@ mod aliases;
 mod build;
 mod calls;
 mod explain;
+mod findings;
 mod guests;
 mod join;
 mod node;
