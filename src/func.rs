@@ -31,8 +31,8 @@ mod text_format;
 mod text_pattern;
 mod window;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
 
 use jiff::tz::TimeZone;
 
@@ -249,8 +249,13 @@ pub struct Catalogue {
 impl Catalogue {
     /// Ours heed no case, those of plugins do; ours come first.
     pub fn find(&self, name: &str) -> Option<&'static Func> {
-        let lower = name.to_ascii_lowercase();
-        all().find(|func| func.name == lower).or_else(|| self.guests.get(name).copied())
+        static OURS: OnceLock<HashMap<&'static str, &'static Func>> = OnceLock::new();
+        let ours = OURS.get_or_init(|| all().map(|func| (func.name, func)).collect());
+        let found = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => ours.get(name.to_ascii_lowercase().as_str()),
+            false => ours.get(name),
+        };
+        found.or_else(|| self.guests.get(name)).copied()
     }
 
     /// Every name, for "did you mean" and for lists.

@@ -1,7 +1,7 @@
 //! Messages become rows: decoded once, into the slots of the one rule that is fed, or into the union of what several
 //! rules ask and copied to each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
 
@@ -176,14 +176,14 @@ impl Decoding {
 /// What several rules want, put together.
 fn union<'a>(all: impl Iterator<Item = &'a Wanted>, kinds: &[(Text, Kind)]) -> Wanted {
     let mut union = Wanted::default();
-    let mut known: HashMap<Text, usize> = HashMap::new();
+    let mut known: HashSet<Text> = HashSet::new();
+    let kinds: HashMap<&Text, &Kind> = kinds.iter().rev().map(|(name, kind)| (name, kind)).collect();
     let mut rest = false;
     for wanted in all {
         rest |= wanted.rest.is_some();
         for column in &wanted.columns {
-            if !known.contains_key(&column.name) {
-                known.insert(column.name.clone(), union.width);
-                let kind = kinds.iter().find(|(name, _)| *name == column.name).map(|(_, kind)| kind.clone());
+            if known.insert(column.name.clone()) {
+                let kind = kinds.get(&column.name).copied().cloned();
                 union.columns.push(WantedColumn { name: column.name.clone(), slot: union.width, kind });
                 union.width += 1;
             }
@@ -198,7 +198,8 @@ fn union<'a>(all: impl Iterator<Item = &'a Wanted>, kinds: &[(Text, Kind)]) -> W
 
 impl Copy {
     fn new(from: &Wanted, to: &Wanted) -> Copy {
-        let slot = |name: &Text| to.columns.iter().find(|column| column.name == *name).map(|column| column.slot);
+        let slots: HashMap<&Text, usize> = to.columns.iter().map(|column| (&column.name, column.slot)).collect();
+        let slot = |name: &Text| slots.get(name).copied();
         let slots = from.columns.iter().filter_map(|column| Some((column.slot, slot(&column.name)?))).collect();
         let rest = to.rest.map(|rest| {
             let others = from.columns.iter().filter(|column| slot(&column.name).is_none());

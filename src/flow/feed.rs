@@ -58,12 +58,21 @@ pub struct FeedSpec {
     pub clock: Clock,
 }
 
-/// A rule that is fed.
+/// Rows of one of the sources of a rule, on their way to it.
+pub struct Fed {
+    /// Its place among the sources.
+    pub source: usize,
+    pub batch: Batch,
+}
+
+/// A rule that is fed, by one of its sources.
 pub struct Subscriber {
+    /// Its place among the sources of the rule.
+    pub source: usize,
     pub wanted: Wanted,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
-    pub to: Giver<Batch>,
+    pub to: Giver<Fed>,
     /// Told before `to` is dropped.
     pub close: oneshot::Sender<Close>,
 }
@@ -333,19 +342,20 @@ impl Driver {
             if batch.is_empty() {
                 continue;
             }
-            subscriber.meter.gave(batch.weight() as u64);
-            match subscriber.to.offer(batch) {
+            let fed = Fed { source: subscriber.source, batch };
+            subscriber.meter.gave(fed.weight() as u64);
+            match subscriber.to.offer(fed) {
                 Ok(()) => {}
-                Err(Refused::Full(batch)) => late.push((subscriber.to.clone(), batch)),
-                Err(Refused::Dropped(batch)) => settle_all(batch, Fate::DroppedOverflow),
-                Err(Refused::Closed(batch)) => {
-                    settle_all(batch, Fate::Abandoned);
+                Err(Refused::Full(fed)) => late.push((subscriber.to.clone(), fed)),
+                Err(Refused::Dropped(fed)) => settle_all(fed.batch, Fate::DroppedOverflow),
+                Err(Refused::Closed(fed)) => {
+                    settle_all(fed.batch, Fate::Abandoned);
                     gone.push(*id);
                 }
             }
         }
-        for (to, batch) in late {
-            self.give(&to, batch, run).await;
+        for (to, fed) in late {
+            self.give(&to, fed, run).await;
         }
         gone.into_iter().for_each(|id| self.leave(id));
         Ok(())
@@ -353,14 +363,14 @@ impl Driver {
 
     /// Gives a batch to a rule that makes the feed wait. Meanwhile the source runs on and wishes are heard; a rule that
     /// leaves now still gets it.
-    async fn give(&mut self, to: &Giver<Batch>, batch: Batch, run: &mut Run<'_>) {
-        let mut sending = pin!(to.send(batch));
+    async fn give(&mut self, to: &Giver<Fed>, fed: Fed, run: &mut Run<'_>) {
+        let mut sending = pin!(to.send(fed));
         loop {
             tokio::select! {
                 biased;
                 sent = &mut sending => {
-                    if let Err(batch) = sent {
-                        settle_all(batch, Fate::Abandoned);
+                    if let Err(fed) = sent {
+                        settle_all(fed.batch, Fate::Abandoned);
                     }
                     return;
                 }
@@ -379,9 +389,9 @@ async fn over(farewell: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-impl Load for Batch {
+impl Load for Fed {
     fn weight(&self) -> usize {
-        self.selected().len()
+        self.batch.selected().len()
     }
 }
 

@@ -368,7 +368,7 @@ impl Rule {
             rule: Arc::new(RuleInfo::nowhere()),
             local: TimeZone::UTC,
             clock: self.clock.clone(),
-            feed: feed.clone(),
+            feeds: vec![feed.clone()],
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
