@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::catalog::Definition;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Batch, Fate, Meta, Object, Receipt, Time};
+use crate::data::{Batch, Fate, Meta, Receipt, Time};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, Chain};
 use crate::func::{Catalogue, RuleInfo};
@@ -75,12 +75,8 @@ impl Engine {
             let none = || Err(Refusal::Unknown(format!("the case has no `{}`", source.stream)));
             decoders.push(create.map_or_else(none, |create| decoder(create, source, &options))?);
         }
-        let rule = RuleInfo {
-            id: "case".into(),
-            started: case.start,
-            zone: options.zone.clone(),
-            props: Arc::new(Object::new()),
-        };
+        let rule =
+            RuleInfo { id: "case".into(), started: case.start, zone: options.zone.clone(), ..RuleInfo::nowhere() };
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;

@@ -22,8 +22,8 @@ use super::worker::{Slot, Worker};
 pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let props = Arc::new(properties(&spec.props));
     let owner = spec.env.owner;
-    check(name, symbol, &props, &owner)?;
     check_templates(name, symbol, &spec.props)?;
+    check(name, symbol, &props, &owner)?;
     let (name, library) = (name.to_owned(), library.clone());
     let open = move || -> Result<Box<dyn Sink>> {
         let worker = worker(&library, symbol);
