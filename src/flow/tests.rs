@@ -3,6 +3,7 @@
 
 mod ending;
 mod feeding;
+mod joining;
 mod kit;
 mod overflow;
 mod sending;
