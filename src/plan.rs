@@ -2,12 +2,13 @@
 //!
 //! A [`Plan`] is pure data: what the decoder is to fill, the nodes from source to projection, and the layout of what
 //! leaves. Planning touches no network, no disk and no clock; `flow` turns nodes into operators. The order of the nodes
-//! is that of the reference: source, watermark, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
-//! changed columns, SELECT, rows made of a column.
+//! is that of the reference: source, watermark, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER
+//! BY, LIMIT, changed columns, SELECT, rows made of a column.
 
 mod aliases;
 mod build;
 mod calls;
+mod event_time;
 mod explain;
 mod guests;
 mod node;

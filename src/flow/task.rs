@@ -152,14 +152,14 @@ impl RuleTask {
                             self.take(fed).await?;
                         }
                     }
-                    if let Some(close) = self.closings.end(source, close) {
-                        return self.finish(close).await;
+                    if let Some(close) = self.source_ended(source, close).await? {
+                        return Ok(close);
                     }
                 }
                 Step::Dry => {
                     let (source, close) = self.closings.next().await;
-                    if let Some(close) = self.closings.end(source, close) {
-                        return self.finish(close).await;
+                    if let Some(close) = self.source_ended(source, close).await? {
+                        return Ok(close);
                     }
                 }
             }
@@ -191,12 +191,18 @@ impl RuleTask {
         Ok(())
     }
 
-    async fn finish(&mut self, close: Close) -> Result<Close> {
-        if close == Close::Finished {
-            self.chain.finish(self.clock.now(), &mut self.out)?;
-            self.send().await;
+    /// A source has ended; gives what that means for the rule, if it ends too.
+    async fn source_ended(&mut self, source: usize, close: Close) -> Result<Option<Close>> {
+        let now = self.clock.now();
+        let finished = close == Close::Finished;
+        let end = self.closings.end(source, close);
+        match end {
+            None if finished => self.chain.ended(source, now, &mut self.out)?,
+            Some(Close::Finished) => self.chain.finish(now, &mut self.out)?,
+            _ => return Ok(end),
         }
-        Ok(close)
+        self.send().await;
+        Ok(end)
     }
 
     /// Gives all that has left the chain to each sink.

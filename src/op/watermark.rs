@@ -204,6 +204,18 @@ impl Operator for Watermark {
         self.seen.iter().filter(|seen| !seen.idle && !seen.ended).map(|seen| seen.came + patience).min()
     }
 
+    /// What is left of the stream holds nothing up.
+    fn ended(&mut self, source: usize, _: &Cx<'_>, out: &mut Out) -> Result<()> {
+        if let Some(seen) = self.stamps.of_source(source).and_then(|stream| self.seen.get_mut(stream)) {
+            seen.ended = true;
+        }
+        let mut into = Batch::new(self.width);
+        self.advance(&mut into);
+        send(&mut into, out);
+        self.tell();
+        Ok(())
+    }
+
     /// Nothing that could be older comes any more: all is given out, and the time goes on to the last row.
     fn finish(&mut self, _: &Cx<'_>, out: &mut Out) -> Result<()> {
         let last = self.seen.iter().filter_map(|seen| seen.largest).max();

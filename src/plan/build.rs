@@ -7,8 +7,9 @@ use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
+use super::event_time;
 use super::guests::Hoist;
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, Stamps};
 use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::Asked;
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
@@ -48,15 +49,15 @@ pub fn plan(
         return Err(dedup(found.0));
     }
     let alias = |source: &sql::Source| source.alias.as_ref().map(|alias| alias.name.clone());
-    let written = written(select).map(alias);
-    let sources = streams.iter().zip(written).map(|(stream, alias)| Asked::new(stream, alias)).collect();
+    let sources =
+        streams.iter().zip(written(select).map(alias)).map(|(stream, alias)| Asked::new(stream, alias)).collect();
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
     if names.sources.len() > 1 {
         names.source_slot = Some(names.fresh());
     }
-    let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
+    let stamps = options.event_time.and_then(|_| event_time::stamps(&mut names, written(select), &mut found.0));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
@@ -103,29 +104,6 @@ fn refuse_later(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
-}
-
-/// Where rows say when they happened. Those columns are decoded whatever else is asked for.
-fn event_time(names: &mut Names<'_>, select: &Select, found: &mut Findings) -> Option<Stamps> {
-    let mut of = Vec::new();
-    for (source, written) in written(select).enumerate() {
-        let Stream { name, timestamp, timestamp_format, kind, .. } = names.sources[source].stream;
-        let span = written.name.span;
-        if *kind == SourceKind::Lookup {
-            continue;
-        }
-        if timestamp.is_empty() {
-            let text = format!("`isEventTime` needs the time of each row, but `{name}` declares no TIMESTAMP");
-            found.add(Diagnostic::error("K0233", text).at(span).help("add `TIMESTAMP=\"column\"` to its WITH clause"));
-            continue;
-        }
-        let bound = names.column_of(source, timestamp, span).map_err(|problem| vec![problem]);
-        let (Some(Bound::Slot(slot, _)), SourceKind::Stream) = (found.take(bound), *kind) else { continue };
-        let format = Some(timestamp_format.clone()).filter(|format| !format.is_empty());
-        let stream = names.sources[source].name().clone();
-        of.push(Stamp { source, stream, column: timestamp.clone(), slot, format });
-    }
-    (!of.is_empty()).then_some(Stamps { of, source: names.source_slot })
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {
