@@ -10,7 +10,7 @@ use crate::sql::{self, Expr, ExprNode, Field, Select};
 use super::event_time;
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, Stamps};
-use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
+use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::Asked;
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
@@ -80,7 +80,8 @@ fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut 
             None => found.add(
                 Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
                     .at(name.span)
-                    .help("create it with CREATE STREAM first"),
+                    .help("create it with CREATE STREAM first")
+                    .known_as(format!("fail to get stream {}, please check if stream is created", name.name)),
             ),
         }
     }
@@ -226,7 +227,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         select.group.iter().filter_map(|key| clause(names, Stage::Group, "GROUP BY", key, found)).collect();
     let having = select.having.as_ref().and_then(|expr| {
         let bound = clause(names, Stage::Having, "HAVING", expr, found)?;
-        if let Some(name) = ungrouped(&bound, names, &keys) {
+        if let Some(name) = ungrouped(&bound, &names.of_rows(), &keys) {
             let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
             found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
         }
@@ -337,23 +338,19 @@ fn output_name(field: &Field, names: &Names<'_>, unnamed: &mut usize) -> Text {
 }
 
 /// HAVING looks at groups: a column in it must be a key, or stand in an aggregate. Gives one that does neither.
-fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
+fn ungrouped(bound: &Bound, of_rows: &HashSet<usize>, keys: &[Bound]) -> Option<Text> {
     if keys.contains(bound) {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
-            let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
-                .then(|| name.clone());
-        }
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => return of_rows.contains(slot).then(|| name.clone()),
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
     }
     let mut wrong = None;
     bound.parts(&mut |part| {
         if wrong.is_none() {
-            wrong = ungrouped(part, names, keys);
+            wrong = ungrouped(part, of_rows, keys);
         }
     });
     wrong
@@ -463,7 +460,8 @@ fn assemble(
                 "K0227",
                 "`sendMetaToSink` cannot be applied to a window, which mixes the metadata of many messages",
             );
-            found.add(problem.at(select.span));
+            let words = "Invalid option sendMetaToSink, it can not be applied to window";
+            found.add(problem.at(select.span).known_as(words));
         }
         let name = Text::const_new("__meta");
         columns.push(OutputColumn {
@@ -540,10 +538,7 @@ fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
     let stream = asked.stream;
     if stream.strict {
         // In the order of the declaration, so that of several errors the same is always told.
-        let columns = stream.columns.iter().filter_map(|column| {
-            let wanted = asked.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
-            Some((wanted.slot, column.clone()))
-        });
+        let columns = stream.columns.iter().filter_map(|column| Some((asked.slot(&column.name)?, column.clone())));
         let columns: Vec<_> = columns.collect();
         let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
         nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
