@@ -346,5 +346,6 @@ pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
             filter: call.filter.as_ref().map(Predicate::new),
         });
     }
-    Ok(Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls))
+    let groups = Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls);
+    Ok(groups.only(grouping.filter.as_ref().map(Predicate::new)))
 }

@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Path, bind};
+use crate::expr::{Bound, Bounds, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
@@ -385,7 +385,7 @@ fn assemble(
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
     let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
     let whole = !calls.is_empty();
-    let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
+    let sums = whole.then(|| Grouping { calls, ..Grouping::default() });
     let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !windowed, stage: Clause::Where.stage() });
     let mut aliases = ordered_aliases(&names, Stage::Where);
     aliases.extend(of_where.iter().cloned());
@@ -408,13 +408,18 @@ fn assemble(
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
-    let mut grouping = Some(Grouping { keys: clauses.keys, calls });
+    let mut grouping = Some(Grouping { keys: clauses.keys, calls, filter: None });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
+        let early = asked_early(&filter, &bounds);
         // What looks at the rows of the finished window needs them.
-        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty();
+        let inside = clauses.aggregated && window.is_incremental() && (filter.is_empty() || early.is_some());
+        let mut grouping = if inside { grouping.take() } else { None };
+        if let Some(grouping) = &mut grouping {
+            filter.clear();
+            grouping.filter = early;
+        }
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
-        let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
     nodes.extend(filter);
@@ -503,6 +508,13 @@ fn source_names(names: &Names<'_>) -> Vec<Text> {
         called.push(if called.contains(stream) { source.name().clone() } else { stream.clone() });
     }
     called
+}
+
+/// WHERE behind a window, if each row can be asked as it comes: the answer is the same then.
+fn asked_early(filter: &[Node], bounds: &Bounds) -> Option<Bound> {
+    let [Node::Filter { predicate, .. }] = filter else { return None };
+    let asks_window = Grouping { filter: Some(predicate.clone()), ..Grouping::default() }.reads(bounds);
+    (predicate.is_pure() && !asks_window).then(|| predicate.clone())
 }
 
 /// The steps of WHERE.
