@@ -10,6 +10,7 @@ mod build;
 mod calls;
 mod event_time;
 mod explain;
+mod findings;
 mod guests;
 mod node;
 mod scope;
