@@ -11,6 +11,7 @@ mod caught;
 mod chain;
 mod decoding;
 mod feed;
+mod joins;
 mod lane;
 mod load;
 mod outlet;

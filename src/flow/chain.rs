@@ -225,6 +225,8 @@ fn node_name(node: &Node) -> &'static str {
         Node::Filter { .. } => "filter",
         Node::Guests { .. } => "plugin",
         Node::Window(_) => "window",
+        Node::Join(_) => "join",
+        Node::Lookup(_) => "lookup",
         Node::Group { .. } => "group",
         Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
@@ -261,6 +263,7 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<G
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
         Node::Window(windowed) => super::windows::operator(windowed, plan.width, local, now)?,
+        Node::Join(_) | Node::Lookup(_) => super::joins::operator(node, plan)?,
         Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width)?)),
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());

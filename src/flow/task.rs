@@ -65,7 +65,9 @@ impl Closings {
         }
     }
 
-    /// Notes that a source has ended, and says what that means for the rule: nothing as long as others go on.
+    /// Notes that a source has ended, and says whether the rule ends with it: at once where it failed, and where it was
+    /// the last whose rows drive the rule. Where a source ended because the rule wished so, rows may be on their way to
+    /// the rule still, and it ends when no more can come.
     fn end(&mut self, source: usize, close: Close) -> Option<Close> {
         match close {
             Close::Failed(_) => return Some(close),
@@ -75,8 +77,17 @@ impl Closings {
         if let Some(drives) = self.drives.get_mut(source) {
             *drives = false;
         }
-        let over = if self.left { self.waiting.is_empty() } else { !self.drives.contains(&true) };
-        over.then_some(if self.left { Close::Left } else { Close::Finished })
+        (!self.left && !self.drives.contains(&true)).then_some(Close::Finished)
+    }
+
+    /// No more rows can come of any source; what that means for the rule.
+    async fn all(&mut self) -> Close {
+        while let Some((source, close)) = self.waiting.next().await {
+            if let Some(close) = self.end(source, close) {
+                return close;
+            }
+        }
+        if self.left { Close::Left } else { Close::Finished }
     }
 }
 
@@ -157,10 +168,8 @@ impl RuleTask {
                     }
                 }
                 Step::Dry => {
-                    let (source, close) = self.closings.next().await;
-                    if let Some(close) = self.source_ended(source, close).await? {
-                        return Ok(close);
-                    }
+                    let close = self.closings.all().await;
+                    return self.finish(close).await;
                 }
             }
             // An outlet that has ended will never take anything again; why it did, it has told by itself.
@@ -193,16 +202,25 @@ impl RuleTask {
 
     /// A source has ended; gives what that means for the rule, if it ends too.
     async fn source_ended(&mut self, source: usize, close: Close) -> Result<Option<Close>> {
-        let now = self.clock.now();
         let finished = close == Close::Finished;
-        let end = self.closings.end(source, close);
-        match end {
-            None if finished => self.chain.ended(source, now, &mut self.out)?,
-            Some(Close::Finished) => self.chain.finish(now, &mut self.out)?,
-            _ => return Ok(end),
+        match self.closings.end(source, close) {
+            Some(close) => self.finish(close).await.map(Some),
+            None => {
+                if finished {
+                    self.chain.ended(source, self.clock.now(), &mut self.out)?;
+                    self.send().await;
+                }
+                Ok(None)
+            }
         }
-        self.send().await;
-        Ok(end)
+    }
+
+    async fn finish(&mut self, close: Close) -> Result<Close> {
+        if close == Close::Finished {
+            self.chain.finish(self.clock.now(), &mut self.out)?;
+            self.send().await;
+        }
+        Ok(close)
     }
 
     /// Gives all that has left the chain to each sink.

@@ -8,6 +8,7 @@ use crate::func::Func;
 use super::window::Windowed;
 
 use super::StreamColumn;
+use super::join::{Joined, LookupJoin};
 
 /// A statement, planned.
 ///
@@ -111,6 +112,10 @@ pub enum Node {
         stage: &'static str,
     },
     Window(Box<Windowed>),
+    /// Rows of several sources, made one.
+    Join(Box<Joined>),
+    /// A lookup table, asked for the rows that belong to each row.
+    Lookup(Box<LookupJoin>),
     /// The rows of an emission brought together.
     Group {
         grouping: Grouping,
@@ -132,6 +137,8 @@ pub enum Node {
     /// Functions that look back at earlier rows, and the aliases that they read.
     Analytic {
         steps: Vec<AnalyticStep>,
+        /// Of several sources the rows of this one alone: the source, and the slot that says of which one a row is.
+        only: Option<(usize, usize)>,
     },
     /// A condition with functions that count how often it was met, and the aliases that it reads.
     Counted {
