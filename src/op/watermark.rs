@@ -79,14 +79,14 @@ impl Watermark {
 
     /// Where the watermark would stand by what has been seen.
     fn computed(&self) -> Option<Time> {
-        let counts = |seen: &&Seen| !seen.idle && !seen.ended;
-        // When no stream counts, the time stands still.
         let mut least = None;
-        for seen in self.seen.iter().filter(counts) {
+        for seen in self.seen.iter().filter(|seen| !seen.idle && !seen.ended) {
             let largest = seen.largest?;
             least = Some(least.map_or(largest, |least: Time| least.min(largest)));
         }
-        least.map(|least| least - self.pace.tolerance)
+        // When all streams are idle none of them holds the newest up.
+        let newest = || self.seen.iter().filter_map(|seen| seen.largest).max();
+        least.or_else(newest).map(|time| time - self.pace.tolerance)
     }
 
     /// Lets the watermark go on, if it does: what it has passed goes into the batch, in order.

@@ -115,7 +115,7 @@ fn an_idle_stream_holds_nothing_up_until_it_comes_back() {
     assert_eq!(sea.op.due(), Some(Time(1000)));
     assert_eq!(sea.tick(1000), "1 |190");
     assert_eq!(sea.tide(), "190 1 ");
-    // The other one falls silent too; the watermark stands still, and no timer is left.
+    // The other one falls silent too: there is nothing newer, and no timer is left.
     assert_eq!((sea.op.due(), sea.tick(1500), sea.op.due()), (Some(Time(1500)), String::new(), None));
     // It comes back behind the watermark: late, but it counts again.
     assert_eq!(sea.push(1600, &[(1, 150, 3)]), "");
@@ -123,6 +123,15 @@ fn an_idle_stream_holds_nothing_up_until_it_comes_back() {
     assert_eq!(sea.push(1700, &[(0, 900, 4)]), "");
     assert_eq!(sea.tide(), "190 2 b");
     assert_eq!(sea.push(1800, &[(1, 500, 5)]), "2 |490");
+}
+
+#[test]
+fn when_all_are_idle_the_newest_counts() {
+    let mut sea = Sea::new(&["a", "b"], Some(1000));
+    sea.push(500, &[(0, 100, 1), (1, 200, 2), (1, 150, 3)]);
+    assert_eq!(sea.tide(), "90 3 a");
+    assert_eq!(sea.tick(1500), "1 3 |190");
+    assert_eq!((sea.tide(), sea.op.due()), ("190 1 ".into(), None));
 }
 
 #[test]
