@@ -15,7 +15,6 @@ mod filter;
 mod group;
 mod guests;
 mod join;
-mod key;
 mod limit;
 mod lookup;
 mod number;

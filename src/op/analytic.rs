@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Value};
+use crate::data::{Account, Batch, Value, key};
 use crate::diag::{Fault, Result};
 use crate::expr::{Predicate, Program};
 use crate::func::analytic::{Analytic as State, start_analytic};
 use crate::func::{Ctx, Func};
 
 use super::compute::{Computed, fail_rows, load_all, save_all};
-use super::{Cx, Operator, Out, Saved, key};
+use super::{Cx, Operator, Out, Saved};
 
 /// One call: its state is kept apart for each partition, and steps on where the condition holds.
 pub struct AnalyticCall {

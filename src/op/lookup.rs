@@ -1,14 +1,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Emissions, Fate, Meta, Receipt, Value};
+use crate::data::{Account, Batch, Emissions, Fate, Meta, Receipt, Value, key};
 use crate::diag::{Fault, Result};
 use crate::expr::{Predicate, Program};
 
 use super::compute::{load_all, save_all};
 use super::join::{merge, merged_meta, tell_faults};
 use super::window::{emission, fail_all};
-use super::{Cx, Operator, Out, Saved, key};
+use super::{Cx, Operator, Out, Saved};
 
 /// Joins each row with the rows that a table gives for it when it is asked. Without a window each row is an emission.
 ///

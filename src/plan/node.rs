@@ -35,6 +35,19 @@ impl Plan {
     pub fn reads_meta(&self) -> bool {
         self.sources.iter().any(|source| source.meta)
     }
+
+    /// The lookup tables, in the order of the sources, and the columns that each is asked by.
+    pub fn lookups(&self) -> impl Iterator<Item = (&Source, Vec<Text>)> {
+        self.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Lookup).map(
+            |(place, source)| {
+                let asks = self.nodes.iter().find_map(|node| match node {
+                    Node::Lookup(lookup) if lookup.source == place => Some(&lookup.keys),
+                    _ => None,
+                });
+                (source, asks.into_iter().flatten().map(|(column, _)| column.clone()).collect())
+            },
+        )
+    }
 }
 
 /// One source of a plan.

@@ -2,9 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::data::Value;
-
-use super::super::key;
+use crate::data::{Value, key};
 
 /// Up to here a float tells one integer from the next.
 const EXACT: i64 = 1 << 53;
