@@ -186,12 +186,13 @@ impl Engine {
         ended[source] = true;
         let after = goes_on(&ended);
         self.ended = ended;
-        if before && !after {
-            let mut out = Vec::new();
+        let mut out = Vec::new();
+        if after {
+            self.chain.ended(source, self.now, &mut out).map_err(stopped)?;
+        } else if before {
             self.chain.finish(self.now, &mut out).map_err(stopped)?;
-            self.go_on(out)?;
         }
-        Ok(())
+        self.go_on(out)
     }
 
     /// Adds the rows of one message to the batch, as a feed does.

@@ -17,6 +17,8 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    /// Sliding windows with a delay are given out in two parts.
+    pub sliding_twice: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
     /// How, if they do.
@@ -46,6 +48,7 @@ impl Default for Options {
             send_meta: false,
             send_nil: false,
             windows_v2: false,
+            sliding_twice: false,
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
@@ -119,7 +122,7 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
     ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
     ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
-    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
 
@@ -202,6 +205,7 @@ impl Options {
             "sendError" => self.send_error = truth,
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
+            "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
             "isEventTime" => self.is_event_time = truth,
             "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
             "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),
