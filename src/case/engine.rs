@@ -94,7 +94,7 @@ impl Engine {
 
     /// When something happens by itself.
     pub fn due(&self) -> Option<Time> {
-        self.chain.due()
+        [self.chain.due(), self.sinks.due()].into_iter().flatten().min()
     }
 
     /// Does what is due by now.
@@ -104,6 +104,7 @@ impl Engine {
             self.chain.tick(self.now, &mut out).map_err(stopped)?;
             self.give(out);
         }
+        self.sinks.tick();
         Ok(())
     }
 
@@ -128,6 +129,7 @@ impl Engine {
                         let mut out = Vec::new();
                         self.chain.finish(self.now, &mut out).map_err(stopped)?;
                         self.give(out);
+                        self.sinks.finish();
                     }
                 }
                 Arrival::Delete => return Err(format!("`{}` is no lookup table", input.stream)),
@@ -190,6 +192,7 @@ impl Engine {
     /// Stops the rule as by hand: what is held is thrown away.
     pub fn stop(&mut self) {
         self.chain.discard();
+        self.sinks.discard();
     }
 
     pub fn ledger(&self) -> LedgerView {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use crate::clock::Clock;
-use crate::data::{Batch, Fate, Layout, Object, Receipt, Time, Value};
+use crate::data::{Batch, Fate, Held, Layout, Object, Receipt, Time, Value};
 use crate::diag::Fault;
 use crate::flow::emissions;
-use crate::flow::shape::{Common, Facts, Shape};
+use crate::flow::shape::{Common, Facts, Gather, Shape};
 use crate::func::RuleInfo;
 use crate::io::{Content, Parcel, Takes};
 use crate::plan::Plan;
@@ -29,6 +29,7 @@ pub(super) struct Sinks {
 struct Sink {
     name: String,
     shape: Shape,
+    gather: Option<Gather>,
     given: Vec<Emission>,
 }
 
@@ -48,7 +49,8 @@ impl Sinks {
             }
             let takes = if wants_messages(case, name, props) { Takes::Bytes } else { Takes::Rows };
             let shape = Shape::new(&common, layout.clone(), takes, facts.clone()).map_err(refused)?;
-            all.push(Sink { name: name.clone(), shape, given: Vec::new() });
+            let gather = shape.gather(case.start);
+            all.push(Sink { name: name.clone(), shape, gather, given: Vec::new() });
         }
         Ok(Sinks { layout, send_error, clock, all })
     }
@@ -60,21 +62,39 @@ impl Sinks {
     /// Takes what left the chain.
     pub fn take(&mut self, mut batch: Batch) {
         let rows = batch.selected().to_vec();
-        let receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
+        let mut receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
+        // What waits in a sink is counted as held.
+        let waits = self.all.iter().any(|sink| sink.gather.is_some());
+        let mut keepers: Vec<Held> = Vec::new();
+        if waits {
+            let mut left = receipts.drain(..);
+            for emission in emissions(&batch) {
+                let mut keeper = Held::default();
+                left.by_ref().take(emission.len()).for_each(|receipt| keeper.merge(receipt.hold()));
+                keepers.push(keeper);
+            }
+        }
         for sink in &mut self.all {
             let mut faults = batch.faults().iter().peekable();
             let mut at = 0;
-            for emission in emissions(&batch) {
+            for (n, emission) in emissions(&batch).into_iter().enumerate() {
                 if let Some(first) = emission.first() {
                     while let Some((_, fault)) = faults.next_if(|(row, _)| row <= first) {
                         sink.error(fault, self.send_error, self.clock.now());
                     }
                 }
                 let values: Vec<&[Value]> = emission.iter().map(|row| batch.row(*row as usize)).collect();
-                let promises = receipts.iter().skip(at).take(values.len());
+                let promises: Vec<Receipt> = match keepers.get_mut(n) {
+                    Some(keeper) => vec![keeper.part()],
+                    None => receipts.iter().skip(at).take(values.len()).cloned().collect(),
+                };
                 at += values.len();
                 let mut parcels = Vec::new();
                 let fate = match sink.shape.parcels(&self.layout, &values, &mut parcels) {
+                    Ok(()) if sink.gather.is_some() && !parcels.is_empty() => {
+                        sink.wait(parcels, promises, self.clock.now());
+                        continue;
+                    }
                     Ok(()) => {
                         sink.given.extend(parcels.into_iter().map(|parcel| received(parcel, self.clock.now())));
                         Fate::Out
@@ -84,12 +104,37 @@ impl Sinks {
                         Fate::dead(&fault)
                     }
                 };
-                promises.cloned().for_each(|promise| promise.settle(fate));
+                promises.into_iter().for_each(|promise| promise.settle(fate));
             }
             faults.for_each(|(_, fault)| sink.error(fault, self.send_error, self.clock.now()));
         }
         // The sinks have spoken; the least of all fates adds nothing to theirs.
         receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Filtered));
+        keepers.into_iter().for_each(|keeper| keeper.settle(Fate::Filtered));
+    }
+
+    /// When something is sent by itself.
+    pub fn due(&self) -> Option<Time> {
+        self.all.iter().filter_map(|sink| sink.gather.as_ref().and_then(Gather::due)).min()
+    }
+
+    /// Sends what has waited long enough.
+    pub fn tick(&mut self) {
+        let now = self.clock.now();
+        let due = |sink: &&mut Sink| sink.gather.as_ref().and_then(Gather::due).is_some_and(|due| due <= now);
+        self.all.iter_mut().filter(due).for_each(|sink| sink.flush(now));
+    }
+
+    /// The source has come to its end: what waits is sent.
+    pub fn finish(&mut self) {
+        let now = self.clock.now();
+        self.all.iter_mut().for_each(|sink| sink.flush(now));
+    }
+
+    /// The rule is stopped: what waits is thrown away.
+    pub fn discard(&mut self) {
+        let waiting = self.all.iter_mut().filter_map(|sink| sink.gather.as_mut().and_then(Gather::take));
+        waiting.flat_map(|gathered| gathered.receipts).for_each(|receipt| receipt.settle(Fate::DroppedStop));
     }
 
     /// Everything that the sinks were given.
@@ -99,6 +144,29 @@ impl Sinks {
 }
 
 impl Sink {
+    /// What became of an emission waits for more.
+    fn wait(&mut self, parcels: Vec<Parcel>, promises: Vec<Receipt>, now: Time) {
+        let full = self.gather.as_mut().is_some_and(|gather| {
+            let rows = promises.len() as u32;
+            gather.add(parcels.into_iter(), promises.into_iter(), rows, now)
+        });
+        if full {
+            self.flush(now);
+        }
+    }
+
+    fn flush(&mut self, now: Time) {
+        let Some(gathered) = self.gather.as_mut().and_then(Gather::take) else { return };
+        let fate = match self.shape.packed(gathered.parcel) {
+            Ok(parcel) => {
+                self.given.push(received(parcel, now));
+                Fate::Out
+            }
+            Err(fault) => Fate::dead(&fault),
+        };
+        gathered.receipts.into_iter().for_each(|receipt| receipt.settle(fate));
+    }
+
     /// With `sendError` an error goes to the sink too.
     fn error(&mut self, fault: &Fault, send: bool, now: Time) {
         if send {
