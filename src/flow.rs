@@ -14,6 +14,7 @@ mod feed;
 mod lane;
 mod load;
 mod outlet;
+mod seat;
 pub mod shape;
 mod special;
 mod task;
@@ -36,10 +37,10 @@ use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
 use crate::io::{LinkStatus, SinkPlan};
 use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
-use crate::plan::Plan;
+use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
-pub use chain::Chain;
+pub use chain::{Chain, Steps};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
 pub use outlet::emissions;
@@ -49,7 +50,7 @@ use feed::Subscriber;
 use lane::lane;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
-use task::{ErrorLog, RuleTask, SinkInlet};
+use task::{Closings, ErrorLog, RuleTask, SinkInlet};
 
 /// How long a task may take to end once nothing holds it up.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -61,8 +62,9 @@ pub struct FlowSpec {
     /// The zone that windows of processing time are aligned in.
     pub local: TimeZone,
     pub clock: Clock,
-    /// The rule's own, or one that it shares with others.
-    pub feed: Arc<Feed>,
+    /// For each source of the plan the feed of its stream: the rule's own, or one that it shares with others. A stream
+    /// that is there twice has one feed.
+    pub feeds: Vec<Arc<Feed>>,
     pub sinks: Vec<SinkSpec>,
     /// `sendError`
     pub send_error: bool,
@@ -82,15 +84,21 @@ pub struct SinkSpec {
 
 /// A running rule.
 pub struct Flow {
-    stream: String,
-    feed: Arc<Feed>,
-    id: u64,
+    sources: Vec<Inflow>,
     book: Arc<Book>,
-    source: Arc<NodeMeter>,
     ops: Vec<(String, Arc<NodeMeter>)>,
     outlets: Vec<Outlet>,
     ended: watch::Receiver<Option<Ended>>,
     task: JoinHandle<()>,
+}
+
+/// A source of a running rule.
+struct Inflow {
+    name: String,
+    feed: Arc<Feed>,
+    /// The rule's subscription to the feed.
+    id: u64,
+    meter: Arc<NodeMeter>,
 }
 
 /// What kind of node a status is of.
@@ -125,18 +133,35 @@ impl Flow {
         let ops = chain.meters();
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
-        let (close_to, close) = oneshot::channel();
-        let (id, source) = (NEXT.fetch_add(1, Ordering::Relaxed), Arc::<NodeMeter>::default());
-        let subscriber = Subscriber {
-            wanted: spec.plan.wanted.clone(),
-            book: book.clone(),
-            meter: source.clone(),
-            to,
-            close: close_to,
-        };
-        // The one step that can fail, before anything runs.
-        spec.feed.subscribe(id, subscriber).await?;
         let (ended_to, ended) = watch::channel(None);
+        let (mut sources, mut closings, mut joining) = (Vec::new(), Vec::new(), Vec::new());
+        for ((place, source), feed) in spec.plan.sources.iter().enumerate().zip(spec.feeds) {
+            let (close_to, close) = oneshot::channel();
+            let (name, id) = (format!("source_{}", source.name), NEXT.fetch_add(1, Ordering::Relaxed));
+            let inflow = Inflow { name, feed, id, meter: Arc::default() };
+            joining.push(Subscriber {
+                source: place,
+                wanted: source.wanted.clone(),
+                book: book.clone(),
+                meter: inflow.meter.clone(),
+                to: to.clone(),
+                close: close_to,
+            });
+            closings.push(close);
+            sources.push(inflow);
+        }
+        // Tables first, so that what they have has the better chance to be there when the first row asks for it.
+        let drives: Vec<bool> = spec.plan.sources.iter().map(|source| source.kind == SourceKind::Stream).collect();
+        joining.sort_by_key(|subscriber| drives[subscriber.source]);
+        for subscriber in joining {
+            let inflow: &Inflow = &sources[subscriber.source];
+            // The one step that can fail, before anything runs.
+            if let Err(fault) = inflow.feed.subscribe(inflow.id, subscriber, ended.clone()).await {
+                unsubscribe(&sources).await;
+                return Err(fault);
+            }
+        }
+        drop(to);
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
@@ -158,7 +183,7 @@ impl Flow {
         let task = RuleTask {
             chain,
             from,
-            close,
+            closings: Closings::new(closings, drives),
             sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),
             done: outlets.iter().map(Outlet::done).collect(),
             clock: spec.clock.clone(),
@@ -167,8 +192,7 @@ impl Flow {
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
         };
         let task = tokio::spawn(task.run());
-        let stream = spec.plan.stream.to_string();
-        Ok(Flow { stream, feed: spec.feed, id, book, source, ops, outlets, ended, task })
+        Ok(Flow { sources, book, ops, outlets, ended, task })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -177,12 +201,12 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, what an operator holds is thrown away and counted. Takes some seconds more than `patience` where
+    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some seconds more than `patience` where
     /// a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
-        let Flow { stream, feed, id, book, source, ops, outlets, task, .. } = self;
-        feed.unsubscribe(id).await;
+        let Flow { sources, book, ops, outlets, task, .. } = self;
+        unsubscribe(&sources).await;
         let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
         let left = patience.saturating_sub(watch.elapsed());
@@ -195,18 +219,19 @@ impl Flow {
         if !drained && tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
             task.abort();
         }
-        let link = feed.link();
-        // The last rule of a feed ends it. Its source was closed when the rule left.
-        if let Some(feed) = Arc::into_inner(feed) {
-            feed.close(FAREWELL).await;
+        let nodes = statuses(&sources, &ops, sinks.into_iter());
+        for source in sources {
+            // The last rule of a feed ends it. Its source was closed when the rule left.
+            if let Some(feed) = Arc::into_inner(source.feed) {
+                feed.close(FAREWELL).await;
+            }
         }
-        let nodes = statuses(&stream, &source, link, &ops, sinks.into_iter());
         (nodes, book.ledger.view(), fault)
     }
 
-    /// The status of all nodes: source, operators, sinks.
+    /// The status of all nodes: sources, operators, sinks.
     pub fn nodes(&self) -> Vec<NodeStatus> {
-        statuses(&self.stream, &self.source, self.feed.link(), &self.ops, self.outlets.iter().map(Sink::of))
+        statuses(&self.sources, &self.ops, self.outlets.iter().map(Sink::of))
     }
 
     pub fn ledger(&self) -> LedgerView {
@@ -233,16 +258,23 @@ impl Sink {
     }
 }
 
+async fn unsubscribe(sources: &[Inflow]) {
+    for source in sources {
+        source.feed.unsubscribe(source.id).await;
+    }
+}
+
 fn statuses(
-    stream: &str,
-    source: &NodeMeter,
-    link: LinkStatus,
+    sources: &[Inflow],
     ops: &[(String, Arc<NodeMeter>)],
     sinks: impl Iterator<Item = Sink>,
 ) -> Vec<NodeStatus> {
     let node = |kind, name, meter: &NodeMeter| NodeStatus { kind, name, view: meter.view(), link: None, account: None };
-    let mut nodes = vec![node(NodeKind::Source, format!("source_{stream}"), source)];
-    nodes[0].link = Some(link);
+    let source = |source: &Inflow| NodeStatus {
+        link: Some(source.feed.link()),
+        ..node(NodeKind::Source, source.name.clone(), &source.meter)
+    };
+    let mut nodes: Vec<NodeStatus> = sources.iter().map(source).collect();
     nodes.extend(ops.iter().map(|(name, meter)| node(NodeKind::Op, name.clone(), meter)));
     nodes.extend(sinks.map(|sink| NodeStatus {
         link: Some(sink.link.borrow().clone()),

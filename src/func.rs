@@ -31,8 +31,8 @@ mod text_format;
 mod text_pattern;
 mod window;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
 
 use jiff::tz::TimeZone;
 
@@ -84,12 +84,17 @@ pub struct Func {
     pub null: NullGuard,
     /// Looks at the arguments when a rule is made: literals are known, the rest is not.
     pub check: Option<Check>,
+    /// The same, asked of a plugin.
+    pub validate: Option<&'static Validate>,
     /// Gives the same result for the same arguments, so that constants can be folded.
     pub pure: bool,
 }
 
 /// Why a call is wrong, as far as the rule's text tells; the name of the function is put before it.
 pub type Check = fn(&[Arg]) -> std::result::Result<(), String>;
+
+/// A check that is made at run time.
+pub type Validate = dyn Fn(&[Arg]) -> std::result::Result<(), String> + Send + Sync;
 
 #[derive(Clone, Copy)]
 pub enum Body {
@@ -201,7 +206,8 @@ impl Func {
     }
 
     const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
-        Func { name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+        let (about, examples, family, check, validate) = ("", [].as_slice(), "", None, None);
+        Func { name, signature, about, examples, family, body, null, check, validate, pure: true }
     }
 
     pub const fn family(mut self, family: &'static str) -> Self {
@@ -245,8 +251,13 @@ pub struct Catalogue {
 impl Catalogue {
     /// Ours heed no case, those of plugins do; ours come first.
     pub fn find(&self, name: &str) -> Option<&'static Func> {
-        let lower = name.to_ascii_lowercase();
-        all().find(|func| func.name == lower).or_else(|| self.guests.get(name).copied())
+        static OURS: OnceLock<HashMap<&'static str, &'static Func>> = OnceLock::new();
+        let ours = OURS.get_or_init(|| all().map(|func| (func.name, func)).collect());
+        let found = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => ours.get(name.to_ascii_lowercase().as_str()),
+            false => ours.get(name),
+        };
+        found.or_else(|| self.guests.get(name)).copied()
     }
 
     /// Every name, for "did you mean" and for lists.
@@ -375,10 +386,12 @@ pub fn check_call(func: &Func, args: &[Arg]) -> std::result::Result<(), String> 
         };
         return Err(format!("`{}` takes {}, but {found}", func.name, arity.words()));
     }
-    match func.check {
-        Some(check) => check(args).map_err(|problem| format!("`{}`: {problem}", func.name)),
-        None => Ok(()),
-    }
+    let checked = match (func.check, func.validate) {
+        (Some(check), _) => check(args),
+        (None, Some(validate)) => validate(args),
+        (None, None) => Ok(()),
+    };
+    checked.map_err(|problem| format!("`{}`: {problem}", func.name))
 }
 
 #[cfg(test)]

@@ -2,18 +2,23 @@
 //!
 //! A [`Plan`] is pure data: what the decoder is to fill, the nodes from source to projection, and the layout of what
 //! leaves. Planning touches no network, no disk and no clock; `flow` turns nodes into operators. The order of the nodes
-//! is that of the reference: source, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
+//! is that of the reference: source, watermark, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
 //! changed columns, SELECT, rows made of a column.
 
+mod aliases;
 mod build;
+mod calls;
 mod explain;
 mod guests;
 mod node;
 mod scope;
+mod sources;
 mod special;
 #[cfg(test)]
 mod tests;
 mod window;
+
+use std::time::Duration;
 
 use crate::data::{Kind, Text, Value};
 use crate::diag::Diagnostic;
@@ -21,10 +26,11 @@ use crate::expr::constant;
 use crate::func::Catalogue;
 use crate::sql::{ColumnDef, Create, Select, What};
 
+pub use calls::check as check_calls;
 pub use explain::explain;
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
-    OutputColumn, Plan, Resolved,
+    OutputColumn, Plan, Resolved, Shared, Source, SourceKind, Stamp, Stamps,
 };
 pub use window::{Window, Windowed};
 
@@ -41,6 +47,10 @@ pub struct Stream {
     pub strict: bool,
     /// `TIMESTAMP_FORMAT`: how datetimes are written; empty: in any of the known ways.
     pub timestamp_format: Text,
+    /// `TIMESTAMP`: the column that says when a row happened; empty: none does.
+    pub timestamp: Text,
+    /// How its rows take part in a rule.
+    pub kind: SourceKind,
 }
 
 /// A declared column.
@@ -62,7 +72,13 @@ impl Stream {
             binary: false,
             strict: false,
             timestamp_format: Text::default(),
+            timestamp: Text::default(),
+            kind: SourceKind::Stream,
         }
+    }
+
+    pub fn is_table(&self) -> bool {
+        self.what == What::Table
     }
 
     pub fn of(create: &Create) -> Self {
@@ -74,8 +90,25 @@ impl Stream {
             binary: option("FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("binary")),
             strict: option("STRICT_VALIDATION").is_some_and(|value| value.eq_ignore_ascii_case("true")),
             timestamp_format: option("TIMESTAMP_FORMAT").cloned().unwrap_or_default(),
+            timestamp: option("TIMESTAMP").cloned().unwrap_or_default(),
+            kind: match create.what {
+                What::Stream => SourceKind::Stream,
+                What::Table if option("KIND").is_some_and(|kind| kind.eq_ignore_ascii_case("lookup")) => {
+                    SourceKind::Lookup
+                }
+                What::Table => {
+                    let written = option("RETAIN_SIZE").and_then(|rows| rows.parse().ok());
+                    SourceKind::Scan { retain: retained(written, option("TYPE").map(Text::as_str)) }
+                }
+            },
         }
     }
+}
+
+/// The rows that a scan table keeps: as many as are written, else one, or many where they are read from a file.
+pub fn retained(written: Option<usize>, connector: Option<&str>) -> usize {
+    let usual = if matches!(connector, None | Some("" | "file")) { 9999 } else { 1 };
+    written.filter(|rows| *rows > 0).unwrap_or(usual)
 }
 
 impl StreamColumn {
@@ -97,6 +130,23 @@ pub struct Options {
     pub windows_v2: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
+    /// `isEventTime`: rows count by the time at which they happened.
+    pub event_time: Option<EventTime>,
+}
+
+/// How event time goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// `lateTolerance`: how far the watermark stays behind the newest row.
+    pub tolerance: Duration,
+    /// `idleTimeout`: a stream without rows for so long holds nothing up.
+    pub patience: Option<Duration>,
+}
+
+impl Default for EventTime {
+    fn default() -> Self {
+        EventTime { tolerance: Duration::from_secs(1), patience: None }
+    }
 }
 
 /// Plans a statement over the streams that it names; `find` gives their definitions.
@@ -106,5 +156,17 @@ pub fn plan(
     funcs: &Catalogue,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
-    build::plan(select, find, funcs, options)
+    let mut calls = check_calls(select, funcs);
+    match build::plan(select, find, funcs, options) {
+        Ok(plan) if calls.is_empty() => Ok(plan),
+        Ok(_) => Err(calls),
+        Err(found) => {
+            // The planner meets most of these too, with more to say about the place.
+            let known = |one: &Diagnostic| found.iter().any(|other| (other.code, other.span) == (one.code, one.span));
+            calls.retain(|one| !known(one));
+            calls.extend(found);
+            calls.sort_by_key(|one| one.span.map_or(0, |span| span.start));
+            Err(calls)
+        }
+    }
 }

@@ -143,11 +143,9 @@ async fn failures_keep_their_kind_and_a_panic_harms_nobody() {
 
     let stopped = sink.deliver(&[asked("panic")]).await.unwrap_err();
     let text = stopped.fault.to_string();
-    assert!(matches!(stopped.fault, Fault::Bug(_)), "{text}");
-    assert!(
-        text.contains("the plugin panicked at ") && text.contains("count.rs:") && text.contains(": as asked"),
-        "{text}"
-    );
+    assert!(matches!(stopped.fault, Fault::Refused(_)), "{text}");
+    assert!(text.contains("the plugin panicked at ") && text.contains("count.rs:"), "{text}");
+    assert!(text.ends_with(": as asked; this is a bug of the plugin"), "{text}");
     // The instance is not to be trusted any more: the next one is connected first.
     let stopped = sink.deliver(&[asked("")]).await.unwrap_err();
     assert_eq!((stopped.delivered, stopped.fault.retry()), (0, Retry::Later));
@@ -289,8 +287,49 @@ fn functions_take_batches_and_remember() {
 
     let panics = call(&home, "calls", "the rule");
     let text = panics(&[&[Value::text("panic")]])[0].clone().unwrap_err().to_string();
-    assert!(text.contains("as asked in the rule"), "{text}");
+    assert!(text.ends_with("as asked in the rule; this is a bug of the plugin"), "{text}");
     assert_eq!(panics(&[&[]]), ints(1..=1));
+    // Of a batch only the row that it panics at.
+    let of = |text: &str| [Value::text(text)];
+    let rows = panics(&[&of("a"), &of("b"), &of("panic"), &of("c")]);
+    assert_eq!((&rows[..2], &rows[3..]), (&ints(1..=2)[..], &ints(1..=1)[..]));
+    assert!(rows[2].as_ref().unwrap_err().to_string().contains("as asked"), "{rows:?}");
+}
+
+#[test]
+fn a_function_is_asked_about_its_arguments_when_a_rule_is_made() {
+    let home = Home::new();
+    home.install(Kind::Functions, "count", "1.0.0", count());
+    let catalogue = home.plugins.catalogue();
+    let planned = |sql: &str| {
+        let select = kuiper::sql::parse_select(sql).unwrap();
+        let stream = |name: &str| Some(kuiper::plan::Stream::schemaless(name));
+        let planned = kuiper::plan::plan(&select, &stream, &catalogue, &kuiper::plan::Options::default());
+        planned.map(drop).map_err(|found| found[0].message.clone())
+    };
+    for sql in [
+        "SELECT calls('fine') AS n FROM demo",
+        "SELECT calls(a) AS n FROM demo",
+        "SELECT allCalls() AS n FROM demo",
+        "SELECT longest('text') AS l FROM demo GROUP BY TUMBLINGWINDOW(ss, 1)",
+        "SELECT same('refuse') AS s FROM demo",
+    ] {
+        assert_eq!(planned(sql), Ok(()), "{sql}");
+    }
+    assert_eq!(planned("SELECT calls('refuse') AS n FROM demo"), Err("`calls`: this text is not for me".to_owned()),);
+    assert_eq!(
+        planned("SELECT a FROM demo WHERE allCalls('refuse') > 1"),
+        Err("`allCalls`: this text is not for me".to_owned()),
+    );
+    assert_eq!(
+        planned("SELECT longest(5) AS l FROM demo GROUP BY TUMBLINGWINDOW(ss, 1)"),
+        Err("`longest`: a number has no length".to_owned()),
+    );
+    let panics = planned("SELECT calls('panic at once') AS n FROM demo").unwrap_err();
+    assert!(
+        panics.starts_with("`calls`: the plugin panicked at ") && panics.ends_with("a bug of the plugin"),
+        "{panics}"
+    );
 }
 
 #[test]
@@ -337,10 +376,18 @@ fn functions_are_declared_and_belong_to_one_plugin() {
         &kuiper::plugin::Install { name: "second".into(), ..declared(&["same"]) },
         &second,
     );
-    assert_eq!(
-        second.unwrap_err().to_string(),
-        "`Second@v1.0.0.so`: `same` is a function of the plugin `count` already"
-    );
+    assert_eq!(second.unwrap_err().to_string(), "`same` is a function of the plugin `count` already");
+    let taken = kuiper::plugin::Install { name: "third".into(), ..declared(&["abs"]) };
+    let nowhere = Path::new("no.zip");
+    let third = home.plugins.install(Kind::Functions, &taken, nowhere).unwrap_err();
+    assert_eq!(third.to_string(), "`abs` is a function of kuiper itself");
+    for (kind, name) in [(Kind::Sinks, "mqtt"), (Kind::Sinks, "Nop"), (Kind::Sources, "simulator")] {
+        let refused = home.plugins.install(kind, &wish(name), nowhere).unwrap_err().to_string();
+        let text =
+            format!("`{}` is a {} of kuiper itself; give the plugin another name", name.to_lowercase(), kind.one());
+        assert_eq!(refused, text);
+    }
+    assert!(home.plugins.admit(Kind::Sources, &wish("nop")).is_ok(), "there is no such source");
     home.plugins.register("count", &["calls".into(), "same".into()]).unwrap();
     let (home, told) = home.reopened();
     assert_eq!((home.plugins.udfs(), told), (vec!["calls".to_owned(), "same".to_owned()], vec![]));
@@ -394,6 +441,7 @@ fn a_failed_installation_leaves_everything_as_it_was() {
     let before = home.files();
     let outside = home.folder.path().join("evil");
     let touch = format!("echo working; touch {}; exit 1", home.folder.path().join("ran").display());
+    let touches = format!("touch {}", outside.display());
     type Entries<'a> = &'a [(&'a str, &'a [u8])];
     let cases: &[(&str, Entries<'_>, &str)] = &[
         ("count", &[("Count@v2.0.0.so", b"text")], "`Count@v2.0.0.so`: it is no shared library (ELF) at all"),
@@ -401,6 +449,11 @@ fn a_failed_installation_leaves_everything_as_it_was() {
             "count",
             &[("Count@v2.0.0.so", &library), ("../../evil", b"")],
             "entry `../../evil` leads out of the plugin's folder",
+        ),
+        (
+            "count",
+            &[("Count@v2.0.0.so", b"\x7fELF"), ("install.sh", touches.as_bytes())],
+            "`Count@v2.0.0.so`: it is a damaged library: ",
         ),
         ("count", &[("readme.md", b"")], "the zip holds no library `Count@v1.0.0.so` or `count.so` at its top"),
         ("other", &[("Other@v1.0.0.so", &library)], "`Other@v1.0.0.so`: it exports no sink `Other`; it exports"),
@@ -422,8 +475,10 @@ fn a_failed_installation_leaves_everything_as_it_was() {
         assert!(told.starts_with(text), "{told}");
         assert!(!told.contains('\n') || text.contains("install.sh"), "{told}");
         assert_eq!(home.files(), before, "{name}");
+        assert!(!home.data().join("plugins/temp").exists(), "{name}");
         assert_eq!(home.plugins.describe(Kind::Sinks, "count").unwrap().version, "1.0.0");
     }
+    // The script of the last one did run, that of the damaged library did not.
     assert!(home.folder.path().join("ran").exists() && !outside.exists());
     let parameters = kuiper::plugin::Install { shell_params: vec!["x".into()], ..wish("count") };
     let refused = home.plugins.update(Kind::Sinks, &parameters, &home.zip(&[("Count@v2.0.0.so", &library)]));
@@ -500,7 +555,7 @@ fn a_plugin_built_with_an_old_compiler_works() {
         sink.connect(Report::new().0).await.unwrap();
         sink.deliver(&[parcel(true, &[&[("a", Value::Int(1))]])]).await.unwrap();
         let stopped = sink.deliver(&[parcel(true, &[&[("do", Value::text("panic"))]])]).await.unwrap_err();
-        assert!(matches!(stopped.fault, Fault::Bug(_)), "{}", stopped.fault);
+        assert!(stopped.fault.to_string().ends_with("this is a bug of the plugin"), "{}", stopped.fault);
     });
     assert_eq!(lines(&path).last().unwrap(), "r row {\"a\":1}");
 }

@@ -3,119 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+#[path = "rest/refusals.rs"]
+mod refusals;
+#[path = "rest/world.rs"]
+mod world;
 
-use kuiper::api::{self, Server};
-use kuiper::config::Settings;
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
-struct World {
-    home: tempfile::TempDir,
-    server: Arc<Server>,
-    address: String,
-    task: JoinHandle<()>,
-}
-
-struct Reply {
-    status: u16,
-    headers: String,
-    body: String,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> &str {
-        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next().unwrap_or("")
-    }
-}
-
-impl World {
-    async fn new() -> World {
-        World::over(tempfile::tempdir().unwrap()).await
-    }
-
-    async fn over(home: tempfile::TempDir) -> World {
-        let mut settings = Settings::built_in().unwrap();
-        settings.data = home.path().join("data");
-        let (server, told) = Server::open(&settings, false).unwrap();
-        assert!(told.is_empty(), "{told:?}");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let answering = api::serve(listener, server.clone(), std::future::pending());
-        let task = tokio::spawn(async move { answering.await.unwrap() });
-        server.rules.resume().await;
-        World { home, server, address, task }
-    }
-
-    /// The same data folder, after the end of the process.
-    async fn restarted(self) -> World {
-        self.server.rules.shutdown(Duration::from_secs(5)).await;
-        self.task.abort();
-        let _ = self.task.await;
-        let home = self.home;
-        let server = Arc::downgrade(&self.server);
-        drop(self.server);
-        eventually("the old server is gone", || server.strong_count() == 0).await;
-        let limit = Instant::now() + Duration::from_secs(5);
-        // Tasks of the old server that are on their way out may hold the folder for a moment.
-        while kuiper::store::Store::open(&home.path().join("data")).is_err() {
-            assert!(Instant::now() < limit, "the data folder is still in use");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        World::over(home).await
-    }
-
-    async fn raw(&self, request: &[u8]) -> Reply {
-        let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        stream.write_all(request).await.unwrap();
-        let mut answer = Vec::new();
-        // The server closes each connection; without that this would wait for ever.
-        let read = stream.read_to_end(&mut answer);
-        tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection is closed").unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let (line, headers) = head.split_once("\r\n").unwrap();
-        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
-        Reply { status, headers: headers.to_owned(), body: body.to_owned() }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
-        let length = body.len();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: kuiper\r\ncontent-length: {length}\r\n\r\n{body}");
-        self.raw(request.as_bytes()).await
-    }
-
-    async fn json(&self, path: &str) -> Json {
-        let reply = self.ask("GET", path, "").await;
-        serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("{path}: {}", reply.body))
-    }
-
-    /// Asks row by row: method and path, body, status, answer. An answer that ends in `…` need only begin so.
-    async fn follow(&self, rows: &[(&str, &str, u16, &str)]) {
-        for (request, body, status, expected) in rows {
-            let (method, path) = request.split_once(' ').unwrap();
-            let reply = self.ask(method, path, body).await;
-            let place = format!("{request} {body}\n  gave {} {}", reply.status, reply.body);
-            assert_eq!(reply.status, *status, "{place}");
-            match expected.strip_suffix('…') {
-                Some(start) => assert!(reply.body.starts_with(start), "{place}\n  not   {expected}"),
-                None => assert_eq!(reply.body, *expected, "{place}"),
-            }
-        }
-    }
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < limit, "not so: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
+use world::{SOURCE, STREAM, World};
 
 #[tokio::test]
 async fn paths_and_methods() {
@@ -208,10 +105,6 @@ async fn streams_and_tables() {
     assert!(message.contains("^^^^^") && message.contains("did you mean `FORMAT`?"), "{message}");
 }
 
-const SOURCE: &str = r#"{"data": [{"a": 1}, {"a": 2}, {"a": 3}], "interval": 0, "loop": false}"#;
-const STREAM: &str =
-    r#"{"sql": "CREATE STREAM sim (a BIGINT) WITH (TYPE=\"simulator\", CONF_KEY=\"three\", FORMAT=\"json\")"}"#;
-
 #[tokio::test]
 async fn a_rule_from_its_creation_to_its_end() {
     let w = World::new().await;
@@ -282,31 +175,6 @@ async fn a_rule_from_its_creation_to_its_end() {
     .await;
 }
 
-#[tokio::test]
-async fn a_mistake_in_the_sql_of_a_rule_is_shown_at_its_place() {
-    let w = World::new().await;
-    w.follow(&[("POST /streams", STREAM, 201, "Stream sim is created.")]).await;
-    for (sql, place, remedy) in [
-        ("SELECT b FROM sim", "^", "`b`"),
-        ("SELECT a FROM sin", "^^^", "`sin`"),
-        ("SELECT lenght(a) FROM sim", "^^^^^^", "`length`"),
-        ("SELECT a FRM sim", "^^^", ""),
-    ] {
-        let rule = json!({"id": "r", "sql": sql, "actions": [{"nop": {}}]});
-        let reply = w.ask("POST", "/rules", &rule.to_string()).await;
-        let refused: Json = serde_json::from_str(&reply.body).unwrap();
-        let message = refused["message"].as_str().unwrap();
-        assert_eq!(reply.status, 400);
-        assert!(message.contains(place) && message.contains(remedy) && message.contains(" --> sql:1:"), "{message}");
-    }
-    let rule = r#"{"id": "r", "sql": "SELECT a FROM sim", "actions": [{"mysqll": {}}]}"#;
-    let reply = w.ask("POST", "/rules", rule).await;
-    assert!(reply.body.contains("`mysqll`") && reply.body.contains("kuiper plugin deploy"), "{}", reply.body);
-    let rule = r#"{"id": "r", "sql": "SELECT a FROM sim", "actions": [{"nop": {"lgo": true}}]}"#;
-    let reply = w.ask("POST", "/rules", rule).await;
-    assert!(reply.body.contains("`lgo`") && reply.body.contains("did you mean `log`?"), "{}", reply.body);
-}
-
 const FOREVER: &str = r#"{"sql": "CREATE STREAM mem () WITH (TYPE=\"memory\", DATASOURCE=\"a/b\", FORMAT=\"json\")"}"#;
 
 #[tokio::test]
@@ -336,6 +204,18 @@ async fn definitions_and_running_rules_survive_a_restart() {
             "{\"error\":1000,\"message\":\"stream mem has been referenced by other rules\"}\n",
         ),
         (
+            "DELETE /tables/mem",
+            "",
+            404,
+            "{\"error\":1002,\"message\":\"delete table error: table mem is not found\"}\n",
+        ),
+        (
+            "POST /tables",
+            r#"{"sql": "DROP TABLE mem"}"#,
+            400,
+            "{\"error\":3000,\"message\":\"Table command error: Drop table fails: mem is not found.\"}\n",
+        ),
+        (
             "POST /streams",
             r#"{"sql": "DROP STREAM mem"}"#,
             400,
@@ -360,17 +240,20 @@ async fn definitions_and_running_rules_survive_a_restart() {
 async fn configuration_keys_and_metadata() {
     let w = World::new().await;
     w.follow(&[
-        ("PUT /metadata/sources/mqtt/confKeys/north", r#"{"server": "tcp://north:1883", "interval": 10, "qos": 1.0}"#, 200, ""),
+        ("PUT /metadata/sources/mqtt/confKeys/north", r#"{"server": "tcp://north:1883", "qos": 1.0}"#, 200, ""),
+        ("PUT /metadata/sources/simulator/confKeys/slow", r#"{"data": [{"a": 1}], "interval": 10}"#, 200, ""),
         ("PUT /metadata/sources/mqtt/confKeys/a.b", "{}", 400, "{\"error\":1000,\"message\":\"Invalid confKey: id 'a.b' contains invalid characters: …"),
-        ("PUT /metadata/sources/mqtt/confKeys/x", "[]", 400, "{\"error\":5000,\"message\":\"expected a JSON object\"}\n"),
+        ("PUT /metadata/sources/mqtt/confKeys/x", "[]", 400, "{\"error\":5000,\"message\":\"Type conversion failed:mqtt.expected a JSON object\"}\n"),
         ("DELETE /metadata/sources/mqtt/confKeys/none", "", 400, "{\"error\":5000,\"message\":\"`mqtt` has no configuration key `none`\"}\n"),
-        ("GET /metadata/sources/yaml/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:none\"}\n"),
+        ("DELETE /metadata/sources/mqqt/confKeys/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:sources.mqqt (did you mean `mqtt`?)\"}\n"),
+        ("GET /metadata/sources/yaml/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:sources.none\"}\n"),
         ("GET /metadata/sources/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:none\"}\n"),
         ("DELETE /metadata/sources/simulator/confKeys/default", "", 400, "{\"error\":5000,\"message\":\"the configuration key `default` of `simulator` stands in a file or variable; take it out there\"}\n"),
     ])
     .await;
     let yaml = w.json("/metadata/sources/yaml/mqtt").await;
-    assert_eq!(yaml["north"], json!({"server": "tcp://north:1883", "interval": "10ms", "qos": 1}));
+    assert_eq!(yaml["north"], json!({"server": "tcp://north:1883", "qos": 1}));
+    assert_eq!(w.json("/metadata/sources/yaml/simulator").await["slow"]["interval"], "10ms");
     w.follow(&[("DELETE /metadata/sources/mqtt/confKeys/north", "", 200, "")]).await;
     for (path, name) in [("/metadata/sources", "simulator"), ("/metadata/sinks", "nop")] {
         let list = w.json(path).await;
@@ -454,6 +337,7 @@ async fn plugins_that_are_not_there_or_cannot_be() {
         ("POST /plugins/functions/none/register", r#"{"functions": ["f"]}"#, 404, "{\"error\":1002,\"message\":\"register functions plugin none error: …"),
         ("POST /plugins/functions/none/register", "{}", 400, "{\"error\":1000,\"message\":\"property 'functions' must not be empty\"}\n"),
         ("POST /plugins/sinks", r#"{"file": "http://127.0.0.1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: `name` of the plugin is missing\"}\n"),
+        ("POST /plugins/sinks", r#"{"name": "mqtt", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to install plugin: `mqtt` is a sink of kuiper itself; give the plugin another name\"}\n"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1/x.tar"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: invalid uri …"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to download file http://127.0.0.1:1/x.zip: …"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "file:///etc/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: file access denied: …"),

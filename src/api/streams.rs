@@ -1,7 +1,7 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use super::answer::{code, escaped, object, text};
+use super::answer::{code, escaped, logged, object, text, warned};
 use super::{Answer, Call, Refusal};
 use crate::catalog::{Command, Definition, What, word};
 
@@ -45,16 +45,25 @@ pub(super) async fn command(call: Call, what: What) -> Answer {
     let prefix = format!("{} command error", title(what));
     let refuse = |refusal: Refusal| refusal.or_code(code::STREAM).prefix(&prefix);
     let command = Command::parse(&sql).map_err(|refused| refuse(refused.into()))?;
+    // A statement that names the wrong kind is told so, whoever uses the other.
+    let fits = |what: What, name: &str| server.host().catalog.get(what, name).is_ok();
     if let Command::Drop(what, name) = &command
+        && fits(*what, name)
         && server.rules.is_read(name)
     {
         return Err(refuse(referenced(*what, name)));
     }
-    if let Command::Drop(_, name) = &command {
+    if let Command::Drop(what, name) = &command
+        && fits(*what, name)
+    {
         server.rules.let_go(name).await;
     }
+    let warnings = match &command {
+        Command::Create(definition) => server.host().advice(definition),
+        _ => Vec::new(),
+    };
     let answer = server.host().catalog.run(command).map_err(|refused| refuse(refused.into()))?;
-    Ok(escaped(StatusCode::CREATED, &answer))
+    Ok(warned(escaped(StatusCode::CREATED, &answer), &logged(warnings)))
 }
 
 pub(super) async fn describe(call: Call, what: What) -> Answer {
@@ -82,19 +91,22 @@ pub(super) async fn replace(call: Call, what: What) -> Answer {
         Refusal::from(refused).or_code(code::STREAM).prefix(&format!("{} command error", title(what)))
     };
     let definition = Definition::parse(&sql).map_err(refuse)?;
+    let warnings = server.host().advice(&definition);
     let answer = server.host().catalog.replace(what, &name, definition).map_err(refuse)?;
-    Ok(escaped(StatusCode::OK, &answer))
+    Ok(warned(escaped(StatusCode::OK, &answer), &logged(warnings)))
 }
 
 pub(super) async fn drop(call: Call, what: What) -> Answer {
     let name = call.id(0)?;
     let server = &call.server;
+    let prefix = format!("delete {} error", word(what));
+    let refuse = |refused: crate::catalog::Refused| Refusal::from(refused).prefix(&prefix);
+    server.host().catalog.get(what, &name).map_err(refuse)?;
     if !call.query_is("force") && server.rules.is_read(&name) {
         return Err(referenced(what, &name));
     }
     server.rules.let_go(&name).await;
-    let prefix = format!("delete {} error", word(what));
-    let answer = server.host().catalog.drop(what, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
+    let answer = server.host().catalog.drop(what, &name).map_err(refuse)?;
     Ok(text(StatusCode::OK, answer))
 }
 

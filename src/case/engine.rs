@@ -13,10 +13,10 @@ use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, Chain};
 use crate::func::{Catalogue, RuleInfo};
 use crate::meter::LedgerView;
-use crate::plan::{self, Plan, Stream};
+use crate::plan::{self, Plan, Source, SourceKind, Stream};
 use crate::sql::{self, Create, Statement};
 
-use super::options::Options;
+use super::options::{self, Options};
 use super::rule::{Arrival, Body, Input, RuleCase};
 use super::sinks::Sinks;
 use super::update::Got;
@@ -36,9 +36,10 @@ pub(super) struct Engine {
     rule: Arc<RuleInfo>,
     book: Arc<Book>,
     chain: Chain,
-    decoder: Box<dyn Decoder>,
+    decoders: Vec<Box<dyn Decoder>>,
     sinks: Sinks,
-    ended: bool,
+    /// Sources that have come to their end.
+    ended: Vec<bool>,
     /// Names of all streams and tables of the case.
     known: Vec<String>,
 }
@@ -51,6 +52,9 @@ fn stopped(fault: Fault) -> String {
 impl Engine {
     /// Runs the statements, makes the rule and starts it.
     pub fn start(case: &RuleCase, options: &Map<String, Json>) -> Result<Engine, Refusal> {
+        if let Some(why) = options::refused(options) {
+            return Err(Refusal::Refused(why));
+        }
         let options = Options::read(options, &case.config).map_err(Refusal::Unknown)?;
         let creates = case.streams.iter().map(|text| create(text)).collect::<Result<Vec<_>, _>>()?;
         for (n, one) in creates.iter().enumerate() {
@@ -65,11 +69,12 @@ impl Engine {
         let select = sql::parse_select(text).map_err(refused)?;
         let find = |name: &str| creates.iter().find(|create| create.name.name == name).map(Stream::of);
         let plan = plan::plan(&select, &find, &Catalogue::default(), &options.plan).map_err(refused)?;
-        let source = creates.iter().find(|create| create.name.name == plan.stream);
-        let decoder = source.map_or_else(
-            || Err(Refusal::Unknown("the rule reads no stream".to_string())),
-            |source| decoder(source, &plan, &options),
-        )?;
+        let mut decoders = Vec::new();
+        for source in &plan.sources {
+            let create = creates.iter().find(|create| create.name.name == source.stream);
+            let none = || Err(Refusal::Unknown(format!("the case has no `{}`", source.stream)));
+            decoders.push(create.map_or_else(none, |create| decoder(create, source, &options))?);
+        }
         let rule = RuleInfo {
             id: "case".into(),
             started: case.start,
@@ -80,7 +85,8 @@ impl Engine {
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
-        Ok(Engine { now: case.start, plan, rule, book, chain, decoder, sinks, ended: false, known })
+        let ended = vec![false; plan.sources.len()];
+        Ok(Engine { now: case.start, plan, rule, book, chain, decoders, sinks, ended, known })
     }
 
     pub fn now(&self) -> Time {
@@ -108,43 +114,69 @@ impl Engine {
         Ok(())
     }
 
-    /// Things arrive, in order, together.
+    /// Things arrive, in order, together: what comes of one source at a stretch is one batch.
     pub fn arrive(&mut self, inputs: &[Input]) -> Result<(), String> {
-        let mut batch = Batch::new(self.plan.wanted.width);
-        for input in inputs {
-            if input.stream != self.plan.stream.as_str() {
-                if self.known.contains(&input.stream) {
-                    // No part of this rule.
-                    continue;
-                }
-                return Err(format!("`{}` is no stream or table of the case", input.stream));
+        for together in inputs.chunk_by(|a, b| a.stream == b.stream) {
+            let Some(first) = together.first() else { continue };
+            let named = |source: &&usize| self.plan.sources[**source].stream == first.stream.as_str();
+            let sources: Vec<usize> = (0..self.plan.sources.len()).collect();
+            let sources: Vec<usize> = sources.iter().filter(named).copied().collect();
+            if sources.is_empty() && !self.known.contains(&first.stream) {
+                return Err(format!("`{}` is no stream or table of the case", first.stream));
             }
+            for source in sources {
+                self.arrive_at(source, together)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn arrive_at(&mut self, source: usize, inputs: &[Input]) -> Result<(), String> {
+        let width = self.plan.width;
+        let mut batch = Batch::new(width);
+        for input in inputs {
             match &input.what {
-                Arrival::Row(_) | Arrival::Bytes(_) => self.decode(input, &mut batch),
+                Arrival::Row(_) | Arrival::Bytes(_) => self.decode(source, input, &mut batch),
                 Arrival::Error(text) => batch.note(batch.rows(), Fault::unreachable(text.clone())),
                 Arrival::End => {
-                    let given = std::mem::replace(&mut batch, Batch::new(self.plan.wanted.width));
-                    self.push(given)?;
-                    if !std::mem::replace(&mut self.ended, true) {
-                        let mut out = Vec::new();
-                        self.chain.finish(self.now, &mut out).map_err(stopped)?;
-                        self.give(out);
-                        self.sinks.finish();
-                    }
+                    let given = std::mem::replace(&mut batch, Batch::new(width));
+                    self.push(source, given)?;
+                    self.end(source)?;
                 }
                 Arrival::Delete => return Err(format!("`{}` is no lookup table", input.stream)),
             }
         }
-        self.push(batch)
+        self.push(source, batch)
+    }
+
+    /// A source has come to its end. The rule has when all its streams have.
+    fn end(&mut self, source: usize) -> Result<(), String> {
+        let goes_on = |ended: &[bool]| {
+            let mut streams = self.plan.sources.iter().zip(ended);
+            streams.any(|(source, ended)| source.kind == SourceKind::Stream && !ended)
+        };
+        let before = goes_on(&self.ended);
+        let mut ended = self.ended.clone();
+        ended[source] = true;
+        let after = goes_on(&ended);
+        self.ended = ended;
+        if before && !after {
+            let mut out = Vec::new();
+            self.chain.finish(self.now, &mut out).map_err(stopped)?;
+            self.give(out);
+            self.sinks.finish();
+        }
+        Ok(())
     }
 
     /// Adds the rows of one message to the batch, as a feed does.
-    fn decode(&mut self, input: &Input, batch: &mut Batch) {
+    fn decode(&mut self, source: usize, input: &Input, batch: &mut Batch) {
         let before = batch.rows();
+        let of = &self.plan.sources[source];
         let decoded = match &input.what {
-            Arrival::Bytes(bytes) => self.decoder.decode(bytes, batch),
+            Arrival::Bytes(bytes) => self.decoders[source].decode(bytes, batch),
             Arrival::Row(row) => {
-                self.plan.wanted.fill(row.clone(), batch.push(input.at, Receipt::none()));
+                of.wanted.fill(row.clone(), batch.push(input.at, Receipt::none()));
                 Ok(1)
             }
             _ => Ok(0),
@@ -152,7 +184,7 @@ impl Engine {
         match decoded {
             Ok(rows) => {
                 self.book.ledger.came(rows as u64);
-                let meta: Option<Meta> = input.meta.clone().filter(|_| self.plan.meta).map(Arc::new);
+                let meta: Option<Meta> = input.meta.clone().filter(|_| of.meta).map(Arc::new);
                 for row in before..before + rows {
                     batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), None));
                 }
@@ -165,12 +197,12 @@ impl Engine {
         }
     }
 
-    fn push(&mut self, batch: Batch) -> Result<(), String> {
+    fn push(&mut self, source: usize, batch: Batch) -> Result<(), String> {
         if batch.is_empty() {
             return Ok(());
         }
         let mut out = Vec::new();
-        self.chain.push(batch, self.now, &mut out).map_err(stopped)?;
+        self.chain.push(source, batch, self.now, &mut out).map_err(stopped)?;
         self.give(out);
         Ok(())
     }
@@ -223,12 +255,24 @@ impl Engine {
 
     /// The steps of the rule, as edges from each node to the next.
     pub fn topo(&self) -> Json {
-        let source = format!("source_{}", self.plan.stream);
-        let names = self.chain.meters().into_iter().map(|(name, _)| name);
-        let nodes: Vec<String> = [source.clone(), "op_2_decoder".to_string()].into_iter().chain(names).collect();
-        let edges: Map<String, Json> =
-            nodes.windows(2).map(|pair| (pair[0].clone(), Json::from(vec![pair[1].clone()]))).collect();
-        serde_json::json!({ "sources": [source], "edges": edges })
+        let steps = Chain::steps(&self.plan);
+        let (mut sources, mut edges, mut number) = (Vec::new(), Map::new(), 0);
+        let mut edge = |from: &str, to: Option<&String>| {
+            if let Some(to) = to {
+                edges.insert(from.to_string(), Json::from(vec![to.clone()]));
+            }
+        };
+        for (source, entry) in self.plan.sources.iter().zip(&steps.entries) {
+            let (name, decoder) = (format!("source_{}", source.name), format!("op_{}_decoder", number + 2));
+            number += 2 + source.nodes.len();
+            edge(&name, Some(&decoder));
+            edge(&decoder, steps.ops.get(*entry).map(|(name, _)| name));
+            sources.push(name);
+        }
+        for (name, next) in &steps.ops {
+            edge(name, steps.ops.get(*next).map(|(name, _)| name));
+        }
+        serde_json::json!({ "sources": sources, "edges": edges })
     }
 }
 
@@ -247,7 +291,7 @@ fn create(text: &str) -> Result<Create, Refusal> {
     Ok(*create)
 }
 
-fn decoder(source: &Create, plan: &Plan, options: &Options) -> Result<Box<dyn Decoder>, Refusal> {
+fn decoder(source: &Create, of: &Source, options: &Options) -> Result<Box<dyn Decoder>, Refusal> {
     let option = |key: &str| source.options.iter().rfind(|option| option.key == key).map(|option| option.value.clone());
     let format = FormatOptions {
         format: option("FORMAT").unwrap_or("json".into()).to_lowercase(),
@@ -259,5 +303,5 @@ fn decoder(source: &Create, plan: &Plan, options: &Options) -> Result<Box<dyn De
     };
     let refused = |found: Diagnostic| Refusal::Refused(found.to_string());
     let row = codec::format(&format.format).map_err(refused)?;
-    (row.decoder)(&format, &plan.wanted).map_err(refused)
+    (row.decoder)(&format, &of.wanted).map_err(refused)
 }

@@ -11,31 +11,38 @@ pub struct Column {
 
 /// Names of the slots of a batch that leaves a rule, slot by slot. A slot that holds `Absent` is no column of the row.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Layout(Vec<Column>);
+pub struct Layout {
+    columns: Vec<Column>,
+    /// The slots of named columns in the order of their names, and of their slots where these are the same.
+    by_name: Box<[u32]>,
+}
 
 impl Layout {
     pub fn new(columns: Vec<Column>) -> Self {
-        Layout(columns)
+        let named = columns.iter().zip(0..).filter(|(column, _)| !column.spread).map(|(_, slot)| slot);
+        let mut by_name: Vec<u32> = named.collect();
+        by_name.sort_by(|a, b| columns[*a as usize].name.cmp(&columns[*b as usize].name));
+        Layout { columns, by_name: by_name.into() }
     }
 
     pub fn columns(&self) -> &[Column] {
-        &self.0
+        &self.columns
     }
 
     pub fn width(&self) -> usize {
-        self.0.len()
+        self.columns.len()
     }
 
     /// Whether a row can have columns that are not known before it is there.
     pub fn is_open(&self) -> bool {
-        self.0.iter().any(|column| column.spread)
+        self.columns.iter().any(|column| column.spread)
     }
 
     /// The columns of a row by name, spread ones resolved. An absent value is no column; a named column wins over a
     /// spread one, and a later spread one over an earlier.
     pub fn object(&self, row: &[Value]) -> Object {
         let mut object = Object::with_capacity(row.len());
-        for (column, value) in self.0.iter().zip(row) {
+        for (column, value) in self.columns.iter().zip(row) {
             match value {
                 Value::Absent => {}
                 Value::Object(spread) if column.spread => {
@@ -57,7 +64,7 @@ impl Layout {
     pub fn value<'a>(&self, row: &'a [Value], name: &str) -> Option<&'a Value> {
         let named = self.slot(name).map(|slot| &row[slot]).filter(|value| !matches!(value, Value::Absent));
         named.or_else(|| {
-            self.0.iter().zip(row).rev().find_map(|(column, value)| match value {
+            self.columns.iter().zip(row).rev().find_map(|(column, value)| match value {
                 Value::Object(spread) if column.spread => spread.get(name),
                 _ => None,
             })
@@ -66,13 +73,15 @@ impl Layout {
 
     /// The slot of a named column.
     pub fn slot(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|column| !column.spread && column.name == name)
+        let place = self.by_name.partition_point(|slot| self.columns[*slot as usize].name.as_str() < name);
+        let slot = *self.by_name.get(place)? as usize;
+        (self.columns[slot].name == name).then_some(slot)
     }
 }
 
 impl<N: Into<Text>> FromIterator<N> for Layout {
     fn from_iter<I: IntoIterator<Item = N>>(names: I) -> Self {
-        Layout(names.into_iter().map(|name| Column { name: name.into(), spread: false }).collect())
+        Layout::new(names.into_iter().map(|name| Column { name: name.into(), spread: false }).collect())
     }
 }
 

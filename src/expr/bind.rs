@@ -17,6 +17,11 @@ pub trait Scope {
     /// Whether the name is a stream of the statement, so that `meta(a.b)` is key `b` of it and not part `b` of key `a`.
     fn is_source(&self, name: &Text) -> bool;
 
+    /// A metadata value of a message, or, with a source before the key, of the part of a joined row that is of it.
+    fn meta(&mut self, _source: Option<&Text>, path: Path) -> Bound {
+        Bound::Meta(path)
+    }
+
     /// Whether names of entries and of metadata fit whatever their case, where none fits exactly (`basic.ignoreCase`).
     fn any_case(&self) -> bool;
 
@@ -157,7 +162,10 @@ impl Binder<'_> {
         }
         match func.body {
             Body::Special(Special::Meta) => match meta_path(&call.args, self.scope) {
-                Some(names) => Bound::Meta(Path { names, any_case: self.scope.any_case() }),
+                Some((source, names)) => {
+                    let path = Path { names, any_case: self.scope.any_case() };
+                    self.scope.meta(source.as_ref(), path)
+                }
                 None => self.fault(
                     Diagnostic::error("K0213", format!("`{}` takes the name of a metadata key", func.name))
                         .at(span)
@@ -207,19 +215,26 @@ pub fn constant(literal: &Literal) -> Value {
     }
 }
 
-/// The path of `meta(key)`, `meta(stream.key)`, `meta(key->sub)`, `meta(*)`.
-fn meta_path(args: &[Expr], scope: &dyn Scope) -> Option<Vec<Text>> {
-    fn path(expr: &Expr, scope: &dyn Scope) -> Option<Vec<Text>> {
+/// The source and the path of `meta(key)`, `meta(stream.key)`, `meta(key->sub)`, `meta(*)`, `meta(stream.*)`.
+fn meta_path(args: &[Expr], scope: &dyn Scope) -> Option<(Option<Text>, Vec<Text>)> {
+    fn path(expr: &Expr, scope: &dyn Scope) -> Option<(Option<Text>, Vec<Text>)> {
         match &expr.node {
-            ExprNode::Name(name) => Some(vec![name.clone()]),
-            ExprNode::Dotted(source, name) if scope.is_source(source) => Some(vec![name.clone()]),
-            ExprNode::Dotted(key, part) => Some(vec![key.clone(), part.clone()]),
-            ExprNode::Member(of, name) => {
-                let mut names = path(of, scope)?;
-                names.push(name.name.clone());
-                Some(names)
+            ExprNode::Name(name) => Some((None, vec![name.clone()])),
+            ExprNode::Dotted(source, name) if scope.is_source(source) => {
+                Some((Some(source.clone()), vec![name.clone()]))
             }
-            ExprNode::Wildcard(wildcard) if **wildcard == Wildcard::default() => Some(Vec::new()),
+            ExprNode::Dotted(key, part) => Some((None, vec![key.clone(), part.clone()])),
+            ExprNode::Member(of, name) => {
+                let (source, mut names) = path(of, scope)?;
+                names.push(name.name.clone());
+                Some((source, names))
+            }
+            ExprNode::Wildcard(wildcard) if wildcard.except.is_empty() && wildcard.replace.is_empty() => {
+                match &wildcard.of {
+                    Some(source) if !scope.is_source(source) => None,
+                    of => Some((of.clone(), Vec::new())),
+                }
+            }
             _ => None,
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -79,8 +80,8 @@ pub struct Path {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowShape {
     pub columns: Vec<(Text, usize)>,
-    /// Slot of the object that holds all other columns.
-    pub rest: Option<usize>,
+    /// Slots of the objects that hold all other columns; the first that has a name counts.
+    pub rest: Vec<usize>,
     /// Names left out.
     pub except: Vec<Text>,
 }
@@ -188,21 +189,21 @@ impl Bound {
     /// The slots that it reads, also those that it reads by way of an alias.
     pub fn slots(&self) -> Vec<usize> {
         let mut slots = Vec::new();
-        self.add_slots(&mut slots);
+        self.add_slots(&mut slots, &mut HashSet::new());
         slots
     }
 
-    fn add_slots(&self, slots: &mut Vec<usize>) {
+    fn add_slots(&self, slots: &mut Vec<usize>, aliases: &mut HashSet<usize>) {
         self.walk(&mut |part| match part {
             Bound::Slot(slot, _) => slots.push(*slot),
             // An alias that many others read is looked into once.
-            Bound::Alias(slot, _, of) if !slots.contains(slot) => {
+            Bound::Alias(slot, _, of) if aliases.insert(*slot) => {
                 slots.push(*slot);
-                of.add_slots(slots);
+                of.add_slots(slots, aliases);
             }
             Bound::Row(shape) => {
                 slots.extend(shape.columns.iter().map(|(_, slot)| *slot));
-                slots.extend(shape.rest);
+                slots.extend(&shape.rest);
             }
             _ => {}
         });

@@ -1,4 +1,4 @@
-use crate::data::{Object, Value};
+use crate::data::{Object, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::func::hit::Each;
 use crate::func::{Body, Ctx, Func, Special, guarded};
@@ -93,21 +93,31 @@ fn all(args: &[Eval], frame: &Frame<'_>, env: &Env) -> Result<Vec<Value>> {
 
 /// The row as an object.
 pub(super) fn row_object(shape: &RowShape, row: &[Value]) -> Value {
-    let mut object = match shape.rest.map(|slot| &row[slot]) {
+    let wanted = |name: &Text| !shape.except.contains(name);
+    let mut rests = shape.rest.iter().filter_map(|slot| match &row[*slot] {
+        Value::Object(rest) => Some(rest),
+        _ => None,
+    });
+    let mut object = match rests.next() {
         // Nothing is added and nothing taken away, so the object is shared.
-        Some(Value::Object(rest)) if shape.except.is_empty() && is_alone(shape, row) => {
+        Some(rest) if shape.except.is_empty() && shape.rest.len() == 1 && is_alone(shape, row) => {
             return Value::Object(rest.clone());
         }
-        Some(Value::Object(rest)) if shape.except.is_empty() => (**rest).clone(),
-        Some(Value::Object(rest)) => Object::from_iter(
-            rest.iter()
-                .filter(|(name, _)| !shape.except.contains(name))
-                .map(|(name, value)| (name.clone(), value.clone())),
+        Some(rest) if shape.except.is_empty() => (**rest).clone(),
+        Some(rest) => Object::from_iter(
+            rest.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())),
         ),
-        _ => Object::with_capacity(shape.columns.len()),
+        None => Object::with_capacity(shape.columns.len()),
     };
+    for rest in rests {
+        for (name, value) in rest.iter().filter(|(name, _)| wanted(name)) {
+            if object.get(name).is_none() {
+                object.insert(name.clone(), value.clone());
+            }
+        }
+    }
     for (name, slot) in &shape.columns {
-        if !matches!(row[*slot], Value::Absent) && !shape.except.contains(name) {
+        if !matches!(row[*slot], Value::Absent) && wanted(name) {
             object.insert(name.clone(), row[*slot].clone());
         }
     }

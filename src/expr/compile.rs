@@ -1,4 +1,5 @@
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use crate::data::{Meta, Time, Value};
 use crate::diag::{Fault, Result};
@@ -36,8 +37,10 @@ pub(super) struct Env {
 #[derive(Default)]
 pub(super) struct Making {
     states: Vec<Box<dyn Stateful>>,
-    /// Slots of aliases, and their expressions; each is compiled once, however many read it.
-    aliases: Vec<(usize, Option<Eval>)>,
+    /// The expressions of aliases; each is compiled once, however many read it.
+    aliases: Vec<Option<Eval>>,
+    /// Their numbers by slot.
+    numbers: HashMap<usize, usize>,
 }
 
 impl Making {
@@ -49,17 +52,18 @@ impl Making {
 
     /// The number of the expression of an alias.
     fn alias(&mut self, slot: usize, of: &Bound) -> usize {
-        if let Some(known) = self.aliases.iter().position(|(known, _)| *known == slot) {
-            return known;
+        if let Some(known) = self.numbers.get(&slot) {
+            return *known;
         }
         let number = self.aliases.len();
-        self.aliases.push((slot, None));
-        self.aliases[number].1 = Some(value(of, self));
+        self.numbers.insert(slot, number);
+        self.aliases.push(None);
+        self.aliases[number] = Some(value(of, self));
         number
     }
 
     fn finish(self) -> Env {
-        let aliases = self.aliases.into_iter().filter_map(|(_, eval)| eval).collect();
+        let aliases = self.aliases.into_iter().flatten().collect();
         Env { states: RefCell::new(self.states), aliases }
     }
 }
@@ -208,7 +212,7 @@ pub(super) fn value(bound: &Bound, making: &mut Making) -> Eval {
                 value => Ok(value.clone()),
             })
         }
-        Bound::Row(shape) if shape.columns.is_empty() && shape.rest.is_none() => {
+        Bound::Row(shape) if shape.columns.is_empty() && shape.rest.is_empty() => {
             let row = row_object(shape, &[]);
             Box::new(move |_, _| Ok(row.clone()))
         }

@@ -29,7 +29,7 @@ impl Scope for Letters {
         false
     }
     fn wildcard(&mut self, _: &Wildcard, _: Span) -> Result<RowShape, Diagnostic> {
-        Ok(RowShape { columns: vec![("a".into(), 0), ("b".into(), 1)], rest: Some(2), except: vec!["x".into()] })
+        Ok(RowShape { columns: vec![("a".into(), 0), ("b".into(), 1)], rest: vec![2], except: vec!["x".into()] })
     }
     fn planned(&mut self, call: &Call, _: &'static Func, span: Span) -> Result<Bound, Vec<Diagnostic>> {
         Err(vec![Diagnostic::error("K0223", format!("no `{}`", call.name.name)).at(span)])

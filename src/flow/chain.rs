@@ -1,30 +1,51 @@
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
 use crate::clock::{Stopwatch, Time};
-use crate::data::{Account, Batch, Text, Value};
+use crate::data::{Account, Batch, Meta, Object, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Group, Groups, GuestCall, Guests, Having, Limit,
-    Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Start, Take, Validate,
+    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Gauge, Group, Groups, GuestCall, Guests, Having,
+    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Pace, Project, Resolve, Share, Start, Take, Validate,
+    Watermark,
 };
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
+    /// Those of each source by itself, source by source, and then the common ones.
     links: Vec<Link>,
+    /// Where the rows of each source come in.
+    entries: Vec<usize>,
+    /// Slot that says of which source a row is.
+    source_slot: Option<usize>,
+    /// The names of the sources, where a row's metadata is kept apart by them.
+    names: Vec<Text>,
     rule: Arc<RuleInfo>,
     account: Arc<dyn Account>,
+    /// In event time: how far it has come.
+    gauge: Option<Arc<Gauge>>,
 }
 
 struct Link {
     op: Box<dyn Operator>,
     name: String,
+    /// The link that it hands its rows to; behind the last one they leave the chain.
+    next: usize,
     meter: Arc<NodeMeter>,
+}
+
+/// The operators of a plan by name, and which hands its rows to which.
+pub struct Steps {
+    /// Each operator, and the place of the one that it hands its rows to; behind the last one they leave.
+    pub ops: Vec<(String, usize)>,
+    /// For each source the place of the operator that its rows come to.
+    pub entries: Vec<usize>,
 }
 
 impl Chain {
@@ -36,21 +57,58 @@ impl Chain {
         now: Time,
         account: Arc<dyn Account>,
     ) -> Result<Chain> {
-        let mut links = Vec::with_capacity(plan.nodes.len());
-        for (node, name) in plan.nodes.iter().zip(Chain::names(plan)) {
-            links.push(Link { op: operator(node, plan, local, now)?, name, meter: Arc::default() });
+        let steps = Chain::steps(plan);
+        let nodes = plan.sources.iter().flat_map(|source| &source.nodes).chain(&plan.nodes);
+        let mut links = Vec::with_capacity(steps.ops.len());
+        let gauge = Arc::<Gauge>::default();
+        for (node, (name, next)) in nodes.zip(steps.ops) {
+            links.push(Link { op: operator(node, plan, local, now, &gauge)?, name, next, meter: Arc::default() });
         }
-        Ok(Chain { links, rule, account })
+        let names = plan.sources.iter().map(|source| source.called.clone()).collect();
+        let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
+        let gauge = is_event.then_some(gauge);
+        Ok(Chain { links, entries: steps.entries, source_slot: plan.source_slot, names, rule, account, gauge })
     }
 
-    /// The names of the operators, numbered behind the source and its decoder as the status of a rule counts them.
-    pub fn names(plan: &Plan) -> Vec<String> {
-        plan.nodes.iter().enumerate().map(|(n, node)| format!("op_{}_{}", n + 3, node_name(node))).collect()
+    /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
+    pub fn steps(plan: &Plan) -> Steps {
+        let of_sources: usize = plan.sources.iter().map(|source| source.nodes.len()).sum();
+        let (mut ops, mut entries, mut number) = (Vec::new(), Vec::new(), 0);
+        let name = |node: &Node, number: &mut usize| {
+            *number += 1;
+            format!("op_{number}_{}", node_name(node))
+        };
+        for source in &plan.sources {
+            number += 2;
+            let common = of_sources + source.entry;
+            entries.push(if source.nodes.is_empty() { common } else { ops.len() });
+            for (n, node) in source.nodes.iter().enumerate() {
+                let next = if n + 1 < source.nodes.len() { ops.len() + 1 } else { common };
+                ops.push((name(node, &mut number), next));
+            }
+        }
+        for node in &plan.nodes {
+            let next = ops.len() + 1;
+            ops.push((name(node, &mut number), next));
+        }
+        Steps { ops, entries }
     }
 
-    /// Puts a batch through; what leaves the last operator is added to `out`, in order.
-    pub fn push(&mut self, batch: Batch, now: Time, out: &mut Vec<Batch>) -> Result<()> {
-        self.run(0, batch, now, out)
+    /// Puts a batch of a source through; what leaves the last operator is added to `out`, in order.
+    pub fn push(&mut self, source: usize, mut batch: Batch, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        let Some(entry) = self.entries.get(source).copied() else {
+            return Err(Fault::bug(format!("the rule has no source {source}")));
+        };
+        if let Some(slot) = self.source_slot {
+            for row in 0..batch.rows() {
+                batch.row_mut(row)[slot] = Value::Int(source as i64);
+                if let Some(meta) = batch.meta(row).cloned() {
+                    let name = self.names[source].clone();
+                    batch.set_meta(row, &Meta::new(Object::from_iter([(name, Value::Object(meta))])));
+                }
+            }
+        }
+        self.run(entry, batch, now, out)
     }
 
     /// Tells the operators that it is `now`.
@@ -94,6 +152,11 @@ impl Chain {
             Value::Null => Ok(()),
             state => link.op.load(state.clone(), account),
         })
+    }
+
+    /// How far the event time has come, for who asks from another task.
+    pub fn gauge(&self) -> Option<Arc<Gauge>> {
+        self.gauge.clone()
     }
 
     /// The meters of the operators, with their names, in order.
@@ -141,7 +204,8 @@ impl Chain {
             (before..faults).for_each(|_| meter.failed(fault.to_string(), now));
         }
         batches.iter().for_each(|batch| meter.gave(batch.selected().len() as u64));
-        batches.into_iter().try_for_each(|batch| self.run(at + 1, batch, now, out))
+        let next = self.links[at].next;
+        batches.into_iter().try_for_each(|batch| self.run(next, batch, now, out))
     }
 }
 
@@ -149,6 +213,8 @@ fn node_name(node: &Node) -> &'static str {
     match node {
         Node::Validate { .. } => "preprocessor",
         Node::Resolve { .. } => "columns",
+        Node::Watermark { .. } => "watermark",
+        Node::Share { .. } => "share",
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
         Node::Filter { .. } => "filter",
@@ -169,7 +235,7 @@ fn node_name(node: &Node) -> &'static str {
     }
 }
 
-fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
+fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<Gauge>) -> Result<Box<dyn Operator>> {
     Ok(match node {
         Node::Validate { columns, format } => {
             let checked = |(slot, column): &(usize, StreamColumn)| {
@@ -178,8 +244,13 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             };
             Box::new(Validate::new(columns.iter().map(checked).collect(), format.clone()))
         }
-        Node::Resolve { columns, rest } => {
-            Box::new(Resolve::new(columns.iter().map(|column| named(column, columns)).collect(), *rest))
+        Node::Resolve { columns, rest } => Box::new(Resolve::new(named(columns), *rest)),
+        Node::Share { columns } => {
+            Box::new(Share::new(columns.iter().map(|column| (column.from, column.slot)).collect()))
+        }
+        Node::Watermark { stamps, tolerance, patience, marks } => {
+            let pace = Pace { tolerance: *tolerance, patience: *patience, marks: *marks };
+            Box::new(Watermark::new(super::windows::stamps(stamps), pace, plan.width, now, gauge.clone()))
         }
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
@@ -197,7 +268,9 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
             }
             Box::new(Guests::new(made, stage))
         }
-        Node::Aggregate { grouping, each_row } => Box::new(Aggregate::new(groups(grouping, plan.width)?, *each_row)),
+        Node::Aggregate { grouping, each_row, stage } => {
+            Box::new(Aggregate::new(groups(grouping, plan.width)?.at(stage), *each_row))
+        }
         Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
         Node::Analytic { .. }
         | Node::Counted { .. }
@@ -206,22 +279,24 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         | Node::Dedup { .. }
         | Node::Rows { .. } => super::special::operator(node)?,
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
-        Node::Project { aliases, columns } => {
-            let made = columns.iter().enumerate().map(|(n, column)| {
-                let program = Program::new(&column.expr);
-                let take = match program.slot() {
-                    Some(slot) if column.plain => {
-                        let read_later = |other: &OutputColumn| other.expr.slots().contains(&slot);
-                        Take::Column { slot, last: !columns[n + 1..].iter().any(read_later) }
-                    }
-                    _ => Take::Program(program),
-                };
-                OutColumn { take, keep_null: column.keep_null }
-            });
-            let columns = made.collect();
-            Box::new(Project::new(computed(aliases), columns))
-        }
+        Node::Project { aliases, columns } => Box::new(Project::new(computed(aliases), out_columns(columns))),
     })
+}
+
+fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
+    let mut read_later: HashSet<usize> = HashSet::new();
+    let made = columns.iter().rev().map(|column| {
+        let program = Program::new(&column.expr);
+        let take = match program.slot() {
+            Some(slot) if column.plain => Take::Column { slot, last: !read_later.contains(&slot) },
+            _ => Take::Program(program),
+        };
+        read_later.extend(column.expr.slots());
+        OutColumn { take, keep_null: column.keep_null }
+    });
+    let mut made: Vec<OutColumn> = made.collect();
+    made.reverse();
+    made
 }
 
 pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
@@ -237,11 +312,17 @@ pub(super) fn order_keys(keys: &[(Bound, bool)]) -> Vec<OrderKey> {
     keys.iter().map(|(bound, descending)| OrderKey { program: Program::new(bound), descending: *descending }).collect()
 }
 
-fn named(column: &Resolved, all: &[Resolved]) -> Named {
-    let lower = column.name.to_lowercase();
-    let twin = |other: &&Resolved| other.exact != column.exact && other.name.to_lowercase() == lower;
-    let twins = all.iter().filter(twin).map(|other| other.exact).collect();
-    Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
+fn named(columns: &[Resolved]) -> Vec<Named> {
+    let mut alike: HashMap<_, Vec<usize>> = HashMap::new();
+    for column in columns {
+        alike.entry(column.name.to_lowercase()).or_default().push(column.exact);
+    }
+    let one = |column: &Resolved| {
+        let twins = alike.get(&column.name.to_lowercase()).into_iter().flatten();
+        let twins = twins.copied().filter(|exact| *exact != column.exact).collect();
+        Named { name: column.name.clone(), exact: column.exact, twins, slot: column.slot }
+    };
+    columns.iter().map(one).collect()
 }
 
 pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {

@@ -127,6 +127,11 @@ impl<T: Load> Taker<T> {
         }
     }
 
+    /// The loads that wait.
+    pub fn loads(&self) -> usize {
+        self.from.len()
+    }
+
     /// The rows that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

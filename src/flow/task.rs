@@ -6,6 +6,9 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Time};
@@ -15,14 +18,14 @@ use crate::meter::SinkAccount;
 
 use super::caught::{caught, caught_now};
 use super::chain::Chain;
-use super::feed::{Close, settle_all};
+use super::feed::{Close, Fed, settle_all};
 use super::lane::{Giver, Refused, Taker};
 use super::outlet::Outgoing;
 
 /// Why a rule ended by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// Its source has given everything, and the sinks have it.
+    /// Its sources have given everything, and the sinks have it.
     Finished,
     /// It cannot go on.
     Failed(Fault),
@@ -34,11 +37,53 @@ pub(super) struct SinkInlet {
     pub account: Arc<SinkAccount>,
 }
 
+/// Says of each source why no more batches come of it.
+pub(super) struct Closings {
+    waiting: FuturesUnordered<BoxFuture<'static, (usize, Close)>>,
+    /// For each source: rows of it drive the rule, and more may come.
+    drives: Vec<bool>,
+    /// The rule wished that a source ends.
+    left: bool,
+}
+
+impl Closings {
+    /// `drives` says of each source whether its rows drive the rule, as those of a stream do; the rule is done when all
+    /// such sources are.
+    pub fn new(all: Vec<oneshot::Receiver<Close>>, drives: Vec<bool>) -> Closings {
+        let gone = |_| Close::Failed(Fault::bug("the task of the source has ended"));
+        let wait = |(source, close): (usize, oneshot::Receiver<Close>)| -> BoxFuture<'static, (usize, Close)> {
+            Box::pin(async move { (source, close.await.unwrap_or_else(gone)) })
+        };
+        Closings { waiting: all.into_iter().enumerate().map(wait).collect(), drives, left: false }
+    }
+
+    /// The next source that ends; never when none is left. Cancelled, it has taken nothing.
+    async fn next(&mut self) -> (usize, Close) {
+        match self.waiting.next().await {
+            Some(next) => next,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Notes that a source has ended, and says what that means for the rule: nothing as long as others go on.
+    fn end(&mut self, source: usize, close: Close) -> Option<Close> {
+        match close {
+            Close::Failed(_) => return Some(close),
+            Close::Left => self.left = true,
+            Close::Finished => {}
+        }
+        if let Some(drives) = self.drives.get_mut(source) {
+            *drives = false;
+        }
+        let over = if self.left { self.waiting.is_empty() } else { !self.drives.contains(&true) };
+        over.then_some(if self.left { Close::Left } else { Close::Finished })
+    }
+}
+
 pub(super) struct RuleTask {
     pub chain: Chain,
-    pub from: Taker<Batch>,
-    /// Says why no more batches come.
-    pub close: oneshot::Receiver<Close>,
+    pub from: Taker<Fed>,
+    pub closings: Closings,
     pub sinks: Vec<SinkInlet>,
     pub clock: Clock,
     pub ended: watch::Sender<Option<Ended>>,
@@ -61,21 +106,24 @@ impl RuleTask {
                 self.log.tell(fault, self.clock.now());
             }
         }
+        // Told before the rows go, so that no other rule takes this one for a reader any more.
+        if let Close::Failed(fault) = &ended {
+            self.end(Ended::Failed(fault.clone()));
+        }
         // What has not been given to the sinks is given back to the source.
         self.out.drain(..).for_each(|batch| settle_all(batch, Fate::Abandoned));
-        self.from.drain(|batch| settle_all(batch, Fate::Abandoned)).await;
+        self.from.drain(|fed| settle_all(fed.batch, Fate::Abandoned)).await;
         self.sinks.clear();
-        let ended = match ended {
-            Close::Left => return,
-            Close::Failed(fault) => Ended::Failed(fault),
-            Close::Finished => {
-                for done in &mut self.done {
-                    // An outlet that is gone has nothing left either.
-                    let _ = done.wait_for(|done| *done).await;
-                }
-                Ended::Finished
+        if ended == Close::Finished {
+            for done in &mut self.done {
+                // An outlet that is gone has nothing left either.
+                let _ = done.wait_for(|done| *done).await;
             }
-        };
+            self.end(Ended::Finished);
+        }
+    }
+
+    fn end(&self, ended: Ended) {
         self.ended.send_if_modified(|known| {
             let first = known.is_none();
             known.get_or_insert(ended);
@@ -87,35 +135,32 @@ impl RuleTask {
     async fn drive(&mut self) -> Result<Close> {
         loop {
             let due = self.chain.due();
-            // Both can be given up without a loss.
-            let input = tokio::select! {
+            // Each can be given up without a loss.
+            let step = tokio::select! {
                 biased;
-                _ = sleep(&self.clock, due) => None,
-                input = self.from.take() => Some(input),
+                _ = sleep(&self.clock, due) => Step::Time,
+                fed = self.from.take() => fed.map_or(Step::Dry, Step::Rows),
+                (source, close) = self.closings.next() => Step::Closed(source, close),
             };
-            let now = self.clock.now();
-            // A timer that is due goes first, so that a late batch does not slip into a window that is over.
-            if due.is_some_and(|due| due <= now) {
-                if let Err(fault) = self.chain.tick(now, &mut self.out) {
-                    input.flatten().into_iter().for_each(|batch| settle_all(batch, Fate::Abandoned));
-                    return Err(fault);
-                }
-                self.send().await;
-            }
-            match input {
-                None => {}
-                Some(Some(batch)) => {
-                    self.chain.push(batch, now, &mut self.out)?;
-                    self.send().await;
-                }
-                Some(None) => {
-                    let gone = |_| Close::Failed(Fault::bug("the task of the source has ended"));
-                    let close = (&mut self.close).await.unwrap_or_else(gone);
-                    if close == Close::Finished {
-                        self.chain.finish(now, &mut self.out)?;
-                        self.send().await;
+            match step {
+                Step::Time => self.tick().await?,
+                Step::Rows(fed) => self.take(fed).await?,
+                Step::Closed(source, close) => {
+                    // What it gave before is among what waits here.
+                    for _ in 0..self.from.loads() {
+                        if let Some(fed) = self.from.take_now() {
+                            self.take(fed).await?;
+                        }
                     }
-                    return Ok(close);
+                    if let Some(close) = self.closings.end(source, close) {
+                        return self.finish(close).await;
+                    }
+                }
+                Step::Dry => {
+                    let (source, close) = self.closings.next().await;
+                    if let Some(close) = self.closings.end(source, close) {
+                        return self.finish(close).await;
+                    }
                 }
             }
             // An outlet that has ended will never take anything again; why it did, it has told by itself.
@@ -123,6 +168,35 @@ impl RuleTask {
                 return Ok(Close::Left);
             }
         }
+    }
+
+    /// Tells the chain the time, if a timer is due.
+    async fn tick(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        if self.chain.due().is_some_and(|due| due <= now) {
+            self.chain.tick(now, &mut self.out)?;
+            self.send().await;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, fed: Fed) -> Result<()> {
+        // A timer that is due goes first, so that a late batch does not slip into a window that is over.
+        if let Err(fault) = self.tick().await {
+            settle_all(fed.batch, Fate::Abandoned);
+            return Err(fault);
+        }
+        self.chain.push(fed.source, fed.batch, self.clock.now(), &mut self.out)?;
+        self.send().await;
+        Ok(())
+    }
+
+    async fn finish(&mut self, close: Close) -> Result<Close> {
+        if close == Close::Finished {
+            self.chain.finish(self.clock.now(), &mut self.out)?;
+            self.send().await;
+        }
+        Ok(close)
     }
 
     /// Gives all that has left the chain to each sink.
@@ -144,6 +218,16 @@ impl RuleTask {
             give(last, Outgoing { batch, receipts }).await;
         }
     }
+}
+
+/// What a rule waits for.
+enum Step {
+    Time,
+    Rows(Fed),
+    /// A source has ended.
+    Closed(usize, Close),
+    /// No more rows can come.
+    Dry,
 }
 
 async fn give(sink: &SinkInlet, outgoing: Outgoing) {

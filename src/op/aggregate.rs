@@ -34,11 +34,8 @@ pub struct Groups {
     tally: Tally,
     /// Room for the arguments of one call.
     args: Vec<Value>,
-}
-
-/// The words before an error of an aggregate.
-fn select(fault: Fault) -> Fault {
-    fault.context("run Select error: ")
+    /// The words before an error of an aggregate.
+    stage: &'static str,
 }
 
 impl AggregateCall {
@@ -69,7 +66,12 @@ impl AggregateCall {
 
 impl Groups {
     pub fn new(width: usize, keys: Vec<Program>, calls: Vec<AggregateCall>) -> Self {
-        Groups { keys, calls, width, tally: Tally::default(), args: Vec::new() }
+        Groups { keys, calls, width, tally: Tally::default(), args: Vec::new(), stage: "run Select error: " }
+    }
+
+    /// The same for a clause other than SELECT: its words before an error.
+    pub fn at(self, stage: &'static str) -> Self {
+        Groups { stage, ..self }
     }
 
     /// Takes a row into its group and keeps the promise for it.
@@ -96,7 +98,9 @@ impl Groups {
         let group = &mut self.tally.groups[at];
         let args = &mut self.args;
         let mut parts = self.calls.iter().zip(&mut group.accumulators).zip(&mut group.seen);
-        parts.try_for_each(|((call, into), seen)| call.add(&frame, into, seen, args, cx)).map_err(select)?;
+        parts
+            .try_for_each(|((call, into), seen)| call.add(&frame, into, seen, args, cx))
+            .map_err(|fault| fault.context(self.stage))?;
         Ok(at)
     }
 
@@ -133,7 +137,7 @@ impl Groups {
                 let mut pairs = into.accumulators.iter_mut().zip(&group.accumulators);
                 match pairs.try_for_each(|(into, later)| into.take(later.save())) {
                     Ok(()) => into.held.merge(held),
-                    Err(fault) => self.tally.fail(select(fault), held),
+                    Err(fault) => self.tally.fail(fault.context(self.stage), held),
                 }
             }
         }
@@ -166,7 +170,7 @@ impl Groups {
             for (call, accumulator) in self.calls.iter().zip(&group.accumulators) {
                 match accumulator.give() {
                     Ok(value) => slots[call.slot] = value,
-                    Err(fault) => drop(failed.get_or_insert(select(fault))),
+                    Err(fault) => drop(failed.get_or_insert(fault.context(self.stage))),
                 }
             }
             if let Some(meta) = &group.meta {

@@ -1,15 +1,22 @@
+use std::collections::{HashMap, HashSet};
+
+use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
-use crate::sql::{Expr, ExprNode, Field, Select, What};
+use crate::sql::{self, Expr, ExprNode, Field, Select};
 
 use super::guests::Hoist;
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan};
-use super::scope::{Alias, AliasState, Names, Stage, counted, mentioned};
-use super::special::{analytic_steps, bounds, counted_step, dedup_call, is_columns, is_rows, rows_step};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
+use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
+use super::sources::Asked;
+use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
-use super::{Options, Stream};
+use super::{EventTime, Options, Stream};
+
+/// What stands before the text of an error in a field.
+const SELECT: &str = "run Select error: ";
 
 /// Collects findings and goes on, so that all are told at once.
 struct Findings(Vec<Diagnostic>);
@@ -36,34 +43,54 @@ pub fn plan(
         // What is refused as a whole makes the rest look wrong that is not.
         return Err(found.0);
     }
-    let from = &select.from.name;
-    let Some(stream) = find(&from.name) else {
-        found.add(
-            Diagnostic::error("K0201", format!("there is no stream `{}`", from.name))
-                .at(from.span)
-                .help("create it with CREATE STREAM first"),
-        );
-        return Err(found.0);
-    };
-    if stream.what == What::Table {
-        found.add(
-            Diagnostic::error(
-                "K0202",
-                format!("`{}` is a table, and a rule needs a stream to be driven by", from.name),
-            )
-            .at(from.span),
-        );
-        return Err(found.0);
+    let streams = find_all(select, find, &mut found);
+    if !found.0.is_empty() {
+        return Err(dedup(found.0));
     }
-    let stream_alias = select.from.alias.as_ref().map(|alias| alias.name.clone());
+    let alias = |source: &sql::Source| source.alias.as_ref().map(|alias| alias.name.clone());
+    let written = written(select).map(alias);
+    let sources = streams.iter().zip(written).map(|(stream, alias)| Asked::new(stream, alias)).collect();
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
-    let mut names = Names::new(&stream, stream_alias, funcs, &select.fields, windowed, options.ignore_case);
+    let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
+    if names.sources.len() > 1 {
+        names.source_slot = Some(names.fresh());
+    }
+    let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
-    assemble(select, &stream, names, clauses, options)
+    assemble(select, names, clauses, stamps, options)
+}
+
+/// The sources as they are written: FROM, then the joins.
+fn written(select: &Select) -> impl Iterator<Item = &sql::Source> {
+    std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source))
+}
+
+/// The definitions of all sources; what is missing is told.
+fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut Findings) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    for source in written(select) {
+        let name = &source.name;
+        match find(&name.name) {
+            Some(stream) => streams.push(stream),
+            None => found.add(
+                Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
+                    .at(name.span)
+                    .help("create it with CREATE STREAM first")
+                    .known_as(format!("fail to get stream {}, please check if stream is created", name.name)),
+            ),
+        }
+    }
+    if let (true, [only]) = (found.0.is_empty(), streams.as_slice())
+        && only.is_table()
+    {
+        let message = format!("`{}` is a table, and a rule needs a stream to be driven by", only.name);
+        found.add(Diagnostic::error("K0202", message).at(select.from.name.span));
+    }
+    streams
 }
 
 /// What a later version brings is refused, never ignored.
@@ -79,17 +106,39 @@ fn refuse_later(select: &Select, found: &mut Findings) {
     }
 }
 
+/// Where rows say when they happened. Those columns are decoded whatever else is asked for.
+fn event_time(names: &mut Names<'_>, select: &Select, found: &mut Findings) -> Option<Stamps> {
+    let mut of = Vec::new();
+    for (source, written) in written(select).enumerate() {
+        let Stream { name, timestamp, timestamp_format, kind, .. } = names.sources[source].stream;
+        let span = written.name.span;
+        if *kind == SourceKind::Lookup {
+            continue;
+        }
+        if timestamp.is_empty() {
+            let text = format!("`isEventTime` needs the time of each row, but `{name}` declares no TIMESTAMP");
+            found.add(Diagnostic::error("K0233", text).at(span).help("add `TIMESTAMP=\"column\"` to its WITH clause"));
+            continue;
+        }
+        let bound = names.column_of(source, timestamp, span).map_err(|problem| vec![problem]);
+        let (Some(Bound::Slot(slot, _)), SourceKind::Stream) = (found.take(bound), *kind) else { continue };
+        let format = Some(timestamp_format.clone()).filter(|format| !format.is_empty());
+        let stream = names.sources[source].name().clone();
+        of.push(Stamp { source, stream, column: timestamp.clone(), slot, format });
+    }
+    (!of.is_empty()).then_some(Stamps { of, source: names.source_slot })
+}
+
 fn check_aliases(select: &Select, found: &mut Findings) {
-    let mut seen: Vec<(&Text, String)> = Vec::new();
+    let mut seen: HashMap<String, &Text> = HashMap::new();
     for alias in select.fields.iter().filter_map(|field| field.alias.as_ref()) {
-        let lower = alias.name.to_lowercase().to_string();
-        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == lower) {
+        let first = *seen.entry(alias.name.to_lowercase().to_string()).or_insert(&alias.name);
+        if !std::ptr::eq(first, &alias.name) {
             let message = format!("duplicate alias `{}`: `{first}` is there already", alias.name);
             found.add(
                 Diagnostic::error("K0206", message).at(alias.span).help("names that differ by case only are the same"),
             );
         }
-        seen.push((&alias.name, lower));
     }
 }
 
@@ -117,7 +166,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let mut aggregated = !select.group.is_empty();
     let mut fields = Vec::new();
     let mut unnamed = 0;
-    let mut taken: Vec<Text> = Vec::new();
+    let mut taken: HashSet<Text> = HashSet::new();
     // Before the others, which may read its alias.
     let mut dedup = None;
     for (field, call) in select.fields.iter().filter_map(|field| Some((field, dedup_call(field)?))) {
@@ -186,7 +235,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
     let window = select.windows.first().and_then(|written| {
         let mut bind = |names: &mut Names<'_>, word, expr: &Expr| clause(names, Stage::Group, word, expr, found);
-        let window = window::bind(written, names, options.windows_v2, &mut bind);
+        let window = window::bind(written, names, options, &mut bind);
         window.unwrap_or_else(|problem| {
             found.add(problem);
             None
@@ -220,7 +269,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             columns.next();
         }
         if let (Some(column), Some(alias)) = (column, &field.alias)
-            && let Some(known) = names.aliases.iter().find(|known| known.name == alias.name)
+            && let Some(known) = names.index.named(&alias.name).first().map(|n| &names.aliases[*n])
             && let Some(slot) = known.slot
         {
             column.expr = known.read_at(slot);
@@ -229,12 +278,11 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
 }
 
-fn check_output(name: &Text, field: &Field, taken: &mut Vec<Text>, found: &mut Findings) {
-    if taken.contains(name) {
+fn check_output(name: &Text, field: &Field, taken: &mut HashSet<Text>, found: &mut Findings) {
+    if !taken.insert(name.clone()) {
         let message = format!("duplicate field definition `{name}`: two output columns have that name");
         found.add(Diagnostic::error("K0221", message).at(field.span).help("give one of them another name with AS"));
     }
-    taken.push(name.clone());
 }
 
 fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Option<Bound> {
@@ -243,7 +291,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
         let bound = bind(&field.expr, names, funcs);
         return found.take(bound);
     };
-    let n = names.aliases.iter().position(|known| std::ptr::eq(known.field, field))?;
+    let n = names.index.of(field)?;
     let done = names.bind_alias(n, alias.span);
     found.take(done)?;
     names.met_aggregate |= names.aliases[n].aggregated;
@@ -272,14 +320,16 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
         expr.parts(&mut |part| has |= !func.is_some_and(|func| counted(func, part)) && has_wildcard(part, names));
         has
     }
-    if !names.stream.columns.is_empty() || !all.iter().any(|expr| has_wildcard(expr, names)) {
+    if !names.is_schemaless() || !all.iter().any(|expr| has_wildcard(expr, names)) {
         return;
     }
     let mut wanted = Vec::new();
-    let is_stream = |name: &str| names.is_stream(name);
-    all.iter().for_each(|expr| mentioned(expr, &mut wanted, &is_stream));
+    let is_source = |name: &str| names.source(name).is_some();
+    all.iter().for_each(|expr| mentioned(expr, &mut wanted, &is_source));
+    let declared = names.sources.iter().flat_map(|source| &source.stream.columns);
+    wanted.extend(declared.map(|column| column.name.clone()));
     for name in wanted {
-        if let Err(problem) = names.column(&name, select.span) {
+        if let Err(problem) = names.reserve(&name, select.span) {
             found.add(problem);
         }
     }
@@ -287,8 +337,8 @@ fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Find
 
 fn is_column(expr: &Expr, names: &Names<'_>) -> bool {
     match &expr.node {
-        ExprNode::Name(name) => !names.aliases.iter().any(|alias| alias.name == *name),
-        ExprNode::Dotted(qualifier, _) => names.is_stream(qualifier),
+        ExprNode::Name(name) => names.index.named(name).is_empty(),
+        ExprNode::Dotted(qualifier, _) => names.source(qualifier).is_some(),
         _ => false,
     }
 }
@@ -334,9 +384,9 @@ fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
 
 fn assemble(
     select: &Select,
-    stream: &Stream,
     mut names: Names<'_>,
     clauses: Clauses,
+    stamps: Option<Stamps>,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
@@ -349,21 +399,36 @@ fn assemble(
             nodes.push(Node::Compute { aliases, clause });
         }
     };
+    let is_event = stamps.is_some();
+    if let (Some(stamps), Some(pace)) = (&stamps, options.event_time) {
+        let EventTime { tolerance, patience } = pace;
+        nodes.push(Node::Watermark { stamps: stamps.clone(), tolerance, patience, marks: windowed });
+    }
     let analytic = ordered_aliases(&names, Stage::Analytic);
     nodes.extend(analytic_steps(&mut names, analytic));
     let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
-    let aliases = ordered_aliases(&names, Stage::Where);
-    match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
-        Some(node) => nodes.push(node),
-        None => compute(&mut nodes, &mut names, Stage::Where, Clause::Where),
-    }
-    let filter = condition.map(|predicate| filter(predicate, &mut names));
-    let above = clauses.window.as_ref().is_some_and(Window::is_before_where);
-    let mut filter = filter.into_iter().flatten();
+    let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
+    let whole = !calls.is_empty();
+    let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
+    let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !windowed, stage: Clause::Where.stage() });
+    let mut aliases = ordered_aliases(&names, Stage::Where);
+    aliases.extend(of_where.iter().cloned());
+    let filter = match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
+        Some(node) => sums.into_iter().chain([node]).collect(),
+        None => {
+            compute(&mut nodes, &mut names, Stage::Where, Clause::Where);
+            let aliases = (!of_where.is_empty()).then_some(Node::Compute { aliases: of_where, clause: Clause::Where });
+            let filter = condition.map(|predicate| filter(predicate, &mut names));
+            sums.into_iter().chain(aliases).chain(filter.into_iter().flatten()).collect::<Vec<_>>()
+        }
+    };
+    // A condition on all rows of a window needs them.
+    let above = windowed && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
+    let mut filter: Vec<Node> = filter;
     if !above {
-        nodes.extend(&mut filter);
+        nodes.append(&mut filter);
     }
     compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
@@ -372,15 +437,18 @@ fn assemble(
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        let inside = clauses.aggregated && window.is_incremental();
+        // What looks at the rows of the finished window needs them.
+        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty();
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
-        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
+        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
     nodes.extend(filter);
     match grouping {
         Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
-        Some(grouping) if !grouping.calls.is_empty() => nodes.push(Node::Aggregate { grouping, each_row: !windowed }),
+        Some(grouping) if !grouping.calls.is_empty() => {
+            nodes.push(Node::Aggregate { grouping, each_row: !windowed, stage: SELECT })
+        }
         _ => {}
     }
     if windowed && clauses.aggregated && !has_keys {
@@ -418,7 +486,8 @@ fn assemble(
                 "K0227",
                 "`sendMetaToSink` cannot be applied to a window, which mixes the metadata of many messages",
             );
-            found.add(problem.at(select.span));
+            let words = "Invalid option sendMetaToSink, it can not be applied to window";
+            found.add(problem.at(select.span).known_as(words));
         }
         let name = Text::const_new("__meta");
         columns.push(OutputColumn {
@@ -433,21 +502,38 @@ fn assemble(
         return Err(found.0);
     }
     let mut aliases = ordered_aliases(&names, Stage::Select);
-    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, "run Select error: "));
+    nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
-    let meta = options.send_meta || reads_meta(&nodes, &aliases, &columns);
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });
     nodes.extend(rows);
-    nodes.splice(0..0, at_the_source(stream, &names));
-    let width = names.wanted.width;
-    Ok(Plan { stream: stream.name.clone(), wanted: names.wanted, meta, width, nodes, layout, windowless: !windowed })
+    let width = names.width;
+    let called = source_names(&names);
+    let sources = names.sources.into_iter().zip(called).map(|(asked, name)| {
+        let nodes = at_the_source(&asked);
+        let (stream, kind, meta) = (asked.stream.name.clone(), asked.stream.kind, asked.meta || options.send_meta);
+        let called = asked.name().clone();
+        let wanted = Wanted { width, ..asked.wanted };
+        Source { stream, name, called, kind, wanted, meta, nodes, entry: 0 }
+    });
+    let sources = sources.collect();
+    Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !windowed })
+}
+
+/// What the sources are called in the status: by their streams, and, where one is there twice, by their aliases.
+fn source_names(names: &Names<'_>) -> Vec<Text> {
+    let mut called: Vec<Text> = Vec::new();
+    for source in &names.sources {
+        let stream = &source.stream.name;
+        called.push(if called.contains(stream) { source.name().clone() } else { stream.clone() });
+    }
+    called
 }
 
 /// The steps of WHERE.
 fn filter(mut predicate: Bound, names: &mut Names<'_>) -> Vec<Node> {
-    let mut hoist = Hoist { calls: Vec::new(), later: Vec::new(), fresh: &mut || names.fresh() };
+    let mut hoist = Hoist { calls: Vec::new(), later: HashSet::new(), fresh: &mut || names.fresh() };
     hoist.expr(&mut predicate);
     let calls = hoist.calls;
     let guests = (!calls.is_empty()).then(|| Node::Guests { calls, stage: Clause::Where.stage() });
@@ -469,31 +555,35 @@ fn hoisted(
     (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
-/// What is done with rows before anything looks at them.
-fn at_the_source(stream: &Stream, names: &Names<'_>) -> Option<Node> {
-    if let (Some(rest), false) = (names.wanted.rest, names.resolved.is_empty()) {
-        return Some(Node::Resolve { columns: names.resolved.clone(), rest });
+/// What is done with the rows of a source before anything looks at them.
+fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    if let (Some(rest), false) = (asked.wanted.rest, asked.resolved.is_empty()) {
+        nodes.push(Node::Resolve { columns: asked.resolved.clone(), rest });
     }
-    if !stream.strict || stream.columns.is_empty() {
-        return None;
+    let stream = asked.stream;
+    if stream.strict {
+        // In the order of the declaration, so that of several errors the same is always told.
+        let columns = stream.columns.iter().filter_map(|column| {
+            let wanted = asked.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
+            Some((wanted.slot, column.clone()))
+        });
+        let columns: Vec<_> = columns.collect();
+        let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
+        nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
     }
-    // In the order of the declaration, so that of several errors the same is always told.
-    let columns = stream.columns.iter().filter_map(|column| {
-        let wanted = names.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
-        Some((wanted.slot, column.clone()))
-    });
-    let columns: Vec<_> = columns.collect();
-    let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
-    (!columns.is_empty()).then_some(Node::Validate { columns, format })
+    if !asked.shared.is_empty() {
+        nodes.push(Node::Share { columns: asked.shared.clone() });
+    }
+    nodes
 }
 
 /// The aliases of a stage that need a slot, each after those that it reads.
 fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
-    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut Vec<usize>, out: &mut Vec<(usize, Text, Bound)>) {
-        if done.contains(&n) {
+    fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut [bool], out: &mut Vec<(usize, Text, Bound)>) {
+        if std::mem::replace(&mut done[n], true) {
             return;
         }
-        done.push(n);
         let alias = &names.aliases[n];
         alias.reads.iter().for_each(|read| visit(names, *read, stage, done, out));
         if alias.stage == stage
@@ -502,44 +592,17 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
             out.push((slot, alias.name.clone(), Bound::clone(bound)));
         }
     }
-    let (mut done, mut out) = (Vec::new(), Vec::new());
+    let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
 }
 
-fn reads_meta(nodes: &[Node], aliases: &[(usize, Text, Bound)], columns: &[OutputColumn]) -> bool {
-    let grouping = |grouping: &Grouping| {
-        grouping.keys.iter().any(Bound::reads_meta)
-            || grouping.calls.iter().any(|call| call.args.iter().chain(&call.filter).any(Bound::reads_meta))
-    };
-    let node = |node: &Node| match node {
-        Node::Compute { aliases, .. } => aliases.iter().any(|(_, _, bound)| bound.reads_meta()),
-        Node::Filter { predicate, .. } => predicate.reads_meta(),
-        Node::Window(windowed) => {
-            windowed.window.parts().into_iter().any(Bound::reads_meta) || windowed.grouping.iter().any(grouping)
-        }
-        Node::Group { grouping: rows } | Node::Aggregate { grouping: rows, .. } => grouping(rows),
-        Node::Order { keys } => keys.iter().any(|(bound, _)| bound.reads_meta()),
-        Node::Guests { calls, .. } => calls.iter().flat_map(|call| &call.args).any(Bound::reads_meta),
-        other => {
-            let mut reads = false;
-            bounds(other, &mut |bound| reads |= bound.reads_meta());
-            reads
-        }
-    };
-    nodes.iter().any(node)
-        || aliases.iter().any(|(_, _, bound)| bound.reads_meta())
-        || columns.iter().any(|column| column.expr.reads_meta())
-}
-
 /// One finding a place and text.
 fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut kept: Vec<Diagnostic> = Vec::new();
-    for problem in found {
-        if !kept.contains(&problem) {
-            kept.push(problem);
-        }
-    }
+    let mut told = HashSet::new();
+    let place = |span: Option<Span>| span.map(|span| (span.start, span.end));
+    let first = |problem: &Diagnostic| told.insert((problem.code, place(problem.span), problem.message.clone()));
+    let mut kept: Vec<Diagnostic> = found.into_iter().filter(first).collect();
     kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
     kept
 }

@@ -5,28 +5,42 @@ use serde_json::Value as Json;
 use crate::data::Text;
 use crate::expr::Bound;
 
-use super::node::{AnalyticStep, Clause, Grouping, Node, NumberCall, OutputColumn, Plan};
+use super::node::{AnalyticStep, Clause, Grouping, Node, NumberCall, OutputColumn, Plan, Source, SourceKind};
 
-/// The plan as text: one JSON object a line, the projection first, each node below what it feeds.
+/// The plan as text: one JSON object a line, the projection first, each node below what it feeds. Where rows of several
+/// sources come together the sources stand below one after the other.
 pub fn explain(plan: &Plan) -> String {
     let mut out = String::new();
-    for (level, (op, info)) in steps(plan).into_iter().enumerate() {
-        if level > 0 {
+    let mut line = |level: usize, (op, info): (&str, String)| {
+        if !out.is_empty() {
             out.push('\n');
+        }
+        if level > 0 {
             out.extend(std::iter::repeat_n('\t', 2 * level - 1));
         }
         let op = Json::from(format!("{op}_{level}"));
         let _ = write!(out, "{{\"op\":{op},\"info\":{}}}", Json::from(info));
+    };
+    // Below a node stand the sources whose rows come to it, and then the node before it.
+    for (at, node) in plan.nodes.iter().enumerate().rev() {
+        let level = plan.nodes.len() - 1 - at;
+        line(level, step(node));
+        for source in plan.sources.iter().filter(|source| source.entry == at) {
+            let steps = source.nodes.iter().rev().map(step).chain([source_step(source)]);
+            steps.enumerate().for_each(|(below, step)| line(level + 1 + below, step));
+        }
     }
     out
 }
 
-fn steps(plan: &Plan) -> Vec<(&'static str, String)> {
-    let mut steps: Vec<_> = plan.nodes.iter().rev().map(step).collect();
-    let names: Vec<&str> = plan.wanted.columns.iter().map(|column| column.name.as_str()).collect();
-    let fields = if plan.wanted.rest.is_some() { "*".into() } else { names.join(", ") };
-    steps.push(("DataSourcePlan", format!("StreamName: {}, StreamFields:[ {fields} ]", plan.stream)));
-    steps
+fn source_step(source: &Source) -> (&'static str, String) {
+    let names: Vec<&str> = source.wanted.columns.iter().map(|column| column.name.as_str()).collect();
+    let fields = if source.wanted.rest.is_some() { "*".into() } else { names.join(", ") };
+    let info = format!("StreamName: {}, StreamFields:[ {fields} ]", source.stream);
+    match source.kind {
+        SourceKind::Lookup => ("LookupSourcePlan", info),
+        SourceKind::Stream | SourceKind::Scan { .. } => ("DataSourcePlan", info),
+    }
 }
 
 fn step(node: &Node) -> (&'static str, String) {
@@ -39,6 +53,18 @@ fn step(node: &Node) -> (&'static str, String) {
         Node::Resolve { columns, .. } => {
             let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             ("ResolvePlan", format!("IgnoreCase:[ {} ]", shown.join(", ")))
+        }
+        Node::Watermark { stamps, tolerance, marks, .. } => {
+            let streams: Vec<&str> = stamps.of.iter().map(|stamp| stamp.stream.as_str()).collect();
+            let late = tolerance.as_millis();
+            (
+                "WatermarkPlan",
+                format!("Emitters:[ {} ], SendWatermark:{marks}, LateTolerance:{late}ms", streams.join(", ")),
+            )
+        }
+        Node::Share { columns } => {
+            let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            ("SharePlan", format!("Columns:[ {} ]", shown.join(", ")))
         }
         Node::Compute { aliases, .. } => ("AliasPlan", format!("Aliases:[ {} ]", named(aliases))),
         Node::Filter { predicate, clause } => match clause {

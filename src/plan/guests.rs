@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use crate::expr::Bound;
 use crate::func::Body;
 use crate::sql::BinaryOp;
@@ -9,7 +11,7 @@ use super::node::{GuestCall, OutputColumn};
 pub struct Hoist<'a> {
     pub calls: Vec<GuestCall>,
     /// Slots that are filled only after the calls are made.
-    pub later: Vec<usize>,
+    pub later: HashSet<usize>,
     pub fresh: &'a mut dyn FnMut() -> usize,
 }
 
@@ -46,8 +48,8 @@ impl Hoist<'_> {
             }
             Bound::Call(func, args) => {
                 args.iter_mut().for_each(|arg| self.expr(arg));
-                let ready = !args.iter().flat_map(Bound::slots).any(|slot| self.later.contains(&slot));
-                if matches!(func.body, Body::Guest(_)) && ready {
+                let later = |arg: &Bound| arg.slots().iter().any(|slot| self.later.contains(slot));
+                if matches!(func.body, Body::Guest(_)) && !args.iter().any(later) {
                     let shown = bound.to_string();
                     let Bound::Call(func, args) = std::mem::replace(bound, Bound::RowTime) else { return };
                     let slot = (self.fresh)();

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::codec::Wanted;
 use crate::data::{Layout, Text};
 use crate::expr::{Bound, Bounds};
@@ -8,21 +10,61 @@ use super::window::Windowed;
 use super::StreamColumn;
 
 /// A statement, planned.
+///
+/// The rows of all sources have one width. Each source has slots of its own in them, and those of the others are absent
+/// until rows are joined.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub stream: Text,
-    /// What the decoder fills.
-    pub wanted: Wanted,
-    /// The rule reads metadata.
-    pub meta: bool,
+    /// FROM first, then the joins in their order. One at least is a stream.
+    pub sources: Vec<Source>,
+    /// Where there are several sources: the slot that says of which one a row is, by its place in `sources`.
+    pub source_slot: Option<usize>,
     /// Slots of a row on its way through the nodes before the projection.
     pub width: usize,
-    /// From the source to the projection, which is the last.
+    /// What is done with the rows of all sources, up to the projection, which is the last.
     pub nodes: Vec<Node>,
     /// What leaves the rule.
     pub layout: Layout,
     /// Each row that leaves is an emission of its own.
     pub windowless: bool,
+}
+
+impl Plan {
+    /// The rule reads metadata.
+    pub fn reads_meta(&self) -> bool {
+        self.sources.iter().any(|source| source.meta)
+    }
+}
+
+/// One source of a plan.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The stream or table.
+    pub stream: Text,
+    /// What the status calls it: the stream, or its alias where the stream is there twice.
+    pub name: Text,
+    /// What the statement calls it, and the metadata of rows where there are several sources.
+    pub called: Text,
+    pub kind: SourceKind,
+    /// What the decoder fills.
+    pub wanted: Wanted,
+    /// Metadata is read of it.
+    pub meta: bool,
+    /// What is done with its rows alone, before they come to those of other sources.
+    pub nodes: Vec<Node>,
+    /// The first of the common nodes that its rows come to.
+    pub entry: usize,
+}
+
+/// How a source takes part in a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Each row drives the rule.
+    Stream,
+    /// Rows are kept, the newest so many, for those of streams to be joined with.
+    Scan { retain: usize },
+    /// It is asked for the rows that a row of a stream is to be joined with.
+    Lookup,
 }
 
 /// One step.
@@ -39,6 +81,20 @@ pub enum Node {
     Resolve {
         columns: Vec<Resolved>,
         rest: usize,
+    },
+    /// Event time: rows are put into the order in which they happened, and late ones are counted and left out.
+    Watermark {
+        stamps: Stamps,
+        /// `lateTolerance`
+        tolerance: Duration,
+        /// `idleTimeout`
+        patience: Option<Duration>,
+        /// A window behind it wants to hear of the watermark.
+        marks: bool,
+    },
+    /// Columns whose name several sources have, copied to the slots that stand for any of them.
+    Share {
+        columns: Vec<Shared>,
     },
     /// Aliases that a later node reads: slot, name, expression.
     Compute {
@@ -63,6 +119,8 @@ pub enum Node {
     Aggregate {
         grouping: Grouping,
         each_row: bool,
+        /// What stands before the text of an error.
+        stage: &'static str,
     },
     /// Keys, and whether each is descending.
     Order {
@@ -115,6 +173,28 @@ pub enum Node {
     },
 }
 
+/// When the rows of a rule happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamps {
+    /// One a stream; tables have none.
+    pub of: Vec<Stamp>,
+    /// The slot that says which stream a row is of; `None` where there is one.
+    pub source: Option<usize>,
+}
+
+/// The column that says when the rows of a stream happened (`TIMESTAMP`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamp {
+    /// Its place among the sources of the plan.
+    pub source: usize,
+    /// What the statement calls it.
+    pub stream: Text,
+    pub column: Text,
+    pub slot: usize,
+    /// `TIMESTAMP_FORMAT`
+    pub format: Option<Text>,
+}
+
 /// A column that is found whatever its case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
@@ -122,6 +202,16 @@ pub struct Resolved {
     /// Slot of the column of exactly that name.
     pub exact: usize,
     /// Slot that the statement reads.
+    pub slot: usize,
+}
+
+/// A column that is read without the name of its source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shared {
+    pub name: Text,
+    /// Slot of the column of the source.
+    pub from: usize,
+    /// Slot for the column of any source.
     pub slot: usize,
 }
 

@@ -1,14 +1,15 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::{Wanted, WantedColumn};
-use crate::data::{Kind, Text, Value};
+use crate::data::{Text, Value};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Bounds, Key, RowShape, Scope, bind};
+use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind};
 use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
 
-use super::Stream;
-use super::node::{Aggregated, Resolved};
+use super::aliases::Index;
+use super::node::Aggregated;
+use super::sources::Asked;
 use super::special::{Specials, waiting};
 
 /// When an alias is computed. The smaller comes first.
@@ -41,6 +42,10 @@ pub struct Alias<'a> {
     /// Aliases that it reads.
     pub reads: Vec<usize>,
     pub aggregated: bool,
+    /// Levels of its expression.
+    pub height: u32,
+    /// Levels of the aliases that it reads.
+    pub below: u32,
 }
 
 impl Alias<'_> {
@@ -65,15 +70,35 @@ pub enum AliasState {
     Rows,
 }
 
+/// Aggregates in WHERE: over all rows of the window before any is taken out, whatever their groups; without a window
+/// over each row alone. In slots of their own, since the same call as a field looks at what WHERE has left.
+#[derive(Default)]
+pub struct OfWhere {
+    pub calls: Vec<Aggregated>,
+    /// Aliases with aggregates as WHERE reads them: slot, name, expression, each after those that it reads.
+    pub aliases: Vec<(usize, Text, Bound)>,
+    /// How WHERE reads an alias.
+    reads: HashMap<usize, Bound>,
+}
+
 /// What names mean in one statement, and the slots that they have been given.
 pub struct Names<'a> {
-    pub stream: &'a Stream,
-    pub stream_alias: Option<Text>,
+    /// FROM first, then the joins in their order.
+    pub sources: Vec<Asked<'a>>,
+    /// The sources in the order in which their columns win over others of the same name.
+    pub precedence: Vec<usize>,
+    /// Slots of a row.
+    pub width: usize,
+    /// The slot that says of which source a row is.
+    pub source_slot: Option<usize>,
     pub funcs: &'a Catalogue,
-    pub wanted: Wanted,
-    pub resolved: Vec<Resolved>,
     pub aliases: Vec<Alias<'a>>,
+    pub index: Index,
     pub calls: Vec<Aggregated>,
+    /// What WHERE asks of all rows of a window.
+    pub of_where: OfWhere,
+    /// The aggregates that read alike, by whether they stand in WHERE, and their text.
+    alike: HashMap<(bool, Text), Vec<usize>>,
     pub special: Specials,
     pub bounds: Bounds,
     pub windowed: bool,
@@ -92,14 +117,13 @@ pub struct Names<'a> {
 
 impl<'a> Names<'a> {
     pub fn new(
-        stream: &'a Stream,
-        stream_alias: Option<Text>,
+        sources: Vec<Asked<'a>>,
         funcs: &'a Catalogue,
         fields: &'a [Field],
         windowed: bool,
         ignore_case: bool,
     ) -> Self {
-        let aliases = fields
+        let aliases: Vec<Alias<'a>> = fields
             .iter()
             .filter_map(|field| Some((field, field.alias.as_ref()?)))
             .map(|(field, alias)| Alias {
@@ -111,16 +135,22 @@ impl<'a> Names<'a> {
                 earliest: Stage::Analytic,
                 reads: Vec::new(),
                 aggregated: false,
+                height: 0,
+                below: 0,
             })
             .collect();
+        let index = Index::new(aliases.iter().map(|alias: &Alias<'_>| (&alias.name, alias.field)));
         Names {
-            stream,
-            stream_alias,
+            precedence: (0..sources.len()).collect(),
+            sources,
+            width: 0,
+            source_slot: None,
             funcs,
-            wanted: Wanted::default(),
-            resolved: Vec::new(),
             aliases,
+            index,
             calls: Vec::new(),
+            of_where: OfWhere::default(),
+            alike: HashMap::new(),
             special: Specials::default(),
             bounds: Bounds::default(),
             windowed,
@@ -133,114 +163,15 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// A slot for something that is computed.
-    pub fn fresh(&mut self) -> usize {
-        self.wanted.width += 1;
-        self.wanted.width - 1
-    }
-
-    /// The slot of a column of the stream; it is decoded from now on.
-    pub fn column(&mut self, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        let exact = match self.wanted.columns.iter().find(|column| column.name == *name) {
-            Some(known) => known.slot,
-            None => {
-                let kind = self.declared(name, span)?;
-                let slot = self.fresh();
-                self.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
-                slot
-            }
-        };
-        // Declared columns are decoded by their exact names, and there is nothing else to look in.
-        if !self.ignore_case || !self.is_open() {
-            return Ok(Bound::Slot(exact, name.clone()));
-        }
-        let slot = match self.resolved.iter().find(|column| column.exact == exact) {
-            Some(known) => known.slot,
-            None => {
-                self.rest();
-                let slot = self.fresh();
-                self.resolved.push(Resolved { name: name.clone(), exact, slot });
-                slot
-            }
-        };
-        Ok(Bound::Slot(slot, name.clone()))
-    }
-
-    /// Whether messages can have columns that no one declared.
-    fn is_open(&self) -> bool {
-        self.stream.columns.is_empty() && !self.stream.binary
-    }
-
-    /// The slot of the object of all columns that have none of their own.
-    fn rest(&mut self) -> usize {
-        let slot = self.wanted.rest.unwrap_or_else(|| self.fresh());
-        self.wanted.rest = Some(slot);
-        slot
-    }
-
-    /// Whether the slot holds a column of the stream.
-    pub fn is_column(&self, slot: usize) -> bool {
-        self.wanted.columns.iter().any(|column| column.slot == slot)
-            || self.resolved.iter().any(|column| column.slot == slot)
-    }
-
-    fn declared(&self, name: &Text, span: Span) -> Result<Option<Kind>, Diagnostic> {
-        if self.stream.columns.is_empty() {
-            return Ok(None);
-        }
-        match self.stream.columns.iter().find(|column| column.name == *name) {
-            Some(column) => Ok(Some(column.kind.clone())),
-            None => {
-                let message = format!("stream `{}` has no column `{name}`", self.stream.name);
-                let names = self.stream.columns.iter().map(|column| column.name.as_str());
-                let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
-                Err(Diagnostic::error("K0214", message).at(span).suggest(name, names.chain(aliases)))
-            }
-        }
-    }
-
-    /// Every column of the stream, for `*`.
-    pub fn all_columns(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
-        if let Some(of) = &wildcard.of
-            && !self.is_stream(of)
-        {
-            let found = Diagnostic::error("K0218", format!("`{of}.*` names no stream of this statement")).at(span);
-            return Err(found.help(format!("the stream is `{}`", self.stream.name)));
-        }
-        let rest = if self.is_open() {
-            Some(self.rest())
-        } else {
-            let names: Vec<Text> = if self.stream.columns.is_empty() {
-                vec![Text::const_new("self")]
-            } else {
-                self.stream.columns.iter().map(|column| column.name.clone()).collect()
-            };
-            for name in &names {
-                self.column(name, span)?;
-            }
-            None
-        };
-        let columns = self.wanted.columns.iter().map(|column| (column.name.clone(), column.slot)).collect();
-        let except = wildcard.except.iter().map(|name| name.name.clone()).collect();
-        Ok(RowShape { columns, rest, except })
-    }
-
-    pub fn is_stream(&self, name: &str) -> bool {
-        self.stream.name == name || self.stream_alias.as_deref() == Some(name)
-    }
-
     fn alias(&self, name: &str) -> Option<usize> {
-        let usable = |n: &usize| self.binding.last() != Some(n);
-        let find = |same: &dyn Fn(&str) -> bool| {
-            self.aliases.iter().enumerate().filter(|(_, alias)| same(&alias.name)).map(|(n, _)| n).find(usable)
-        };
-        find(&|alias| alias == name).or_else(|| {
+        let find = |known: &[usize]| known.iter().copied().find(|n| self.binding.last() != Some(n));
+        find(self.index.named(name)).or_else(|| {
             // A column of exactly that name is nearer than an alias that differs by case.
-            if self.stream.columns.iter().any(|column| column.name == name) {
+            if self.declares(name) {
                 return None;
             }
             // Within its own expression the name means the column, whatever its case.
-            find(&|alias| alias.eq_ignore_ascii_case(name))
+            find(self.index.in_any_case(name))
         })
     }
 
@@ -249,8 +180,12 @@ impl<'a> Names<'a> {
         self.bind_alias(n, span)?;
         if let Some(reader) = self.binding.last() {
             self.aliases[*reader].reads.push(n);
-            let (aggregated, earliest) = (self.aliases[n].aggregated, self.aliases[n].earliest);
+            let Alias { aggregated, earliest, height, below, .. } = self.aliases[n];
             let reader = &mut self.aliases[*reader];
+            reader.below = reader.below.max(height + below);
+            if reader.height + reader.below > HEIGHT {
+                return Err(vec![too_deep(span)]);
+            }
             reader.aggregated |= aggregated;
             reader.earliest = reader.earliest.max(earliest);
         }
@@ -264,6 +199,9 @@ impl<'a> Names<'a> {
                 let name = &self.aliases[n].name;
                 let message = format!("`{name}` is an aggregate and cannot stand inside another");
                 return Err(vec![Diagnostic::error("K0219", message).at(span)]);
+            }
+            if self.in_where() {
+                return self.alias_of_where(n);
             }
             self.refuse_aggregate(&self.aliases[n].name.clone(), span)?;
             self.met_aggregate = true;
@@ -287,6 +225,31 @@ impl<'a> Names<'a> {
         Ok(self.aliases[n].read_at(slot))
     }
 
+    fn in_where(&self) -> bool {
+        self.stage == Stage::Where && self.clause == "WHERE"
+    }
+
+    /// An alias with aggregates in it as WHERE reads it: its expression once more, over the rows of the whole window.
+    fn alias_of_where(&mut self, n: usize) -> Result<Bound, Vec<Diagnostic>> {
+        if let Some(known) = self.of_where.reads.get(&n) {
+            return Ok(known.clone());
+        }
+        self.binding.push(n);
+        let funcs = self.funcs;
+        let field: &Field = self.aliases[n].field;
+        let bound = bind(&field.expr, self, funcs);
+        self.binding.pop();
+        let (bound, name) = (bound?, self.aliases[n].name.clone());
+        let slot = self.fresh();
+        let read = match bound.is_pure() {
+            true => Bound::Alias(slot, name.clone(), Arc::new(bound.clone())),
+            false => Bound::Slot(slot, name.clone()),
+        };
+        self.of_where.aliases.push((slot, name, bound));
+        self.of_where.reads.insert(n, read.clone());
+        Ok(read)
+    }
+
     /// The alias, and all that it reads, is needed at that stage.
     fn need(&mut self, n: usize, stage: Stage) {
         // What reads the bounds of the window is known only behind it; before, its readers look into it.
@@ -294,7 +257,8 @@ impl<'a> Names<'a> {
         if self.aliases[n].stage > stage {
             self.aliases[n].stage = stage;
         }
-        for read in self.aliases[n].reads.clone() {
+        for at in 0..self.aliases[n].reads.len() {
+            let read = self.aliases[n].reads[at];
             if self.aliases[read].stage > stage {
                 self.need(read, stage);
             }
@@ -302,6 +266,9 @@ impl<'a> Names<'a> {
     }
 
     fn reads_window(&self, n: usize) -> bool {
+        if self.bounds == Bounds::default() {
+            return false;
+        }
         let AliasState::Bound(bound) = &self.aliases[n].state else { return false };
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger];
         bound.slots().into_iter().any(|slot| bounds.contains(&Some(slot)))
@@ -325,11 +292,17 @@ impl<'a> Names<'a> {
             }
             AliasState::Waiting => {}
         }
+        let field: &Field = self.aliases[n].field;
+        let height = height(&field.expr);
+        self.aliases[n].height = height;
         self.aliases[n].state = AliasState::Binding;
+        if self.binding.iter().map(|n| self.aliases[*n].height).sum::<u32>() + height > HEIGHT {
+            self.aliases[n].state = AliasState::Failed;
+            return Err(vec![too_deep(span)]);
+        }
         self.binding.push(n);
         let outer = (self.stage, self.clause, self.in_aggregate, self.met_aggregate);
         (self.stage, self.clause, self.in_aggregate, self.met_aggregate) = (Stage::Select, "SELECT", false, false);
-        let field: &Field = self.aliases[n].field;
         let funcs = self.funcs;
         let bound = bind(&field.expr, self, funcs);
         self.aliases[n].aggregated |= self.met_aggregate;
@@ -360,7 +333,9 @@ impl<'a> Names<'a> {
             let message = format!("`{}` is an aggregate and cannot stand inside another", func.name);
             return Err(vec![Diagnostic::error("K0219", message).at(span)]);
         }
-        self.refuse_aggregate(func.name, span)?;
+        if !self.in_where() {
+            self.refuse_aggregate(func.name, span)?;
+        }
         if let Some(over) = &call.over {
             let message = format!("`{}` takes no OVER", func.name);
             return Err(vec![
@@ -396,12 +371,17 @@ impl<'a> Names<'a> {
         self.met_aggregate = true;
         let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0 };
         let once = func.pure && wanted.args.iter().chain(&wanted.filter).all(Bound::is_pure);
-        if let Some(known) = self.calls.iter().find(|known| once && known.is_same(&wanted)) {
-            return Ok(Bound::Slot(known.slot, Text::new(format!("{known:?}"))));
+        let (shown, place) = (Text::new(format!("{wanted:?}")), self.in_where());
+        let calls = if place { &self.of_where.calls } else { &self.calls };
+        let alike = self.alike.entry((place, shown.clone())).or_default();
+        if let Some(known) = alike.iter().map(|n| &calls[*n]).find(|known| once && known.is_same(&wanted)) {
+            return Ok(Bound::Slot(known.slot, shown));
         }
+        alike.push(calls.len());
         wanted.slot = self.fresh();
-        let bound = Bound::Slot(wanted.slot, Text::new(format!("{wanted:?}")));
-        self.calls.push(wanted);
+        let bound = Bound::Slot(wanted.slot, shown);
+        let calls = if place { &mut self.of_where.calls } else { &mut self.calls };
+        calls.push(wanted);
         Ok(bound)
     }
 
@@ -433,24 +413,28 @@ impl Scope for Names<'_> {
     }
 
     fn dotted(&mut self, qualifier: &Text, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        if self.is_stream(qualifier) {
-            return self.column(name, span);
+        if let Some(source) = self.source(qualifier) {
+            return self.column_of(source, name, span);
         }
         // With a schema, a qualifier that is no column either is most likely a stream that is not listed.
-        let known =
-            self.stream.columns.is_empty() || self.stream.columns.iter().any(|column| column.name == *qualifier);
+        let known = self.is_schemaless() || self.declares(qualifier);
         if !known && self.alias(qualifier).is_none() {
             let message = format!("`{qualifier}` is neither a stream nor a column of this statement");
-            let streams = std::iter::once(self.stream.name.as_str());
-            let columns = self.stream.columns.iter().map(|column| column.name.as_str());
-            return Err(Diagnostic::error("K0220", message).at(span).suggest(qualifier, streams.chain(columns)));
+            let sources = self.sources.iter().map(|source| source.name().as_str());
+            let columns = self.sources.iter().flat_map(|source| &source.stream.columns);
+            let columns = columns.map(|column| column.name.as_str());
+            return Err(Diagnostic::error("K0220", message).at(span).suggest(qualifier, sources.chain(columns)));
         }
         let key = Key { name: name.clone(), any_case: self.ignore_case };
         Ok(Bound::Member(Box::new(self.name(qualifier, span)?), key))
     }
 
     fn is_source(&self, name: &Text) -> bool {
-        self.is_stream(name)
+        self.source(name).is_some()
+    }
+
+    fn meta(&mut self, source: Option<&Text>, path: Path) -> Bound {
+        self.metadata(source, path)
     }
 
     fn any_case(&self) -> bool {
@@ -475,6 +459,20 @@ impl Scope for Names<'_> {
             _ => Err(vec![Diagnostic::error("K0224", format!("`{}` cannot stand here", func.name)).at(span)]),
         }
     }
+}
+
+/// Levels of an expression and of the aliases that it reads, at most.
+const HEIGHT: u32 = 512;
+
+fn height(expr: &Expr) -> u32 {
+    let mut below = 0;
+    expr.parts(&mut |part| below = below.max(height(part)));
+    below + 1
+}
+
+fn too_deep(span: Span) -> Diagnostic {
+    let message = format!("aliases that read one another are nested too deeply: at most {HEIGHT} levels");
+    Diagnostic::error("K0260", message).at(span).help("compute a part of it in a second rule")
 }
 
 /// The finding to show for a name; an alias that failed was told where it is defined.

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::data::Text;
@@ -98,7 +98,7 @@ impl Names<'_> {
         self.special.dedup = Some(Node::Dedup { slot, columns, expire: *expire });
         let name = field.alias.as_ref().map_or(Text::const_new(DEDUP), |alias| alias.name.clone());
         let bound = Bound::Slot(slot, name);
-        if let Some(alias) = self.aliases.iter_mut().find(|alias| std::ptr::eq(alias.field, field)) {
+        if let Some(alias) = self.index.of(field).map(|n| &mut self.aliases[n]) {
             (alias.state, alias.earliest) = (AliasState::Bound(Arc::new(bound.clone())), Stage::Select);
         }
         Ok(bound)
@@ -279,7 +279,7 @@ impl Names<'_> {
         }
         self.special.rows = Some((func, place));
         // Within its own expression the name of the alias means the column.
-        let own = self.aliases.iter().position(|alias| std::ptr::eq(alias.field, field));
+        let own = self.index.of(field);
         self.binding.extend(own);
         let mut found = Vec::new();
         let expr = call.args.first().map(|arg| self.part(arg, &mut found));
@@ -297,21 +297,22 @@ pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>)
     if calls.is_empty() {
         return None;
     }
+    let places: HashMap<usize, usize> = aliases.iter().enumerate().map(|(n, (slot, ..))| (*slot, n)).collect();
     let mut waiting: Vec<Option<(usize, Text, Bound)>> = aliases.into_iter().map(Some).collect();
     let mut steps = Vec::new();
     for call in calls {
         let mut needed: Vec<usize> = call.parts().flat_map(Bound::slots).collect();
-        let mut taken = Vec::new();
-        for alias in waiting.iter_mut().rev() {
-            if let Some((slot, ..)) = alias
-                && needed.contains(slot)
-                && let Some(alias) = alias.take()
+        let mut taken: Vec<(usize, (usize, Text, Bound))> = Vec::new();
+        while let Some(slot) = needed.pop() {
+            if let Some(place) = places.get(&slot)
+                && let Some(alias) = waiting[*place].take()
             {
                 needed.extend(alias.2.slots());
-                taken.push(alias);
+                taken.push((*place, alias));
             }
         }
-        taken.reverse();
+        taken.sort_unstable_by_key(|(place, _)| *place);
+        let taken: Vec<_> = taken.into_iter().map(|(_, alias)| alias).collect();
         steps.extend((!taken.is_empty()).then_some(AnalyticStep::Aliases(taken)));
         steps.push(AnalyticStep::Call(call));
     }
@@ -320,7 +321,7 @@ pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>)
 
 /// Takes the calls that count hits out of a condition and the aliases that it reads: their value is read before the
 /// condition is decided, and the hit is noted after.
-fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
+pub(super) fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
     if let Bound::Call(func, _) = bound
         && matches!(func.body, Body::Special(Special::Hit))
     {
@@ -396,29 +397,4 @@ pub fn rows_step(names: &Names<'_>, columns: &mut Vec<OutputColumn>, limit: Opti
 /// The state of an alias before anything is bound.
 pub fn waiting(field: &Field, funcs: &Catalogue) -> AliasState {
     if is_rows(field, funcs) { AliasState::Rows } else { AliasState::Waiting }
-}
-
-/// Calls `visit` with each expression of a node that stands for special calls.
-pub fn bounds<'a>(node: &'a Node, visit: &mut dyn FnMut(&'a Bound)) {
-    match node {
-        Node::Analytic { steps } => steps.iter().for_each(|step| match step {
-            AnalyticStep::Aliases(aliases) => aliases.iter().for_each(|(_, _, bound)| visit(bound)),
-            AnalyticStep::Call(call) => call.parts().for_each(&mut *visit),
-        }),
-        Node::Number { calls } => calls.iter().for_each(|call| {
-            call.partition.iter().for_each(&mut *visit);
-            call.order.iter().for_each(|(bound, _)| visit(bound));
-        }),
-        Node::Columns { calls } => calls.iter().for_each(|call| {
-            visit(&call.prefix);
-            visit(&call.ignore_null);
-            call.columns.iter().for_each(|(_, bound)| visit(bound));
-        }),
-        Node::Counted { aliases, predicate, .. } => {
-            aliases.iter().for_each(|(_, _, bound)| visit(bound));
-            visit(predicate);
-        }
-        Node::Dedup { columns, .. } => columns.iter().for_each(visit),
-        _ => {}
-    }
 }

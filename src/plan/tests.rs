@@ -16,7 +16,7 @@ fn stream(name: &str) -> Option<Stream> {
                 other => panic!("{other:?}"),
             }
         }
-        "t" => Some(Stream { what: What::Table, ..Stream::schemaless("t") }),
+        "t" => Some(Stream { what: What::Table, kind: SourceKind::Scan { retain: 2 }, ..Stream::schemaless("t") }),
         _ => None,
     }
 }
@@ -77,15 +77,15 @@ fn only_what_is_asked_for_is_decoded() {
         ("SELECT d.* FROM d", "a b at", false),
     ] {
         let plan = good(text);
-        let mut names: Vec<&str> = plan.wanted.columns.iter().map(|column| column.name.as_str()).collect();
+        let mut names: Vec<&str> = plan.sources[0].wanted.columns.iter().map(|column| column.name.as_str()).collect();
         let mut wanted: Vec<&str> = columns.split_whitespace().collect();
         names.sort_unstable();
         wanted.sort_unstable();
-        assert_eq!((names, plan.wanted.rest.is_some()), (wanted, rest), "{text}");
-        assert!(plan.wanted.columns.iter().all(|column| column.slot < plan.width), "{text}");
+        assert_eq!((names, plan.sources[0].wanted.rest.is_some()), (wanted, rest), "{text}");
+        assert!(plan.sources[0].wanted.columns.iter().all(|column| column.slot < plan.width), "{text}");
     }
-    assert!(good("SELECT a FROM s WHERE meta(topic) = \"x\"").meta);
-    assert!(!good("SELECT a FROM s").meta);
+    assert!(good("SELECT a FROM s WHERE meta(topic) = \"x\"").reads_meta());
+    assert!(!good("SELECT a FROM s").reads_meta());
 }
 
 #[test]
@@ -108,6 +108,15 @@ fn clauses_become_nodes_in_their_order() {
             "DataSource Window Aggregate Having Project",
         ),
         ("SELECT sum(v) AS t FROM s", "DataSource Aggregate Project"),
+        (
+            "SELECT v FROM s WHERE v > avg(v) GROUP BY TUMBLINGWINDOW(ss, 1) FILTER(WHERE v > 0)",
+            "DataSource Filter Window Aggregate Filter Project",
+        ),
+        (
+            "SELECT k, avg(v) * 2 AS m FROM s WHERE v > m GROUP BY k, TUMBLINGWINDOW(ss, 1)",
+            "DataSource Window Aggregate Alias Filter Aggregate Project",
+        ),
+        ("SELECT v FROM s WHERE count(v) > 0 AND v + 1 > 0", "DataSource Aggregate Filter Project"),
         ("SELECT v FROM s ORDER BY v LIMIT 5", "DataSource Project"),
         ("SELECT v FROM s LIMIT 0", "DataSource Limit Project"),
         ("SELECT a FROM strict WHERE b = \"x\"", "DataSource Validate Filter Project"),
@@ -166,6 +175,70 @@ fn long_chains_of_aliases_are_planned_and_compiled_at_once() {
     crate::expr::Predicate::new(predicate);
 }
 
+/// Aliases that read one another may be as deep as one expression may, whatever their order, and no deeper.
+#[test]
+fn the_depth_of_aliases_is_limited() {
+    let chain = |count: usize, backwards: bool| {
+        let mut fields: Vec<String> = (1..=count).map(|n| format!("a{} + 1 AS a{n}", n - 1)).collect();
+        if backwards {
+            fields.reverse();
+        }
+        planned(&format!("SELECT {} FROM s WHERE a{count} > 1", fields.join(", ")), &Options::default())
+    };
+    for backwards in [false, true] {
+        let plan = chain(255, backwards).unwrap();
+        plan.nodes.iter().for_each(|node| {
+            if let Node::Filter { predicate, .. } = node {
+                crate::expr::Predicate::new(predicate);
+            }
+        });
+        for count in [300, 5_000] {
+            let found = chain(count, backwards).unwrap_err();
+            assert!(found.iter().any(|one| one.code == "K0260"), "{count} {backwards}: {:?}", found.first());
+        }
+    }
+}
+
+/// What a statement names is looked up, not looked for: with thousands of everything this would not end otherwise.
+#[test]
+fn wide_statements_are_planned_at_once() {
+    let wide = 1_000;
+    let list = |field: &dyn Fn(usize) -> String| (0..wide).map(field).collect::<Vec<_>>().join(", ");
+    let declared = Stream {
+        columns: (0..wide)
+            .map(|n| StreamColumn { name: Text::new(format!("c{n}")), kind: Kind::Float, default: None })
+            .collect(),
+        strict: true,
+        ..Stream::schemaless("s")
+    };
+    let open = Stream::schemaless("s");
+    let window = "GROUP BY TUMBLINGWINDOW(ss, 1)";
+    for (text, columns) in [
+        (format!("SELECT {} FROM s", list(&|n| format!("c{n}"))), wide),
+        ("SELECT * FROM s".into(), 1),
+        (format!("SELECT {} FROM s WHERE a0 > 1", list(&|n| format!("c{n} * 2 AS a{n}"))), wide),
+        (
+            format!(
+                "SELECT {}, {} FROM s",
+                list(&|n| format!("c{n} * 2 AS a{n}")),
+                list(&|n| format!("a{n} + 1 AS b{n}"))
+            ),
+            2 * wide,
+        ),
+        (format!("SELECT {} FROM s {window}", list(&|n| format!("avg(c{n}) AS a{n}"))), wide),
+        (format!("SELECT {} FROM s", list(&|n| format!("lag(c{n}) AS a{n}"))), wide),
+    ] {
+        for stream in [&declared, &open] {
+            let select = sql::parse_select(&text).unwrap();
+            let plan = plan(&select, &|_| Some(stream.clone()), &catalogue(), &Options::default());
+            assert_eq!(plan.unwrap().layout.width(), columns);
+        }
+    }
+    let select = sql::parse_select(&format!("SELECT {} FROM s", list(&|n| format!("d{n}")))).unwrap();
+    let found = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap_err();
+    assert_eq!(found.len(), wide);
+}
+
 #[test]
 fn every_finding_is_told_at_its_place() {
     for (text, code, place) in [
@@ -178,7 +251,9 @@ fn every_finding_is_told_at_its_place() {
         ("SELECT b + 1 AS a, a + 1 AS b FROM s", "K0205", "a"),
         ("SELECT a, s.a FROM s", "K0221", "s.a"),
         ("SELECT a FROM s GROUP BY a", "K0208", "a"),
-        ("SELECT a FROM s WHERE count(*) > 1", "K0216", "count(*)"),
+        ("SELECT a FROM s GROUP BY count(*), TUMBLINGWINDOW(ss, 1)", "K0216", "count(*)"),
+        ("SELECT a FROM s WHERE sum(count(*)) > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", "K0219", "count(*)"),
+        ("SELECT a FROM s GROUP BY TUMBLINGWINDOW(ss, 1) FILTER(WHERE count(*) > 1)", "K0216", "count(*)"),
         ("SELECT sum(count(*)) FROM s", "K0219", "count(*)"),
         ("SELECT upper(unnest(a)) FROM s", "K0242", "unnest(a)"),
         ("SELECT hoppingwindow(ss, 1, 1) FROM s", "K0228", "hoppingwindow"),
@@ -202,7 +277,7 @@ fn every_finding_is_told_at_its_place() {
 #[test]
 fn strict_streams_check_what_is_read() {
     let plan = good("SELECT at, a + 1 AS x FROM strict");
-    let Some(Node::Validate { columns, format }) = plan.nodes.first() else { panic!("{:?}", plan.nodes) };
+    let Some(Node::Validate { columns, format }) = plan.sources[0].nodes.first() else { panic!("{plan:?}") };
     let shown: Vec<_> = columns.iter().map(|(_, column)| (column.name.as_str(), column.default.clone())).collect();
     assert_eq!(shown, [("a", Some(Value::Int(3))), ("at", None)]);
     assert_eq!(format.as_deref(), Some("yyyy"));
@@ -213,7 +288,7 @@ fn names_that_heed_no_case_are_looked_for_in_all_columns() {
     let options = Options { ignore_case: true, ..Options::default() };
     let plan = planned("SELECT Temp, o.K AS k FROM s", &options).unwrap();
     assert_eq!(nodes(&plan), "DataSource Resolve Project");
-    assert!(plan.wanted.rest.is_some());
+    assert!(plan.sources[0].wanted.rest.is_some());
     assert_eq!(nodes(&planned("SELECT a FROM d", &options).unwrap()), "DataSource Project");
 }
 

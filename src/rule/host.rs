@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::props;
+use super::{advice, props};
 use crate::catalog::{Catalog, Definition, Properties};
 use crate::clock::{Clock, Time};
 use crate::config::Layers;
@@ -172,6 +172,21 @@ impl Host {
         props::sections(self, connector)
     }
 
+    /// What to tell the author of a stream or table though it can be created.
+    pub fn advice(&self, definition: &Definition) -> Vec<Diagnostic> {
+        advice::of_definition(self, definition)
+    }
+
+    /// Checks properties that are to be stored as a configuration key of a source. Gives warnings.
+    pub fn check_conf_key(
+        &self,
+        connector: &str,
+        key: &str,
+        properties: &Properties,
+    ) -> Result<Vec<Diagnostic>, Diagnostic> {
+        props::check_key(self, connector, key, properties)
+    }
+
     /// Checks the properties of a source and says how to open it. Built-in ones come first.
     pub fn source(&self, name: &str, spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         match self.connectors().find(|one| one.name == name).and_then(|one| one.source) {
@@ -222,7 +237,11 @@ impl Host {
     fn unknown(&self, what: &str, name: &str) -> Diagnostic {
         let kind = if what == "source" { Kind::Sources } else { Kind::Sinks };
         let names = self.connector_names(kind);
-        let error = Diagnostic::error("K0906", format!("there is no {what} of type `{name}`"));
+        let words = match kind {
+            Kind::Sources => format!("source type {name} not found"),
+            _ => format!("sink {name} is not defined"),
+        };
+        let error = Diagnostic::error("K0906", format!("there is no {what} of type `{name}`")).known_as(words);
         let found = error.suggest(name, names.iter().map(|(name, _)| name.as_str()));
         match found.help {
             Some(_) => found,

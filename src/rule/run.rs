@@ -9,8 +9,8 @@ use serde_json::{Map, Value as Json};
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
-use crate::catalog::Definition;
-use crate::diag::{Diagnostic, Fault};
+use crate::catalog::{Definition, What};
+use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
 use crate::flow::{self, Chain, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
 use crate::io::{self, SourcePlan};
@@ -37,15 +37,23 @@ struct PlannedFlow {
     host: Arc<Host>,
     def: Def,
     plan: Plan,
-    stream: Arc<Definition>,
+    /// Each stream and table of the plan, once.
+    streams: Vec<(Arc<Definition>, FeedSpec)>,
     sinks: Vec<SinkSpec>,
     warnings: Vec<Diagnostic>,
     shared: Arc<Shared>,
     topo: Topo,
-    feed: FeedSpec,
 }
 
 impl Engine for FlowEngine {
+    fn read(&self, sql: &str) -> Result<(), String> {
+        let Err(found) = sql::parse_select(sql) else { return Ok(()) };
+        Err(match sql::parse(sql) {
+            Ok(_) => format!("SQL {sql} is not a select statement."),
+            Err(_) => format!("Parse SQL {sql} error: {}", diag::render_all(&found, "sql", sql)),
+        })
+    }
+
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
         let select = sql::parse_select(&def.sql)?;
         let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
@@ -54,38 +62,54 @@ impl Engine for FlowEngine {
             send_meta: def.options.send_meta,
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
+            event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
-        let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
+        let mut plan = plan::plan(&select, &find, &host.functions(), &options)
+            .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
         let one = |found: Diagnostic| vec![found];
-        let gone = || one(Diagnostic::error("K0201", format!("there is no stream `{}`", plan.stream)));
-        let stream = host.catalog.find(&plan.stream).ok_or_else(gone)?;
-        if stream.options.temp && !def.temp {
-            let text = format!("temp stream {} can only be used by temp rules", stream.name);
-            return Err(one(Diagnostic::error("K0908", text)));
-        }
-        if stream.options.shared {
-            // The feed decodes once for rules that may come later, and one of them may read metadata.
-            plan.meta = true;
-        }
         let mut warnings = Vec::new();
-        let feed = feed_spec(host, def, &stream, &plan, &mut warnings).map_err(one)?;
+        let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
+        for source in &mut plan.sources {
+            let name = &source.stream;
+            let words = format!("fail to get stream {name}, please check if stream is created");
+            let gone =
+                || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")).known_as(words.as_str()));
+            let stream = host.catalog.find(name).ok_or_else(gone)?;
+            if stream.options.temp && !def.temp {
+                let text = format!("temp stream {} can only be used by temp rules", stream.name);
+                return Err(one(Diagnostic::error("K0908", &text).known_as(text.as_str())));
+            }
+            // A shared feed decodes once for rules that may come later, and one of them may read metadata.
+            source.meta |= stream.options.shared;
+        }
+        for source in &plan.sources {
+            if streams.iter().any(|(known, _)| known.name == source.stream) {
+                continue;
+            }
+            let Some(stream) = host.catalog.find(&source.stream) else { continue };
+            let meta = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
+            let feed = feed_spec(host, def, &stream, meta, &mut warnings).map_err(one)?;
+            streams.push((stream, feed));
+        }
         let mut sinks = Vec::with_capacity(def.actions.len());
         for action in &def.actions {
             sinks.push(sink_spec(host, def, action, &plan, &mut warnings).map_err(one)?);
         }
         let topo = topo(&plan, &sinks);
         let shared = self.shared.clone();
-        Ok(Box::new(PlannedFlow {
-            host: host.clone(),
-            def: def.clone(),
-            plan,
-            stream,
-            sinks,
-            warnings,
-            shared,
-            topo,
-            feed,
-        }))
+        Ok(Box::new(PlannedFlow { host: host.clone(), def: def.clone(), plan, streams, sinks, warnings, shared, topo }))
+    }
+}
+
+/// Proposes the stream or table that was meant.
+fn with_nearest(found: Diagnostic, host: &Host, sql: &str) -> Diagnostic {
+    let name = found.span.and_then(|span| sql.get(span.start as usize..span.end as usize));
+    match name {
+        Some(name) if found.code == "K0201" => {
+            let names = host.catalog.names();
+            found.suggest(name.trim_matches('`'), names.iter().map(String::as_str))
+        }
+        _ => found,
     }
 }
 
@@ -98,6 +122,15 @@ fn plan_stream(definition: &Definition) -> plan::Stream {
         binary: definition.format() == "binary",
         strict: definition.options.strict_validation,
         timestamp_format: definition.options.timestamp_format.as_str().into(),
+        timestamp: definition.options.timestamp.as_str().into(),
+        kind: match definition.what {
+            What::Stream => plan::SourceKind::Stream,
+            What::Table if definition.is_lookup() => plan::SourceKind::Lookup,
+            What::Table => {
+                let connector = Some(definition.options.connector.as_str());
+                plan::SourceKind::Scan { retain: plan::retained(definition.options.retain_size, connector) }
+            }
+        },
     }
 }
 
@@ -105,14 +138,14 @@ fn feed_spec(
     host: &Arc<Host>,
     def: &Def,
     stream: &Definition,
-    plan: &Plan,
+    wants_meta: bool,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<FeedSpec, Diagnostic> {
     let (props, found) = host.source_props(stream)?;
     warnings.extend(found);
     let owner = if stream.options.shared { stream.name.as_str() } else { def.id.as_str() };
     let format = format_options(stream, &props);
-    let spec = io::SourceSpec { props, wants_meta: plan.meta, wants_acks: true, env: host.env(owner) };
+    let spec = io::SourceSpec { props, wants_meta, wants_acks: true, env: host.env(owner) };
     let source = host.source(stream.connector(), spec)?;
     warnings.extend(source.warnings.iter().cloned());
     let kinds = stream.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect();
@@ -170,23 +203,24 @@ fn sink_spec(
 
 /// Each node feeds the next; the last operator feeds every sink.
 fn topo(plan: &Plan, sinks: &[SinkSpec]) -> Topo {
-    let source = format!("source_{}", plan.stream);
-    let mut names = vec![source.clone()];
-    names.extend(Chain::names(plan));
+    let sources: Vec<String> = plan.sources.iter().map(|source| format!("source_{}", source.name)).collect();
+    let steps = Chain::steps(plan);
+    let sinks: Vec<String> = sinks.iter().map(|sink| format!("sink_{}", sink.name)).collect();
+    let below = |at: usize| steps.ops.get(at).map_or_else(|| sinks.clone(), |(name, _)| vec![name.clone()]);
     let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for pair in names.windows(2) {
-        edges.entry(pair[0].clone()).or_default().push(pair[1].clone());
+    for (source, entry) in sources.iter().zip(&steps.entries) {
+        edges.insert(source.clone(), below(*entry));
     }
-    if let Some(last) = names.last() {
-        edges.insert(last.clone(), sinks.iter().map(|sink| format!("sink_{}", sink.name)).collect());
+    for (name, next) in &steps.ops {
+        edges.insert(name.clone(), below(*next));
     }
-    Topo { sources: vec![source], edges }
+    Topo { sources, edges }
 }
 
 #[async_trait::async_trait]
 impl Planned for PlannedFlow {
     fn sources(&self) -> Vec<String> {
-        vec![self.plan.stream.to_string()]
+        self.plan.sources.iter().map(|source| source.stream.to_string()).collect()
     }
 
     fn explain(&self) -> String {
@@ -202,24 +236,32 @@ impl Planned for PlannedFlow {
     }
 
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
-        let feed = if self.stream.options.shared {
-            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            match shared.get(self.stream.name.as_str()).and_then(Weak::upgrade) {
-                Some(feed) => feed,
-                None => {
-                    let feed = Arc::new(Feed::start(self.feed));
-                    shared.insert(self.stream.name.to_string(), Arc::downgrade(&feed));
-                    feed
+        let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
+        for (stream, spec) in self.streams {
+            let feed = if stream.options.shared {
+                let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+                match shared.get(stream.name.as_str()).and_then(Weak::upgrade) {
+                    Some(feed) => feed,
+                    None => {
+                        let feed = Arc::new(Feed::start(spec));
+                        shared.insert(stream.name.to_string(), Arc::downgrade(&feed));
+                        feed
+                    }
                 }
-            }
-        } else {
-            Arc::new(Feed::start(self.feed))
-        };
+            } else {
+                Arc::new(Feed::start(spec))
+            };
+            feeds.insert(stream.name.to_string(), feed);
+        }
+        let of_sources = self.plan.sources.iter().filter_map(|source| feeds.get(source.stream.as_str()).cloned());
+        let of_sources = of_sources.collect();
+        // The rule alone holds them from here on, so that the last one to let go ends them.
+        drop(feeds);
         let spec = FlowSpec {
             rule: Arc::new(self.host.rule_info(&self.def.id)),
             local: TimeZone::system(),
             clock: self.host.clock.clone(),
-            feed,
+            feeds: of_sources,
             send_error: self.def.options.send_error,
             overflow: match self.def.options.overflow {
                 Overflow::Drop => flow::Overflow::Drop(self.def.options.buffer),
@@ -234,7 +276,9 @@ impl Planned for PlannedFlow {
     }
 
     async fn forget(self: Box<Self>) {
-        forget(&self.stream.name, self.feed.source).await;
+        for (stream, feed) in self.streams {
+            forget(&stream.name, feed.source).await;
+        }
     }
 }
 

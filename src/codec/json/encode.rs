@@ -61,12 +61,13 @@ impl Json {
             if column.spread {
                 spreads.push(slot);
             } else {
-                // Of two columns of one name the later one counts.
-                named.retain(|entry| entry.name != column.name);
                 named.push(Entry { name: column.name.clone(), raw: raw_name(&column.name), slot });
             }
         }
+        // Of two columns of one name the later one counts.
+        named.reverse();
         named.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        named.dedup_by(|later, first| later.name == first.name);
         let mut json = Json { named, spreads, known: Known::default() };
         json.known = json.learn(&Object::new());
         json

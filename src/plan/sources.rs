@@ -1,0 +1,282 @@
+//! The sources of a statement while its names are bound: which of them a name means, and the slots of their columns.
+//!
+//! Rows of all sources have the one width of the plan. Each source has slots of its own in it, and those of the others
+//! stay absent. A name that is asked of several sources has one more slot, into which each source copies its column;
+//! in a joined row the part that stands first has its say there.
+
+use crate::codec::{Wanted, WantedColumn};
+use crate::data::{Kind, Text};
+use crate::diag::{Diagnostic, Span};
+use crate::expr::{Bound, Path, RowShape};
+use crate::sql::Wildcard;
+
+use super::Stream;
+use super::node::{Resolved, Shared};
+use super::scope::Names;
+
+/// One source, and what was asked of it so far.
+pub struct Asked<'a> {
+    pub stream: &'a Stream,
+    /// The name after AS.
+    pub alias: Option<Text>,
+    pub wanted: Wanted,
+    pub resolved: Vec<Resolved>,
+    pub shared: Vec<Shared>,
+    /// Metadata is read of it.
+    pub meta: bool,
+}
+
+impl<'a> Asked<'a> {
+    pub fn new(stream: &'a Stream, alias: Option<Text>) -> Self {
+        let (wanted, resolved) = (Wanted::default(), Vec::new());
+        Asked { stream, alias, wanted, resolved, shared: Vec::new(), meta: false }
+    }
+
+    /// How the statement calls it.
+    pub fn name(&self) -> &Text {
+        self.alias.as_ref().unwrap_or(&self.stream.name)
+    }
+
+    /// Whether messages can have columns that no one declared.
+    pub fn is_open(&self) -> bool {
+        self.stream.columns.is_empty() && !self.stream.binary
+    }
+
+    /// Whether rows can have a column of that name.
+    fn may_have(&self, name: &str) -> bool {
+        match self.stream.columns.as_slice() {
+            [] => !self.stream.binary || name == "self",
+            columns => columns.iter().any(|column| column.name == name),
+        }
+    }
+
+    /// The names of all columns that are known beforehand.
+    fn known(&self) -> Vec<Text> {
+        match self.stream.columns.as_slice() {
+            [] if self.stream.binary => vec![Text::const_new("self")],
+            [] => self.wanted.columns.iter().map(|column| column.name.clone()).collect(),
+            columns => columns.iter().map(|column| column.name.clone()).collect(),
+        }
+    }
+}
+
+impl Names<'_> {
+    /// A slot for something that is computed.
+    pub fn fresh(&mut self) -> usize {
+        self.width += 1;
+        self.width - 1
+    }
+
+    /// The source that a qualifier means.
+    pub fn source(&self, name: &str) -> Option<usize> {
+        let find = |is: &dyn Fn(&Asked<'_>) -> bool| self.sources.iter().position(is);
+        find(&|source| source.alias.as_deref() == Some(name)).or_else(|| find(&|source| source.stream.name == name))
+    }
+
+    /// Whether a source declares a column of that name.
+    pub fn declares(&self, name: &str) -> bool {
+        self.sources.iter().any(|source| source.stream.columns.iter().any(|column| column.name == name))
+    }
+
+    /// Whether a name that nothing declares can be a column all the same.
+    pub fn is_schemaless(&self) -> bool {
+        self.sources.iter().any(|source| source.stream.columns.is_empty())
+    }
+
+    /// Whether the slot holds a column.
+    pub fn is_column(&self, slot: usize) -> bool {
+        self.sources.iter().any(|source| {
+            source.wanted.columns.iter().any(|column| column.slot == slot)
+                || source.resolved.iter().any(|column| column.slot == slot)
+                || source.shared.iter().any(|column| column.slot == slot)
+        })
+    }
+
+    /// A column that is named without its source.
+    pub fn column(&mut self, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
+        let having: Vec<usize> = match self.sources.as_slice() {
+            [_] => vec![0],
+            several => (0..several.len()).filter(|n| several[*n].may_have(name)).collect(),
+        };
+        match having.as_slice() {
+            [] => Err(self.unknown(name, span)),
+            [only] => self.column_of(*only, name, span),
+            several if self.is_schemaless() => self.shared(name, several, span),
+            several => {
+                let all: Vec<String> = several.iter().map(|n| format!("`{}`", self.sources[*n].name())).collect();
+                let message = format!("ambiguous field `{name}`: {} have a column of that name", all.join(" and "));
+                let first = self.sources[several[0]].name();
+                Err(Diagnostic::error("K0250", message).at(span).help(format!("write `{first}.{name}`")))
+            }
+        }
+    }
+
+    fn unknown(&self, name: &Text, span: Span) -> Diagnostic {
+        let all: Vec<String> = self.sources.iter().map(|source| format!("`{}`", source.name())).collect();
+        let columns = self.sources.iter().flat_map(|source| &source.stream.columns);
+        let columns = columns.map(|column| column.name.as_str());
+        let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
+        let message = format!("none of {} has a column `{name}`", all.join(", "));
+        Diagnostic::error("K0214", message).at(span).suggest(name, columns.chain(aliases))
+    }
+
+    /// The slot of a column of one source; it is decoded from now on.
+    pub fn column_of(&mut self, source: usize, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
+        let exact = match self.sources[source].wanted.columns.iter().find(|column| column.name == *name) {
+            Some(known) => known.slot,
+            None => {
+                let kind = self.declared(source, name, span)?;
+                let slot = self.fresh();
+                self.sources[source].wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+                slot
+            }
+        };
+        // Declared columns are decoded by their exact names, and there is nothing else to look in.
+        if !self.ignore_case || !self.sources[source].is_open() {
+            return Ok(Bound::Slot(exact, self.shown(source, name)));
+        }
+        let slot = match self.sources[source].resolved.iter().find(|column| column.exact == exact) {
+            Some(known) => known.slot,
+            None => {
+                self.rest(source);
+                let slot = self.fresh();
+                self.sources[source].resolved.push(Resolved { name: name.clone(), exact, slot });
+                slot
+            }
+        };
+        Ok(Bound::Slot(slot, self.shown(source, name)))
+    }
+
+    /// How a column is shown: with its source where there are several.
+    fn shown(&self, source: usize, name: &Text) -> Text {
+        match self.sources.as_slice() {
+            [_] => name.clone(),
+            several => Text::new(format!("{}.{name}", several[source].name())),
+        }
+    }
+
+    /// The slot for what the first of these sources has under that name.
+    fn shared(&mut self, name: &Text, sources: &[usize], span: Span) -> Result<Bound, Diagnostic> {
+        let known = self.sources.iter().flat_map(|source| &source.shared).find(|shared| shared.name == *name);
+        let slot = match known {
+            Some(known) => known.slot,
+            None => self.fresh(),
+        };
+        for source in sources {
+            let Bound::Slot(from, _) = self.column_of(*source, name, span)? else { continue };
+            let shared = &mut self.sources[*source].shared;
+            if !shared.iter().any(|shared| shared.slot == slot) {
+                shared.push(Shared { name: name.clone(), from, slot });
+            }
+        }
+        Ok(Bound::Slot(slot, name.clone()))
+    }
+
+    /// The slot of the object of all columns of a source that have none of their own.
+    fn rest(&mut self, source: usize) -> usize {
+        let slot = match self.sources[source].wanted.rest {
+            Some(slot) => slot,
+            None => self.fresh(),
+        };
+        self.sources[source].wanted.rest = Some(slot);
+        slot
+    }
+
+    fn declared(&self, source: usize, name: &Text, span: Span) -> Result<Option<Kind>, Diagnostic> {
+        let stream = self.sources[source].stream;
+        if stream.columns.is_empty() {
+            return Ok(None);
+        }
+        match stream.columns.iter().find(|column| column.name == *name) {
+            Some(column) => Ok(Some(column.kind.clone())),
+            None => {
+                let what = if stream.is_table() { "table" } else { "stream" };
+                let message = format!("{what} `{}` has no column `{name}`", stream.name);
+                let names = stream.columns.iter().map(|column| column.name.as_str());
+                let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
+                Err(Diagnostic::error("K0214", message).at(span).suggest(name, names.chain(aliases)))
+            }
+        }
+    }
+
+    /// Every column, for `*`; or of one source, for `source.*`.
+    pub fn all_columns(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
+        let except = wildcard.except.iter().map(|name| name.name.clone()).collect();
+        let of: Vec<usize> = match &wildcard.of {
+            None => self.precedence.clone(),
+            Some(of) => match self.source(of) {
+                Some(source) => vec![source],
+                None => {
+                    let found = Diagnostic::error("K0218", format!("`{of}.*` names no stream of this statement"));
+                    let all: Vec<String> = self.sources.iter().map(|source| format!("`{}`", source.name())).collect();
+                    let help = match all.as_slice() {
+                        [only] => format!("the stream is {only}"),
+                        several => format!("the sources are {}", several.join(", ")),
+                    };
+                    return Err(found.at(span).help(help));
+                }
+            },
+        };
+        let mut rest = Vec::new();
+        let mut names: Vec<Text> = Vec::new();
+        for source in &of {
+            let known = self.sources[*source].known();
+            names.extend(known.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+            if self.sources[*source].is_open() {
+                rest.push(self.rest(*source));
+            }
+        }
+        let mut columns = Vec::with_capacity(names.len());
+        for name in names {
+            let having: Vec<usize> =
+                of.iter().copied().filter(|source| of.len() == 1 || self.sources[*source].may_have(&name)).collect();
+            let bound = match having.as_slice() {
+                [] => continue,
+                // What differs by case only is looked for by who names it, and here nobody does.
+                [only] => match self.sources[*only].wanted.columns.iter().find(|column| column.name == name) {
+                    Some(known) => Bound::Slot(known.slot, name.clone()),
+                    None => self.column_of(*only, &name, span)?,
+                },
+                several => self.shared(&name, several, span)?,
+            };
+            if let Bound::Slot(slot, _) = bound {
+                columns.push((name, slot));
+            }
+        }
+        Ok(RowShape { columns, rest, except })
+    }
+
+    /// Gives a name its slot in every source that could have it, so that `*` finds it there.
+    pub fn reserve(&mut self, name: &Text, span: Span) -> Result<(), Diagnostic> {
+        for source in 0..self.sources.len() {
+            if self.sources[source].is_open() || (self.sources.len() == 1 && self.sources[0].stream.columns.is_empty())
+            {
+                self.column_of(source, name, span)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A metadata value. With several sources each row has that of all its parts, by the names of their sources; without
+    /// one of these the first part that has the key is meant.
+    pub fn metadata(&mut self, of: Option<&Text>, path: Path) -> Bound {
+        let of = of.and_then(|name| self.source(name));
+        if let [only] = self.sources.as_mut_slice() {
+            only.meta = true;
+            return Bound::Meta(path);
+        }
+        let wanted = of.map_or_else(|| self.precedence.clone(), |source| vec![source]);
+        let all = of.is_none() && path.names.is_empty();
+        let mut one = |source: usize| {
+            self.sources[source].meta = true;
+            let names = std::iter::once(self.sources[source].name().clone()).chain(path.names.iter().cloned());
+            Bound::Meta(Path { names: names.collect(), any_case: path.any_case })
+        };
+        let mut parts: Vec<Bound> = wanted.into_iter().map(&mut one).collect();
+        match (self.funcs.find("coalesce"), parts.len()) {
+            _ if all => Bound::Meta(path),
+            (Some(coalesce), 2..) => Bound::Call(coalesce, parts),
+            _ => parts.swap_remove(0),
+        }
+    }
+}
