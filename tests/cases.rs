@@ -75,7 +75,8 @@ fn example(block: &str, name: &str) -> Json {
             "in" => {
                 let (words, rows) = rest.split_at(rest.find('{').unwrap());
                 let time = words.split_whitespace().find_map(|word| word.strip_suffix('s')?.parse::<f64>().ok());
-                let stream = words.split_whitespace().find(|word| word.starts_with(|letter: char| letter.is_alphabetic()));
+                let stream =
+                    words.split_whitespace().find(|word| word.starts_with(|letter: char| letter.is_alphabetic()));
                 now = time.unwrap_or(now + 0.1);
                 for row in list(rows).as_array().unwrap() {
                     let at = format!("+{:.0}", now * 1000.0);
@@ -103,25 +104,49 @@ fn example(block: &str, name: &str) -> Json {
     case
 }
 
-/// Every case that the list of differences names is there.
+/// Every line of the list of differences names a case, a table of functions or a test that is there. Every case that
+/// shows a difference, and every function of the tables of ours, is in the list.
 #[test]
 fn the_differences_name_cases_that_exist() {
     let report = all_pass(&[root().join("tests/cases")]);
     let known: BTreeSet<&str> = report.findings.iter().map(|finding| finding.name.as_str()).collect();
+    let tables: BTreeSet<&str> = known.iter().filter_map(|name| Some(name.rsplit_once('/')?.0)).collect();
     let guide = fs::read_to_string(root().join("rules/README.md")).unwrap();
-    let rows = guide.split("## Where it differs").nth(1).unwrap().lines().filter(|line| line.starts_with("| "));
-    let mut named = 0;
-    for row in rows.skip(1) {
-        let cell = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
-        for name in cell.split('`').filter(|part| part.contains('/')) {
-            assert!(known.contains(name), "`{name}` is no case: {row}");
-            named += 1;
+    let list = guide.split("## Where it differs").nth(1).unwrap();
+    // A row of the table, or a point with the lines that belong to it.
+    let mut lines: Vec<String> = Vec::new();
+    for line in list.lines() {
+        match lines.last_mut() {
+            Some(last) if line.starts_with("  ") => *last += line,
+            _ => lines.push(line.to_owned()),
         }
     }
-    assert!(named > 0);
-    let shown = report.findings.iter().filter(|finding| finding.name.starts_with("differences/"));
-    for finding in shown {
-        assert!(guide.contains(&format!("`{}`", finding.name)), "{} is not in the list", finding.name);
+    let quoted = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    for line in lines.iter().filter(|line| line.starts_with("- ") || line.starts_with("| ") && line.contains('`')) {
+        let is_there = |name: &str| {
+            known.contains(name)
+                || name.starts_with("functions/") && tables.contains(name)
+                || [".rs", ".txt"].iter().any(|end| name.ends_with(end)) && root().join(name).exists()
+        };
+        let names: Vec<String> = quoted(line).into_iter().filter(|name| is_there(name)).collect();
+        assert!(!names.is_empty(), "no case is named: {line}");
+        // Where the names stand, all of them must be there.
+        let cell = line.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        let named = if line.starts_with("| ") { quoted(cell) } else { Vec::new() };
+        named.iter().for_each(|name| assert!(is_there(name), "`{name}` is no case: {line}"));
+    }
+    let bare = |word: String| word.split('(').next().unwrap_or_default().to_owned();
+    let words: BTreeSet<String> = lines.iter().flat_map(|line| quoted(line)).map(bare).collect();
+    for finding in &report.findings {
+        if finding.name.starts_with("differences/") {
+            assert!(words.contains(&finding.name), "{} is not in the list", finding.name);
+        }
+        if let Some((table, function)) =
+            finding.name.strip_prefix("functions/right_").and_then(|rest| rest.split_once(' '))
+        {
+            let is_statement = table.contains("validate");
+            assert!(is_statement || words.contains(function), "{function} is not in the list");
+        }
     }
 }
 
