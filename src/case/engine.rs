@@ -296,7 +296,7 @@ fn decoder(source: &Create, of: &Source, options: &Options) -> Result<Box<dyn De
     let format = FormatOptions {
         format: option("FORMAT").unwrap_or("json".into()).to_lowercase(),
         delimiter: option("DELIMITER").unwrap_or_default(),
-        fields: source.columns.iter().map(|column| column.name.name.clone()).collect(),
+        fields: Vec::new(),
         has_header: false,
         whole_numbers_as_int: options.whole_numbers_as_int,
         schema_id: option("SCHEMAID").unwrap_or_default(),
