@@ -221,6 +221,25 @@ impl Engine {
         self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))
     }
 
+    /// The sink goes away, or comes back.
+    pub fn set_away(&mut self, sink: Option<&str>, away: bool) -> Result<(), String> {
+        self.sinks.set_away(sink, away)
+    }
+
+    /// The rule is stopped and started again: what operators hold is thrown away, and what waits in a sink is sent if
+    /// the stop is a `clean` one.
+    pub fn restart(&mut self, clean: bool) -> Result<(), String> {
+        self.chain.discard();
+        if clean {
+            self.sinks.finish();
+        }
+        self.sinks.discard();
+        self.sinks.restart();
+        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
+        self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
+        Ok(())
+    }
+
     /// Stops the rule as by hand: what is held is thrown away.
     pub fn stop(&mut self) {
         self.chain.discard();

@@ -31,6 +31,8 @@ struct Sink {
     shape: Shape,
     gather: Option<Gather>,
     given: Vec<Emission>,
+    /// What waits for the sink to come back, while it is away.
+    away: Option<Vec<(Emission, Vec<Receipt>)>>,
 }
 
 impl Sinks {
@@ -50,7 +52,7 @@ impl Sinks {
             let takes = if wants_messages(case, name, props) { Takes::Bytes } else { Takes::Rows };
             let shape = Shape::new(&common, layout.clone(), takes, facts.clone()).map_err(refused)?;
             let gather = shape.gather(case.start);
-            all.push(Sink { name: name.clone(), shape, gather, given: Vec::new() });
+            all.push(Sink { name: name.clone(), shape, gather, given: Vec::new(), away: None });
         }
         Ok(Sinks { layout, send_error, clock, all })
     }
@@ -64,7 +66,7 @@ impl Sinks {
         let rows = batch.selected().to_vec();
         let mut receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
         // What waits in a sink is counted as held.
-        let waits = self.all.iter().any(|sink| sink.gather.is_some());
+        let waits = self.all.iter().any(|sink| sink.gather.is_some() || sink.away.is_some());
         let mut keepers: Vec<Held> = Vec::new();
         if waits {
             let mut left = receipts.drain(..);
@@ -90,21 +92,16 @@ impl Sinks {
                 };
                 at += values.len();
                 let mut parcels = Vec::new();
-                let fate = match sink.shape.parcels(&self.layout, &values, &mut parcels) {
+                match sink.shape.parcels(&self.layout, &values, &mut parcels) {
                     Ok(()) if sink.gather.is_some() && !parcels.is_empty() => {
                         sink.wait(parcels, promises, self.clock.now());
-                        continue;
                     }
-                    Ok(()) => {
-                        sink.given.extend(parcels.into_iter().map(|parcel| received(parcel, self.clock.now())));
-                        Fate::Out
-                    }
+                    Ok(()) => sink.give(parcels, promises, self.clock.now()),
                     Err(fault) => {
                         sink.error(&fault, self.send_error, self.clock.now());
-                        Fate::dead(&fault)
+                        promises.into_iter().for_each(|promise| promise.settle(Fate::dead(&fault)));
                     }
-                };
-                promises.into_iter().for_each(|promise| promise.settle(fate));
+                }
             }
             faults.for_each(|(_, fault)| sink.error(fault, self.send_error, self.clock.now()));
         }
@@ -133,8 +130,36 @@ impl Sinks {
 
     /// The rule is stopped: what waits is thrown away.
     pub fn discard(&mut self) {
-        let waiting = self.all.iter_mut().filter_map(|sink| sink.gather.as_mut().and_then(Gather::take));
-        waiting.flat_map(|gathered| gathered.receipts).for_each(|receipt| receipt.settle(Fate::DroppedStop));
+        for sink in &mut self.all {
+            let gathered = sink.gather.as_mut().and_then(Gather::take).map(|gathered| gathered.receipts);
+            let away = sink.away.as_mut().map(std::mem::take).unwrap_or_default();
+            let waiting = gathered.into_iter().chain(away.into_iter().map(|(_, receipts)| receipts)).flatten();
+            waiting.for_each(|receipt| receipt.settle(Fate::DroppedStop));
+        }
+    }
+
+    /// The rule starts anew: batches count from now.
+    pub fn restart(&mut self) {
+        let now = self.clock.now();
+        self.all.iter_mut().for_each(|sink| sink.gather = sink.shape.gather(now));
+    }
+
+    /// The sink of that name goes away, or comes back and is given what waited; the only one needs no name.
+    pub fn set_away(&mut self, name: Option<&str>, away: bool) -> Result<(), String> {
+        let now = self.clock.now();
+        let mut found = self.all.iter_mut().filter(|sink| name.is_none_or(|name| sink.name == name));
+        let (Some(sink), None) = (found.next(), found.next()) else {
+            return Err(format!("the event names no sink of the case: `{}`", name.unwrap_or_default()));
+        };
+        if away {
+            sink.away.get_or_insert_default();
+            return Ok(());
+        }
+        for (emission, receipts) in sink.away.take().unwrap_or_default() {
+            sink.given.push(Emission { at: now, ..emission });
+            receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Out));
+        }
+        Ok(())
     }
 
     /// Everything that the sinks were given.
@@ -157,20 +182,38 @@ impl Sink {
 
     fn flush(&mut self, now: Time) {
         let Some(gathered) = self.gather.as_mut().and_then(Gather::take) else { return };
-        let fate = match self.shape.packed(gathered.parcel) {
-            Ok(parcel) => {
-                self.given.push(received(parcel, now));
-                Fate::Out
+        match self.shape.packed(gathered.parcel) {
+            Ok(parcel) => self.give(vec![parcel], gathered.receipts, now),
+            Err(fault) => gathered.receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(&fault))),
+        }
+    }
+
+    /// The sink is given parcels, or will be when it comes back.
+    fn give(&mut self, parcels: Vec<Parcel>, promises: Vec<Receipt>, now: Time) {
+        let emissions = parcels.into_iter().map(|parcel| received(parcel, now));
+        match &mut self.away {
+            Some(waiting) => {
+                waiting.extend(emissions.map(|emission| (emission, Vec::new())));
+                match waiting.last_mut() {
+                    Some((_, receipts)) => receipts.extend(promises),
+                    None => promises.into_iter().for_each(|promise| promise.settle(Fate::Out)),
+                }
             }
-            Err(fault) => Fate::dead(&fault),
-        };
-        gathered.receipts.into_iter().for_each(|receipt| receipt.settle(fate));
+            None => {
+                self.given.extend(emissions);
+                promises.into_iter().for_each(|promise| promise.settle(Fate::Out));
+            }
+        }
     }
 
     /// With `sendError` an error goes to the sink too.
     fn error(&mut self, fault: &Fault, send: bool, now: Time) {
         if send {
-            self.given.push(Emission { at: now, error: Some(fault.to_string()), ..Emission::default() });
+            let emission = Emission { at: now, error: Some(fault.to_string()), ..Emission::default() };
+            match &mut self.away {
+                Some(waiting) => waiting.push((emission, Vec::new())),
+                None => self.given.push(emission),
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    pub sliding_twice: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
     /// How, if they do.
@@ -46,6 +47,7 @@ impl Default for Options {
             send_meta: false,
             send_nil: false,
             windows_v2: false,
+            sliding_twice: false,
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
@@ -84,6 +86,8 @@ use Takes::{List, Number, Span, Text, Truth, Whole};
 
 /// Why the details of restarts have no effect.
 const NO_RESTART: &str = "a rule that ended with an error is not started again";
+const RENAMES: &str = "an alias is always the value of its expression, and a rename costs nothing";
+const ONE_PLAN: &str = "each statement has one plan, and what comes out does not depend on it";
 
 /// All options, by path.
 const OPTIONS: &[(&str, Takes, Standing)] = &[
@@ -116,10 +120,10 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("cronDatetimeRange", List, Later("[]", "schedules")),
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
-    ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
-    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.disableAliasRefCal", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Idle("[]", ONE_PLAN)),
+    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
 
@@ -222,6 +226,7 @@ impl Options {
                 Some("v2") => self.windows_v2 = true,
                 _ => return Some(wrong(name, value, "`v1` or `v2`")),
             },
+            "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn ticks_stand_at_multiples_of_the_interval() {
         let mut gather = Gather::new(2, Duration::from_secs(3), Joined::Plain, Time(1_000));
-        let mut add =
+        let add =
             |gather: &mut Gather, now| gather.add(std::iter::once(message("x")), std::iter::empty(), 1, Time(now));
         assert_eq!(gather.due(), None);
         assert!(!add(&mut gather, 1_100));

@@ -19,6 +19,8 @@ pub struct SlidingTimes {
     pub delay: Duration,
     /// A row that is exactly the length older is not in the window (`windowVersion` `v2`).
     pub open: bool,
+    /// The rows up to the one that triggers are given out at once, those behind it after the delay.
+    pub twice: bool,
     /// Event time: windows are given out when the watermark has passed their ends.
     pub event: bool,
 }
@@ -41,8 +43,27 @@ impl Sliding {
         Sliding { times, when, bounds, width, rows: VecDeque::new(), waiting: VecDeque::new() }
     }
 
+    /// Gives out the rows behind the start up to the end, a part of the window of the row of that time.
+    fn emit_part(&mut self, span: Span, trigger: Time, out: &mut Out) {
+        let inside = |time: Time| time > span.start && time <= span.end;
+        let mut batch = emission(self.width, self.rows.len());
+        self.rows.iter_mut().filter(|kept| inside(kept.time)).for_each(|kept| kept.copy_to(&mut batch));
+        if batch.is_empty() {
+            return;
+        }
+        // The trigger is the row, also for what came behind it.
+        if let Some(slot) = self.bounds.trigger {
+            (0..batch.rows()).for_each(|row| batch.row_mut(row)[slot] = Value::Int(trigger.0));
+        }
+        send(batch, &Bounds { trigger: None, ..self.bounds }, span, out);
+    }
+
     /// Gives out the window of the row of that time.
     fn emit(&mut self, trigger: Time, out: &mut Out) {
+        if self.times.twice {
+            let end = trigger + self.times.delay;
+            return self.emit_part(Span { start: trigger, end }, trigger, out);
+        }
         let SlidingTimes { length, delay, open, .. } = self.times;
         let span = Span { start: trigger - length, end: trigger + delay };
         let inside = |time: Time| {
@@ -97,6 +118,9 @@ impl Sliding {
         });
         self.rows.push_back(Kept::take(batch, row));
         self.evict(time);
+        if triggers && self.times.twice {
+            self.emit_part(Span { start: time - self.times.length, end: time }, time, out);
+        }
         // `v2` does not wait for rows of the same time.
         let at_once = self.times.delay.is_zero() && (self.times.open || !self.times.event);
         if triggers && at_once {
