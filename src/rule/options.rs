@@ -332,7 +332,6 @@ mod tests {
             (json!({"cronDatetimeRange": [{}]}), "schedules"),
             (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
             (json!({"logFilename": "a.log"}), "log files"),
-            (json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}), "plans"),
         ] {
             let (_, found) = read(written);
             assert_eq!(found.len(), 1, "{found:?}");
@@ -343,6 +342,8 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_told() {
         for (written, why) in [
+            (json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}), "costs nothing"),
+            (json!({"planOptimizeStrategy": {"optimizeControl": {"disableOptimizeRules": ["x"]}}}), "one plan"),
             (json!({"concurrency": 4}), "option `concurrency` has no effect: one task carries a rule"),
             (json!({"forceExitTimeout": "1s"}), "option `forceExitTimeout` has no effect: "),
             (json!({"restartStrategy": {"delay": 5}}), "option `restartStrategy.delay` has no effect: "),
