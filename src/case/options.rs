@@ -29,6 +29,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "logFilename",
     "restartStrategy",
     "notifySub",
+    "experiment",
+    "enableRuleTracer",
+    "enableSaveStateBeforeStop",
+    "forceExitTimeout",
     "overflow",
 ];
 

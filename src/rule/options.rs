@@ -87,6 +87,8 @@ use Takes::{List, Number, Span, Text, Truth, Whole};
 
 /// Why the details of restarts have no effect.
 const NO_RESTART: &str = "a rule that ended with an error is not started again";
+const RENAMES: &str = "an alias is always the value of its expression, and a rename costs nothing";
+const ONE_PLAN: &str = "each statement has one plan, and what comes out does not depend on it";
 
 /// All options, by path.
 const OPTIONS: &[(&str, Takes, Standing)] = &[
@@ -119,9 +121,9 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("cronDatetimeRange", List, Later("[]", "schedules")),
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
-    ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
+    ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.disableAliasRefCal", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Idle("[]", ONE_PLAN)),
     ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
@@ -331,7 +333,6 @@ mod tests {
             (json!({"cronDatetimeRange": [{}]}), "schedules"),
             (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
             (json!({"logFilename": "a.log"}), "log files"),
-            (json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}), "plans"),
         ] {
             let (_, found) = read(written);
             assert_eq!(found.len(), 1, "{found:?}");
@@ -342,6 +343,14 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_told() {
         for (written, why) in [
+            (
+                json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}),
+                "option `planOptimizeStrategy.enableAliasPushdown` has no effect: ",
+            ),
+            (
+                json!({"planOptimizeStrategy": {"optimizeControl": {"disableOptimizeRules": ["x"]}}}),
+                "option `planOptimizeStrategy.optimizeControl.disableOptimizeRules` has no effect: ",
+            ),
             (json!({"concurrency": 4}), "option `concurrency` has no effect: one task carries a rule"),
             (json!({"forceExitTimeout": "1s"}), "option `forceExitTimeout` has no effect: "),
             (json!({"restartStrategy": {"delay": 5}}), "option `restartStrategy.delay` has no effect: "),

@@ -180,6 +180,12 @@ fn sink_spec(
     let mut props = action.props.clone();
     let mut common = Common::take(&mut props)?;
     warnings.extend(common.warnings.iter().cloned());
+    // A file is compressed as a whole, which its sink has to do.
+    if action.sink == "file"
+        && let Some(method) = common.compression.take()
+    {
+        props.insert("compression".to_owned(), method.as_str().into());
+    }
     // A sink that chooses columns itself may need others to know what to do with a row.
     if host.plugins.sink_declares(&action.sink, "fields")
         && let Some(fields) = common.taken.get("fields")
