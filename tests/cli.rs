@@ -174,6 +174,28 @@ fn run_goes_on_after_a_broken_line() {
 }
 
 #[test]
+fn run_says_at_the_end_what_was_lost_and_names_what_failed() {
+    let folder = TempDir::new().unwrap();
+    let good = "{\"v\":1,\"w\":\"x\"}\n{\"v\":2,\"w\":3}\n";
+    let told = |query: &str, input: &str| {
+        let said = run_with(folder.path(), &["run", query], input);
+        assert_eq!(said.status, 0, "{}", said.err);
+        said.err
+    };
+    let all = told("SELECT v + w AS sum FROM stdin", &format!("{good}{{\"v\":\n"));
+    assert_eq!(all.lines().last(), Some("kuiper: rows: 3 in = 1 out + 2 dead (1 decode, 1 eval)"), "{all}");
+    let all = told("SELECT v + w AS sum FROM stdin", good);
+    assert!(all.contains("run Select error: alias: sum expr: (v + w): invalid operation"), "{all}");
+    let all = told("SELECT v FROM stdin WHERE w > 1 AND v > 0", good);
+    assert!(all.contains("run Where error: expr: ((w > 1) AND (v > 0)): invalid operation"), "{all}");
+    let all = told("SELECT sum(w) AS s FROM stdin GROUP BY TUMBLINGWINDOW(hh, 1)", good);
+    assert!(all.contains("run Select error: expr: sum(w): argument 1 must be a number"), "{all}");
+    assert_eq!(all.lines().last(), Some("kuiper: rows: 2 in = 2 dead (2 eval)"), "{all}");
+    let clean = run_with(folder.path(), &["run", "SELECT v FROM stdin WHERE v > 1"], "{\"v\":1}\n{\"v\":2}\n");
+    assert_eq!((clean.out.as_str(), clean.err.as_str()), ("{\"v\":2}\n", ""), "nothing is said where nothing is lost");
+}
+
+#[test]
 fn run_gives_out_open_windows_at_the_end() {
     let folder = TempDir::new().unwrap();
     let said = run_with(
@@ -343,6 +365,21 @@ fn what_has_no_effect_is_told_on_standard_error() {
     let created = server.ask(&["rule", "create", "r", "-f", "rule.json"]);
     assert_eq!((created.status, created.out.as_str()), (0, "Rule r was created successfully.\n"));
     assert_eq!(created.err, told);
+}
+
+#[test]
+fn an_outage_of_a_sink_names_rule_and_sink() {
+    let server = Server::start();
+    server.done(&["stream", "create", STREAM]);
+    let sink = format!("tcp://{}", free_address());
+    let rule = format!(
+        r#"{{"id": "far", "sql": "SELECT v FROM sim", "actions": [{{"mqtt": {{"server": "{sink}", "topic": "t"}}}}]}}"#
+    );
+    server.write("rule.json", &rule);
+    server.done(&["rule", "create", "-f", "rule.json"]);
+    let log = server.folder.path().join("log");
+    let told = |line: &str| line.contains("trying again") && line.contains("far") && line.contains("mqtt_0");
+    wait_for("the outage in the log", || fs::read_to_string(&log).is_ok_and(|text| text.lines().any(told)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use super::client::{Client, Failure, Remote, read, talk};
-use super::print::{say, table, warn};
+use super::print::{account, say, table, warn};
 use super::test;
 
 #[derive(Debug, clap::Subcommand)]
@@ -235,41 +235,5 @@ fn connection(found: &Json, node: &str) -> String {
     match found[format!("{node}_0_connection_last_disconnected_message")].as_str() {
         Some(why) if state != "connected" && !why.is_empty() => format!("{state}: {why}"),
         _ => state.to_owned(),
-    }
-}
-
-/// An account on one line: the first term, then all others that are not zero, reasons in brackets.
-fn account(sums: &Json) -> String {
-    let mut parts = Vec::new();
-    for (index, (term, value)) in sums.as_object().into_iter().flatten().enumerate() {
-        match value {
-            Json::Object(reasons) => {
-                let total: u64 = reasons.values().filter_map(Json::as_u64).sum();
-                if total > 0 {
-                    let reasons: Vec<String> = reasons.iter().map(|(why, rows)| format!("{rows} {why}")).collect();
-                    parts.push(format!("{total} {term} ({})", reasons.join(", ")));
-                }
-            }
-            value if index == 0 || value.as_i64() != Some(0) => parts.push(format!("{value} {term}")),
-            _ => {}
-        }
-    }
-    match parts.split_first() {
-        Some((first, [])) => first.clone(),
-        Some((first, rest)) => format!("{first} = {}", rest.join(" + ")),
-        None => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_account_reads_as_a_sum() {
-        let ledger =
-            json!({"in": 9, "out": 4, "filtered": 3, "held": 0, "late": 0, "dropped": {}, "dead": {"decode": 2}});
-        assert_eq!(account(&ledger), "9 in = 4 out + 3 filtered + 2 dead (2 decode)");
-        assert_eq!(account(&json!({"in": 0, "out": 0, "dropped": {}})), "0 in");
     }
 }

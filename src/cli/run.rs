@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::print::{FAILED, USAGE, cause_of, fail, findings, logs};
+use super::print::{FAILED, USAGE, account, cause_of, fail, findings, logs, note};
 use super::serve::{end, runtime};
 use crate::config::{Flags, Settings};
 use crate::rule::{Foreground, reader_gone};
@@ -77,13 +78,20 @@ async fn foreground(settings: &Settings, streams: &[String], text: &str) -> Exit
         Ok(end) => end,
         Err(error) => return fail(FAILED, format!("cannot wait for signals: {error}")),
     };
+    // Who has read enough does not ask what became of the rest.
+    let enough_read = AtomicBool::new(false);
     let enough = async {
         tokio::select! {
             _ = interrupted => {}
-            () = reader_gone() => {}
+            () = reader_gone() => enough_read.store(true, Ordering::Relaxed),
         }
     };
-    match foreground.run(enough).await {
+    let (ledger, result) = foreground.run(enough).await;
+    let lost = ["dropped", "dead"].iter().any(|term| ledger[*term].as_object().is_some_and(|why| !why.is_empty()));
+    if (lost || ledger["late"].as_u64() > Some(0)) && !enough_read.into_inner() {
+        note(format!("rows: {}", account(&ledger)));
+    }
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(FAILED, why),
     }

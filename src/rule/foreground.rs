@@ -3,9 +3,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::console::{STDIN, STDOUT};
+use super::status::ledger;
 use super::{Def, Ended, Host, Planned, Setup, engine};
 use crate::catalog::{Command, Definition};
 use crate::config::Settings;
@@ -74,9 +75,12 @@ impl Foreground {
         Ok(Foreground { planned, def, host })
     }
 
-    /// Runs to the end of the input, or until it is `enough`.
-    pub async fn run(self, enough: impl Future<Output = ()>) -> Result<(), String> {
-        let running = self.planned.start().await.map_err(|fault| fault.to_string())?;
+    /// Runs to the end of the input, or until it is `enough`. Gives the ledger; the error is what to tell the user.
+    pub async fn run(self, enough: impl Future<Output = ()>) -> (Json, Result<(), String>) {
+        let running = match self.planned.start().await {
+            Ok(running) => running,
+            Err(fault) => return (Json::Null, Err(fault.to_string())),
+        };
         let ended = tokio::select! {
             ended = running.ended() => ended,
             () = enough => Ended::Finished,
@@ -89,9 +93,10 @@ impl Foreground {
             tracing::warn!("what the rule left outside could not be taken back in time");
         }
         drop(self.host);
-        match ended {
+        let result = match ended {
             Ended::Finished => Ok(()),
             Ended::Failed(fault) => Err(fault.to_string()),
-        }
+        };
+        (ledger(&running.status().ledger), result)
     }
 }

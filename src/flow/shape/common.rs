@@ -293,6 +293,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_proposed_for_a_misspelt_name_is_taken() {
+        for name in crate::io::props::OF_EVERY_SINK {
+            let (_, left) = take(&format!(r#"{{"{name}": null}}"#));
+            assert!(left.is_empty(), "{name} is left to the connector");
+        }
+    }
+
+    #[test]
     fn nothing_given_is_the_default() {
         let (common, left) = take(r#"{"fields":null,"dataTemplate":""}"#);
         assert_eq!(Common { taken: Map::new(), ..common.unwrap() }, Common::default());
