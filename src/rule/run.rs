@@ -62,6 +62,7 @@ impl Engine for FlowEngine {
             send_meta: def.options.send_meta,
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
+            event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)
             .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
@@ -121,6 +122,7 @@ fn plan_stream(definition: &Definition) -> plan::Stream {
         binary: definition.format() == "binary",
         strict: definition.options.strict_validation,
         timestamp_format: definition.options.timestamp_format.as_str().into(),
+        timestamp: definition.options.timestamp.as_str().into(),
         kind: match definition.what {
             What::Stream => plan::SourceKind::Stream,
             What::Table if definition.is_lookup() => plan::SourceKind::Lookup,
