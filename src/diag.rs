@@ -178,6 +178,19 @@ fn distance(a: &[char], b: &[char]) -> usize {
     last[b.len()]
 }
 
+/// What the system says of a failure, as the end of a sentence: without numbers, and its first letter small.
+pub fn words(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    match letters.clone().next() {
+        // An abbreviation stays as it is.
+        Some(second) if second.is_uppercase() => text.to_owned(),
+        _ => first + letters.as_str(),
+    }
+}
+
 /// Who has to act on a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {

@@ -235,6 +235,71 @@ fn errors_show_the_place_and_a_remedy() {
 }
 
 #[test]
+fn what_cannot_be_read_or_reached_is_one_sentence() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    write("words.json", b"no rule");
+    write("list.json", b"[1]");
+    write("bytes.json", b"\xff");
+    write("nameless.json", b"{}");
+    fs::create_dir(folder.path().join("below")).unwrap();
+    let away = free_address();
+    for (args, status, told) in [
+        (&["rule", "create", "-f", "none.json"][..], 2, "cannot read `none.json`: no such file or directory"),
+        (&["rule", "create", "-f", "below"], 2, "cannot read `below`: it is a folder"),
+        (&["rule", "create", "-f", "bytes.json"], 2, "cannot read `bytes.json`: it is no text in UTF-8"),
+        (
+            &["rule", "create", "-f", "words.json"],
+            1,
+            "`words.json` is no JSON: expected ident at line 1 column 2; a rule is one JSON object",
+        ),
+        (&["rule", "create", "-f", "list.json"], 1, "`list.json` is no rule, which is one JSON object"),
+        (
+            &["rule", "create", "-f", "nameless.json"],
+            2,
+            "the rule in `nameless.json` has no `id`; write one, or name the rule on the command line",
+        ),
+        (&["stream", "create", "-f", "none.sql"], 2, "cannot read `none.sql`: no such file or directory"),
+        (&["run", "below"], 2, "cannot read `below`: it is a folder; give a SELECT, or a file with a rule as JSON"),
+        (
+            &["run", "rules.jsn"],
+            2,
+            "cannot read `rules.jsn`: no such file or directory; give a SELECT, or a file with a rule as JSON",
+        ),
+        (&["run", ""], 2, "there is nothing to run; give a SELECT, or a file with a rule as JSON"),
+        (
+            &["rule", "list", "--server", "ftp://here"],
+            2,
+            "`ftp://here` is no address of a server; write it as http://127.0.0.1:9081",
+        ),
+        (
+            &["rule", "list", "--server", &away],
+            2,
+            &format!(
+                "cannot reach the server at http://{away}: connection refused; start one with `kuiper serve`, or name it with `--server`"
+            ),
+        ),
+        (
+            &["serve", "--data", "list.json"],
+            2,
+            "cannot use the data folder `list.json`: it is a file; choose another with `--data`",
+        ),
+        (&["serve", "--config", "below"], 2, "cannot read `below`: is a directory"),
+    ] {
+        let said = run(folder.path(), args);
+        assert_eq!(
+            (said.status, said.out.as_str(), said.err.as_str()),
+            (status, "", format!("kuiper: {told}\n").as_str()),
+            "{args:?}"
+        );
+    }
+    let said = run(folder.path(), &["run", "SELECT v FROM demo"]);
+    assert!(said.status == 1 && said.err.contains("^^^^ define it with `--stream 'CREATE STREAM …'`"), "{}", said.err);
+    let said = run(folder.path(), &["run", "SELECT v FROM stdim"]);
+    assert!(said.status == 1 && said.err.contains("^^^^^ did you mean `stdin`?"), "{}", said.err);
+}
+
+#[test]
 fn usage_is_status_2() {
     let folder = TempDir::new().unwrap();
     for args in

@@ -41,14 +41,6 @@ pub(super) fn findings(found: &[Diagnostic]) -> ExitCode {
     fail(USAGE, lines.join("\nkuiper: "))
 }
 
-/// What the system says of a failure, as the end of a sentence.
-pub(super) fn cause_of(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
-}
-
 /// An account on one line: the first term, then all others that are not zero, reasons in brackets.
 pub(super) fn account(sums: &Json) -> String {
     let mut parts = Vec::new();

@@ -66,9 +66,9 @@ impl Written {
         let text = read(&self.file)?;
         let place = self.file.display();
         let rule: Json = serde_json::from_str(&text)
-            .map_err(|error| Failure::Refused(format!("`{place}` is no rule: {error}; a rule is one JSON object")))?;
+            .map_err(|error| Failure::Refused(format!("`{place}` is no JSON: {error}; a rule is one JSON object")))?;
         let Json::Object(members) = rule else {
-            return Err(Failure::Refused(format!("`{place}` is no rule: expected a JSON object")));
+            return Err(Failure::Refused(format!("`{place}` is no rule, which is one JSON object")));
         };
         let id = members.iter().find(|(key, _)| key.eq_ignore_ascii_case("id"));
         let id = id.and_then(|(_, id)| id.as_str()).filter(|id| !id.is_empty()).map(str::to_owned);

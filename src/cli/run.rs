@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::print::{FAILED, USAGE, account, cause_of, fail, findings, logs, note};
+use super::client::unreadable;
+use super::print::{FAILED, USAGE, account, fail, findings, logs, note};
 use super::serve::{end, runtime};
 use crate::config::{Flags, Settings};
 use crate::rule::{Foreground, reader_gone};
@@ -61,12 +62,21 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 /// The rule that was meant: the content of a file, or the statement itself.
 fn text(rule: &str) -> Result<String, ExitCode> {
-    let path = Path::new(rule);
-    let is_file = path.extension().is_some_and(|end| end == "json") || path.is_file();
+    if rule.trim().is_empty() {
+        return Err(fail(USAGE, "there is nothing to run; give a SELECT, or a file with a rule as JSON"));
+    }
+    // No statement is a single word.
+    let is_file = !rule.contains(char::is_whitespace) || Path::new(rule).exists();
     if !is_file {
         return Ok(rule.to_owned());
     }
-    std::fs::read_to_string(path).map_err(|error| fail(USAGE, format!("cannot read `{rule}`: {}", cause_of(&error))))
+    let why = |error| {
+        fail(
+            USAGE,
+            format!("cannot read `{rule}`: {}; give a SELECT, or a file with a rule as JSON", unreadable(&error)),
+        )
+    };
+    std::fs::read_to_string(rule).map_err(why)
 }
 
 async fn foreground(settings: &Settings, streams: &[String], text: &str) -> ExitCode {

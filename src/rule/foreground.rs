@@ -10,7 +10,7 @@ use super::status::ledger;
 use super::{Def, Ended, Host, Planned, Setup, engine};
 use crate::catalog::{Command, Definition};
 use crate::config::Settings;
-use crate::diag;
+use crate::diag::{self, Diagnostic};
 
 /// How long the end may wait for what the rule has left outside to be taken back.
 const FORGETTING: Duration = Duration::from_secs(1);
@@ -68,7 +68,16 @@ impl Foreground {
             tracing::warn!("{warning}");
         }
         let host = Arc::new(host);
-        let planned = engine().plan(&def, &host).map_err(|found| diag::render_all(&found, "sql", &def.sql))?;
+        let planned = engine().plan(&def, &host).map_err(|mut found| {
+            // Here no statement came first, and none of them is kept.
+            let generic = |one: &&mut Diagnostic| {
+                one.code == "K0201" && !one.help.as_deref().is_some_and(|help| help.starts_with("did you mean"))
+            };
+            for missing in found.iter_mut().filter(generic) {
+                missing.help = Some("define it with `--stream 'CREATE STREAM …'`; standard input is `stdin`".into());
+            }
+            diag::render_all(&found, "sql", &def.sql)
+        })?;
         for warning in planned.warnings() {
             tracing::warn!("{warning}");
         }
