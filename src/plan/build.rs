@@ -7,9 +7,10 @@ use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
+use super::findings::{Findings, dedup};
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
-use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
+use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::Asked;
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
@@ -17,19 +18,6 @@ use super::{EventTime, Options, Stream};
 
 /// What stands before the text of an error in a field.
 const SELECT: &str = "run Select error: ";
-
-/// Collects findings and goes on, so that all are told at once.
-struct Findings(Vec<Diagnostic>);
-
-impl Findings {
-    fn take<T>(&mut self, result: Result<T, Vec<Diagnostic>>) -> Option<T> {
-        result.map_err(|found| self.0.extend(found)).ok()
-    }
-
-    fn add(&mut self, found: Diagnostic) {
-        self.0.push(found);
-    }
-}
 
 pub fn plan(
     select: &Select,
@@ -249,7 +237,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         select.group.iter().filter_map(|key| clause(names, Stage::Group, "GROUP BY", key, found)).collect();
     let having = select.having.as_ref().and_then(|expr| {
         let bound = clause(names, Stage::Having, "HAVING", expr, found)?;
-        if let Some(name) = ungrouped(&bound, names, &keys) {
+        if let Some(name) = ungrouped(&bound, &names.of_rows(), &keys) {
             let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
             found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
         }
@@ -360,23 +348,19 @@ fn output_name(field: &Field, names: &Names<'_>, unnamed: &mut usize) -> Text {
 }
 
 /// HAVING looks at groups: a column in it must be a key, or stand in an aggregate. Gives one that does neither.
-fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
+fn ungrouped(bound: &Bound, of_rows: &HashSet<usize>, keys: &[Bound]) -> Option<Text> {
     if keys.contains(bound) {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
-            let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
-                .then(|| name.clone());
-        }
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => return of_rows.contains(slot).then(|| name.clone()),
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
     }
     let mut wrong = None;
     bound.parts(&mut |part| {
         if wrong.is_none() {
-            wrong = ungrouped(part, names, keys);
+            wrong = ungrouped(part, of_rows, keys);
         }
     });
     wrong
@@ -564,10 +548,7 @@ fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
     let stream = asked.stream;
     if stream.strict {
         // In the order of the declaration, so that of several errors the same is always told.
-        let columns = stream.columns.iter().filter_map(|column| {
-            let wanted = asked.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
-            Some((wanted.slot, column.clone()))
-        });
+        let columns = stream.columns.iter().filter_map(|column| Some((asked.slot(&column.name)?, column.clone())));
         let columns: Vec<_> = columns.collect();
         let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
         nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
@@ -595,14 +576,4 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
     let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
-}
-
-/// One finding a place and text.
-fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut told = HashSet::new();
-    let place = |span: Option<Span>| span.map(|span| (span.start, span.end));
-    let first = |problem: &Diagnostic| told.insert((problem.code, place(problem.span), problem.message.clone()));
-    let mut kept: Vec<Diagnostic> = found.into_iter().filter(first).collect();
-    kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
-    kept
 }

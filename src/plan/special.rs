@@ -26,13 +26,6 @@ pub struct Specials {
     pub dedup: Option<Node>,
 }
 
-impl Specials {
-    /// Whether the slot holds what is computed of each row.
-    pub fn is_of_rows(&self, slot: usize) -> bool {
-        self.analytics.iter().any(|call| call.slot == slot)
-    }
-}
-
 /// The function that a field is a call of, and nothing else.
 fn called(expr: &Expr, funcs: &Catalogue) -> Option<&'static Func> {
     match &expr.bare().node {
