@@ -25,6 +25,10 @@ async fn paths_and_methods() {
         ("GET /streams/", "", 404, "404 page not found\n"),
         ("PUT /plugins/sources", "", 405, ""),
         ("GET /plugins/portables", "", 404, "404 page not found\n"),
+        ("POST /rules/bulkstart", "{}", 404, "404 page not found\n"),
+        ("PUT /rules/r/tags", "{}", 404, "404 page not found\n"),
+        ("POST /batch/req", "[]", 404, "404 page not found\n"),
+        ("PUT /rules/r/start", "", 405, ""),
         ("GET /streams//demo?x=1", "", 301, ""),
     ])
     .await;
@@ -260,10 +264,24 @@ async fn configuration_keys_and_metadata() {
         let found = list.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
         assert_eq!(found["type"], "internal");
     }
-    let fields = w.json("/metadata/sources/simulator").await;
-    let fields = fields["properties"]["default"].as_array().unwrap().clone();
+    let form = w.json("/metadata/sources/simulator").await;
+    let fields = form["properties"]["default"].as_array().unwrap();
     let again = fields.iter().find(|field| field["name"] == "loop").unwrap();
+    let members: Vec<&str> = again.as_object().unwrap().keys().map(String::as_str).collect();
+    let known = "exist name default type control connection_related optional values hint label";
+    assert_eq!(members.join(" "), known);
     assert_eq!((&again["type"], &again["control"]), (&json!("bool"), &json!("radio")), "{again}");
+    assert!(!again["hint"]["en"].as_str().unwrap().is_empty() && again["hint"]["en"] == again["hint"]["zh"], "{again}");
+    let form = w.json("/metadata/sources/mqtt").await;
+    let members: Vec<&str> = form.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["about", "libs", "node", "dataSource", "properties", "type"]);
+    assert_eq!((&form["dataSource"]["name"], &form["type"]), (&json!("datasource"), &json!("internal")));
+    let about: Vec<&str> = form["about"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(about, ["trial", "installed", "author", "helpUrl", "description"]);
+    let form = w.json("/metadata/sinks/mqtt").await;
+    assert!(form["properties"].as_array().unwrap().iter().any(|field| field["name"] == "topic"), "{form}");
+    let lookups = w.json("/metadata/sources?kind=lookup").await;
+    assert_eq!(lookups.as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>(), ["memory"]);
     let functions = w.json("/metadata/functions").await;
     let all: Vec<&Json> = functions.as_array().unwrap().iter().flat_map(|one| one["fds"].as_array().unwrap()).collect();
     assert!(all.len() >= 60 && all.iter().any(|one| one["name"] == "avg"), "{}", all.len());

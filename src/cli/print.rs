@@ -9,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::diag::Diagnostic;
 
+pub(super) use crate::diag::words as cause_of;
+
 /// Refused, or failed.
 pub(super) const FAILED: u8 = 1;
 /// Wrong usage, a server out of reach, a server that cannot begin.

@@ -88,7 +88,7 @@ impl Uploads {
                 Fault::setup(format!("there is no uploaded file `{name}`"))
             }
             ErrorKind::DirectoryNotEmpty => {
-                Fault::setup(format!("`{name}` is a folder with files in it; remove those first, as `{name}/FILE`"))
+                Fault::setup(format!("`{name}` is a folder with files in it, and only an empty one can be removed"))
             }
             _ => cannot("remove", &path, &error),
         })
@@ -186,7 +186,7 @@ mod tests {
         );
         assert_eq!(
             told(uploads.remove("deep")),
-            "`deep` is a folder with files in it; remove those first, as `deep/FILE`"
+            "`deep` is a folder with files in it, and only an empty one can be removed"
         );
         assert_eq!(told(uploads.remove("deep/a.txt/b")), "there is no uploaded file `deep/a.txt/b`");
         uploads.remove("deep/a.txt").unwrap();
