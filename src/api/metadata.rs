@@ -178,7 +178,7 @@ pub(super) async fn functions(call: Call) -> Answer {
             "name": name,
             "example": func.examples.first().map_or("", |(example, _)| example),
             "signature": func.signature,
-            "hint": {"en": func.about},
+            "hint": both(func.about),
         }));
     }
     let all: Vec<Json> = families
