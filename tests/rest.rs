@@ -98,7 +98,7 @@ async fn streams_and_tables() {
         ("DELETE /streams/t", "", 404, "{\"error\":1002,\"message\":\"delete stream error: stream t is not found\"}\n"),
         ("POST /streams", r#"{"sql": "DROP STREAM b"}"#, 201, "Stream b is dropped."),
         ("POST /tables", r#"{"sql": "DROP TABLE b"}"#, 400, "{\"error\":3000,\"message\":\"Table command error: Drop table fails: b is not found.\"}\n"),
-        ("POST /streams", r#"{"sql": "}"#, 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: the body is no JSON: EOF while parsing a string at line 1 column 9\"}\n"),
+        ("POST /streams", r#"{"sql": "}"#, 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: the body is no JSON: EOF while parsing a string at line 1 column 10\"}\n"),
         ("POST /streams", "", 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: …"),
         ("POST /streams", r#"{"sql": 3}"#, 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: …"),
     ])
