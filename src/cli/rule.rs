@@ -221,7 +221,7 @@ fn status(found: &Json) {
     say("");
     say(format!("rows     {}", account(&found["ledger"])));
     for (sink, sums) in found["sinks"].as_object().into_iter().flatten() {
-        say(format!("results  {} to {sink}", account(sums)));
+        say(format!("{sink:<8} {}", account(sums)));
     }
 }
 
