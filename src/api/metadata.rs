@@ -10,13 +10,12 @@ use crate::diag::{Fault, nearest};
 use crate::plugin::Kind;
 use crate::rule::{Host, check_id};
 
-/// Sources that a table of KIND="lookup" can ask.
-const LOOKUPS: &[&str] = &["memory"];
-
 pub(super) async fn sources(call: Call) -> Answer {
-    let mut all = list(call.server.host(), Kind::Sources);
+    let host = call.server.host();
+    let mut all = list(host, Kind::Sources);
     if call.query("kind").as_deref() == Some("lookup") {
-        all.retain(|one| one["name"].as_str().is_some_and(|name| LOOKUPS.contains(&name)));
+        let lookups: Vec<&str> = host.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
+        all.retain(|one| one["name"].as_str().is_some_and(|name| lookups.contains(&name)));
     }
     Ok(object(&all))
 }

@@ -166,3 +166,26 @@ async fn a_configuration_key_that_cannot_be_is_not_stored() {
     let w = w.restarted().await;
     assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before, "what was refused is not in the store");
 }
+
+#[tokio::test]
+async fn a_lookup_table_in_use_stays_as_it_is() {
+    let w = World::new().await;
+    let table = |with: &str| {
+        json!({"sql": format!("CREATE TABLE lk (id BIGINT) WITH (KIND=\"lookup\", KEY=\"id\", DATASOURCE=\"l\", {with})")}).to_string()
+    };
+    let stream = r#"{"sql": "CREATE STREAM mem (id BIGINT) WITH (TYPE=\"memory\", DATASOURCE=\"a\")"}"#;
+    let rule =
+        r#"{"id": "r", "sql": "SELECT mem.id FROM mem INNER JOIN lk ON mem.id = lk.id", "actions": [{"nop": {}}]}"#;
+    w.follow(&[
+        ("POST /tables", &table("TYPE=\"memory\""), 201, "Table lk is created."),
+        ("POST /streams", stream, 201, "Stream mem is created."),
+        ("POST /rules", rule, 201, "Rule r was created successfully."),
+        ("POST /tables", r#"{"sql": "DROP TABLE lk"}"#, 400, "{\"error\":3000,\"message\":\"Table command error: Drop table fails: lookup table lk is still in use, stop all using rules before dropping it.\"}\n"),
+        ("DELETE /tables/lk", "", 400, "{\"error\":1000,\"message\":\"table lk has been referenced by other rules\"}\n"),
+        ("DELETE /streams/lk", "", 404, "{\"error\":1002,\"message\":\"delete stream error: stream lk is not found\"}\n"),
+        ("PUT /tables/lk", &table("TYPE=\"mqtt\""), 400, "{\"error\":3000,\"message\":\"Table command error: Replace lk fails: a table of type `mqtt` cannot be asked for rows (types of lookup tables: memory).\"}\n"),
+        ("GET /tables?kind=lookup", "", 200, "[\"lk\"]\n"),
+    ])
+    .await;
+    assert_eq!(w.json("/tables/lk").await["Options"]["type"], "memory");
+}
