@@ -98,11 +98,12 @@ async fn what_has_no_effect_is_told_beside_the_answer() {
     let replaced = w.ask("PUT", "/streams/mem", &stream.replace(", KEY=\\\"id\\\"", "")).await;
     assert_eq!((replaced.status, replaced.all("kuiper-warning").len()), (200, 1), "{}", replaced.body);
 
-    let rule = r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {"resendPriority": 1}}], "options": {"concurrency": 4}, "überflüssig": 1, "triggered": false}"#;
+    let rule = r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {"resendPriority": 1, "bufferLength": 5}}], "options": {"concurrency": 4}, "überflüssig": 1, "triggered": false}"#;
     let told = [
         "a rule has no member `überflüssig`",
         "option `concurrency` has no effect: one task carries a rule and keeps its rows in order",
         "property `resendPriority` of a sink has no effect (leave it out)",
+        "property `bufferLength` of a sink has no effect: the rule waits for its sinks (it counts with `overflow: drop`)",
     ];
     let checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();
     assert_eq!(checked, json!({"sources": ["mem"], "valid": true, "warnings": told}));
