@@ -6,6 +6,7 @@
 //! to join or leave is heard. Nothing that was decoded is dropped by a change of subscribers or by the end of the
 //! source. Before the channel of a rule ends, the rule is told why.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -146,9 +147,9 @@ struct Driver {
     leaver: Option<u64>,
     /// The last subscriber has left this life of the source.
     over: Arc<AtomicBool>,
-    /// A chunk is being given out. Who leaves meanwhile hears of its end when it has got its part.
-    giving: bool,
-    parting: Vec<oneshot::Sender<Close>>,
+    /// Who still has to get a part of the chunk at hand. One that leaves meanwhile hears of its end when it has got it.
+    giving: VecDeque<u64>,
+    parting: Vec<(u64, oneshot::Sender<Close>)>,
     /// All handles are gone.
     deserted: bool,
     /// Chunks that came, of all openings.
@@ -188,7 +189,7 @@ impl Driver {
             decoding: None,
             leaver: None,
             over: Arc::default(),
-            giving: false,
+            giving: VecDeque::new(),
             parting: Vec::new(),
             deserted: false,
             chunks: 0,
@@ -298,16 +299,15 @@ impl Driver {
             return;
         }
         let (_, subscriber) = self.subscribers.remove(at);
-        self.parting.push(subscriber.close);
-        if !self.giving {
-            self.part();
-        }
+        self.parting.push((id, subscriber.close));
+        self.part();
         self.decoding = None;
     }
 
-    /// Tells those who have left that nothing comes any more.
+    /// Tells those who have left, and for whom nothing is on its way, that nothing comes any more.
     fn part(&mut self) {
-        for close in self.parting.drain(..) {
+        let giving = &self.giving;
+        for (_, close) in self.parting.extract_if(.., |(id, _)| !giving.contains(id)) {
             // A rule that is gone needs no word.
             let _ = close.send(Close::Left);
         }
@@ -321,6 +321,8 @@ impl Driver {
     /// Tells why, and lets go: of the one who wanted to leave, or of all.
     fn close(&mut self, close: &Close) {
         self.over = Arc::default();
+        self.giving.clear();
+        self.part();
         if let Close::Failed(fault) = close {
             self.failed(fault);
         }
@@ -362,7 +364,10 @@ impl Driver {
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
-                Err(Refused::Full(fed)) => late.push((subscriber.to.clone(), fed)),
+                Err(Refused::Full(fed)) => {
+                    self.giving.push_back(*id);
+                    late.push((subscriber.to.clone(), fed));
+                }
                 Err(Refused::Dropped(fed)) => settle_all(fed.batch, Fate::DroppedOverflow),
                 Err(Refused::Closed(fed)) => {
                     settle_all(fed.batch, Fate::Abandoned);
@@ -370,12 +375,11 @@ impl Driver {
                 }
             }
         }
-        self.giving = true;
         for (to, fed) in late {
             self.give(&to, fed, run).await;
+            self.giving.pop_front();
+            self.part();
         }
-        self.giving = false;
-        self.part();
         gone.into_iter().for_each(|id| self.leave(id));
         Ok(())
     }

@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
-use crate::diag::{Diagnostic, Span};
+use crate::diag::Diagnostic;
 use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
