@@ -184,6 +184,7 @@ impl Flow {
             .map(|sink| {
                 Outlet::start(OutletSpec {
                     log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
+                    rule: spec.rule.id.to_string(),
                     name: sink.name,
                     sink: sink.plan,
                     shape: sink.shape,

@@ -55,6 +55,8 @@ impl lane::Load for Outgoing {
 
 /// How to make an outlet.
 pub struct OutletSpec {
+    /// The rule that it belongs to.
+    pub rule: String,
     /// For example `mqtt_0`.
     pub name: String,
     pub sink: SinkPlan,
@@ -70,6 +72,7 @@ pub struct OutletSpec {
 
 /// A running outlet. It ends when it is dropped, when it is stopped, or when the rule gives no more.
 pub struct Outlet {
+    rule: String,
     pub name: String,
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
@@ -87,7 +90,7 @@ impl Outlet {
         let (report, link) = Report::timed(spec.clock.clone());
         let (stop, stopped) = watch::channel(false);
         let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
-        let name = spec.name.clone();
+        let (rule, name) = (spec.rule.clone(), spec.name.clone());
         let (ends, done) = watch::channel(false);
         let load = Load::new(account.clone(), meter.clone());
         let gather = spec.shape.gather(spec.clock.now());
@@ -98,7 +101,7 @@ impl Outlet {
             ends.send_replace(true);
             fault
         });
-        (Outlet { name, meter, account, link, stop, done, task }, to)
+        (Outlet { rule, name, meter, account, link, stop, done, task }, to)
     }
 
     /// Turns true, or ends, when the task has delivered or given up everything.
@@ -122,7 +125,8 @@ impl Outlet {
         match tokio::time::timeout(FAREWELL, &mut task).await {
             Ok(ended) => ended.ok().flatten(),
             Err(_) => {
-                tracing::warn!(sink = %self.name, "the sink did not close within {} s", FAREWELL.as_secs());
+                let limit = FAREWELL.as_secs();
+                tracing::warn!(rule = self.rule, sink = self.name, "the sink did not close within {limit} s");
                 task.abort();
                 None
             }
@@ -178,7 +182,7 @@ impl Driver {
         self.end(fault.as_ref()).await;
         if let Err(fault) = sink.close().await {
             self.meter.failed(fault.to_string(), self.spec.clock.now());
-            tracing::warn!(sink = %self.spec.name, "closing failed: {fault}");
+            tracing::warn!(rule = self.spec.rule, sink = self.spec.name, "closing failed: {fault}");
         }
         fault
     }
@@ -308,7 +312,7 @@ impl Driver {
     fn away(&self, fault: &Fault) {
         self.meter.failed(fault.to_string(), self.spec.clock.now());
         self.report.set(Link::Disconnected(fault.to_string()));
-        tracing::warn!(sink = %self.spec.name, "{fault}; trying again");
+        tracing::warn!(rule = self.spec.rule, sink = self.spec.name, "{fault}; trying again");
     }
 
     /// Waits; true when the outlet was stopped meanwhile.

@@ -19,6 +19,8 @@ pub struct AggregateCall {
     pub slot: usize,
     pub start: Start,
     pub args: Vec<Program>,
+    /// What an error of the aggregate begins with.
+    pub label: Box<str>,
     /// Equal arguments count once.
     pub distinct: bool,
     /// Rows for which it does not hold are left out of this aggregate.
@@ -62,7 +64,7 @@ impl AggregateCall {
             return Ok(());
         }
         let context = Ctx { now: cx.now, row_time: Some(frame.time), rule: cx.rule };
-        into.add(args, &context)
+        into.add(args, &context).map_err(|fault| fault.context(&self.label))
     }
 }
 
@@ -193,7 +195,7 @@ impl Groups {
             for (call, accumulator) in self.calls.iter().zip(&group.accumulators) {
                 match accumulator.give() {
                     Ok(value) => slots[call.slot] = value,
-                    Err(fault) => drop(failed.get_or_insert(fault.context(self.stage))),
+                    Err(fault) => drop(failed.get_or_insert(fault.context(&call.label).context(self.stage))),
                 }
             }
             if let Some(meta) = &group.meta {

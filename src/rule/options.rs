@@ -138,6 +138,15 @@ impl Options {
             let text = "option `bufferLength` has no effect: a source waits for its rules, which hold a few batches";
             found.push(Diagnostic::warning("K0903", text).help("it counts with `overflow: drop`"));
         }
+        let usual = EventTime::default();
+        let of_event_time = [
+            ("lateTolerance", options.event_time.tolerance != usual.tolerance),
+            ("idleTimeout", options.event_time.patience != usual.patience),
+        ];
+        for (name, _) in of_event_time.into_iter().filter(|(_, set)| *set && !options.is_event_time) {
+            let text = format!("option `{name}` has no effect: rows count by the time of their arrival");
+            found.push(Diagnostic::warning("K0903", text).help("it counts with `isEventTime: true`"));
+        }
         options
     }
 
@@ -364,6 +373,8 @@ mod tests {
             (json!({"debug": true}), "option `debug` has no effect: "),
             (json!({"enableRuleTracer": true}), "option `enableRuleTracer` has no effect: "),
             (json!({"bufferLength": 5}), "option `bufferLength` has no effect: "),
+            (json!({"lateTolerance": "5s"}), "option `lateTolerance` has no effect: "),
+            (json!({"idleTimeout": 100}), "option `idleTimeout` has no effect: "),
         ] {
             let mut found = Vec::new();
             Options::read(&Map::new(), written.as_object().unwrap(), &mut found);

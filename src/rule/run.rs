@@ -202,6 +202,10 @@ fn sink_spec(
         shape = shape.errors_as_rows();
     }
     let drops = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    if !drops && common.buffer_length != Common::default().buffer_length {
+        let text = "property `bufferLength` of a sink has no effect: the rule waits for its sinks";
+        warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
+    }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
     Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }

@@ -4,6 +4,7 @@ use super::{NodeKind, NodeStatus, RunStatus, State};
 use crate::clock::Time;
 use crate::flow::Tide;
 use crate::io::{Link, LinkStatus};
+use crate::meter::LedgerView;
 
 /// A rule at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,19 +34,7 @@ impl Status {
         for node in &self.run.nodes {
             node.print(&mut put);
         }
-        let ledger = &self.run.ledger;
-        put(
-            "ledger".into(),
-            json!({
-                "in": ledger.came,
-                "out": ledger.out,
-                "filtered": ledger.filtered,
-                "held": ledger.held,
-                "late": ledger.late,
-                "dropped": ledger.dropped,
-                "dead": ledger.dead,
-            }),
-        );
+        put("ledger".into(), ledger(&self.run.ledger));
         let account = |sink: &crate::meter::SinkView| {
             json!({
                 "results": sink.results,
@@ -77,6 +66,19 @@ impl Status {
             .max_by_key(|view| view.last_exception_time)
             .map_or((String::new(), 0), |view| (view.last_exception.clone(), view.exceptions))
     }
+}
+
+/// The account of a rule's input rows, as REST gives it.
+pub(super) fn ledger(of: &LedgerView) -> Json {
+    json!({
+        "in": of.came,
+        "out": of.out,
+        "filtered": of.filtered,
+        "held": of.held,
+        "late": of.late,
+        "dropped": of.dropped,
+        "dead": of.dead,
+    })
 }
 
 impl NodeStatus {
@@ -120,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::meter::{LedgerView, NodeView, SinkView};
+    use crate::meter::{NodeView, SinkView};
 
     #[test]
     fn keys_stand_in_the_known_order() {

@@ -56,17 +56,17 @@ pub enum Overflow {
 const MISSING: &[(&str, &str)] =
     &[("encryption", "encrypted messages"), ("enableCache", "a cache on disk for messages that cannot be sent")];
 
-/// Settings of what can only be off.
-const SETTINGS: &[&str] = &[
-    "bufferPageSize",
-    "cleanCacheAtStop",
-    "compressionProps",
-    "encProps",
-    "maxDiskCache",
-    "memoryCacheThreshold",
-    "resendAlterQueue",
-    "resendDestination",
-    "resendInterval",
+/// Settings of what can only be off, and the values that clients write by default.
+const SETTINGS: &[(&str, &str)] = &[
+    ("bufferPageSize", "256"),
+    ("cleanCacheAtStop", "false"),
+    ("compressionProps", "{}"),
+    ("encProps", "{}"),
+    ("maxDiskCache", "1024000"),
+    ("memoryCacheThreshold", "1024"),
+    ("resendAlterQueue", "false"),
+    ("resendDestination", "\"\""),
+    ("resendInterval", "0"),
 ];
 
 /// Properties without effect, here as there, and the value that clients write by default.
@@ -152,8 +152,9 @@ impl Common {
         let mut from = Taker { props, taken: Map::new() };
         refuse_missing(&mut from)?;
         let mut warnings = Vec::new();
-        for (name, usual) in IDLE {
-            if from.take(name).is_some_and(|value| serde_json::from_str(usual).ok() != Some(value)) {
+        for (name, usual) in IDLE.iter().chain(SETTINGS) {
+            let usual: Option<Json> = serde_json::from_str(usual).ok();
+            if from.take(name).is_some_and(|value| is_on(&value) && Some(value) != usual) {
                 let text = format!("property `{name}` of a sink has no effect");
                 warnings.push(Diagnostic::warning("K0632", text).help("leave it out"));
             }
@@ -200,9 +201,6 @@ fn refuse_missing(from: &mut Taker<'_>) -> Result<(), Diagnostic> {
             let text = format!("property `{name}` asks for {what}, which sinks cannot do");
             return Err(Diagnostic::error("K0631", text).help("leave it out"));
         }
-    }
-    for name in SETTINGS {
-        from.take(name);
     }
     Ok(())
 }
@@ -323,6 +321,28 @@ mod tests {
         assert_eq!(common.warnings[0].message, "property `runAsync` of a sink has no effect");
         assert_eq!(left.keys().collect::<Vec<_>>(), ["topic", "qos", "headers", "list"]);
         assert_eq!(common.taken["fields"], serde_json::json!(["a", "b"]));
+    }
+
+    #[test]
+    fn what_is_proposed_for_a_misspelt_name_is_taken() {
+        for name in crate::io::props::OF_EVERY_SINK {
+            let (_, left) = take(&format!(r#"{{"{name}": null}}"#));
+            assert!(left.is_empty(), "{name} is left to the connector");
+        }
+    }
+
+    #[test]
+    fn settings_of_what_is_off_are_warned_of() {
+        let (common, left) = take(
+            r#"{"bufferPageSize":256,"cleanCacheAtStop":false,"maxDiskCache":1024000,"memoryCacheThreshold":1024,"encProps":{},
+            "resendInterval":"0s","resendPriority":0,"concurrency":1,"runAsync":false,"resendDestination":""}"#,
+        );
+        assert!(left.is_empty() && common.unwrap().warnings.is_empty());
+        for props in [r#"{"resendInterval":"1s"}"#, r#"{"maxDiskCache":5}"#, r#"{"compressionProps":{"windowSize":1}}"#]
+        {
+            let warnings = take(props).0.unwrap().warnings;
+            assert!(warnings.len() == 1 && warnings[0].message.ends_with("of a sink has no effect"), "{warnings:?}");
+        }
     }
 
     #[test]
