@@ -206,7 +206,7 @@ pub(super) fn bind(
                     Some(when)
                 }
             };
-            Window::Sliding { unit, count, delay: delay.0, open, twice: options.sliding_twice, when, hits }
+            Window::Sliding { unit, count, delay: delay.0, open, twice, when, hits }
         }
         WindowKind::Session => Window::Session {
             unit,
