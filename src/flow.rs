@@ -14,6 +14,7 @@ mod feed;
 mod lane;
 mod load;
 mod outlet;
+mod seat;
 pub mod shape;
 mod special;
 mod task;
@@ -132,6 +133,7 @@ impl Flow {
         let ops = chain.meters();
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
+        let (ended_to, ended) = watch::channel(None);
         let (mut sources, mut closings, mut joining) = (Vec::new(), Vec::new(), Vec::new());
         for ((place, source), feed) in spec.plan.sources.iter().enumerate().zip(spec.feeds) {
             let (close_to, close) = oneshot::channel();
@@ -154,13 +156,12 @@ impl Flow {
         for subscriber in joining {
             let inflow: &Inflow = &sources[subscriber.source];
             // The one step that can fail, before anything runs.
-            if let Err(fault) = inflow.feed.subscribe(inflow.id, subscriber).await {
+            if let Err(fault) = inflow.feed.subscribe(inflow.id, subscriber, ended.clone()).await {
                 unsubscribe(&sources).await;
                 return Err(fault);
             }
         }
         drop(to);
-        let (ended_to, ended) = watch::channel(None);
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
@@ -200,7 +201,7 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, what an operator holds is thrown away and counted. Takes some seconds more than `patience` where
+    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some seconds more than `patience` where
     /// a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();

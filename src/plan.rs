@@ -7,6 +7,7 @@
 
 mod aliases;
 mod build;
+mod calls;
 mod explain;
 mod guests;
 mod node;
@@ -23,6 +24,7 @@ use crate::expr::constant;
 use crate::func::Catalogue;
 use crate::sql::{ColumnDef, Create, Select, What};
 
+pub use calls::check as check_calls;
 pub use explain::explain;
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
@@ -131,5 +133,17 @@ pub fn plan(
     funcs: &Catalogue,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
-    build::plan(select, find, funcs, options)
+    let mut calls = check_calls(select, funcs);
+    match build::plan(select, find, funcs, options) {
+        Ok(plan) if calls.is_empty() => Ok(plan),
+        Ok(_) => Err(calls),
+        Err(found) => {
+            // The planner meets most of these too, with more to say about the place.
+            let known = |one: &Diagnostic| found.iter().any(|other| (other.code, other.span) == (one.code, one.span));
+            calls.retain(|one| !known(one));
+            calls.extend(found);
+            calls.sort_by_key(|one| one.span.map_or(0, |span| span.start));
+            Err(calls)
+        }
+    }
 }

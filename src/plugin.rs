@@ -33,7 +33,7 @@ use serde_json::Value as Json;
 
 use crate::diag::Diagnostic;
 use crate::func::{Catalogue, Func};
-use crate::io::{SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::io::{self, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
 use library::{Library, Symbol};
 use package::Package;
@@ -223,14 +223,28 @@ impl Plugins {
         })
     }
 
-    /// Installs a plugin that is not there yet, from a zip on this machine. Blocks: `install.sh` may take its time.
-    pub fn install(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
-        let _changing = self.changing();
+    /// Whether a plugin of that name, with those functions, may be installed; asked before its zip is fetched.
+    pub fn admit(&self, kind: Kind, wish: &Install) -> Result<(), Refusal> {
         name::checked(&wish.name)?;
-        if self.state().loaded.contains_key(&(kind, name::canonical(&wish.name))) {
+        let (state, plugin) = (self.state(), name::canonical(&wish.name));
+        if let Some(clash) = built_in(kind, &plugin) {
+            return Err(Refusal::Invalid(clash));
+        }
+        let clash = wish.functions.iter().find_map(|function| state.clash(&plugin, function));
+        if let Some(clash) = clash.filter(|_| kind == Kind::Functions) {
+            return Err(Refusal::Invalid(clash));
+        }
+        if state.loaded.contains_key(&(kind, plugin)) {
             let text = format!("{} plugin `{}` is installed already; replace it with PUT", kind.one(), wish.name);
             return Err(Refusal::Invalid(text));
         }
+        Ok(())
+    }
+
+    /// Installs a plugin that is not there yet, from a zip on this machine. Blocks: `install.sh` may take its time.
+    pub fn install(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
+        let _changing = self.changing();
+        self.admit(kind, wish)?;
         self.put(kind, wish, zip)
     }
 
@@ -349,6 +363,7 @@ impl Plugins {
         shelf.discard(&unpacked);
         let done = self.put_unpacked(&key, wish, &mut package, &unpacked, settings.install_limit);
         shelf.discard(&unpacked);
+        shelf.tidy();
         done.map_err(Refusal::Invalid)?;
         self.describe(kind, &wish.name)
     }
@@ -364,11 +379,13 @@ impl Plugins {
     ) -> Result<(), String> {
         let Some((shelf, _)) = &self.0.home else { return Err("there is no data folder".into()) };
         package.unpack(unpacked)?;
+        let (path, file) = &package.library;
+        let at = |wrong: String| format!("`{}`: {wrong}", path.display());
+        // A script runs for a library that can be loaded here, and for no other.
+        shelf.check(&unpacked.join(path)).map_err(at)?;
         if package.has("install.sh") {
             package::install_script(unpacked, &wish.shell_params, limit)?;
         }
-        let (path, file) = &package.library;
-        let at = |wrong: String| format!("`{}`: {wrong}", path.display());
         let (book, new, library) = shelf.put(key.0, &unpacked.join(path), file).map_err(at)?;
         let mut replaced = Vec::new();
         let stored =
@@ -431,6 +448,17 @@ impl Plugins {
     }
 }
 
+/// What says that kuiper itself has a source or sink of that name, which would hide the plugin's.
+fn built_in(kind: Kind, plugin: &str) -> Option<String> {
+    let has = |one: &&io::Connector| match kind {
+        Kind::Sources => one.source.is_some(),
+        Kind::Sinks => one.sink.is_some(),
+        Kind::Functions => false,
+    };
+    let one = io::CONNECTORS.iter().filter(has).find(|one| one.name.eq_ignore_ascii_case(plugin))?;
+    Some(format!("`{}` is a {} of kuiper itself; give the plugin another name", one.name, kind.one()))
+}
+
 fn not_installed(kind: Kind, name: &str) -> Refusal {
     let name: String = name.chars().take(100).collect();
     Refusal::NotFound(format!("{} plugin `{}` is not installed", kind.one(), name.escape_debug()))
@@ -447,6 +475,9 @@ impl State {
         told: &mut Vec<String>,
     ) -> Result<Loaded, String> {
         let (kind, plugin) = key;
+        if let Some(clash) = built_in(*kind, plugin) {
+            return Err(clash);
+        }
         let wanted = name::symbol(plugin);
         let exported = || {
             let all: Vec<String> = library

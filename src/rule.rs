@@ -8,6 +8,7 @@
 //!
 //! A bad rule never stops a neighbour, and an error of a run is told in the rule's `message`.
 
+mod advice;
 mod console;
 mod def;
 mod engine;
@@ -24,7 +25,7 @@ mod tests;
 
 use std::fmt;
 
-use crate::diag::Fault;
+use crate::diag::{Diagnostic, Fault};
 
 pub use console::{STDOUT, reader_gone};
 pub use def::{Action, Def, check_id};
@@ -36,6 +37,23 @@ pub use options::{Options, Overflow};
 pub use rules::{Rules, Summary};
 pub use run::engine;
 pub use status::Status;
+
+/// What came of a wish that was followed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// In eKuiper's words.
+    pub text: String,
+    /// What the author should know though the rule is fine.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A rule that could be created.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// The streams and tables that it reads.
+    pub sources: Vec<String>,
+    pub warnings: Vec<Diagnostic>,
+}
 
 /// Why a wish about a rule was not followed.
 #[derive(Clone, Debug, PartialEq)]

@@ -34,8 +34,8 @@ fn stream(broker: &Broker, more: &str) -> String {
 }
 
 /// Waits until the rule is subscribed.
-fn connected(kuiper: &Kuiper, id: &str) {
-    kuiper.until(id, "the connection", |status| status["source_demo_0_connection_status"] == 1);
+fn connected(kuiper: &Kuiper, id: &str) -> Json {
+    kuiper.until(id, "the connection", |status| status["source_demo_0_connection_status"] == 1)
 }
 
 /// Publishes up to so many messages, and never more ahead of the rule than the broker keeps.
@@ -103,9 +103,7 @@ fn what_was_on_its_way_at_a_stop_comes_again() {
     let broker = Broker::by_default();
     let kuiper = Kuiper::start(|_| {});
     kuiper.stream(&stream(&broker, ""));
-    // No one listens there.
-    let nowhere = json!({"mqtt": {"server": "tcp://127.0.0.1:1", "topic": "out", "qos": 1}});
-    kuiper.rule("back", "SELECT n FROM demo", nowhere);
+    kuiper.rule("back", "SELECT n FROM demo", nowhere());
     connected(&kuiper, "back");
     let mut publisher = Publisher::new(broker.port, "numbers");
     publisher.publish(500);
@@ -113,12 +111,78 @@ fn what_was_on_its_way_at_a_stop_comes_again() {
     kuiper.ask("POST", "/rules/back/stop", "");
     let status = kuiper.status("back");
     assert_eq!(status["ledger"]["dropped"]["stop"], status["ledger"]["in"], "{status:#}");
-    let action = json!({"file": {"path": "back", "fileType": "lines", "sendSingle": true}});
-    let rule = json!({"id": "back", "sql": "SELECT n FROM demo", "actions": [action]});
+    let rule = json!({"id": "back", "sql": "SELECT n FROM demo", "actions": [into_file("back")]});
     kuiper.ask("PUT", "/rules/back", &rule.to_string());
     kuiper.until("back", "all messages", |status| status["ledger"]["out"] == 500);
-    let text = fs::read_to_string(kuiper.folder.path().join("back")).unwrap();
-    assert_eq!(text.lines().collect::<BTreeSet<_>>().len(), 500);
+    assert_eq!(written(&kuiper, "back").into_iter().collect::<BTreeSet<_>>().len(), 500);
+}
+
+/// A sink that no one listens at.
+fn nowhere() -> Json {
+    json!({"mqtt": {"server": "tcp://127.0.0.1:1", "topic": "out", "qos": 1}})
+}
+
+fn into_file(path: &str) -> Json {
+    json!({"file": {"path": path, "fileType": "lines", "sendSingle": true}})
+}
+
+/// The numbers that a file sink has written, in order.
+fn written(kuiper: &Kuiper, path: &str) -> Vec<i64> {
+    let text = fs::read_to_string(kuiper.folder.path().join(path)).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()["n"].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn the_stop_of_one_rule_of_a_shared_stream_neither_holds_the_others_up_nor_doubles_their_rows() {
+    let broker = Broker::by_default();
+    let kuiper = Kuiper::start(|_| {});
+    kuiper.stream(&stream(&broker, ", SHARED=\"true\""));
+    kuiper.rule("stuck", "SELECT n FROM demo", nowhere());
+    kuiper.rule("fine", "SELECT n FROM demo", into_file("fine"));
+    let connection = connected(&kuiper, "fine")["source_demo_0_connection_last_connected_time"].clone();
+    let mut publisher = Publisher::new(broker.port, "numbers");
+    publisher.publish(300);
+    kuiper.until("stuck", "messages that it cannot deliver", |status| status["ledger"]["in"].as_i64() > Some(0));
+    kuiper.ask("POST", "/rules/stuck/stop", "");
+    let status = kuiper.status("stuck");
+    assert_eq!(status["ledger"]["dropped"]["stop"], status["ledger"]["in"], "{status:#}");
+    publisher.publish(300);
+    let status = kuiper.until("fine", "all messages", |status| status["ledger"]["out"].as_i64() >= Some(600));
+    assert_eq!(status["ledger"]["in"], 600, "{status:#}");
+    assert_eq!(written(&kuiper, "fine"), (0..600).collect::<Vec<_>>());
+    assert_eq!(status["source_demo_0_connection_last_connected_time"], connection, "{status:#}");
+    // All of them were acknowledged: none comes again.
+    kuiper.ask("POST", "/rules/fine/stop", "");
+    kuiper.ask("POST", "/rules/fine/start", "");
+    connected(&kuiper, "fine");
+    publisher.publish(1);
+    let status = kuiper.until("fine", "the next message", |status| status["ledger"]["out"].as_i64() >= Some(1));
+    assert_eq!(status["ledger"]["in"], 1, "{status:#}");
+}
+
+#[test]
+fn what_the_last_rule_of_a_shared_stream_had_on_its_way_comes_again() {
+    let broker = Broker::by_default();
+    let kuiper = Kuiper::start(|_| {});
+    kuiper.stream(&stream(&broker, ", SHARED=\"true\""));
+    for id in ["first", "last"] {
+        kuiper.rule(id, "SELECT n FROM demo", nowhere());
+    }
+    connected(&kuiper, "last");
+    let mut publisher = Publisher::new(broker.port, "numbers");
+    publisher.publish(300);
+    for id in ["first", "last"] {
+        kuiper.until(id, "messages", |status| status["ledger"]["in"].as_i64() > Some(0));
+    }
+    for id in ["first", "last"] {
+        kuiper.ask("POST", &format!("/rules/{id}/stop"), "");
+        let status = kuiper.status(id);
+        assert_eq!(status["ledger"]["dropped"]["stop"], status["ledger"]["in"], "{status:#}");
+    }
+    let rule = json!({"id": "last", "sql": "SELECT n FROM demo", "actions": [into_file("last")]});
+    kuiper.ask("PUT", "/rules/last", &rule.to_string());
+    kuiper.until("last", "all messages", |status| status["ledger"]["out"].as_i64() >= Some(300));
+    assert_eq!(written(&kuiper, "last").into_iter().collect::<BTreeSet<_>>().len(), 300);
 }
 
 /// `mosquitto_sub` at QoS 1 that writes what comes into a file, and the numbers in it.

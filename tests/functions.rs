@@ -34,10 +34,10 @@ fn run(call: &str) -> Result<Value, String> {
     };
     let account = Arc::new(Book::default()).account();
     let mut chain = Chain::build(&plan, Arc::new(rule), &TimeZone::UTC, NOW, account).unwrap();
-    let mut batch = Batch::new(plan.wanted.width);
-    plan.wanted.fill(Object::new(), batch.push(NOW, Receipt::none()));
+    let mut batch = Batch::new(plan.width);
+    plan.sources[0].wanted.fill(Object::new(), batch.push(NOW, Receipt::none()));
     let mut out = Vec::new();
-    chain.push(batch, NOW, &mut out).unwrap();
+    chain.push(0, batch, NOW, &mut out).unwrap();
     let batch = out.pop().expect("something comes out");
     let [row] = batch.selected() else {
         return Err(batch.faults().iter().map(|(_, fault)| fault.to_string()).collect());

@@ -5,6 +5,9 @@
 #[path = "plugins/made.rs"]
 #[allow(dead_code)]
 mod made;
+#[path = "served/mariadb.rs"]
+#[allow(dead_code)]
+mod mariadb;
 
 use std::fs;
 use std::io::Write;
@@ -14,6 +17,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
+
+use mariadb::Mariadb;
 
 const MESSAGES: usize = 10_000;
 
@@ -51,7 +56,6 @@ fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
 struct Scene {
     folder: tempfile::TempDir,
     broker: u16,
-    database: u16,
     server: u16,
 }
 
@@ -62,34 +66,6 @@ impl Scene {
 
     fn log(&self, name: &str) -> Stdio {
         fs::OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap().into()
-    }
-
-    fn database(&self) -> Running {
-        let started = Running::start(
-            Command::new("mariadbd")
-                .args(["--no-defaults", "--user=root", "--bind-address=127.0.0.1"])
-                .arg(format!("--datadir={}", self.path("database").display()))
-                .arg(format!("--socket={}", self.path("socket").display()))
-                .arg(format!("--pid-file={}", self.path("pid").display()))
-                .arg(format!("--port={}", self.database))
-                // A server that starts clears away the temporary tables of others in the same folder.
-                .env("TMPDIR", self.folder.path())
-                .stdout(self.log("database.log"))
-                .stderr(self.log("database.log")),
-        );
-        wait_for("MariaDB", || self.try_sql("SELECT 1").is_some());
-        started
-    }
-
-    fn try_sql(&self, statement: &str) -> Option<String> {
-        let mut client = Command::new("mariadb");
-        client.args(["--no-defaults", "-N", "-u", "root", "-S"]).arg(self.path("socket")).args(["-e", statement]);
-        let output = client.output().expect("this test needs the client `mariadb`");
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-    }
-
-    fn sql(&self, statement: &str) -> String {
-        self.try_sql(statement).unwrap_or_else(|| panic!("{statement} failed"))
     }
 
     fn kuiper(&self, arguments: &[&str]) -> String {
@@ -127,17 +103,9 @@ impl Scene {
 #[test]
 fn killing_the_database_loses_no_message_of_qos_1() {
     let folder = tempfile::tempdir().unwrap();
-    let scene = Scene { folder, broker: free_port(), database: free_port(), server: free_port() };
-    let installed = Command::new("mariadb-install-db")
-        .args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"])
-        .arg(format!("--datadir={}", scene.path("database").display()))
-        .env("TMPDIR", scene.folder.path())
-        .stdout(Stdio::null())
-        .status()
-        .expect("this test needs `mariadb-install-db`");
-    assert!(installed.success());
-    let mut database = scene.database();
-    scene.sql("CREATE DATABASE test; CREATE TABLE test.t (n INT PRIMARY KEY)");
+    let scene = Scene { folder, broker: free_port(), server: free_port() };
+    let mut database = Mariadb::start();
+    database.sql("CREATE TABLE test.t (n INT PRIMARY KEY)");
     // By default mosquitto itself throws away what more than a thousand messages wait for.
     let settings = format!("listener {} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", scene.broker);
     fs::write(scene.path("mosquitto.conf"), settings).unwrap();
@@ -168,7 +136,7 @@ fn killing_the_database_loses_no_message_of_qos_1() {
     let stream = "CREATE STREAM demo () WITH (TYPE=\"mqtt\", DATASOURCE=\"demo\", FORMAT=\"json\")";
     scene.kuiper(&["stream", "create", stream]);
     let sink = json!({
-        "url": format!("root@tcp(127.0.0.1:{})/test", scene.database),
+        "url": database.url(),
         "table": "t",
         // What is written is chosen by the sink, which needs to see the other columns too.
         "fields": ["n"],
@@ -180,15 +148,15 @@ fn killing_the_database_loses_no_message_of_qos_1() {
     scene.kuiper(&["rule", "create", "-f", "rule.json"]);
     wait_for("the source", || scene.status()["source_demo_0_connection_status"] == 1);
 
-    let count = || scene.try_sql("SELECT COUNT(*) FROM test.t").map_or(0, |told| told.trim().parse::<usize>().unwrap());
+    const COUNT: &str = "SELECT COUNT(*) FROM test.t";
     scene.publish(0..MESSAGES / 2);
-    wait_for("the first rows", || count() > 100);
-    drop(database);
+    wait_for("the first rows", || database.number(COUNT) > Some(100));
+    database.kill();
     scene.publish(MESSAGES / 2..MESSAGES);
     wait_for("the outage to be seen", || scene.status()["sink_mysql_0_0_connection_status"] == -1);
-    database = scene.database();
-    wait_for("all rows", || count() == MESSAGES);
-    assert_eq!(scene.sql("SELECT MIN(n), MAX(n) FROM test.t"), format!("0\t{}\n", MESSAGES - 1));
+    database.again();
+    wait_for("all rows", || database.number(COUNT) == Some(MESSAGES as i64));
+    assert_eq!(database.sql("SELECT MIN(n), MAX(n) FROM test.t"), format!("0\t{}\n", MESSAGES - 1));
     wait_for("the ledger", || scene.status()["ledger"]["out"] == MESSAGES);
     let ledger = scene.status()["ledger"].clone();
     assert_eq!(
@@ -196,5 +164,4 @@ fn killing_the_database_loses_no_message_of_qos_1() {
         (&json!(MESSAGES), &json!(0), &json!({})),
         "{ledger}"
     );
-    drop(database);
 }

@@ -337,10 +337,18 @@ fn functions_are_declared_and_belong_to_one_plugin() {
         &kuiper::plugin::Install { name: "second".into(), ..declared(&["same"]) },
         &second,
     );
-    assert_eq!(
-        second.unwrap_err().to_string(),
-        "`Second@v1.0.0.so`: `same` is a function of the plugin `count` already"
-    );
+    assert_eq!(second.unwrap_err().to_string(), "`same` is a function of the plugin `count` already");
+    let taken = kuiper::plugin::Install { name: "third".into(), ..declared(&["abs"]) };
+    let nowhere = Path::new("no.zip");
+    let third = home.plugins.install(Kind::Functions, &taken, nowhere).unwrap_err();
+    assert_eq!(third.to_string(), "`abs` is a function of kuiper itself");
+    for (kind, name) in [(Kind::Sinks, "mqtt"), (Kind::Sinks, "Nop"), (Kind::Sources, "simulator")] {
+        let refused = home.plugins.install(kind, &wish(name), nowhere).unwrap_err().to_string();
+        let text =
+            format!("`{}` is a {} of kuiper itself; give the plugin another name", name.to_lowercase(), kind.one());
+        assert_eq!(refused, text);
+    }
+    assert!(home.plugins.admit(Kind::Sources, &wish("nop")).is_ok(), "there is no such source");
     home.plugins.register("count", &["calls".into(), "same".into()]).unwrap();
     let (home, told) = home.reopened();
     assert_eq!((home.plugins.udfs(), told), (vec!["calls".to_owned(), "same".to_owned()], vec![]));
@@ -394,6 +402,7 @@ fn a_failed_installation_leaves_everything_as_it_was() {
     let before = home.files();
     let outside = home.folder.path().join("evil");
     let touch = format!("echo working; touch {}; exit 1", home.folder.path().join("ran").display());
+    let touches = format!("touch {}", outside.display());
     type Entries<'a> = &'a [(&'a str, &'a [u8])];
     let cases: &[(&str, Entries<'_>, &str)] = &[
         ("count", &[("Count@v2.0.0.so", b"text")], "`Count@v2.0.0.so`: it is no shared library (ELF) at all"),
@@ -401,6 +410,11 @@ fn a_failed_installation_leaves_everything_as_it_was() {
             "count",
             &[("Count@v2.0.0.so", &library), ("../../evil", b"")],
             "entry `../../evil` leads out of the plugin's folder",
+        ),
+        (
+            "count",
+            &[("Count@v2.0.0.so", b"\x7fELF"), ("install.sh", touches.as_bytes())],
+            "`Count@v2.0.0.so`: it is a damaged library: ",
         ),
         ("count", &[("readme.md", b"")], "the zip holds no library `Count@v1.0.0.so` or `count.so` at its top"),
         ("other", &[("Other@v1.0.0.so", &library)], "`Other@v1.0.0.so`: it exports no sink `Other`; it exports"),
@@ -422,8 +436,10 @@ fn a_failed_installation_leaves_everything_as_it_was() {
         assert!(told.starts_with(text), "{told}");
         assert!(!told.contains('\n') || text.contains("install.sh"), "{told}");
         assert_eq!(home.files(), before, "{name}");
+        assert!(!home.data().join("plugins/temp").exists(), "{name}");
         assert_eq!(home.plugins.describe(Kind::Sinks, "count").unwrap().version, "1.0.0");
     }
+    // The script of the last one did run, that of the damaged library did not.
     assert!(home.folder.path().join("ran").exists() && !outside.exists());
     let parameters = kuiper::plugin::Install { shell_params: vec!["x".into()], ..wish("count") };
     let refused = home.plugins.update(Kind::Sinks, &parameters, &home.zip(&[("Count@v2.0.0.so", &library)]));

@@ -31,6 +31,12 @@ impl Reply {
         let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next().unwrap_or("")
     }
+
+    /// Every line of a header.
+    fn all(&self, name: &str) -> Vec<&str> {
+        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+    }
 }
 
 impl World {
@@ -310,6 +316,44 @@ async fn a_mistake_in_the_sql_of_a_rule_is_shown_at_its_place() {
 const FOREVER: &str = r#"{"sql": "CREATE STREAM mem () WITH (TYPE=\"memory\", DATASOURCE=\"a/b\", FORMAT=\"json\")"}"#;
 
 #[tokio::test]
+async fn what_has_no_effect_is_told_beside_the_answer() {
+    let w = World::new().await;
+    let stream =
+        r#"{"sql": "CREATE STREAM mem () WITH (TYPE=\"memory\", DATASOURCE=\"a/b\", RETAIN_SIZE=\"5\", KEY=\"id\")"}"#;
+    let reply = w.ask("POST", "/streams", stream).await;
+    assert_eq!((reply.status, reply.body.as_str()), (201, "Stream mem is created."));
+    assert_eq!(
+        reply.all("kuiper-warning"),
+        [
+            "option `KEY` of stream `mem` has no effect: only a table has a key (leave it out)",
+            "option `RETAIN_SIZE` of stream `mem` has no effect: only a table retains rows (leave it out)",
+        ]
+    );
+    let replaced = w.ask("PUT", "/streams/mem", &stream.replace(", KEY=\\\"id\\\"", "")).await;
+    assert_eq!((replaced.status, replaced.all("kuiper-warning").len()), (200, 1), "{}", replaced.body);
+
+    let rule = r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {"resendPriority": 1}}], "options": {"concurrency": 4}, "überflüssig": 1, "triggered": false}"#;
+    let told = [
+        "a rule has no member `überflüssig`",
+        "option `concurrency` has no effect: one task carries a rule and keeps its rows in order",
+        "property `resendPriority` of a sink has no effect (leave it out)",
+    ];
+    let checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();
+    assert_eq!(checked, json!({"sources": ["mem"], "valid": true, "warnings": told}));
+    let in_header = told.map(|line| line.replace('ü', "%C3%BC"));
+    let created = w.ask("POST", "/rules", rule).await;
+    assert_eq!((created.status, created.body.as_str()), (201, "Rule r was created successfully."));
+    assert_eq!(created.all("kuiper-warning"), in_header);
+    let updated = w.ask("PUT", "/rules/r", rule).await;
+    assert_eq!((updated.status, updated.body.as_str()), (200, "Rule r was updated successfully."));
+    assert_eq!(updated.all("kuiper-warning"), in_header);
+    let refused = rule.replace("concurrency\": 4", "concurrencu\": 4");
+    let refused = w.ask("POST", "/rules/validate", &refused).await;
+    let expected = "invalid rule json: Rule r has invalid options: there is no option `concurrencu` (did you mean `concurrency`?).";
+    assert_eq!((refused.status, refused.body.as_str()), (422, expected));
+}
+
+#[tokio::test]
 async fn definitions_and_running_rules_survive_a_restart() {
     let w = World::new().await;
     w.follow(&[
@@ -360,17 +404,20 @@ async fn definitions_and_running_rules_survive_a_restart() {
 async fn configuration_keys_and_metadata() {
     let w = World::new().await;
     w.follow(&[
-        ("PUT /metadata/sources/mqtt/confKeys/north", r#"{"server": "tcp://north:1883", "interval": 10, "qos": 1.0}"#, 200, ""),
+        ("PUT /metadata/sources/mqtt/confKeys/north", r#"{"server": "tcp://north:1883", "qos": 1.0}"#, 200, ""),
+        ("PUT /metadata/sources/simulator/confKeys/slow", r#"{"data": [{"a": 1}], "interval": 10}"#, 200, ""),
         ("PUT /metadata/sources/mqtt/confKeys/a.b", "{}", 400, "{\"error\":1000,\"message\":\"Invalid confKey: id 'a.b' contains invalid characters: …"),
-        ("PUT /metadata/sources/mqtt/confKeys/x", "[]", 400, "{\"error\":5000,\"message\":\"expected a JSON object\"}\n"),
+        ("PUT /metadata/sources/mqtt/confKeys/x", "[]", 400, "{\"error\":5000,\"message\":\"Type conversion failed:mqtt.expected a JSON object\"}\n"),
         ("DELETE /metadata/sources/mqtt/confKeys/none", "", 400, "{\"error\":5000,\"message\":\"`mqtt` has no configuration key `none`\"}\n"),
-        ("GET /metadata/sources/yaml/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:none\"}\n"),
+        ("DELETE /metadata/sources/mqqt/confKeys/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:sources.mqqt (did you mean `mqtt`?)\"}\n"),
+        ("GET /metadata/sources/yaml/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:sources.none\"}\n"),
         ("GET /metadata/sources/none", "", 400, "{\"error\":5000,\"message\":\"This plugin was not found:none\"}\n"),
         ("DELETE /metadata/sources/simulator/confKeys/default", "", 400, "{\"error\":5000,\"message\":\"the configuration key `default` of `simulator` stands in a file or variable; take it out there\"}\n"),
     ])
     .await;
     let yaml = w.json("/metadata/sources/yaml/mqtt").await;
-    assert_eq!(yaml["north"], json!({"server": "tcp://north:1883", "interval": "10ms", "qos": 1}));
+    assert_eq!(yaml["north"], json!({"server": "tcp://north:1883", "qos": 1}));
+    assert_eq!(w.json("/metadata/sources/yaml/simulator").await["slow"]["interval"], "10ms");
     w.follow(&[("DELETE /metadata/sources/mqtt/confKeys/north", "", 200, "")]).await;
     for (path, name) in [("/metadata/sources", "simulator"), ("/metadata/sinks", "nop")] {
         let list = w.json(path).await;
@@ -384,6 +431,54 @@ async fn configuration_keys_and_metadata() {
     let functions = w.json("/metadata/functions").await;
     let all: Vec<&Json> = functions.as_array().unwrap().iter().flat_map(|one| one["fds"].as_array().unwrap()).collect();
     assert!(all.len() >= 60 && all.iter().any(|one| one["name"] == "avg"), "{}", all.len());
+}
+
+#[tokio::test]
+async fn a_configuration_key_that_cannot_be_is_not_stored() {
+    let w = World::new().await;
+    let steps = [("PUT /metadata/sources/mqtt/confKeys/k", r#"{"server": "tcp://a:1883", "qos": 1}"#, 200, "")];
+    w.follow(&steps).await;
+    let before = w.json("/metadata/sources/yaml/mqtt").await;
+    for (path, body, message) in [
+        ("mqtt", r#"{"sever": "tcp://a:1883"}"#, "the `mqtt` source has no property `sever` (did you mean `server`?)"),
+        ("mqtt", r#"{"qos": "1"}"#, "property `qos` of the `mqtt` source must be a whole number, found the text `1`"),
+        ("mqtt", r#"{"qos": 3}"#, "property `qos` of the `mqtt` source must be 0, 1 or 2, found 3"),
+        (
+            "mqtt",
+            r#"{"interval": 10}"#,
+            "the `mqtt` source cannot do what property `interval` asks for (leave the property out)",
+        ),
+        (
+            "mqtt",
+            r#"{"useInt64ForWholeNumber": "yes"}"#,
+            "property `useInt64ForWholeNumber` of the `mqtt` source must be true or false, found the text `yes`",
+        ),
+        (
+            "file",
+            r#"{"fileType": "jsn"}"#,
+            "property `fileType` of the `file` source must be `json`, `lines` or `csv`, found `jsn` (did you mean `json`?)",
+        ),
+        (
+            "simulator",
+            r#"{"data": "a"}"#,
+            "property `data` of the `simulator` source must be a list, found the text `a`",
+        ),
+        ("mqqt", "{}", "This plugin was not found:sources.mqqt (did you mean `mqtt`?)"),
+        ("log", "{}", "This plugin was not found:sources.log"),
+    ] {
+        let reply = w.ask("PUT", &format!("/metadata/sources/{path}/confKeys/k"), body).await;
+        let refused: Json = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!((reply.status, &refused["error"]), (400, &json!(5000)), "{path} {body}: {}", reply.body);
+        assert_eq!(refused["message"], message, "{path} {body}");
+    }
+    assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before);
+    // What is missing may stand in the stream, and what has no effect is told beside the answer.
+    let moved = w.ask("PUT", "/metadata/sources/file/confKeys/k", r#"{"actionAfterRead": 2, "parallel": true}"#).await;
+    assert_eq!((moved.status, moved.body.as_str()), (200, ""));
+    let reply = w.ask("PUT", "/metadata/sources/file/confKeys/k", r#"{"parallel": true, "fileType": "lines"}"#).await;
+    assert_eq!(reply.header("kuiper-warning"), "property `parallel` of the `file` source has no effect (leave it out)");
+    let w = w.restarted().await;
+    assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before, "what was refused is not in the store");
 }
 
 #[tokio::test]
@@ -454,6 +549,7 @@ async fn plugins_that_are_not_there_or_cannot_be() {
         ("POST /plugins/functions/none/register", r#"{"functions": ["f"]}"#, 404, "{\"error\":1002,\"message\":\"register functions plugin none error: …"),
         ("POST /plugins/functions/none/register", "{}", 400, "{\"error\":1000,\"message\":\"property 'functions' must not be empty\"}\n"),
         ("POST /plugins/sinks", r#"{"file": "http://127.0.0.1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: `name` of the plugin is missing\"}\n"),
+        ("POST /plugins/sinks", r#"{"name": "mqtt", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to install plugin: `mqtt` is a sink of kuiper itself; give the plugin another name\"}\n"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1/x.tar"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: invalid uri …"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to download file http://127.0.0.1:1/x.zip: …"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "file:///etc/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: file access denied: …"),

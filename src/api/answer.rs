@@ -5,9 +5,12 @@ use serde::Serialize;
 
 use super::json;
 use crate::catalog;
-use crate::diag::Fault;
+use crate::diag::{Diagnostic, Fault};
 use crate::plugin;
 use crate::rule;
+
+/// The header that holds a warning.
+pub const WARNING: &str = "kuiper-warning";
 
 /// What a handler gives.
 pub(super) type Answer = Result<Response, Refusal>;
@@ -42,6 +45,10 @@ impl Refusal {
 
     pub fn not_found(message: impl Into<String>) -> Self {
         Refusal::new(code::NOT_FOUND, message)
+    }
+
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// The same with words in front.
@@ -114,6 +121,36 @@ pub(super) fn body_of(status: StatusCode, kind: &'static str, body: impl Into<Bo
 /// 200 and nothing more.
 pub(super) fn empty() -> Response {
     Response::new(Body::empty())
+}
+
+/// Warnings that nobody else logs.
+pub(super) fn logged(warnings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    warnings
+}
+
+/// The same answer with warnings in its head, one line each, for bodies are those that clients of eKuiper read.
+pub(super) fn warned(mut response: Response, warnings: &[Diagnostic]) -> Response {
+    for warning in warnings {
+        if let Ok(line) = HeaderValue::from_str(&encoded(&warning.to_string())) {
+            response.headers_mut().append(WARNING, line);
+        }
+    }
+    response
+}
+
+/// What cannot stand in a header, and `%`, as `%20` and the like.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// A sentence.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answer::{code, empty, object};
+use super::answer::{code, empty, logged, object, warned};
 use super::{Answer, Call, Refusal};
+use crate::diag::{Fault, nearest};
 use crate::plugin::Kind;
 use crate::rule::{Host, check_id};
 
@@ -142,8 +143,8 @@ pub(super) async fn source_yaml(call: Call) -> Answer {
     let name = call.param(0);
     let sections = call.server.host().source_sections(name);
     let sections = sections.map_err(|error| Refusal::new(code::CONFIG_KEY, error.to_string()))?;
-    if sections.is_empty() && !call.server.host().connector_names(Kind::Sources).iter().any(|(one, _)| one == name) {
-        return Err(Refusal::new(code::CONFIG_KEY, format!("This plugin was not found:{name}")));
+    if sections.is_empty() {
+        known_source(call.server.host(), name)?;
     }
     Ok(object(&sections))
 }
@@ -157,15 +158,26 @@ fn conf_key(call: &Call) -> Result<(String, String), Refusal> {
 pub(super) async fn put_conf_key(call: Call) -> Answer {
     let (connector, key) = conf_key(&call)?;
     let server = call.server.clone();
-    let refuse = |refusal: Refusal| refusal.or_code(code::CONFIG_KEY);
-    let properties = call.members().await.map_err(refuse)?.0;
-    server
-        .host()
-        .catalog
-        .conf_keys()
-        .put("sources", &connector, &key, properties)
-        .map_err(|fault| refuse(fault.into()))?;
-    Ok(empty())
+    let host = server.host();
+    known_source(host, &connector)?;
+    let refuse = |text: String| Refusal::new(code::CONFIG_KEY, text);
+    let conversion = |refusal: Refusal| refuse(format!("Type conversion failed:{connector}.{}", refusal.message()));
+    let properties = call.members().await.map_err(conversion)?.0;
+    let warnings = host.check_conf_key(&connector, &key, &properties).map_err(|found| refuse(found.to_string()))?;
+    let failed = |fault: Fault| refuse(format!("Failed to write data to file:sources.{connector}.{fault}"));
+    host.catalog.conf_keys().put("sources", &connector, &key, properties).map_err(failed)?;
+    Ok(warned(empty(), &logged(warnings)))
+}
+
+/// Refuses a source that there is not, with the nearest name.
+fn known_source(host: &Host, name: &str) -> Result<(), Refusal> {
+    let names = host.connector_names(Kind::Sources);
+    if names.iter().any(|(one, _)| one == name) {
+        return Ok(());
+    }
+    let near = nearest(name, names.iter().map(|(one, _)| one.as_str()));
+    let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+    Err(Refusal::new(code::CONFIG_KEY, format!("This plugin was not found:sources.{name}{hint}")))
 }
 
 pub(super) async fn drop_conf_key(call: Call) -> Answer {
@@ -175,6 +187,7 @@ pub(super) async fn drop_conf_key(call: Call) -> Answer {
     if host.catalog.conf_keys().remove("sources", &connector, &key).map_err(|fault| refuse(fault.to_string()))? {
         return Ok(empty());
     }
+    known_source(host, &connector)?;
     let in_file = host.source_sections(&connector).is_ok_and(|sections| sections.contains_key(&key));
     Err(refuse(match in_file {
         true => {

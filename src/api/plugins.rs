@@ -57,6 +57,10 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String,
     if !file.ends_with(".zip") {
         return Err(Refusal::bad(format!("invalid uri {file}: `file` must end with .zip")));
     }
+    if over.is_none() {
+        let admitted = server.host().plugins.admit(kind, &wish);
+        admitted.map_err(|refused| Refusal::from(refused).prefix("fail to install plugin"))?;
+    }
     // Never finished, so the zip is gone when this function ends.
     let mut zip = server.host().store.uploads().begin(&format!("{name}.zip")).map_err(Refusal::from)?;
     fetch::fetch(&server, &file, &mut zip).await.map_err(Refusal::bad)?;

@@ -1,7 +1,7 @@
 use axum::http::StatusCode;
 use serde_json::{Map, Value as Json, json};
 
-use super::answer::{body_of, labelled_text, object, text};
+use super::answer::{body_of, labelled_text, object, text, warned};
 use super::{Answer, Call, Refusal, json as go};
 
 pub(super) async fn list(call: Call) -> Answer {
@@ -10,8 +10,8 @@ pub(super) async fn list(call: Call) -> Answer {
 
 pub(super) async fn create(call: Call) -> Answer {
     let rules = call.server.rules.clone();
-    let answer = rules.create(call.text().await?).await?;
-    Ok(text(StatusCode::CREATED, answer))
+    let told = rules.create(call.text().await?).await?;
+    Ok(warned(text(StatusCode::CREATED, told.text), &told.warnings))
 }
 
 pub(super) async fn describe(call: Call) -> Answer {
@@ -21,8 +21,8 @@ pub(super) async fn describe(call: Call) -> Answer {
 
 pub(super) async fn update(call: Call) -> Answer {
     let (rules, id) = (call.server.rules.clone(), call.id(0)?);
-    let answer = rules.update(id, call.text().await?).await.map_err(prefixed("Update rule error"))?;
-    Ok(text(StatusCode::OK, answer))
+    let told = rules.update(id, call.text().await?).await.map_err(prefixed("Update rule error"))?;
+    Ok(warned(text(StatusCode::OK, told.text), &told.warnings))
 }
 
 pub(super) async fn drop(call: Call) -> Answer {
@@ -80,7 +80,13 @@ pub(super) async fn explain(call: Call) -> Answer {
 pub(super) async fn validate(call: Call) -> Answer {
     let rules = call.server.rules.clone();
     Ok(match rules.validate(&call.text().await?) {
-        Ok(sources) => labelled_text(&json!({"sources": sources, "valid": true})),
+        Ok(checked) => {
+            let mut answer = json!({"sources": checked.sources, "valid": true});
+            if !checked.warnings.is_empty() {
+                answer["warnings"] = checked.warnings.iter().map(ToString::to_string).collect();
+            }
+            labelled_text(&answer)
+        }
         Err(why) => text(StatusCode::UNPROCESSABLE_ENTITY, why),
     })
 }

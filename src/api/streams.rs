@@ -1,7 +1,7 @@
 use axum::http::StatusCode;
 use serde_json::json;
 
-use super::answer::{code, escaped, object, text};
+use super::answer::{code, escaped, logged, object, text, warned};
 use super::{Answer, Call, Refusal};
 use crate::catalog::{Command, Definition, What, word};
 
@@ -53,8 +53,12 @@ pub(super) async fn command(call: Call, what: What) -> Answer {
     if let Command::Drop(_, name) = &command {
         server.rules.let_go(name).await;
     }
+    let warnings = match &command {
+        Command::Create(definition) => server.host().advice(definition),
+        _ => Vec::new(),
+    };
     let answer = server.host().catalog.run(command).map_err(|refused| refuse(refused.into()))?;
-    Ok(escaped(StatusCode::CREATED, &answer))
+    Ok(warned(escaped(StatusCode::CREATED, &answer), &logged(warnings)))
 }
 
 pub(super) async fn describe(call: Call, what: What) -> Answer {
@@ -82,8 +86,9 @@ pub(super) async fn replace(call: Call, what: What) -> Answer {
         Refusal::from(refused).or_code(code::STREAM).prefix(&format!("{} command error", title(what)))
     };
     let definition = Definition::parse(&sql).map_err(refuse)?;
+    let warnings = server.host().advice(&definition);
     let answer = server.host().catalog.replace(what, &name, definition).map_err(refuse)?;
-    Ok(escaped(StatusCode::OK, &answer))
+    Ok(warned(escaped(StatusCode::OK, &answer), &logged(warnings)))
 }
 
 pub(super) async fn drop(call: Call, what: What) -> Answer {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use serde_json::Map;
 
 use crate::catalog::{Catalog, Command};
-use crate::diag::{self, Diagnostic, Span};
-use crate::expr::argument;
-use crate::func::{Body, Catalogue, check_call};
+use crate::diag::{self, Diagnostic};
+use crate::func::Catalogue;
 use crate::plan::{self, Stream};
-use crate::sql::{self, Expr, ExprNode, Select, Statement as Tree};
+use crate::sql::{self, Statement as Tree};
 use crate::store::Store;
 
 use super::options::Options;
@@ -34,77 +33,11 @@ pub(super) fn refused(text: &str, message: &str, settings: &Settings) -> Result<
     }
 }
 
-/// Codes of findings about calls: windows, unknown functions, arguments, clauses behind a call. The other findings of
-/// the planner are about streams, or about what this version does not have, and lists of statements do not ask for them.
-const CALLS: &[&str] =
-    &["K0209", "K0210", "K0211", "K0212", "K0213", "K0215", "K0224", "K0241", "K0242", "K0243", "K0244"];
-
 /// Parses, and checks what does not need the streams.
 fn check(text: &str) -> Result<(), Vec<Diagnostic>> {
     let Tree::Select(select) = sql::parse(text)? else { return Ok(()) };
-    let mut found = plan_over_anything(&select).err().unwrap_or_default();
-    found.retain(|one| CALLS.contains(&one.code));
-    // The planner gives up early where it meets a clause that it does not know, so calls are looked at here too.
-    for expr in expressions(&select) {
-        check_calls(expr, &mut found);
-    }
-    found.extend(
-        select
-            .group
-            .iter()
-            .filter_map(aggregate_in)
-            .map(|span| Diagnostic::error("K0216", "an aggregate cannot stand in GROUP BY").at(span)),
-    );
+    let found = plan::check_calls(&select, &Catalogue::default());
     if found.is_empty() { Ok(()) } else { Err(found) }
-}
-
-/// All expressions of a statement that stand on their own.
-fn expressions(select: &Select) -> impl Iterator<Item = &Expr> {
-    let windows = select
-        .windows
-        .iter()
-        .flat_map(|window| window.args.iter().chain(&window.filter).chain(&window.when).chain(&window.partition));
-    select
-        .fields
-        .iter()
-        .map(|field| &field.expr)
-        .chain(select.joins.iter().filter_map(|join| join.on.as_ref()))
-        .chain(&select.filter)
-        .chain(&select.group)
-        .chain(windows)
-        .chain(&select.having)
-        .chain(select.order.iter().map(|sort| &sort.expr))
-}
-
-/// Adds what is wrong with the calls in an expression.
-fn check_calls(expr: &Expr, found: &mut Vec<Diagnostic>) {
-    if let ExprNode::Call(call) = &expr.node
-        && let Some(func) = Catalogue::default().find(&call.name.name)
-    {
-        let args: Vec<_> = call.args.iter().map(argument).collect();
-        if let Err(message) = check_call(func, &args) {
-            found.push(Diagnostic::error("K0211", message).at(expr.span));
-        }
-    }
-    expr.parts(&mut |part| check_calls(part, found));
-}
-
-/// Where an aggregate is called in the expression.
-fn aggregate_in(expr: &Expr) -> Option<Span> {
-    if let ExprNode::Call(call) = &expr.node
-        && Catalogue::default().find(&call.name.name).is_some_and(|func| matches!(func.body, Body::Aggregate(_)))
-    {
-        return Some(expr.span);
-    }
-    let mut found = None;
-    expr.parts(&mut |part| found = found.or_else(|| aggregate_in(part)));
-    found
-}
-
-/// Plans a statement over streams of that name, whose columns are not known.
-fn plan_over_anything(select: &Select) -> Result<(), Vec<Diagnostic>> {
-    let find = |name: &str| Some(Stream::schemaless(name));
-    plan::plan(select, &find, &Catalogue::default(), &plan::Options::default()).map(drop)
 }
 
 /// Whether a rule with that statement can be created.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde_json::Value as Json;
 
-use super::print::{FAILED, USAGE, cause_of, fail, say};
+use super::print::{FAILED, USAGE, cause_of, fail, say, warn};
 
 /// Which server to ask, and how to show what it says.
 #[derive(Debug, clap::Args)]
@@ -101,6 +101,9 @@ impl Client {
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<String, Failure> {
         let answer = request.send().await.map_err(|error| self.away(&error))?;
         let status = answer.status();
+        for warning in answer.headers().get_all("kuiper-warning") {
+            warn(unpercented(warning.as_bytes()));
+        }
         let text = answer.text().await.map_err(|error| self.away(&error))?;
         if status.is_success() {
             return Ok(text);
@@ -143,6 +146,26 @@ impl Client {
             cause_of(cause),
         ))
     }
+}
+
+/// A header with its `%20` and their like resolved.
+fn unpercented(text: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                out.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The server escapes what a browser would take for markup; a terminal does not.

@@ -24,6 +24,11 @@ pub(super) fn fail(status: u8, line: impl Display) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// A warning on standard error.
+pub(super) fn warn(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "kuiper: warning: {line}");
+}
+
 /// All findings on standard error, one a line.
 pub(super) fn findings(found: &[Diagnostic]) -> ExitCode {
     let lines: Vec<String> = found.iter().map(ToString::to_string).collect();

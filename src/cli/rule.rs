@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use super::client::{Client, Failure, Remote, read, talk};
-use super::print::{say, table};
+use super::print::{say, table, warn};
 use super::test;
 
 #[derive(Debug, clap::Subcommand)]
@@ -112,10 +112,15 @@ pub(super) fn run(command: Command) -> ExitCode {
                 let (text, _) = written.rule()?;
                 let client = Client::new(&written.remote)?;
                 let answer = client.ask(Method::POST, &["rules", "validate"], Some(text)).await?;
-                match client.json {
-                    true => say(answer.trim_end()),
-                    false => say("The rule has been successfully validated and is confirmed to be correct."),
+                if client.json {
+                    say(answer.trim_end());
+                    return Ok(());
                 }
+                let checked: Json = serde_json::from_str(&answer).unwrap_or_default();
+                for warning in checked["warnings"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+                    warn(warning);
+                }
+                say("The rule has been successfully validated and is confirmed to be correct.");
                 Ok(())
             }
             Command::List { remote } => list(&Client::new(&remote)?).await,

@@ -24,7 +24,7 @@ pub enum Fate {
     DeadEncode,
     DeadRefused,
     DeadSetup,
-    /// Still on its way when the rule was stopped: the source may give it again.
+    /// Still on its way when the rule was stopped: the source may give it again, unless others read on.
     Abandoned,
     /// A receipt was dropped without a word: a bug of ours.
     Lost,
@@ -92,6 +92,11 @@ pub trait Account: Send + Sync {
 
     /// So many rows are no longer kept here: their state was saved, and whoever loads it holds them again.
     fn unhold(&self, rows: u64);
+
+    /// Whether the source is to give again what was not brought to its end.
+    fn gives_back(&self) -> bool {
+        true
+    }
 }
 
 /// What a source hears of one of its messages.
@@ -175,6 +180,7 @@ impl Drop for Entry {
         let Some(account) = self.account.take().filter(|_| !*self.moved.get_mut()) else { return };
         if let Some(ack) = &self.ack
             && !fate.acknowledges()
+            && account.gives_back()
         {
             ack.refuse();
         }

@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
+use std::sync::Arc;
 
 use crate::clock::Time;
 use crate::codec::{self, Decoder, Wanted, WantedColumn};
-use crate::data::{Batch, Fate, Kind, Object, Receipt, Text, Value};
+use crate::data::{Account, Batch, Fate, Kind, Object, Receipt, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::io::{Message, Payload};
 
@@ -18,6 +19,8 @@ pub struct Decoding {
     wanted: Wanted,
     /// Several subscribers: for each, where its slots come from.
     copies: Vec<Copy>,
+    /// For each subscriber, where its rows are counted.
+    accounts: Vec<Arc<dyn Account>>,
 }
 
 struct Copy {
@@ -51,7 +54,11 @@ impl Drop for Tally<'_> {
 }
 
 impl Decoding {
-    pub fn new(spec: &FeedSpec, subscribers: &[(u64, Subscriber)]) -> Result<Decoding> {
+    pub fn new(
+        spec: &FeedSpec,
+        subscribers: &[(u64, Subscriber)],
+        accounts: Vec<Arc<dyn Account>>,
+    ) -> Result<Decoding> {
         let (wanted, copies) = match subscribers {
             [(_, only)] => (only.wanted.clone(), Vec::new()),
             several => {
@@ -66,7 +73,7 @@ impl Decoding {
             let format = codec::format(&spec.format.format).map_err(|found| Fault::setup(found.to_string()))?;
             Some((format.decoder)(&spec.format, &wanted).map_err(|found| Fault::setup(found.to_string()))?)
         };
-        Ok(Decoding { decoder, wanted, copies })
+        Ok(Decoding { decoder, wanted, copies, accounts })
     }
 
     /// The rows of a chunk, for each subscriber in order.
@@ -79,7 +86,7 @@ impl Decoding {
 
     fn for_one(&mut self, chunk: Vec<Message>, one: &Subscriber, now: Time) -> Batch {
         let mut batch = Batch::with_capacity(self.wanted.width, chunk.len());
-        let account = one.book.account();
+        let account = self.accounts[0].clone();
         let mut tally = Tally { of: one, now, rows: 0 };
         for mut message in chunk {
             let before = batch.rows();
@@ -132,12 +139,12 @@ impl Decoding {
                 }
             }
         }
-        let each = several.iter().zip(&self.copies).map(|((_, one), copy)| {
+        let each = several.iter().zip(&self.copies).zip(&self.accounts).map(|(((_, one), copy), account)| {
             drop(Tally { of: one, now, rows: (union.rows() + broken.len()) as u64 });
             for n in &broken {
-                Receipt::new(one.book.account(), chunk[*n].ack.clone()).settle(Fate::DeadDecode);
+                Receipt::new(account.clone(), chunk[*n].ack.clone()).settle(Fate::DeadDecode);
             }
-            copy.apply(&union, &chunk, &rows_of, one)
+            copy.apply(&union, &chunk, &rows_of, one, account)
         });
         each.collect()
     }
@@ -193,9 +200,15 @@ impl Copy {
         Copy { slots, rest }
     }
 
-    fn apply(&self, from: &Batch, chunk: &[Message], rows_of: &[usize], to: &Subscriber) -> Batch {
+    fn apply(
+        &self,
+        from: &Batch,
+        chunk: &[Message],
+        rows_of: &[usize],
+        to: &Subscriber,
+        account: &Arc<dyn Account>,
+    ) -> Batch {
         let mut batch = Batch::with_capacity(to.wanted.width, from.rows());
-        let account = to.book.account();
         let rest_of_feed = from.width().checked_sub(1);
         for (row, message) in rows_of.iter().enumerate() {
             let message = &chunk[*message];

@@ -9,6 +9,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,7 +18,7 @@ use tokio::time::Sleep;
 
 use crate::clock::Clock;
 use crate::codec::{FormatOptions, Wanted};
-use crate::data::{Batch, Fate, Kind, Text};
+use crate::data::{Account, Batch, Fate, Kind, Text};
 use crate::diag::{Fault, Result, Retry};
 use crate::io::{End, Inlet, Link, LinkStatus, Message, Report, Source, SourcePlan};
 use crate::meter::NodeMeter;
@@ -26,6 +27,8 @@ use super::book::Book;
 use super::caught::caught;
 use super::decoding::Decoding;
 use super::lane::{Giver, Load, Refused};
+use super::seat::{Readers, Seat};
+use super::task::Ended;
 
 /// Chunks of messages that wait between a connector and the decoder.
 const INLET_CHUNKS: usize = 4;
@@ -82,6 +85,7 @@ enum Command {
 /// A running feed. It ends when all handles are gone.
 pub struct Feed {
     commands: mpsc::Sender<Command>,
+    readers: Arc<Readers>,
     link: watch::Receiver<LinkStatus>,
     task: JoinHandle<()>,
 }
@@ -91,18 +95,26 @@ impl Feed {
     pub fn start(spec: FeedSpec) -> Feed {
         let (commands, heard) = mpsc::channel(16);
         let (report, link) = Report::timed(spec.clock.clone());
-        let task = tokio::spawn(Driver::new(spec, heard, report).run());
-        Feed { commands, link, task }
+        let readers = Arc::<Readers>::default();
+        let task = tokio::spawn(Driver::new(spec, heard, report, readers.clone()).run());
+        Feed { commands, readers, link, task }
     }
 
-    /// Adds a subscriber under an id of the caller's.
-    pub async fn subscribe(&self, id: u64, subscriber: Subscriber) -> Result<()> {
+    /// Adds a subscriber under an id of the caller's; `ended` tells when it ends by itself.
+    pub async fn subscribe(
+        &self,
+        id: u64,
+        subscriber: Subscriber,
+        ended: watch::Receiver<Option<Ended>>,
+    ) -> Result<()> {
+        self.readers.join(id, ended);
         let gone = |_| Fault::bug("the task of the source has ended");
         self.commands.send(Command::Join(id, subscriber)).await.map_err(gone)
     }
 
     /// Takes a subscriber off; its channel ends when what was on its way has arrived.
     pub async fn unsubscribe(&self, id: u64) {
+        self.readers.leave(id);
         // A feed that has ended has no subscribers left.
         let _ = self.commands.send(Command::Leave(id)).await;
     }
@@ -126,11 +138,14 @@ struct Driver {
     spec: FeedSpec,
     commands: mpsc::Receiver<Command>,
     report: Report,
+    readers: Arc<Readers>,
     subscribers: Vec<(u64, Subscriber)>,
     /// Made anew whenever the subscribers change.
     decoding: Option<Decoding>,
     /// The last subscriber, which wants to go: it stays until what is on its way has arrived.
     leaver: Option<u64>,
+    /// The last subscriber has left this life of the source.
+    over: Arc<AtomicBool>,
     /// All handles are gone.
     deserted: bool,
     /// Chunks that came, of all openings.
@@ -160,14 +175,16 @@ impl Run<'_> {
 }
 
 impl Driver {
-    fn new(spec: FeedSpec, commands: mpsc::Receiver<Command>, report: Report) -> Self {
+    fn new(spec: FeedSpec, commands: mpsc::Receiver<Command>, report: Report, readers: Arc<Readers>) -> Self {
         Driver {
             spec,
             commands,
             report,
+            readers,
             subscribers: Vec::new(),
             decoding: None,
             leaver: None,
+            over: Arc::default(),
             deserted: false,
             chunks: 0,
         }
@@ -272,6 +289,7 @@ impl Driver {
         let Some(at) = self.subscribers.iter().position(|(other, _)| *other == id) else { return };
         if self.subscribers.len() == 1 {
             self.leaver = Some(id);
+            self.over.store(true, Ordering::Release);
             return;
         }
         let (_, subscriber) = self.subscribers.remove(at);
@@ -286,6 +304,7 @@ impl Driver {
 
     /// Tells why, and lets go: of the one who wanted to leave, or of all.
     fn close(&mut self, close: &Close) {
+        self.over = Arc::default();
         if let Close::Failed(fault) = close {
             self.failed(fault);
         }
@@ -304,10 +323,16 @@ impl Driver {
         self.report.set(Link::Disconnected(fault.to_string()));
     }
 
+    fn account(&self, id: u64, subscriber: &Subscriber) -> Arc<dyn Account> {
+        let (book, readers, over) = (subscriber.book.clone(), self.readers.clone(), self.over.clone());
+        Arc::new(Seat { id, book, readers, over })
+    }
+
     async fn distribute(&mut self, chunk: Vec<Message>, run: &mut Run<'_>) -> Result<()> {
         self.chunks += 1;
         if self.decoding.is_none() {
-            self.decoding = Some(Decoding::new(&self.spec, &self.subscribers)?);
+            let accounts = self.subscribers.iter().map(|(id, one)| self.account(*id, one)).collect();
+            self.decoding = Some(Decoding::new(&self.spec, &self.subscribers, accounts)?);
         }
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
         let batches = decoding.decode(chunk, &self.subscribers, self.spec.clock.now());

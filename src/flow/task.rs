@@ -106,21 +106,24 @@ impl RuleTask {
                 self.log.tell(fault, self.clock.now());
             }
         }
+        // Told before the rows go, so that no other rule takes this one for a reader any more.
+        if let Close::Failed(fault) = &ended {
+            self.end(Ended::Failed(fault.clone()));
+        }
         // What has not been given to the sinks is given back to the source.
         self.out.drain(..).for_each(|batch| settle_all(batch, Fate::Abandoned));
         self.from.drain(|fed| settle_all(fed.batch, Fate::Abandoned)).await;
         self.sinks.clear();
-        let ended = match ended {
-            Close::Left => return,
-            Close::Failed(fault) => Ended::Failed(fault),
-            Close::Finished => {
-                for done in &mut self.done {
-                    // An outlet that is gone has nothing left either.
-                    let _ = done.wait_for(|done| *done).await;
-                }
-                Ended::Finished
+        if ended == Close::Finished {
+            for done in &mut self.done {
+                // An outlet that is gone has nothing left either.
+                let _ = done.wait_for(|done| *done).await;
             }
-        };
+            self.end(Ended::Finished);
+        }
+    }
+
+    fn end(&self, ended: Ended) {
         self.ended.send_if_modified(|known| {
             let first = known.is_none();
             known.get_or_insert(ended);

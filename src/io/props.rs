@@ -34,6 +34,22 @@ const OF_THE_STREAM: &[&str] = &[
     "useInt64ForWholeNumber",
 ];
 
+/// Common properties of sinks, which are taken out before a connector sees the others.
+pub const OF_EVERY_SINK: &[&str] = &[
+    "bufferLength",
+    "dataField",
+    "dataTemplate",
+    "delimiter",
+    "excludeFields",
+    "fields",
+    "format",
+    "hasHeader",
+    "omitIfEmpty",
+    "overflow",
+    "schemaId",
+    "sendSingle",
+];
+
 /// Common properties of sources that ask for a step which does not exist.
 const STEPS: &[&str] = &[
     "connectionSelector",
@@ -62,17 +78,42 @@ pub struct Names {
     pub ignored: &'static [&'static str],
     /// Would need something that does not exist: an error, unless the value is empty, zero or false.
     pub refused: &'static [&'static str],
+    /// Read by others, and never here; a misspelt one may have been meant.
+    pub elsewhere: &'static [&'static str],
 }
 
 impl Names {
     /// Of a source: the names of the stream pass, steps that do not exist are refused.
     pub const fn source(of: &'static str, ignored: &'static [&'static str]) -> Names {
-        Names { of, passed: OF_THE_STREAM, ignored, refused: STEPS }
+        Names { of, passed: OF_THE_STREAM, ignored, refused: STEPS, elsewhere: OF_THE_STREAM }
     }
 
     /// Of a sink, whose common properties were taken out before.
     pub const fn sink(of: &'static str, ignored: &'static [&'static str]) -> Names {
-        Names { of, passed: &[], ignored, refused: &["connectionSelector", "decrypt", "tls"] }
+        let refused = &["connectionSelector", "decrypt", "tls"];
+        Names { of, passed: &[], ignored, refused, elsewhere: OF_EVERY_SINK }
+    }
+}
+
+/// Refuses common properties of a source that ask for a step which does not exist; `declared` are the source's own.
+pub fn refuse_steps(of: &str, props: &Map<String, Json>, declared: impl Fn(&str) -> bool) -> Result<(), Diagnostic> {
+    match props.iter().find(|(name, value)| has(STEPS, name) && !declared(name) && !is_blank(value)) {
+        Some((name, _)) => Err(cannot(of, name)),
+        None => Ok(()),
+    }
+}
+
+fn cannot(of: &str, name: &str) -> Diagnostic {
+    Diagnostic::error("K0624", format!("{of} cannot do what property `{name}` asks for")).help("leave the property out")
+}
+
+/// The type of a property that belongs to others, as JSON Schema names it.
+fn kind_of_passed(name: &str) -> &'static str {
+    match name.to_ascii_lowercase().as_str() {
+        "hasheader" | "shared" | "strictvalidation" | "useint64forwholenumber" => "boolean",
+        "retainsize" => "integer",
+        "fields" => "array",
+        _ => "string",
     }
 }
 
@@ -101,17 +142,26 @@ where
             check::<T>(names, field, &value, &fields[field])?;
             chosen.insert(field.clone(), value);
         } else if has(names.passed, name) {
+            let kind = kind_of_passed(name);
+            let fits = match kind {
+                "boolean" => value.is_boolean(),
+                "integer" => value.is_number(),
+                "array" => value.is_array(),
+                _ => value.is_string(),
+            };
+            if !fits && !value.is_null() {
+                return Err(wrong(names, name, show(value), words(kind)));
+            }
         } else if has(names.ignored, name) {
             let text = format!("property `{name}` of {} has no effect", names.of);
             warnings.push(Diagnostic::warning("K0621", text).help("leave it out"));
         } else if has(names.refused, name) {
             if !is_blank(value) {
-                let text = format!("{} cannot do what property `{name}` asks for", names.of);
-                return Err(Diagnostic::error("K0624", text).help("leave the property out"));
+                return Err(cannot(names.of, name));
             }
         } else {
             let text = format!("{} has no property `{name}`", names.of);
-            let known = fields.keys().map(String::as_str).chain(names.ignored.iter().copied());
+            let known = fields.keys().map(String::as_str).chain(names.ignored.iter().chain(names.elsewhere).copied());
             return Err(Diagnostic::error("K0620", text).suggest(name, known));
         }
     }

@@ -160,6 +160,9 @@ impl Symbol {
         for property in self.properties {
             let mut one = Map::new();
             one.insert("description".into(), property.about.into());
+            if let Some(kind) = kind_of(property.expects) {
+                one.insert("type".into(), kind);
+            }
             one.insert("expects".into(), property.expects.into());
             if let (false, Ok(default)) = (property.default.is_empty(), serde_json::from_str::<Json>(property.default))
             {
@@ -178,6 +181,20 @@ impl Symbol {
     pub fn declares(&self, name: &str) -> bool {
         self.properties.iter().any(|property| property.name.eq_ignore_ascii_case(name))
     }
+}
+
+/// The type in JSON Schema that the SDK means by its words; `None` for the words of others.
+fn kind_of(expects: &str) -> Option<Json> {
+    let kinds = [
+        ("a text", json!("string")),
+        ("true or false", json!("boolean")),
+        ("a number", json!("number")),
+        ("an integer", json!("integer")),
+        ("a duration", json!(["string", "integer"])),
+        ("a list", json!("array")),
+        ("an object", json!("object")),
+    ];
+    kinds.into_iter().find(|(words, _)| expects.starts_with(words)).map(|(_, kind)| kind)
 }
 
 impl Property {

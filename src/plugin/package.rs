@@ -149,10 +149,11 @@ pub fn install_script(folder: &Path, parameters: &[String], limit: Duration) -> 
     let ended = run().map_err(|error| format!("cannot run install.sh: {error}"))?;
     let text = fs::read(&printed).unwrap_or_default();
     let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(OUTPUT)..]).trim().to_owned();
+    let said = if tail.is_empty() { "; it printed nothing".to_owned() } else { format!(": {tail}") };
     match ended {
         Some(status) if status.success() => Ok(()),
-        Some(status) => Err(format!("install.sh failed ({status}): {tail}")),
-        None => Err(format!("install.sh did not end within {} s and was stopped: {tail}", limit.as_secs_f64())),
+        Some(status) => Err(format!("install.sh failed ({status}){said}")),
+        None => Err(format!("install.sh did not end within {} s and was stopped{said}", limit.as_secs_f64())),
     }
 }
 
@@ -253,6 +254,11 @@ mod tests {
         assert_eq!(
             run("echo no; echo such package >&2; exit 3", long),
             Err("install.sh failed (exit status: 3): no\nsuch package".into())
+        );
+        assert_eq!(run("exit 3", long), Err("install.sh failed (exit status: 3); it printed nothing".into()));
+        assert_eq!(
+            run("sleep 1000 & wait", Duration::from_millis(300)),
+            Err("install.sh did not end within 0.3 s and was stopped; it printed nothing".into())
         );
         assert_eq!(
             run("echo begun; sleep 1000 & wait", Duration::from_millis(300)),

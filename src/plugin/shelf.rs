@@ -121,6 +121,12 @@ impl Shelf {
         Library::load(&copy)
     }
 
+    /// Checks by reading it whether a library can be loaded here.
+    pub fn check(&self, library: &Path) -> Result<(), String> {
+        let bytes = fs::read(library).map_err(|error| format!("it cannot be read: {error}"))?;
+        elf::check(&bytes)
+    }
+
     /// Puts a library on the shelf under a name that its content decides, and maps it. Returns whether it is new there.
     pub fn put(&self, kind: Kind, from: &Path, file: &FileName) -> Result<(Book, bool, Library), String> {
         let bytes = fs::read(from).map_err(|error| format!("it cannot be read: {error}"))?;
@@ -189,6 +195,12 @@ impl Shelf {
             self.discard(&self.declared(plugin));
             self.discard(&self.metadata(kind).join(plugin));
         }
+    }
+
+    /// Takes the folder for passing files away when nothing is in it.
+    pub fn tidy(&self) {
+        // One that is in use, or not there, is left as it is.
+        let _ = fs::remove_dir(self.temporary());
     }
 
     /// Removes a file or a folder; what cannot be removed is told.

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::data::{Object, Value};
 use crate::diag::{Diagnostic, Fault, Result, Retry};
-use crate::io::{End, Env, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec};
+use crate::io::{End, Env, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec, props};
 
 use super::cross::properties;
 use super::desk::{Desk, Out, States};
@@ -56,6 +56,8 @@ const COMMON: &[&str] = &[
 pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let SourceSpec { props, wants_meta, env, .. } = spec;
     let interval = interval(name, &props)?;
+    let declared = |name: &str| name.eq_ignore_ascii_case("interval") || symbol.declares(name);
+    props::refuse_steps(&format!("the `{name}` source"), &props, declared)?;
     let own: Map<String, Json> =
         props.into_iter().filter(|(name, _)| symbol.declares(name) || !is_common(name)).collect();
     let props = Arc::new(properties(&own));

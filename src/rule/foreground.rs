@@ -47,6 +47,9 @@ impl Foreground {
             if definition.name == STDIN.name && definition.options.connector.is_empty() {
                 definition.options.connector = STDIN.name.to_owned();
             }
+            for warning in host.advice(&definition) {
+                tracing::warn!("{warning}");
+            }
             host.catalog.create(definition).map_err(|refused| refused.to_string())?;
         }
         if host.catalog.find(STDIN.name).is_none() {

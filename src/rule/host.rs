@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::props;
+use super::{advice, props};
 use crate::catalog::{Catalog, Definition, Properties};
 use crate::clock::{Clock, Time};
 use crate::config::Layers;
@@ -170,6 +170,21 @@ impl Host {
     /// All sections of a source's configuration, stored keys laid over.
     pub fn source_sections(&self, connector: &str) -> Result<BTreeMap<String, Properties>, Diagnostic> {
         props::sections(self, connector)
+    }
+
+    /// What to tell the author of a stream or table though it can be created.
+    pub fn advice(&self, definition: &Definition) -> Vec<Diagnostic> {
+        advice::of_definition(self, definition)
+    }
+
+    /// Checks properties that are to be stored as a configuration key of a source. Gives warnings.
+    pub fn check_conf_key(
+        &self,
+        connector: &str,
+        key: &str,
+        properties: &Properties,
+    ) -> Result<Vec<Diagnostic>, Diagnostic> {
+        props::check_key(self, connector, key, properties)
     }
 
     /// Checks the properties of a source and says how to open it. Built-in ones come first.

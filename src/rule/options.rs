@@ -64,16 +64,19 @@ enum Takes {
 enum Standing {
     /// It has the effect that its name says.
     Counts,
-    /// What it asks for is so at any value, or has no meaning here.
+    /// What it asks for is so at any value.
     Moot,
-    /// The same, and a user who switches it on is told.
-    Ignored,
+    /// It has no effect; who sets another value than this one (JSON) is told why.
+    Idle(&'static str, &'static str),
     /// Refused at any other value than this one (JSON), with the word for what is not there yet.
     Later(&'static str, &'static str),
 }
 
-use Standing::{Counts, Ignored, Later, Moot};
+use Standing::{Counts, Idle, Later, Moot};
 use Takes::{List, Number, Span, Text, Truth, Whole};
+
+/// Why the details of restarts have no effect.
+const NO_RESTART: &str = "a rule that ended with an error is not started again";
 
 /// All options, by path.
 const OPTIONS: &[(&str, Takes, Standing)] = &[
@@ -83,19 +86,18 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("qos", Whole, Counts),
     ("bufferLength", Whole, Counts),
     ("overflow", Text, Counts),
-    // One task carries a rule and keeps its rows in order, however many this asks for.
-    ("concurrency", Whole, Moot),
+    ("concurrency", Whole, Idle("1", "one task carries a rule and keeps its rows in order")),
     // Nothing is ever dropped without `overflow`.
     ("disableBufferFullDiscard", Truth, Moot),
     ("lateTolerance", Span, Moot),
-    ("forceExitTimeout", Span, Moot),
-    ("restartStrategy.delay", Span, Moot),
-    ("restartStrategy.multiplier", Number, Moot),
-    ("restartStrategy.maxDelay", Span, Moot),
-    ("restartStrategy.jitterFactor", Number, Moot),
-    ("experiment.useSliceTuple", Truth, Moot),
-    ("debug", Truth, Ignored),
-    ("enableRuleTracer", Truth, Ignored),
+    ("forceExitTimeout", Span, Idle("0", "a rule that has not stopped after five seconds is left to itself")),
+    ("restartStrategy.delay", Span, Idle("1000", NO_RESTART)),
+    ("restartStrategy.multiplier", Number, Idle("2", NO_RESTART)),
+    ("restartStrategy.maxDelay", Span, Idle("30000", NO_RESTART)),
+    ("restartStrategy.jitterFactor", Number, Idle("0.1", NO_RESTART)),
+    ("experiment.useSliceTuple", Truth, Idle("false", "rows always stand in slots")),
+    ("debug", Truth, Idle("false", "the level of the log is that of the server, `--log-level`")),
+    ("enableRuleTracer", Truth, Idle("false", "there are no traces")),
     ("logFilename", Text, Later("\"\"", "log files of single rules")),
     ("isEventTime", Truth, Later("false", "event time")),
     ("checkpointInterval", Span, Later("\"5m\"", "snapshots of a rule's state")),
@@ -119,6 +121,10 @@ impl Options {
         let mut options = Options::default();
         options.lay("", defaults, found);
         options.lay("", written, found);
+        if options.buffer != Options::default().buffer && options.overflow == Overflow::Wait {
+            let text = "option `bufferLength` has no effect: a source waits for its rules, which hold a few batches";
+            found.push(Diagnostic::warning("K0903", text).help("it counts with `overflow: drop`"));
+        }
         options
     }
 
@@ -159,16 +165,15 @@ impl Options {
             List => (value.is_array(), "a list"),
         };
         if !fits {
-            return Some(wrong(name, value, expected));
+            return Some(invalid(name, wrong(name, value, expected)));
         }
         match standing {
+            Later(..) if name == "restartStrategy.attempts" && whole(value) < Some(0) => {
+                let text = format!("invalidRestartAttempts:restart attempts must be greater than 0, found `{value}`");
+                return Some(Diagnostic::error("K0904", text));
+            }
             Later(default, needs) => {
-                let default: Json = serde_json::from_str(default).unwrap_or_default();
-                let same = match takes {
-                    Span => span(value) == span(&default),
-                    _ => *value == default,
-                };
-                return (!same).then(|| {
+                return (!same(takes, value, default)).then(|| {
                     Diagnostic::error(
                         "K0902",
                         format!("option `{name}` needs {needs}, which this version does not have"),
@@ -176,10 +181,11 @@ impl Options {
                     .help("take it out")
                 });
             }
-            Ignored => {
-                return (*value != Json::Bool(false))
-                    .then(|| Diagnostic::warning("K0903", format!("option `{name}` has no effect here")));
+            Idle(default, why) if takes != Whole || whole(value) > Some(0) => {
+                return (!same(takes, value, default))
+                    .then(|| Diagnostic::warning("K0903", format!("option `{name}` has no effect: {why}")));
             }
+            Idle(..) => return Some(invalid(name, wrong(name, value, "a number above 0"))),
             Counts | Moot => {}
         }
         let truth = value.as_bool().unwrap_or_default();
@@ -198,14 +204,13 @@ impl Options {
             },
             "bufferLength" => match usize::try_from(number) {
                 Ok(rows) if rows > 0 => self.buffer = rows,
-                _ => return Some(wrong(name, value, "a number above 0")),
+                _ => return Some(invalid(name, wrong(name, value, "a number above 0"))),
             },
             "planOptimizeStrategy.windowOption.windowVersion" => match value.as_str() {
                 Some("" | "v1") => self.windows_v2 = false,
                 Some("v2") => self.windows_v2 = true,
                 _ => return Some(wrong(name, value, "`v1` or `v2`")),
             },
-            "concurrency" if number < 1 => return Some(wrong(name, value, "a number above 0")),
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,
@@ -219,6 +224,27 @@ impl Options {
 
 fn wrong(name: &str, value: &Json, expected: &str) -> Diagnostic {
     Diagnostic::error("K0904", format!("option `{name}` is `{value}`, expected {expected}"))
+}
+
+/// The same error behind the word that clients of eKuiper know it by.
+fn invalid(name: &str, error: Diagnostic) -> Diagnostic {
+    let word = match name {
+        "concurrency" => "invalidConcurrency",
+        "bufferLength" => "invalidBufferLength",
+        "lateTolerance" => "invalidLateTol",
+        _ => return error,
+    };
+    Diagnostic { message: format!("{word}:{}", error.message), ..error }
+}
+
+/// Whether a value is that default (JSON), however it is written.
+fn same(takes: Takes, value: &Json, default: &str) -> bool {
+    let default: Json = serde_json::from_str(default).unwrap_or_default();
+    match takes {
+        Span => span(value) == span(&default),
+        Whole | Number => value.as_f64() == default.as_f64(),
+        _ => *value == default,
+    }
 }
 
 /// A whole number, also when it is written as `1.0`.
@@ -250,7 +276,7 @@ mod tests {
     #[test]
     fn written_beats_default() {
         let mut found = Vec::new();
-        let defaults = json!({"sendError": true, "bufferLength": 5, "checkpointInterval": "5m"});
+        let defaults = json!({"sendError": true, "bufferLength": 5, "concurrency": 1, "checkpointInterval": "5m"});
         let written = json!({"SENDERROR": false, "qos": 1, "overflow": "drop"});
         let options = Options::read(defaults.as_object().unwrap(), written.as_object().unwrap(), &mut found);
         assert!(found.is_empty(), "{found:?}");
@@ -292,11 +318,39 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_effect_is_told() {
+        for (written, why) in [
+            (json!({"concurrency": 4}), "option `concurrency` has no effect: one task carries a rule"),
+            (json!({"forceExitTimeout": "1s"}), "option `forceExitTimeout` has no effect: "),
+            (json!({"restartStrategy": {"delay": 5}}), "option `restartStrategy.delay` has no effect: "),
+            (json!({"restartStrategy": {"multiplier": 3}}), "option `restartStrategy.multiplier` has no effect: "),
+            (json!({"restartStrategy": {"maxDelay": "1m"}}), "option `restartStrategy.maxDelay` has no effect: "),
+            (
+                json!({"restartStrategy": {"jitterFactor": 0.2}}),
+                "option `restartStrategy.jitterFactor` has no effect: ",
+            ),
+            (json!({"experiment": {"useSliceTuple": true}}), "option `experiment.useSliceTuple` has no effect: "),
+            (json!({"debug": true}), "option `debug` has no effect: "),
+            (json!({"enableRuleTracer": true}), "option `enableRuleTracer` has no effect: "),
+            (json!({"bufferLength": 5}), "option `bufferLength` has no effect: "),
+        ] {
+            let mut found = Vec::new();
+            Options::read(&Map::new(), written.as_object().unwrap(), &mut found);
+            assert_eq!(found.len(), 1, "{written}: {found:?}");
+            assert!(!found[0].is_error() && found[0].to_string().starts_with(why), "{written}: {}", found[0]);
+        }
+    }
+
+    #[test]
     fn mistakes_name_the_option_and_the_remedy() {
         for (written, expected) in [
             (json!({"sendEror": true}), "there is no option `sendEror` (did you mean `sendError`?)"),
-            (json!({"bufferLength": 0}), "option `bufferLength` is `0`, expected a number above 0"),
-            (json!({"concurrency": 0}), "option `concurrency` is `0`, expected a number above 0"),
+            (json!({"bufferLength": 0}), "invalidBufferLength:option `bufferLength` is `0`, expected a number above 0"),
+            (json!({"concurrency": -1}), "invalidConcurrency:option `concurrency` is `-1`, expected a number above 0"),
+            (
+                json!({"lateTolerance": -1}),
+                "invalidLateTol:option `lateTolerance` is `-1`, expected a duration, for example \"10s\", or a number of milliseconds",
+            ),
             (json!({"qos": "1"}), "option `qos` is `\"1\"`, expected a whole number"),
             (json!({"qos": 3}), "option `qos` is `3`, expected 0 or 1"),
             (

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::life::Rule;
-use super::{Def, Engine, Host, Planned, Refused, State, Status, Topo};
-use crate::diag::{self, Fault, Result};
+use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
+use crate::diag::{self, Diagnostic, Fault, Result};
 use crate::sql;
 use crate::store::Bucket;
 
@@ -103,32 +103,36 @@ impl Rules {
         Ok(planned)
     }
 
-    fn parse(&self, text: &str, id: Option<&str>) -> Result<Def, String> {
+    /// Reads a rule and logs what its author is warned of.
+    fn parse(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
         let (def, warnings) = Def::parse(text, id, &self.host.defaults)?;
-        for warning in warnings {
+        for warning in &warnings {
             tracing::warn!(rule = def.id, "{warning}");
         }
-        Ok(def)
+        Ok((def, warnings))
     }
 
     /// Adds a rule, and starts it if it is to run. What goes wrong while it runs does not undo this.
-    pub async fn create(self: &Arc<Self>, text: String) -> Result<String, Refused> {
+    pub async fn create(self: &Arc<Self>, text: String) -> Result<Told, Refused> {
         let me = self.clone();
         to_the_end(async move {
-            let def = me.parse(&text, None).map_err(|why| Refused::Invalid(format!("invalid rule json: {why}")))?;
-            let id = def.id.clone();
-            me.add(def).await?;
-            Ok(format!("Rule {id} was created successfully."))
+            let parsed = me.parse(&text, None);
+            let (def, mut warnings) = parsed.map_err(|why| Refused::Invalid(format!("invalid rule json: {why}")))?;
+            let text = format!("Rule {} was created successfully.", def.id);
+            warnings.extend(me.add(def).await?);
+            Ok(Told { text, warnings })
         })
         .await
     }
 
-    async fn add(&self, def: Def) -> Result<(), Refused> {
+    /// Gives the warnings of the plan.
+    async fn add(&self, def: Def) -> Result<Vec<Diagnostic>, Refused> {
         let exists = || Refused::Invalid(format!("rule {} already exists", def.id));
         if self.find(&def.id).is_some() {
             return Err(exists());
         }
         let planned = self.plan(&def).map_err(Refused::Invalid)?;
+        let warnings = planned.warnings();
         let rule = Rule::new(self.host.clone(), def.clone(), State::Stopped, String::new());
         // Nobody can take the control between the insertion and the start.
         let mut control = rule.control.lock().await;
@@ -147,18 +151,19 @@ impl Rules {
         if def.triggered {
             rule.run(&mut control, planned).await;
         }
-        Ok(())
+        Ok(warnings)
     }
 
     /// Puts a rule in the place of the one of that id, or adds it. When it cannot be planned, the old one goes on.
-    pub async fn update(self: &Arc<Self>, id: String, text: String) -> Result<String, Refused> {
+    pub async fn update(self: &Arc<Self>, id: String, text: String) -> Result<Told, Refused> {
         let me = self.clone();
         to_the_end(async move {
-            let def =
-                me.parse(&text, Some(&id)).map_err(|why| Refused::Invalid(format!("Invalid rule json: {why}")))?;
+            let parsed = me.parse(&text, Some(&id));
+            let (def, mut warnings) = parsed.map_err(|why| Refused::Invalid(format!("Invalid rule json: {why}")))?;
+            let text = format!("Rule {id} was updated successfully.");
             let Some(rule) = me.find(&id) else {
-                me.add(def).await?;
-                return Ok(format!("Rule {id} was updated successfully."));
+                warnings.extend(me.add(def).await?);
+                return Ok(Told { text, warnings });
             };
             let mut control = rule.control.lock().await;
             let old = rule.def();
@@ -169,6 +174,7 @@ impl Rules {
                 )));
             }
             let planned = me.plan(&def).map_err(Refused::Invalid)?;
+            warnings.extend(planned.warnings());
             rule.save(&def).map_err(|fault| Refused::Storage(fault.context("store the rule error: ")))?;
             rule.halt(&mut control, "stopped by update").await;
             let triggered = def.triggered;
@@ -180,7 +186,7 @@ impl Rules {
             if triggered {
                 rule.run(&mut control, planned).await;
             }
-            Ok(format!("Rule {id} was updated successfully."))
+            Ok(Told { text, warnings })
         })
         .await
     }
@@ -266,7 +272,7 @@ impl Rules {
         }
         rule.trigger(true).map_err(Refused::Storage)?;
         // The text is read again: what could not be read before may be fine by now.
-        let planned = self.parse(&rule.def().text, Some(id)).and_then(|def| {
+        let planned = self.parse(&rule.def().text, Some(id)).and_then(|(def, _)| {
             let planned = self.plan(&def)?;
             rule.set_def(def);
             Ok(planned)
@@ -320,10 +326,13 @@ impl Rules {
         }
     }
 
-    /// Checks a rule without keeping it, and names the streams and tables that it reads.
-    pub fn validate(&self, text: &str) -> Result<Vec<String>, String> {
-        let def = self.parse(text, None).map_err(|why| format!("invalid rule json: {why}"))?;
-        Ok(self.plan(&def)?.sources())
+    /// Checks a rule without keeping it.
+    pub fn validate(&self, text: &str) -> Result<Checked, String> {
+        let parsed = Def::parse(text, None, &self.host.defaults);
+        let (def, mut warnings) = parsed.map_err(|why| format!("invalid rule json: {why}"))?;
+        let planned = self.plan(&def)?;
+        warnings.extend(planned.warnings());
+        Ok(Checked { sources: planned.sources(), warnings })
     }
 
     /// All rules, sorted by id.

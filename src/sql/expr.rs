@@ -225,7 +225,7 @@ impl Parser<'_> {
             }
             Tok::Minus => {
                 self.advance();
-                if let Some(literal) = self.number(true) {
+                if let Some(literal) = self.number(true).or_else(|| self.spaced_fraction()) {
                     self.height = 1;
                     let span = self.since(span);
                     return self.postfix(Expr::new(ExprNode::Literal(literal), span));
@@ -255,6 +255,15 @@ impl Parser<'_> {
         };
         self.advance();
         Some(literal)
+    }
+
+    /// `. 5` behind a minus sign, where eKuiper allows a space behind the point too.
+    fn spaced_fraction(&mut self) -> Option<Literal> {
+        let (Tok::Dot, Tok::Int(_)) = (self.peek(), self.peek_at(1)) else { return None };
+        self.advance();
+        let number: f64 = format!(".{}", self.slice(self.span())).parse().ok()?;
+        self.advance();
+        Some(Literal::Float(-number))
     }
 
     fn operand(&mut self) -> Parsed<Expr> {
@@ -381,29 +390,33 @@ impl Parser<'_> {
         if let Some(index) = from.clone().filter(|_| self.eat(&Tok::RBracket)) {
             return Ok(ExprNode::Index(of, index));
         }
-        self.expect(&Tok::Colon, "or `]` after an index")?;
+        if !self.eat(&Tok::Colon) {
+            let message = format!("expected `]` or `:` after the index, found {}", self.found());
+            return Err(self.stop(Diagnostic::error("K0120", message).at(self.span())));
+        }
         let to = if *self.peek() == Tok::RBracket { None } else { Some(boxed(self.bound()?)) };
         self.height = self.height.max(tall);
         self.expect(&Tok::RBracket, "to close the bracket")?;
         Ok(ExprNode::Slice(of, from, to))
     }
 
-    /// An index. One that starts with an integer is nothing but that integer.
+    /// An index. One that starts with a negative integer is nothing but that integer.
     fn bound(&mut self) -> Parsed<Expr> {
         let span = self.span();
-        let integer = matches!((self.peek(), self.peek_at(1)), (Tok::Int(_), _) | (Tok::Minus, Tok::Int(_)));
-        if !integer {
+        if !matches!((self.peek(), self.peek_at(1)), (Tok::Minus, Tok::Int(_))) {
             return self.expr();
         }
-        let negative = self.eat(&Tok::Minus);
+        self.advance();
         self.height = 1;
-        let Some(literal) = self.number(negative) else {
+        let Some(literal) = self.number(true) else {
             return Err(self.unexpected("an index"));
         };
         if !matches!(self.peek(), Tok::Colon | Tok::RBracket) {
             let message = format!("expected `]` or `:` after the index, found {}", self.found());
             let found = Diagnostic::error("K0120", message).at(self.span());
-            return Err(self.stop(found.help("put a computed index that starts with a number into parentheses")));
+            return Err(
+                self.stop(found.help("put a computed index that starts with a negative number into parentheses"))
+            );
         }
         Ok(Expr::new(ExprNode::Literal(literal), self.since(span)))
     }

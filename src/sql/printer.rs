@@ -255,12 +255,12 @@ impl Display for Expr {
             }
             ExprNode::Wildcard(wildcard) => wildcard.fmt(f),
             ExprNode::Member(of, name) => write!(f, "{}->{name}", At(of, POSTFIX)),
-            ExprNode::Index(of, index) => write!(f, "{}[{index}]", At(of, POSTFIX)),
+            ExprNode::Index(of, index) => write!(f, "{}[{}]", At(of, POSTFIX), Bound(index)),
             ExprNode::Slice(of, from, to) => {
                 write!(f, "{}[", At(of, POSTFIX))?;
-                from.iter().try_for_each(|from| from.fmt(f))?;
+                from.iter().try_for_each(|from| Bound(from).fmt(f))?;
                 f.write_char(':')?;
-                to.iter().try_for_each(|to| to.fmt(f))?;
+                to.iter().try_for_each(|to| Bound(to).fmt(f))?;
                 f.write_char(']')
             }
             ExprNode::Unary(UnaryOp::Not, of) => write!(f, "NOT {}", At(of, NEGATION)),
@@ -335,6 +335,22 @@ struct At<'a>(&'a Expr, u8);
 impl Display for At<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if grip(&self.0.node) < self.1 { write!(f, "({})", self.0) } else { self.0.fmt(f) }
+    }
+}
+
+/// An index. One that starts with a negative integer must be nothing but that, so a computed one stands in parentheses.
+struct Bound<'a>(&'a Expr);
+
+impl Display for Bound<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let negative =
+            text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()));
+        match self.0.node {
+            ExprNode::Literal(_) => f.write_str(&text),
+            _ if negative => write!(f, "({text})"),
+            _ => f.write_str(&text),
+        }
     }
 }
 

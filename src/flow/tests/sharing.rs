@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::kit::*;
 use crate::clock::Clock;
+use crate::diag::Fault;
 use crate::flow::Ended;
 use crate::io::End;
 
@@ -139,7 +140,88 @@ async fn a_slow_rule_gives_up_at_its_stop_and_the_others_go_on() {
     until("the other rule", || fine.took().len() == 60).await;
     let _tap = given.await.unwrap();
     assert_eq!(quick.stop().await.terms(), [60, 0, 0, 0]);
-    assert_eq!(acks.bad().len() as u64, left.ledger.came);
+    // What the slow one had is its own loss: the others would have it twice.
+    assert_eq!((acks.good().len(), acks.bad().len()), (60, 0));
+}
+
+#[tokio::test]
+async fn the_last_rule_to_go_gives_back_what_it_had() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let sinks = [sink().shut(), sink().shut(), sink()];
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let first = rule("SELECT a FROM demo").to(&sinks[0]).start(&feed).await.unwrap();
+    let second = rule("SELECT a FROM demo").to(&sinks[1]).start(&feed).await.unwrap();
+    tap.give(acks.rows(0..3)).await;
+    until("the rows", || first.ledger().came == 3 && second.ledger().came == 3).await;
+    assert_eq!(first.give_up().await.ledger.dropped["stop"], 3);
+    settle().await;
+    assert_eq!((acks.good().len(), acks.bad().len()), (0, 0), "the other still has them");
+    assert_eq!(second.give_up().await.ledger.dropped["stop"], 3);
+    assert_eq!((acks.good().len(), acks.bad().len()), (0, 3));
+}
+
+/// As at the end of the program.
+#[tokio::test]
+async fn rules_that_go_together_give_back_what_they_had() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let sinks = [sink().shut(), sink().shut()];
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let first = rule("SELECT a FROM demo").to(&sinks[0]).start(&feed).await.unwrap();
+    let second = rule("SELECT a FROM demo").to(&sinks[1]).start(&feed).await.unwrap();
+    tap.give(acks.rows(0..3)).await;
+    until("the rows", || first.ledger().came == 3 && second.ledger().came == 3).await;
+    tokio::join!(first.give_up(), second.give_up());
+    assert_eq!((acks.good().len(), acks.bad().len()), (0, 3));
+}
+
+/// One that comes while the source says goodbye reads its next life, and the rows of this one come again there.
+#[tokio::test]
+async fn a_rule_that_reads_the_next_life_of_the_source_keeps_none_of_the_last_from_going_back() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (stuck, fine) = (sink().shut(), sink());
+    let (go, gone) = switch();
+    let chunk = acks.rows(0..3);
+    let source = lives(vec![Ok(life(|inlet, _| async move {
+        inlet.send(chunk).await.unwrap();
+        inlet.closed().await;
+        let _ = gone.await;
+        Ok(End::Closed)
+    }))]);
+    let feed = feed(source, &clock);
+    let first = rule("SELECT a FROM demo").to(&stuck).start(&feed).await.unwrap();
+    until("the rows", || first.ledger().came == 3).await;
+    let stopping = tokio::spawn(first.give_up());
+    settle().await;
+    let second = rule("SELECT a FROM demo").to(&fine).start(&feed).await.unwrap();
+    until("the rows that go back", || acks.bad().len() == 3).await;
+    let _ = go.send(());
+    assert_eq!(stopping.await.unwrap().ledger.dropped["stop"], 3);
+    assert_eq!(second.stop().await.ledger.came, 0);
+}
+
+#[tokio::test]
+async fn a_rule_that_fails_costs_the_others_nothing() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let breaks = sink_that(|text| match text {
+        r#"{"a":2}"# => Does::Fail(Fault::setup("the folder is gone")),
+        _ => Does::Take,
+    });
+    let fine = sink();
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let failing = rule("SELECT a FROM demo").to(&breaks).start(&feed).await.unwrap();
+    let solid = rule("SELECT a FROM demo").to(&fine).start(&feed).await.unwrap();
+    for n in 0..9 {
+        tap.give(acks.rows(n..n + 1)).await;
+    }
+    failing.failed().await;
+    until("the other rule", || fine.took().len() == 9).await;
+    let left = failing.stop().await;
+    assert_eq!(left.ledger.out, 2, "{:?}", left.ledger);
+    assert_eq!(solid.stop().await.terms(), [9, 0, 0, 0]);
+    assert_eq!((acks.good().len(), acks.bad().len()), (9, 0));
 }
 
 #[tokio::test]

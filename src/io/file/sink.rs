@@ -34,6 +34,7 @@ const NAMES: props::Names = props::Names {
         "rollingHook",
         "rollingHookProps",
     ],
+    elsewhere: props::OF_EVERY_SINK,
 };
 
 /// Options of the `file` sink.

@@ -1,0 +1,135 @@
+//! What the author of a stream is told though it can be created: options without an effect, a source that no rule could
+//! read as it is. What is missing may come later, so none of it refuses the stream.
+
+use serde_json::Value as Json;
+
+use super::Host;
+use crate::catalog::{Definition, TableKind, What, word};
+use crate::diag::Diagnostic;
+use crate::io::SourceSpec;
+use crate::plugin::Kind;
+
+pub(super) fn of_definition(host: &Host, definition: &Definition) -> Vec<Diagnostic> {
+    let options = &definition.options;
+    let schema = host.schema(Kind::Sources, definition.connector());
+    let reads = |property: &str| {
+        let known = schema["properties"].as_object();
+        known.is_some_and(|known| known.keys().any(|name| name.eq_ignore_ascii_case(property)))
+    };
+    let stream = definition.what == What::Stream;
+    let lookup = definition.is_lookup();
+    let idle = [
+        ("SCHEMAID", !options.schema_id.is_empty(), "no format here reads a schema"),
+        ("KEY", stream && !options.key.is_empty() && !reads("key"), "only a table has a key"),
+        ("RETAIN_SIZE", stream && options.retain_size.is_some() && !reads("retainSize"), "only a table retains rows"),
+        ("RETAIN_SIZE", lookup && options.retain_size.is_some(), "a lookup table retains no rows"),
+        ("KIND", stream && options.kind.is_some(), "only a table has a kind"),
+        (
+            "DELIMITER",
+            !options.delimiter.is_empty() && definition.format() != "delimited" && !reads("delimiter"),
+            "it belongs to FORMAT=\"delimited\"",
+        ),
+        ("STRICT_VALIDATION", options.strict_validation && definition.columns.is_empty(), "no columns are declared"),
+        (
+            "TIMESTAMP_FORMAT",
+            !options.timestamp_format.is_empty() && options.timestamp.is_empty() && !options.strict_validation,
+            "it belongs to TIMESTAMP and to STRICT_VALIDATION",
+        ),
+    ];
+    let one = |(name, _, why): (&str, bool, &str)| {
+        let text = format!("option `{name}` of {} `{}` has no effect: {why}", word(definition.what), definition.name);
+        Diagnostic::warning("K0806", text).help("leave it out")
+    };
+    let mut found: Vec<Diagnostic> = idle.into_iter().filter(|(_, idle, _)| *idle).map(one).collect();
+    if options.kind != Some(TableKind::Lookup) {
+        found.extend(of_source(host, definition));
+    }
+    found
+}
+
+/// Plans the source as a rule would.
+fn of_source(host: &Host, definition: &Definition) -> Vec<Diagnostic> {
+    let planned = host.source_props(definition).and_then(|(props, mut warnings)| {
+        let rows = props.get("format").cloned().unwrap_or(Json::Null);
+        let spec = SourceSpec { props, wants_meta: false, wants_acks: false, env: host.env(&definition.name) };
+        let source = host.source(definition.connector(), spec)?;
+        warnings.extend(source.warnings);
+        if source.gives_rows && rows != "json" {
+            let text = format!(
+                "option `FORMAT` of {} `{}` has no effect: its source gives rows that need no decoding",
+                word(definition.what),
+                definition.name
+            );
+            warnings.push(Diagnostic::warning("K0806", text).help("leave it out"));
+        }
+        Ok(warnings)
+    });
+    planned.unwrap_or_else(|error| {
+        let text =
+            format!("no rule can read {} `{}` as it is: {}", word(definition.what), definition.name, error.message);
+        vec![Diagnostic { help: error.help, ..Diagnostic::warning("K0807", text) }]
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::host::tests::host;
+    use super::*;
+
+    fn told(statement: &str) -> Vec<String> {
+        let (_home, host) = host();
+        of_definition(&host, &Definition::parse(statement).unwrap()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn options_without_an_effect_are_named() {
+        for (options, name) in [
+            (r#"SCHEMAID="a.B""#, "SCHEMAID"),
+            (r#"KEY="id""#, "KEY"),
+            (r#"RETAIN_SIZE="3""#, "RETAIN_SIZE"),
+            (r#"KIND="scan""#, "KIND"),
+            (r#"DELIMITER=";""#, "DELIMITER"),
+            (r#"STRICT_VALIDATION="true""#, "STRICT_VALIDATION"),
+            (r#"TIMESTAMP_FORMAT="YYYY""#, "TIMESTAMP_FORMAT"),
+        ] {
+            let found = told(&format!(r#"CREATE STREAM s () WITH (TYPE="memory", DATASOURCE="a", {options})"#));
+            assert_eq!(found.len(), 1, "{options}: {found:?}");
+            assert!(found[0].starts_with(&format!("option `{name}` of stream `s` has no effect: ")), "{found:?}");
+        }
+        let rows = told(r#"CREATE STREAM s () WITH (TYPE="memory", DATASOURCE="a", FORMAT="delimited")"#);
+        assert!(rows[0].starts_with("option `FORMAT` of stream `s` has no effect: "), "{rows:?}");
+        let lookup =
+            told(r#"CREATE TABLE t () WITH (TYPE="memory", DATASOURCE="a", KIND="lookup", KEY="k", RETAIN_SIZE="3")"#);
+        assert_eq!(
+            lookup,
+            ["option `RETAIN_SIZE` of table `t` has no effect: a lookup table retains no rows (leave it out)"]
+        );
+    }
+
+    #[test]
+    fn what_has_an_effect_is_not_named() {
+        for statement in [
+            r#"CREATE STREAM s () WITH (DATASOURCE="a")"#,
+            r#"CREATE STREAM s () WITH (DATASOURCE="a", FORMAT="delimited", DELIMITER=";")"#,
+            r#"CREATE STREAM s () WITH (TYPE="file", DATASOURCE="a.csv", DELIMITER=";", EXTRA="{\"fileType\":\"csv\"}")"#,
+            r#"CREATE STREAM s (t DATETIME) WITH (DATASOURCE="a", STRICT_VALIDATION="true", TIMESTAMP_FORMAT="YYYY")"#,
+            r#"CREATE STREAM s (t BIGINT) WITH (DATASOURCE="a", TIMESTAMP="t", TIMESTAMP_FORMAT="YYYY")"#,
+            r#"CREATE TABLE t () WITH (DATASOURCE="a.json", RETAIN_SIZE="3", KIND="scan")"#,
+        ] {
+            assert_eq!(told(statement), Vec::<String>::new(), "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_no_rule_could_read_is_named() {
+        assert_eq!(
+            told(r#"CREATE STREAM s () WITH (DATASOURCE="a", TYPE="mqqt")"#),
+            ["no rule can read stream `s` as it is: there is no source of type `mqqt` (did you mean `mqtt`?)"]
+        );
+        let found = told(r#"CREATE STREAM s () WITH (DATASOURCE="a", EXTRA="{\"qso\": 1}")"#);
+        assert!(found[0].contains("`qso`") && found[0].ends_with("(did you mean `qos`?)"), "{found:?}");
+        let found = told(r#"CREATE STREAM s () WITH (DATASOURCE="a", EXTRA="{\"format\": \"binary\"}")"#);
+        assert_eq!(found, ["property `format` of stream `s` has no effect (write FORMAT into its WITH clause)"]);
+    }
+}
