@@ -14,6 +14,7 @@ mod node;
 mod scope;
 mod sources;
 mod special;
+mod star;
 #[cfg(test)]
 mod tests;
 mod window;

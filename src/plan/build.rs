@@ -12,6 +12,7 @@ use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source};
 use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::Asked;
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
+use super::star;
 use super::window::{self, Window, Windowed};
 use super::{Options, Stream};
 
@@ -154,9 +155,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         if let ExprNode::Wildcard(wildcard) = &field.expr.node {
             match names.all_columns(wildcard, field.span) {
                 Ok(shape) => {
-                    let expr = Bound::Row(Box::new(shape));
-                    let name = Text::const_new("*");
-                    fields.push(OutputColumn { name, expr, plain: false, keep_null: false, spread: true });
+                    fields.push(OutputColumn::spread(Bound::Row(Box::new(shape))));
                 }
                 Err(problem) => found.add(problem),
             }
@@ -172,8 +171,8 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
                 names.met_aggregate = false;
                 if let Some(expr) = clause(names, Stage::Select, "SELECT", &replaced.expr, found) {
                     aggregated |= names.met_aggregate;
-                    let name = alias.name.clone();
-                    fields.push(OutputColumn { name, expr, plain: false, keep_null: options.send_nil, spread: false });
+                    let column = OutputColumn::new(alias.name.clone(), expr);
+                    fields.push(OutputColumn { keep_null: options.send_nil, ..column });
                 }
             }
             continue;
@@ -203,7 +202,8 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             matches!(&field.expr.bare().node, ExprNode::Call(call) if call.name.name.eq_ignore_ascii_case("collect"));
         let keep_null = collects || (options.send_nil && (plain || field.alias.is_some()));
         let spread = is_columns(field, funcs);
-        fields.push(OutputColumn { name, expr, plain, keep_null: keep_null && !spread, spread });
+        let column = OutputColumn::new(name, expr);
+        fields.push(OutputColumn { plain, keep_null: keep_null && !spread, spread, ..column });
     }
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
     let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
@@ -453,13 +453,7 @@ fn assemble(
             found.add(problem.at(select.span));
         }
         let name = Text::const_new("__meta");
-        columns.push(OutputColumn {
-            name,
-            expr: Bound::Meta(Path::default()),
-            plain: false,
-            keep_null: false,
-            spread: false,
-        });
+        columns.push(OutputColumn::new(name, Bound::Meta(Path::default())));
     }
     if !found.0.is_empty() {
         return Err(found.0);
@@ -467,6 +461,9 @@ fn assemble(
     let mut aliases = ordered_aliases(&names, Stage::Select);
     nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
+    if rows.is_none() {
+        star::expand(&mut columns);
+    }
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });

@@ -93,7 +93,8 @@ fn step(node: &Node) -> (&'static str, String) {
         }
         Node::Limit { rows } => ("LimitPlan", format!("Limit:{rows}")),
         Node::Project { columns, .. } => {
-            ("ProjectPlan", format!("Fields:[ {} ]", columns.iter().map(column).collect::<Vec<_>>().join(", ")))
+            let shown = columns.iter().filter(|column| column.star.as_ref().is_none_or(|star| !star.is_empty()));
+            ("ProjectPlan", format!("Fields:[ {} ]", shown.map(column).collect::<Vec<_>>().join(", ")))
         }
     }
 }
@@ -123,6 +124,9 @@ fn number(call: &NumberCall) -> String {
 }
 
 fn column(column: &OutputColumn) -> String {
+    if let Some(star) = &column.star {
+        return star.to_string();
+    }
     let shown = column.expr.to_string();
     if column.spread || shown == column.name { shown } else { format!("{}: {shown}", column.name) }
 }

@@ -215,7 +215,6 @@ fn wide_statements_are_planned_at_once() {
     let window = "GROUP BY TUMBLINGWINDOW(ss, 1)";
     for (text, columns) in [
         (format!("SELECT {} FROM s", list(&|n| format!("c{n}"))), wide),
-        ("SELECT * FROM s".into(), 1),
         (format!("SELECT {} FROM s WHERE a0 > 1", list(&|n| format!("c{n} * 2 AS a{n}"))), wide),
         (
             format!(
@@ -234,6 +233,9 @@ fn wide_statements_are_planned_at_once() {
             assert_eq!(plan.unwrap().layout.width(), columns);
         }
     }
+    let select = sql::parse_select("SELECT *, c7 + 1 AS c7 FROM s").unwrap();
+    let star = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap();
+    assert_eq!(star.layout.width(), wide);
     let select = sql::parse_select(&format!("SELECT {} FROM s", list(&|n| format!("d{n}")))).unwrap();
     let found = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap_err();
     assert_eq!(found.len(), wide);
@@ -307,6 +309,31 @@ fn explain_shows_the_plan_from_its_end() {
     assert_eq!(lines.iter().map(|line| line.trim_start_matches('\t')).collect::<Vec<_>>(), wanted);
     let depth = |line: &&str| line.len() - line.trim_start_matches('\t').len();
     assert_eq!(lines.iter().map(depth).collect::<Vec<_>>(), [0, 1, 3, 5, 7]);
+}
+
+/// `*` is the columns that have slots, and the one object of the others, if there can be others.
+#[test]
+fn a_star_is_the_columns_that_it_stands_for() {
+    for (text, columns, shown) in [
+        ("SELECT * FROM d", "a b at", "*"),
+        ("SELECT * FROM s", "*", "*"),
+        ("SELECT * FROM s WHERE v > 1", "v *", "*"),
+        ("SELECT x, *, v + 1 AS v FROM s", "x v *", "x, *, v: (v + 1)"),
+        ("SELECT * EXCEPT (a, n) FROM d", "b at", "* EXCEPT (a, n)"),
+        ("SELECT * EXCEPT (v) FROM s WHERE v > w", "w *", "* EXCEPT (v)"),
+        ("SELECT a, *, * FROM d", "a b at", "a, *"),
+        ("SELECT * REPLACE (a + 1 AS a) FROM d", "a b at", "*, a: (a + 1)"),
+        ("SELECT *, changed_cols(\"\", true, v) FROM s", "* changed_cols", "*, changed_cols(\"\", true, v)"),
+        ("SELECT *, unnest(v) FROM s", "* * unnest", "*, unnest: v, NULL"),
+    ] {
+        let plan = good(text);
+        let mut names: Vec<&str> = plan.layout.columns().iter().map(|column| column.name.as_str()).collect();
+        names.sort_by_key(|name| (*name == "*", *name));
+        let mut wanted: Vec<&str> = columns.split_whitespace().collect();
+        wanted.sort_by_key(|name| (*name == "*", *name));
+        assert_eq!(names, wanted, "{text}");
+        assert!(explain(&plan).contains(&format!("Fields:[ {} ]", shown.replace('"', "\\\""))), "{}", explain(&plan));
+    }
 }
 
 #[test]
