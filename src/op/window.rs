@@ -43,13 +43,16 @@ struct Span {
     end: Time,
 }
 
-/// Writes the bounds of a window into the slots of a row that ask for them.
+/// The bounds of a window in the slots that ask for them.
+fn written(bounds: &Bounds, span: Span) -> impl Iterator<Item = (usize, Value)> {
+    [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, span.end)]
+        .into_iter()
+        .filter_map(|(slot, time)| Some((slot?, Value::Int(time.0))))
+}
+
+/// Writes the bounds of a window into a row.
 fn write_bounds(bounds: &Bounds, row: &mut [Value], span: Span) {
-    for (slot, time) in [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, span.end)] {
-        if let Some(slot) = slot {
-            row[slot] = Value::Int(time.0);
-        }
-    }
+    written(bounds, span).for_each(|(slot, time)| row[slot] = time);
 }
 
 /// A batch for the rows of one window.
@@ -63,6 +66,9 @@ fn emission(width: usize, rows: usize) -> Batch {
 fn send(mut batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
     for row in 0..batch.rows() {
         write_bounds(bounds, batch.row_mut(row), span);
+    }
+    if batch.rows() == 0 {
+        batch.blank = written(bounds, span).collect();
     }
     batch.trigger = Some(span.end);
     out.send(batch);

@@ -47,6 +47,9 @@ pub fn plan(
     }
     let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
+    if options.disabled.pruning {
+        names.decode_all(&mut found.0);
+    }
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
@@ -409,7 +412,10 @@ fn assemble(
         }
     };
     // A condition on all rows of a window needs them.
-    let above = windowed && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
+    let above = windowed
+        && (whole
+            || options.disabled.push_down
+            || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
     let mut filter: Vec<Node> = filter;
     if !above {
         nodes.append(&mut filter);
@@ -422,7 +428,8 @@ fn assemble(
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
         // What looks at the rows of the finished window needs them.
-        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty();
+        let inside =
+            clauses.aggregated && window.is_incremental() && filter.is_empty() && !options.disabled.incremental;
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));

@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::clock::parse_span;
 use crate::diag::Diagnostic;
+use crate::plan::Disabled;
 use crate::plan::EventTime;
 
 /// The options of a rule that mean something here, with the values that hold.
@@ -21,6 +22,8 @@ pub struct Options {
     pub is_event_time: bool,
     /// How, if they do.
     pub event_time: EventTime,
+    /// What is not done to the plan to make it cheaper.
+    pub disabled: Disabled,
     /// 0 or 1.
     pub qos: u8,
     /// Rows that may wait between two parts of the rule.
@@ -46,6 +49,7 @@ impl Default for Options {
             send_meta: false,
             send_nil: false,
             windows_v2: false,
+            disabled: Disabled::default(),
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
@@ -116,9 +120,10 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("cronDatetimeRange", List, Later("[]", "schedules")),
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
-    ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
+    // It changes no row, and a name costs nothing here.
+    ("planOptimizeStrategy.enableAliasPushdown", Truth, Moot),
     ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
+    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Counts),
     ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
@@ -222,6 +227,17 @@ impl Options {
                 Some("v2") => self.windows_v2 = true,
                 _ => return Some(wrong(name, value, "`v1` or `v2`")),
             },
+            "planOptimizeStrategy.optimizeControl.disableOptimizeRules" => {
+                self.disabled = Disabled::default();
+                for one in value.as_array().into_iter().flatten() {
+                    let written = one.as_str().unwrap_or_default();
+                    if !self.disabled.add(written) {
+                        let expected =
+                            format!("a list of {}", Disabled::NAMES.map(|name| format!("`{name}`")).join(", "));
+                        return Some(wrong(name, one, &expected).suggest(written, Disabled::NAMES));
+                    }
+                }
+            }
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,
@@ -327,7 +343,7 @@ mod tests {
             (json!({"cronDatetimeRange": [{}]}), "schedules"),
             (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
             (json!({"logFilename": "a.log"}), "log files"),
-            (json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}), "plans"),
+            (json!({"planOptimizeStrategy": {"disableAliasRefCal": true}}), "plans"),
         ] {
             let (_, found) = read(written);
             assert_eq!(found.len(), 1, "{found:?}");
