@@ -231,13 +231,13 @@ impl Json {
         }
         let mut values = Vec::with_capacity(self.others.len());
         self.others.clear();
-        self.in_row = 0;
+        let mut in_row = 0;
         scan.open();
         if !scan.eat(b'}') {
             let mut last = 0;
             loop {
                 last = self.names.pass(scan, last)?;
-                self.in_row += 1;
+                in_row += 1;
                 match self.names.seen[last].target {
                     Target::Skip => scan.skip(depth)?,
                     Target::Slot(slot) => row[slot] = value(scan, self.whole_as_int, depth)?,
@@ -252,6 +252,7 @@ impl Json {
                 }
             }
         }
+        self.in_row = in_row;
         if let Some(rest) = self.rest {
             row[rest] = Value::object(self.shapes.object(&self.others, values, &self.names.seen));
         }
