@@ -14,6 +14,7 @@ mod explain;
 mod findings;
 mod guests;
 mod join;
+mod keeping;
 mod node;
 mod scope;
 mod sources;

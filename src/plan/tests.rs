@@ -300,15 +300,61 @@ fn explain_shows_the_plan_from_its_end() {
     let wanted = [
         r#"{"op":"ProjectPlan_0","info":"Fields:[ k, m: avg(v) ]"}"#,
         r#"{"op":"OrderPlan_1","info":"SortFields:[ avg(v) DESC ]"}"#,
-        r#"{"op":"WindowPlan_2","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS, Groups:[ k ], Aggregates:[avg(v)] }"}"#,
+        r#"{"op":"WindowPlan_2","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS, Groups:[ k ], Aggregates:[avg(v)] }, Keeps:accumulators"}"#,
         r#"{"op":"FilterPlan_3","info":"Condition:{ (v > 0) }"}"#,
-        r#"{"op":"DataSourcePlan_4","info":"StreamName: s, StreamFields:[ k, v ]"}"#,
+        r#"{"op":"DataSourcePlan_4","info":"StreamName: s, StreamFields:[ k, v ], Slots:[ 0: k, 1: v ], PushedDown:[ (v > 0) ]"}"#,
     ];
     let text = explain(&plan);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.iter().map(|line| line.trim_start_matches('\t')).collect::<Vec<_>>(), wanted);
     let depth = |line: &&str| line.len() - line.trim_start_matches('\t').len();
     assert_eq!(lines.iter().map(depth).collect::<Vec<_>>(), [0, 1, 3, 5, 7]);
+}
+
+#[test]
+fn explain_says_what_windows_keep_and_what_is_pushed_down() {
+    let keeps = |text: &str, options: &Options| {
+        let text = explain(&planned(text, options).unwrap());
+        let line = text.lines().find(|line| line.contains("WindowPlan")).unwrap();
+        line.split_once("Keeps:").unwrap().1.trim_end_matches("\"}").to_string()
+    };
+    let usual = Options::default();
+    let tumbling = "GROUP BY TUMBLINGWINDOW(ss, 9)";
+    for (text, wanted) in [
+        (format!("SELECT count(*) AS n FROM s {tumbling}"), "accumulators"),
+        (format!("SELECT v FROM s {tumbling}"), "rows, since they are given out"),
+        (
+            format!("SELECT count(*) AS n FROM s WHERE v > avg(v) {tumbling}"),
+            "rows, since WHERE looks at those of the finished window",
+        ),
+        ("SELECT sum(v) AS n FROM s GROUP BY COUNTWINDOW(3)".into(), "rows, since windows of this kind share them"),
+        (
+            "SELECT sum(v) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "accumulators, one for each part that its windows share",
+        ),
+        (
+            "SELECT count(DISTINCT v) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "rows, since `count(DISTINCT v)` of two parts of a window cannot be put together",
+        ),
+        (
+            "SELECT max(v - window_start()) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "rows, since what is computed reads the bounds of the window",
+        ),
+    ] {
+        assert_eq!(keeps(&text, &usual), wanted, "{text}");
+    }
+    let disabled = Disabled { incremental: true, ..Disabled::default() };
+    let options = Options { disabled, ..Options::default() };
+    let text = format!("SELECT count(*) AS n FROM s {tumbling}");
+    assert_eq!(keeps(&text, &options), "rows, since `incrementalWindow` is switched off");
+    let source = |text: &str| explain(&good(text)).lines().last().unwrap().trim().to_string();
+    let one = source("SELECT *, b FROM d WHERE a > 1 GROUP BY TUMBLINGWINDOW(ss, 1) FILTER(WHERE b = \"x\")");
+    let wanted = r#"Slots:[ 0: a bigint, 1: b string, 2: at datetime ], PushedDown:[ (a > 1), (b = \"x\") ]"#;
+    assert!(one.contains(wanted), "{one}");
+    let one = source("SELECT * FROM s WHERE lag(v) > 1");
+    assert!(one.contains("Slots:[ 0: v, 1: all others ]") && !one.contains("PushedDown"), "{one}");
+    let one = source("SELECT v FROM s WHERE v > 1 GROUP BY COUNTWINDOW(2)");
+    assert!(!one.contains("PushedDown"), "{one}");
 }
 
 /// `*` is the columns that have slots, and the one object of the others, if there can be others.
