@@ -174,10 +174,16 @@ fn floor_boundary(text: &str, mut at: usize) -> usize {
 /// The candidate that a person most likely meant: at most a third of its letters differ, case apart.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
+    let most = |letters: usize| letters.max(wanted.len()).div_ceil(3).min(4);
     candidates
         .into_iter()
+        // Among many names most differ by their length alone.
+        .filter(|candidate| {
+            let letters = candidate.chars().count();
+            letters.abs_diff(wanted.len()) <= most(letters)
+        })
         .map(|candidate| (distance(&wanted, &candidate.to_lowercase().chars().collect::<Vec<_>>()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count().max(wanted.len())).div_ceil(3).min(4))
+        .filter(|(distance, candidate)| *distance <= most(candidate.chars().count()))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -15,10 +15,12 @@ mod explain;
 mod findings;
 mod guests;
 mod join;
+mod keeping;
 mod node;
 mod scope;
 mod sources;
 mod special;
+mod star;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -139,6 +141,7 @@ pub struct Options {
     pub sliding_twice: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
+    pub disabled: Disabled,
     /// `isEventTime`: rows count by the time at which they happened.
     pub event_time: Option<EventTime>,
 }
@@ -155,6 +158,35 @@ pub struct EventTime {
 impl Default for EventTime {
     fn default() -> Self {
         EventTime { tolerance: Duration::from_secs(1), patience: None }
+    }
+}
+
+/// What is done to a plan to make it cheaper, and a rule can switch off
+/// (`planOptimizeStrategy.optimizeControl.disableOptimizeRules`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disabled {
+    /// `predicatePushDown`: WHERE looks at the rows of finished windows, so that a row that it takes out counts there.
+    pub push_down: bool,
+    /// `columnPruner`: all declared columns are decoded, so that a wrong value in any of them fails the message.
+    pub pruning: bool,
+    /// `incrementalWindow`: windows keep rows, never accumulators in their place.
+    pub incremental: bool,
+}
+
+impl Disabled {
+    /// The names that can be switched off; what `push_alias` is in eKuiper is never done here.
+    pub const NAMES: [&str; 4] = ["columnPruner", "predicatePushDown", "push_alias", "incrementalWindow"];
+
+    /// Switches one off; false where there is none of that name.
+    pub fn add(&mut self, name: &str) -> bool {
+        match name {
+            "columnPruner" => self.pruning = true,
+            "predicatePushDown" => self.push_down = true,
+            "incrementalWindow" => self.incremental = true,
+            "push_alias" => {}
+            _ => return false,
+        }
+        true
     }
 }
 

@@ -373,8 +373,8 @@ fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
             Some(slot) if column.plain => Take::Column { slot, last: !read_later.contains(&slot) },
             _ => Take::Program(program),
         };
-        read_later.extend(column.expr.slots());
-        OutColumn { take, keep_null: column.keep_null }
+        read_later.extend(column.expr.slots().into_iter().chain(column.or));
+        OutColumn { take, keep_null: column.keep_null, or: column.or }
     });
     let mut made: Vec<OutColumn> = made.collect();
     made.reverse();

@@ -402,9 +402,9 @@ fn a_value_that_fails_is_met_by_its_reader_or_at_once() {
 #[test]
 fn a_projection_takes_columns_and_expressions() {
     let bench = Bench::new();
-    let column = |slot, keep_null| OutColumn { take: Take::Column { slot, last: false }, keep_null };
+    let column = |slot, keep_null| OutColumn { take: Take::Column { slot, last: false }, keep_null, or: None };
     let sum = Bound::Binary(BinaryOp::Add, Box::new(slot(0)), Box::new(slot(1)));
-    let expression = |keep_null| OutColumn { take: Take::Program(Program::new(&sum)), keep_null };
+    let expression = |keep_null| OutColumn { take: Take::Program(Program::new(&sum)), keep_null, or: None };
     let mut project =
         Project::new(Vec::new(), vec![column(0, false), column(0, true), expression(false), expression(true)]);
     let rows: [&[Value]; 4] =

@@ -43,18 +43,21 @@ struct Span {
     end: Time,
 }
 
-/// Writes the bounds of a window into the slots of a row that ask for them.
+/// The bounds of a window in the slots that ask for them.
+fn written(bounds: &Bounds, span: Span, trigger: Time) -> impl Iterator<Item = (usize, Value)> {
+    [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, trigger)]
+        .into_iter()
+        .filter_map(|(slot, time)| Some((slot?, Value::Int(time.0))))
+}
+
+/// Writes the bounds of a window into a row.
 fn write_bounds(bounds: &Bounds, row: &mut [Value], span: Span) {
     write_triggered(bounds, row, span, span.end);
 }
 
 /// The same for a window that something else than its end has triggered.
 fn write_triggered(bounds: &Bounds, row: &mut [Value], span: Span, trigger: Time) {
-    for (slot, time) in [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, trigger)] {
-        if let Some(slot) = slot {
-            row[slot] = Value::Int(time.0);
-        }
-    }
+    written(bounds, span, trigger).for_each(|(slot, time)| row[slot] = time);
 }
 
 /// A batch for the rows of one window.
@@ -72,6 +75,9 @@ fn send(batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
 fn send_triggered(mut batch: Batch, bounds: &Bounds, span: Span, trigger: Time, out: &mut Out) {
     for row in 0..batch.rows() {
         write_triggered(bounds, batch.row_mut(row), span, trigger);
+    }
+    if batch.rows() == 0 {
+        batch.blank = written(bounds, span, trigger).collect();
     }
     batch.trigger = Some(trigger);
     out.send(batch);

@@ -15,6 +15,7 @@ use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, Stamps};
 use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::{Asked, at_the_source, find_all, source_names, written};
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
+use super::star;
 use super::window::{self, Window, Windowed};
 use super::{EventTime, Options, Stream};
 
@@ -53,6 +54,9 @@ pub fn plan(
     }
     let stamps = options.event_time.and_then(|_| event_time::stamps(&mut names, written(select), &mut found.0));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
+    if options.disabled.pruning {
+        names.decode_all(&mut found.0);
+    }
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
@@ -117,9 +121,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         if let ExprNode::Wildcard(wildcard) = &field.expr.node {
             match names.all_columns(wildcard, field.span) {
                 Ok(shape) => {
-                    let expr = Bound::Row(Box::new(shape));
-                    let name = Text::const_new("*");
-                    fields.push(OutputColumn { name, expr, plain: false, keep_null: false, spread: true });
+                    fields.push(OutputColumn::spread(Bound::Row(Box::new(shape))));
                 }
                 Err(problem) => found.add(problem),
             }
@@ -135,8 +137,8 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
                 names.met_aggregate = false;
                 if let Some(expr) = clause(names, Stage::Select, "SELECT", &replaced.expr, found) {
                     aggregated |= names.met_aggregate;
-                    let name = alias.name.clone();
-                    fields.push(OutputColumn { name, expr, plain: false, keep_null: options.send_nil, spread: false });
+                    let column = OutputColumn::new(alias.name.clone(), expr);
+                    fields.push(OutputColumn { keep_null: options.send_nil, ..column });
                 }
             }
             continue;
@@ -166,7 +168,8 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             matches!(&field.expr.bare().node, ExprNode::Call(call) if call.name.name.eq_ignore_ascii_case("collect"));
         let keep_null = collects || (options.send_nil && (plain || field.alias.is_some()));
         let spread = is_columns(field, funcs);
-        fields.push(OutputColumn { name, expr, plain, keep_null: keep_null && !spread, spread });
+        let column = OutputColumn::new(name, expr);
+        fields.push(OutputColumn { plain, keep_null: keep_null && !spread, spread, ..column });
     }
     let joins = join::bind_joins(select, names, &mut found.0);
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
@@ -352,7 +355,8 @@ fn assemble(
     let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
     let whole = !calls.is_empty();
     // A condition on all rows of a window needs them.
-    let above = sets && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
+    let late = |window: &Window| options.disabled.push_down || window.is_before_where(is_event);
+    let above = sets && (whole || clauses.window.as_ref().is_some_and(late));
     if is_join {
         if !above && !looks_back && !is_event {
             condition = push_down(condition, &clauses.joins, &names, &mut branches);
@@ -395,8 +399,11 @@ fn assemble(
         let bounds = names.bounds;
         let early = asked_early(&filter, &bounds);
         // What looks at the rows of the finished window needs them.
-        let inside =
-            clauses.aggregated && window.is_incremental() && (filter.is_empty() || early.is_some()) && !is_join;
+        let inside = clauses.aggregated
+            && window.is_incremental()
+            && (filter.is_empty() || early.is_some())
+            && !is_join
+            && !options.disabled.incremental;
         let mut grouping = if inside { grouping.take() } else { None };
         if let Some(grouping) = &mut grouping {
             filter.clear();
@@ -458,13 +465,7 @@ fn assemble(
             found.add(problem.at(select.span).known_as(words));
         }
         let name = Text::const_new("__meta");
-        columns.push(OutputColumn {
-            name,
-            expr: Bound::Meta(Path::default()),
-            plain: false,
-            keep_null: false,
-            spread: false,
-        });
+        columns.push(OutputColumn::new(name, Bound::Meta(Path::default())));
     }
     if !found.0.is_empty() {
         return Err(found.0);
@@ -472,6 +473,9 @@ fn assemble(
     let mut aliases = ordered_aliases(&names, Stage::Select);
     nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
+    if rows.is_none() {
+        star::expand(&mut columns);
+    }
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });

@@ -400,4 +400,20 @@ pub struct OutputColumn {
     pub keep_null: bool,
     /// `*`: the entries are columns of their own.
     pub spread: bool,
+    /// The slot of the column of that name that `*` stands for, which shows where the expression gives null.
+    pub or: Option<usize>,
+    /// It came of a `*`: its text, and nothing for the further columns of the same one.
+    pub star: Option<Text>,
+}
+
+impl OutputColumn {
+    /// An expression under a name; null is left out.
+    pub fn new(name: Text, expr: Bound) -> Self {
+        OutputColumn { name, expr, plain: false, keep_null: false, spread: false, or: None, star: None }
+    }
+
+    /// The entries of an object are columns of their own.
+    pub fn spread(expr: Bound) -> Self {
+        OutputColumn { spread: true, ..OutputColumn::new(Text::const_new("*"), expr) }
+    }
 }

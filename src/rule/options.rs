@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::clock::parse_span;
 use crate::diag::Diagnostic;
+use crate::plan::Disabled;
 use crate::plan::EventTime;
 
 /// The options of a rule that mean something here, with the values that hold.
@@ -23,6 +24,8 @@ pub struct Options {
     pub is_event_time: bool,
     /// How, if they do.
     pub event_time: EventTime,
+    /// What is not done to the plan to make it cheaper.
+    pub disabled: Disabled,
     /// 0 or 1.
     pub qos: u8,
     /// Rows that may wait between two parts of the rule.
@@ -49,6 +52,7 @@ impl Default for Options {
             send_nil: false,
             windows_v2: false,
             sliding_twice: false,
+            disabled: Disabled::default(),
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
@@ -88,7 +92,6 @@ use Takes::{List, Number, Span, Text, Truth, Whole};
 /// Why the details of restarts have no effect.
 const NO_RESTART: &str = "a rule that ended with an error is not started again";
 const RENAMES: &str = "an alias is always the value of its expression, and a rename costs nothing";
-const ONE_PLAN: &str = "each statement has one plan, and what comes out does not depend on it";
 
 /// All options, by path.
 const OPTIONS: &[(&str, Takes, Standing)] = &[
@@ -123,7 +126,7 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
     ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
     ("planOptimizeStrategy.disableAliasRefCal", Truth, Idle("false", RENAMES)),
-    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Idle("[]", ONE_PLAN)),
+    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Counts),
     ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
@@ -237,6 +240,17 @@ impl Options {
                 Some("v2") => self.windows_v2 = true,
                 _ => return Some(wrong(name, value, "`v1` or `v2`")),
             },
+            "planOptimizeStrategy.optimizeControl.disableOptimizeRules" => {
+                self.disabled = Disabled::default();
+                for one in value.as_array().into_iter().flatten() {
+                    let written = one.as_str().unwrap_or_default();
+                    if !self.disabled.add(written) {
+                        let expected =
+                            format!("a list of {}", Disabled::NAMES.map(|name| format!("`{name}`")).join(", "));
+                        return Some(wrong(name, one, &expected).suggest(written, Disabled::NAMES));
+                    }
+                }
+            }
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,
