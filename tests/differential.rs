@@ -97,7 +97,7 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
     println!("{} rules differ, the first is number {}", found.len(), found[0].0);
     for (_, found) in found.into_iter().take(shown) {
         let sql = found.case.sql.clone();
-        let small = shrink(found, 1_500);
+        let small = shrink(found, number("DIFFERENTIAL_STEPS", 1_500) as usize);
         println!("\n# {sql}\n{}# {}", small.case.yaml(&small.expected), small.why.replace('\n', "\n# "));
     }
     panic!("rules differ from the naive evaluator");

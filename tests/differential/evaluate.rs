@@ -43,13 +43,6 @@ pub fn evaluate(case: &Case) -> Result<Expected, String> {
         Ok(()) => {}
         Err(Stop::Open(why) | Stop::Fails(why)) => return Err(why),
     }
-    let at_once = |(at, cause, one): &(i64, usize, Emission)| {
-        let others = run.emissions.iter().filter(|(other, of, _)| other == at && of != cause);
-        one.body.is_err() && *cause != usize::MAX && others.count() > 0
-    };
-    if !query.select.windows.is_empty() && run.emissions.iter().any(at_once) {
-        return Err("a row fails at the instant of a window".to_string());
-    }
     run.emissions.sort_by_key(|(at, cause, _)| (*at, *cause));
     let emissions = run.emissions.into_iter().map(|(.., emission)| emission).collect();
     Ok(Expected { emissions, ledger: ledger(&query, &run.fates) })
@@ -98,8 +91,7 @@ impl Run<'_> {
         let Some(window) = query.select.windows.first() else {
             return accepted.into_iter().try_for_each(|tuple| self.single(&tuple));
         };
-        let open = self.case.option("planOptimizeStrategy").is_some_and(|text| text.contains("v2"));
-        for firing in firings(query, window, &accepted, self.case.length, open)? {
+        for firing in firings(query, window, &accepted, self.case)? {
             match self.fire(&firing) {
                 Ok(Some(rows)) => self.emit(firing.at, firing.cause, Ok(rows)),
                 Ok(None) => {}
@@ -130,7 +122,10 @@ impl Run<'_> {
     /// WHERE stands before these windows, and after the others (section 16.2).
     fn where_is_below(&self) -> bool {
         let select = &self.query.select;
-        !select.windows.iter().any(|window| matches!(window.kind, WindowKind::Count | WindowKind::Sliding))
+        // One with aggregates looks at all rows of a window.
+        let looks = select.filter.as_ref().is_some_and(|filter| self.query.has_aggregate(filter, None));
+        let late = |kind: WindowKind| looks || matches!(kind, WindowKind::Count | WindowKind::Sliding);
+        !select.windows.iter().any(|window| late(window.kind))
     }
 
     /// What happens to a row when it arrives.
@@ -141,6 +136,7 @@ impl Run<'_> {
         let below = select.filter.as_ref().filter(|_| self.where_is_below());
         let filters = below.into_iter().chain(select.windows.iter().filter_map(|window| window.filter.as_ref()));
         for filter in filters {
+            try_all(filter, &self.scope(&tuple))?;
             if !passes(filter, &self.scope(&tuple))? {
                 return Ok(false);
             }
@@ -179,8 +175,8 @@ impl Run<'_> {
         if let Some(filter) = select.filter.as_ref().filter(|_| !self.where_is_below()) {
             let mut kept = Vec::new();
             for tuple in &tuples {
-                let scope = Scope { bounds, ..self.scope(tuple) };
-                match passes(filter, &scope) {
+                let scope = Scope { bounds, group: Some(&firing.rows), ..self.scope(tuple) };
+                match try_all(filter, &scope).and_then(|()| passes(filter, &scope)) {
                     Ok(true) => kept.push(tuple.clone()),
                     Ok(false) => {}
                     Err(why) => return self.dies(why, &firing.rows),

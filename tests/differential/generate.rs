@@ -57,7 +57,12 @@ impl<'a> Statement<'a> {
         self.words.source = if source == "s" { "s" } else { "src" };
         let mut sql = format!("SELECT {} FROM {source}", self.fields.join(", "));
         if self.words.random.chance(50) {
-            sql += &format!(" WHERE {}", self.words.rows_only(|words| words.condition(2)));
+            let of_rows = self.words.rows_only(|words| words.condition(2));
+            let of_all = match self.words.random.chance(10) {
+                true => format!("{} >= {} AND ", self.words.column(), self.words.group_value(0)),
+                false => String::new(),
+            };
+            sql += &format!(" WHERE {of_all}{of_rows}");
         }
         if !self.windowed {
             if self.words.random.chance(5) {
@@ -69,8 +74,9 @@ impl<'a> Statement<'a> {
         let count =
             if self.aggregated || self.words.random.chance(15) { *self.words.random.pick(&[0, 0, 1, 1, 2]) } else { 0 };
         for _ in 0..count {
-            keys.push(self.words.rows_only(|words| match words.random.below(6) {
+            keys.push(self.words.rows_only(|words| match words.random.below(7) {
                 0 | 1 => "id".to_string(),
+                6 => "t".to_string(),
                 2 => format!("{} % 2", words.column()),
                 3 => "window_end()".to_string(),
                 4 => words.number(1),
@@ -85,7 +91,8 @@ impl<'a> Statement<'a> {
         sql += &format!(" GROUP BY {}", group.join(", "));
         if self.words.random.chance(25) {
             let aggregate = self.words.group_value(1);
-            let having = match self.words.random.below(4) {
+            let having = match self.words.random.below(5) {
+                4 => "last_value(ok, false)".to_string(),
                 0 => format!("{aggregate} > {} AND count(*) < {}", self.words.literal(), self.words.random.range(1, 6)),
                 1 => format!("NOT {aggregate} = {}", self.words.literal()),
                 _ => format!("{aggregate} {} {}", self.words.comparison(), self.words.literal()),

@@ -9,7 +9,8 @@ use super::random::Random;
 pub const START: i64 = 1_700_000_000_000 + 10_150;
 
 /// The rows of a run and its length. No row comes at a whole tenth of a second, where windows begin and end, and the
-/// instants differ in their last two digits, so that no delay of tenths ends where another row comes.
+/// instants of most runs differ in their last two digits, so that no delay of tenths ends where another row comes; in
+/// the others rows lie exactly the length of a window apart.
 pub fn stream(random: &mut Random) -> (Vec<Arriving>, i64) {
     let gaps: &[i64] = match random.below(3) {
         0 => &[100, 200, 300],
@@ -18,9 +19,10 @@ pub fn stream(random: &mut Random) -> (Vec<Arriving>, i64) {
     };
     let (mut rows, mut at) = (Vec::new(), 0);
     let instants = random.range(1, 10);
+    let shift = if random.chance(70) { 7 } else { 0 };
     for instant in 0..instants {
         at += *random.pick(gaps);
-        let here = at - at % 100 + 3 + instant * 7;
+        let here = at - at % 100 + 3 + instant * shift;
         let together = *random.pick(&[1, 1, 1, 2, 3, 5]);
         for _ in 0..together {
             rows.push(Arriving { stream: "s", at: here, data: row(random) });

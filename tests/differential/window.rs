@@ -6,6 +6,7 @@ use kuiper::data::Value;
 use kuiper::sql::{Expr, ExprNode, Literal, Unit, Window, WindowKind};
 
 use super::analytic::printed;
+use super::case::Case;
 use super::expr::eval;
 use super::query::{Got, Query, Scope, Stop, Tuple};
 
@@ -23,7 +24,9 @@ pub struct Firing {
 ///
 /// # Errors
 /// Two things fall on the same millisecond, so that the order is not defined.
-pub fn firings(query: &Query, window: &Window, rows: &[Tuple], length: i64, open: bool) -> Got<Vec<Firing>> {
+pub fn firings(query: &Query, window: &Window, rows: &[Tuple], case: &Case) -> Got<Vec<Firing>> {
+    let length = case.length;
+    let open = case.option("planOptimizeStrategy").is_some_and(|text| text.contains("v2"));
     let numbers: Vec<i64> = window
         .args
         .iter()
@@ -54,7 +57,7 @@ pub fn firings(query: &Query, window: &Window, rows: &[Tuple], length: i64, open
         (WindowKind::State, _) => state(query, window, rows),
         _ => return Err(Stop::Open("a window that is not evaluated".into())),
     };
-    let ties = |firing: &Firing| firing.cause.is_none() && rows.iter().any(|row| time(row) == firing.at);
+    let ties = |firing: &Firing| firing.cause.is_none() && case.rows.iter().any(|row| row.at == firing.at);
     if fired.iter().any(ties) {
         return Err(Stop::Open("a row falls on a boundary".into()));
     }
