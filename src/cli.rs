@@ -1,6 +1,6 @@
 //! The command line: one file a command, and the only place that prints.
 //!
-//! `serve` and `run` work in this process; all other commands are clients of a server's REST interface. The exit status
+//! `serve`, `run`, `fmt`, `doc` and `rule test` work in this process; all others are clients of a server's REST interface. The exit status
 //! is 0 when what was asked is done, 1 when it was refused or failed, 2 when the command line is wrong, the server out
 //! of reach, or the server cannot begin. Results go to standard output, all else to standard error.
 
@@ -8,6 +8,8 @@
 
 mod client;
 mod demo;
+mod doc;
+mod fmt;
 mod plugin;
 mod print;
 mod rule;
@@ -43,6 +45,10 @@ enum Command {
     /// Rules: what is computed, and where the results go.
     #[command(subcommand)]
     Rule(rule::Command),
+    Fmt(fmt::Args),
+    /// What there is to use, as it stands in the program.
+    #[command(subcommand)]
+    Doc(doc::Command),
     /// Plugins: sources, sinks and functions of your own.
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -63,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Stream(command) => stream::run("stream", command),
         Command::Table(command) => stream::run("table", command),
         Command::Rule(command) => rule::run(command),
+        Command::Fmt(args) => fmt::run(args),
+        Command::Doc(command) => doc::run(command),
         Command::Plugin(command) => plugin::run(command),
     }
 }

@@ -9,6 +9,7 @@ mod aliases;
 mod build;
 mod calls;
 mod explain;
+mod findings;
 mod guests;
 mod node;
 mod scope;

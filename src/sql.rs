@@ -10,6 +10,9 @@ mod ast;
 mod call;
 mod ddl;
 mod expr;
+mod format;
+mod forms;
+mod layout;
 mod lexer;
 mod parser;
 mod printer;
@@ -23,7 +26,10 @@ mod tests;
 use crate::diag::Diagnostic;
 
 pub use ast::*;
-pub use printer::{print_expr, print_statement};
+pub use format::{Formatted, Lines, format};
+pub use forms::{FORMS, Form};
+pub use layout::print_statement;
+pub use printer::print_expr;
 
 /// Reads one statement; a semicolon may end it.
 ///

@@ -7,6 +7,7 @@ use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
+use super::findings::{Findings, dedup};
 use super::guests::Hoist;
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
 use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
@@ -17,19 +18,6 @@ use super::{EventTime, Options, Stream};
 
 /// What stands before the text of an error in a field.
 const SELECT: &str = "run Select error: ";
-
-/// Collects findings and goes on, so that all are told at once.
-struct Findings(Vec<Diagnostic>);
-
-impl Findings {
-    fn take<T>(&mut self, result: Result<T, Vec<Diagnostic>>) -> Option<T> {
-        result.map_err(|found| self.0.extend(found)).ok()
-    }
-
-    fn add(&mut self, found: Diagnostic) {
-        self.0.push(found);
-    }
-}
 
 pub fn plan(
     select: &Select,
@@ -588,14 +576,4 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
     let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
-}
-
-/// One finding a place and text.
-fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut told = HashSet::new();
-    let place = |span: Option<Span>| span.map(|span| (span.start, span.end));
-    let first = |problem: &Diagnostic| told.insert((problem.code, place(problem.span), problem.message.clone()));
-    let mut kept: Vec<Diagnostic> = found.into_iter().filter(first).collect();
-    kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
-    kept
 }

@@ -1,35 +1,21 @@
 //! Calls: arguments, FILTER, OVER, and the shape of windows, which are the only functions that the grammar knows.
 
 use super::ast::{Call, Expr, ExprNode, Ident, Literal, Over, Sort, Window, WindowKind};
+use super::forms;
 use super::parser::{Parsed, Parser};
 use super::token::{Key, Tok};
 use crate::diag::{Diagnostic, Span};
 
-const KINDS: [WindowKind; 6] = [
-    WindowKind::Tumbling,
-    WindowKind::Hopping,
-    WindowKind::Sliding,
-    WindowKind::Session,
-    WindowKind::Count,
-    WindowKind::State,
-];
-
 impl WindowKind {
     /// The window of that name, in any case.
     pub fn find(name: &str) -> Option<WindowKind> {
-        KINDS.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
+        WindowKind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
     }
 
     /// The arguments as a message shows them.
-    fn form(self) -> &'static str {
-        match self {
-            WindowKind::Tumbling => "TUMBLINGWINDOW(unit, length)",
-            WindowKind::Hopping => "HOPPINGWINDOW(unit, length, interval)",
-            WindowKind::Sliding => "SLIDINGWINDOW(unit, length [, delay])",
-            WindowKind::Session => "SESSIONWINDOW(unit, longest, timeout)",
-            WindowKind::Count => "COUNTWINDOW(length [, interval])",
-            WindowKind::State => "STATEWINDOW(begin [, end])",
-        }
+    fn form(self) -> String {
+        let signature = forms::find(self.name()).map_or("", |form| form.signature);
+        format!("{}{signature}", self.name().to_uppercase())
     }
 }
 

@@ -34,12 +34,17 @@ impl Dialect for Kuiper {
 
 /// All tokens, with one `End` behind them.
 pub(super) fn lex(text: &str) -> Result<Vec<Token>, Vec<Diagnostic>> {
+    lex_all(text).map(|(tokens, _)| tokens)
+}
+
+/// All tokens, with one `End` behind them, and the places of all comments.
+pub(super) fn lex_all(text: &str) -> Result<(Vec<Token>, Vec<Span>), Vec<Diagnostic>> {
     // A NUL ends the text.
     let text = &text[..text.find('\0').unwrap_or(text.len())];
     let marked = mark_signs(text);
     let mut raw = Vec::new();
     let end = Tokenizer::new(&Kuiper, &marked).with_unescape(false).tokenize_with_location_into_buf(&mut raw);
-    let mut lexer = Lexer { text, tokens: Vec::with_capacity(raw.len() + 1), findings: vec![] };
+    let mut lexer = Lexer { text, tokens: Vec::with_capacity(raw.len() + 1), comments: vec![], findings: vec![] };
     let mut place = Place { text, line: 1, column: 1, byte: 0 };
     for token in raw {
         let start = place.advance(token.span.start);
@@ -50,12 +55,13 @@ pub(super) fn lex(text: &str) -> Result<Vec<Token>, Vec<Diagnostic>> {
         lexer.broken(&error, place);
     }
     lexer.tokens.push(Token { tok: Tok::End, span: Span::new(text.len(), text.len()) });
-    if lexer.findings.is_empty() { Ok(lexer.tokens) } else { Err(lexer.findings) }
+    if lexer.findings.is_empty() { Ok((lexer.tokens, lexer.comments)) } else { Err(lexer.findings) }
 }
 
 struct Lexer<'a> {
     text: &'a str,
     tokens: Vec<Token>,
+    comments: Vec<Span>,
     findings: Vec<Diagnostic>,
 }
 
@@ -63,6 +69,9 @@ impl Lexer<'_> {
     fn take(&mut self, raw: Raw, span: Span) {
         let tok = match raw {
             Raw::Whitespace(Whitespace::Space) if self.slice(span) != " " => return self.illegal(span),
+            Raw::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_)) => {
+                return self.comments.push(span);
+            }
             Raw::Whitespace(_) => return,
             Raw::Word(word) if word.quote_style.is_some() => {
                 if word.value.contains('`') {

@@ -1,25 +1,16 @@
-//! Tree to text. What is printed gives the same tree when it is parsed again; keywords and windows are upper case, texts
-//! stand in double quotes, names have backticks only where they must. A SELECT that is too long for a line is broken
-//! before each clause. Comments are no part of the tree and are lost.
+//! Tree to text, on one line. What is printed gives the same tree when it is parsed again; keywords and windows are upper
+//! case, texts stand in double quotes, names have backticks only where they must. Comments are no part of the tree.
 
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::ast::{
-    Call, ColumnDef, Create, Expr, ExprNode, Field, Ident, JoinKind, Literal, Over, Select, Sort, Source, Statement,
-    UnaryOp, Unit, What, Wildcard, Window, WindowKind,
+    Call, ColumnDef, Create, Expr, ExprNode, Field, Ident, JoinKind, Literal, OptionDef, Over, Select, Sort, Source,
+    Statement, UnaryOp, Unit, What, Wildcard, Window, WindowKind,
 };
 use super::expr::{NEGATION, OPERAND, POSTFIX, PREDICATE, SUM, grip, level};
 use super::quote::quote;
 use super::token::is_plain;
 use crate::data::Kind;
-
-/// The longest SELECT that stays on one line, in bytes.
-const LINE: usize = 100;
-
-/// A statement as text, without a semicolon.
-pub fn print_statement(statement: &Statement) -> String {
-    statement.to_string()
-}
 
 /// An expression as text.
 pub fn print_expr(expr: &Expr) -> String {
@@ -54,11 +45,14 @@ impl Display for Create {
         write!(f, "CREATE {} {} (", self.what, self.name)?;
         commas(f, &self.columns)?;
         f.write_str(") WITH (")?;
-        for (at, option) in self.options.iter().enumerate() {
-            let comma = if at > 0 { ", " } else { "" };
-            write!(f, "{comma}{}={}", option.key, quote(&option.value))?;
-        }
+        commas(f, &self.options)?;
         f.write_char(')')
+    }
+}
+
+impl Display for OptionDef {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, quote(&self.value))
     }
 }
 
@@ -95,41 +89,49 @@ fn kind(f: &mut Formatter<'_>, of: &Kind) -> fmt::Result {
 
 impl Display for Select {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let clauses = self.clauses()?;
-        let length: usize = clauses.iter().map(|clause| clause.len() + 1).sum();
-        f.write_str(&clauses.join(if length > LINE { "\n" } else { " " }))
+        write!(f, "SELECT {} FROM {}", Commas(&self.fields), self.from)?;
+        for join in &self.joins {
+            write!(f, " {} {}", join.kind, join.source)?;
+            if let Some(on) = &join.on {
+                write!(f, " ON {on}")?;
+            }
+        }
+        if let Some(filter) = &self.filter {
+            write!(f, " WHERE {filter}")?;
+        }
+        let keys = self.keys();
+        if !keys.is_empty() {
+            write!(f, " GROUP BY {}", keys.join(", "))?;
+        }
+        if let Some(having) = &self.having {
+            write!(f, " HAVING {having}")?;
+        }
+        if !self.order.is_empty() {
+            write!(f, " ORDER BY {}", Commas(&self.order))?;
+        }
+        match &self.limit {
+            Some(limit) => write!(f, " LIMIT {}", limit.rows),
+            None => Ok(()),
+        }
     }
 }
 
 impl Select {
-    fn clauses(&self) -> Result<Vec<String>, fmt::Error> {
-        let mut clauses = vec![format!("SELECT {}", Commas(&self.fields)), format!("FROM {}", self.from)];
-        for join in &self.joins {
-            let kind = match join.kind {
-                JoinKind::Inner => "INNER",
-                JoinKind::Left => "LEFT",
-                JoinKind::Right => "RIGHT",
-                JoinKind::Full => "FULL",
-                JoinKind::Cross => "CROSS",
-            };
-            let mut clause = format!("{kind} JOIN {}", join.source);
-            if let Some(on) = &join.on {
-                write!(clause, " ON {on}")?;
-            }
-            clauses.push(clause);
-        }
-        clauses.extend(self.filter.iter().map(|filter| format!("WHERE {filter}")));
-        let keys = self.group.iter().map(ToString::to_string);
-        let keys: Vec<String> = keys.chain(self.windows.iter().map(ToString::to_string)).collect();
-        if !keys.is_empty() {
-            clauses.push(format!("GROUP BY {}", keys.join(", ")));
-        }
-        clauses.extend(self.having.iter().map(|having| format!("HAVING {having}")));
-        if !self.order.is_empty() {
-            clauses.push(format!("ORDER BY {}", Commas(&self.order)));
-        }
-        clauses.extend(self.limit.iter().map(|limit| format!("LIMIT {}", limit.rows)));
-        Ok(clauses)
+    /// What stands in GROUP BY, windows last.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.group.iter().map(ToString::to_string).chain(self.windows.iter().map(ToString::to_string)).collect()
+    }
+}
+
+impl Display for JoinKind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            JoinKind::Inner => "INNER JOIN",
+            JoinKind::Left => "LEFT JOIN",
+            JoinKind::Right => "RIGHT JOIN",
+            JoinKind::Full => "FULL JOIN",
+            JoinKind::Cross => "CROSS JOIN",
+        })
     }
 }
 
@@ -232,11 +234,11 @@ impl Display for Literal {
 impl Display for Unit {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Unit::Day => "DD",
-            Unit::Hour => "HH",
-            Unit::Minute => "MI",
-            Unit::Second => "SS",
-            Unit::Millisecond => "MS",
+            Unit::Day => "dd",
+            Unit::Hour => "hh",
+            Unit::Minute => "mi",
+            Unit::Second => "ss",
+            Unit::Millisecond => "ms",
         })
     }
 }
@@ -264,12 +266,15 @@ impl Display for Expr {
                 f.write_char(']')
             }
             ExprNode::Unary(UnaryOp::Not, of) => write!(f, "NOT {}", At(of, NEGATION)),
-            ExprNode::Unary(UnaryOp::Neg, of) => match &of.node {
+            ExprNode::Unary(UnaryOp::Neg, of) => {
                 // A minus right before a number is a part of the number, and two minus signs start a comment.
-                ExprNode::Literal(Literal::Int(0..)) | ExprNode::Literal(Literal::Float(0.0..)) => write!(f, "-({of})"),
-                ExprNode::Unary(UnaryOp::Neg, _) | ExprNode::Literal(_) => write!(f, "- {of}"),
-                _ => write!(f, "-{}", At(of, OPERAND)),
-            },
+                let of = At(of, OPERAND).to_string();
+                match of.as_bytes().first() {
+                    Some(b'0'..=b'9') => write!(f, "-({of})"),
+                    Some(b'-') => write!(f, "- {of}"),
+                    _ => write!(f, "-{of}"),
+                }
+            }
             ExprNode::Binary(op, left, right) => {
                 write!(f, "{} {} {}", At(left, level(*op)), op.symbol(), At(right, level(*op) + 1))
             }
@@ -330,7 +335,7 @@ impl Display for Call {
 }
 
 /// An operand, with parentheses if it holds together less tightly than its place asks.
-struct At<'a>(&'a Expr, u8);
+pub(super) struct At<'a>(pub &'a Expr, pub u8);
 
 impl Display for At<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

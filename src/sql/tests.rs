@@ -40,10 +40,11 @@ fn accepted_statements_print_to_the_same_tree() {
     for text in statements {
         let text = text.replace("x/1x", "x/x");
         let tree = accepts(&text);
-        let printed = print_statement(&tree);
-        let again = accepts(&printed);
-        assert_eq!(shape(&again), shape(&tree), "{text}\n{printed}");
-        assert_eq!(print_statement(&again), printed);
+        for printed in [print_statement(&tree), tree.to_string()] {
+            let again = accepts(&printed);
+            assert_eq!(shape(&again), shape(&tree), "{text}\n{printed}");
+            assert_eq!(print_statement(&again), print_statement(&tree));
+        }
     }
 }
 
@@ -200,7 +201,39 @@ fn long_statements_are_broken_before_each_clause() {
                 not (device like 'x%') group by device, tumblingwindow(ss, 10) limit 5";
     let expected = "SELECT temperature AS celsius, upper(device) AS device\nFROM plant\n\
                     WHERE temperature > 30 AND NOT (device LIKE \"x%\")\n\
-                    GROUP BY device, TUMBLINGWINDOW(SS, 10)\nLIMIT 5";
+                    GROUP BY device, TUMBLINGWINDOW(ss, 10)\nLIMIT 5";
+    assert_eq!(print_statement(&accepts(text)), expected);
+}
+
+#[test]
+fn long_clauses_have_their_items_on_lines_of_their_own() {
+    let text = "select deviceIdentifier as device, case when temperature > 100 then 'much too hot' when temperature > 80 \
+                then 'rather hot' else 'as it should be' end as state, round(temperature * 1.8 + 32, 1) as fahrenheit \
+                from plant left join machines on plant.deviceIdentifier = machines.identifier and machines.hall != \
+                'test' and (machines.retired is null or machines.retired > plant.stamp) where temperature > 30 and \
+                humidity between 20 and 80";
+    let expected = r#"SELECT
+    deviceIdentifier AS device,
+    CASE
+        WHEN temperature > 100 THEN "much too hot"
+        WHEN temperature > 80 THEN "rather hot"
+        ELSE "as it should be"
+    END AS state,
+    round(temperature * 1.8 + 32, 1) AS fahrenheit
+FROM plant
+LEFT JOIN machines ON plant.deviceIdentifier = machines.identifier
+    AND machines.hall != "test"
+    AND (machines.retired IS NULL OR machines.retired > plant.stamp)
+WHERE temperature > 30 AND humidity BETWEEN 20 AND 80"#;
+    assert_eq!(print_statement(&accepts(text)), expected);
+    let text = "create stream plant (deviceIdentifier string, temperature float, humidity float, stamp bigint) \
+                with (datasource=\"plant/+\", format=\"json\")";
+    let expected = r#"CREATE STREAM plant (
+    deviceIdentifier STRING,
+    temperature FLOAT,
+    humidity FLOAT,
+    stamp BIGINT
+) WITH (DATASOURCE="plant/+", FORMAT="json")"#;
     assert_eq!(print_statement(&accepts(text)), expected);
 }
 
@@ -275,8 +308,9 @@ fn any_text_is_answered() {
         }
         match parse(&text) {
             Ok(tree) => {
-                let printed = print_statement(&tree);
-                assert_eq!(shape(&accepts(&printed)), shape(&tree), "{text}\n{printed}");
+                for printed in [print_statement(&tree), tree.to_string()] {
+                    assert_eq!(shape(&accepts(&printed)), shape(&tree), "{text}\n{printed}");
+                }
             }
             Err(found) => assert!(!found.is_empty(), "{text}"),
         }
