@@ -15,6 +15,8 @@ mod analytic;
 mod case;
 #[path = "differential/evaluate.rs"]
 mod evaluate;
+#[path = "differential/event.rs"]
+mod event;
 #[path = "differential/expr.rs"]
 mod expr;
 #[path = "differential/generate.rs"]

@@ -11,9 +11,10 @@ use kuiper::sql::{Expr, ExprNode, WindowKind};
 use super::aggregate::try_all;
 use super::analytic::{History, expressions, printed};
 use super::case::{Case, Emission, Expected};
+use super::event::{self, Order, stamp};
 use super::expr::{all_columns, column, condition, eval, order, passes, qualified};
 use super::query::{Got, Query, Row, Scope, Stop, Tuple, fails};
-use super::window::{Firing, firings};
+use super::window::{self, Firing};
 
 /// What became of a row in one result; of several the greatest counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,14 +22,15 @@ enum Fate {
     Held,
     Filtered,
     Out,
+    Late,
     Dead,
 }
 
 struct Run<'a> {
     case: &'a Case,
     query: &'a Query,
-    /// With the row that caused it, for those of one instant.
-    emissions: Vec<(i64, usize, Emission)>,
+    /// Each with what it is ordered by.
+    emissions: Vec<((i64, usize, usize), Emission)>,
     fates: Vec<Fate>,
 }
 
@@ -43,8 +45,8 @@ pub fn evaluate(case: &Case) -> Result<Expected, String> {
         Ok(()) => {}
         Err(Stop::Open(why) | Stop::Fails(why)) => return Err(why),
     }
-    run.emissions.sort_by_key(|(at, cause, _)| (*at, *cause));
-    let emissions = run.emissions.into_iter().map(|(.., emission)| emission).collect();
+    run.emissions.sort_by_key(|(when, _)| *when);
+    let emissions = run.emissions.into_iter().map(|(_, emission)| emission).collect();
     Ok(Expected { emissions, ledger: ledger(&query, &run.fates) })
 }
 
@@ -59,6 +61,7 @@ fn ledger(query: &Query, fates: &[Fate]) -> Vec<(&'static str, usize)> {
         ("in", fates.len()),
         ("out", count(Fate::Out)),
         ("filtered", count(Fate::Filtered)),
+        ("late", count(Fate::Late)),
         ("held", count(Fate::Held)),
         ("dead", count(Fate::Dead)),
     ]
@@ -66,24 +69,18 @@ fn ledger(query: &Query, fates: &[Fate]) -> Vec<(&'static str, usize)> {
 
 impl Run<'_> {
     fn all(&mut self) -> Got<()> {
-        let query = self.query;
+        let (case, query) = (self.case, self.query);
+        let streams: Vec<&str> = query.sources.iter().map(|(name, _)| name.as_str()).collect();
+        let order = case.has("isEventTime").then(|| Order::new(case, &streams));
         let mut history = History::default();
         let mut accepted: Vec<Tuple> = Vec::new();
-        for (number, arriving) in self.case.rows.iter().enumerate() {
-            let row = Rc::new(Row {
-                number,
-                stream: arriving.stream.into(),
-                at: arriving.at,
-                time: arriving.at,
-                data: arriving.data.clone(),
-                looked: RefCell::new(HashMap::new()),
-            });
+        for row in self.arrive(order.as_ref()) {
             match self.accepts(&mut history, &row) {
                 Ok(true) => accepted.push(vec![row]),
-                Ok(false) => self.fates[number] = Fate::Filtered,
+                Ok(false) => self.fates[row.number] = Fate::Filtered,
                 Err(Stop::Fails(why)) => {
-                    self.fates[number] = Fate::Dead;
-                    self.emit(arriving.at, Some(number), Err(why));
+                    self.fates[row.number] = Fate::Dead;
+                    self.emit((row.at, row.by, row.place), Err(why));
                 }
                 Err(open) => return Err(open),
             }
@@ -91,20 +88,59 @@ impl Run<'_> {
         let Some(window) = query.select.windows.first() else {
             return accepted.into_iter().try_for_each(|tuple| self.single(&tuple));
         };
-        for firing in firings(query, window, &accepted, self.case)? {
+        let fired = match &order {
+            Some(order) => event::firings(query, window, &accepted, case, order)?,
+            None => window::firings(query, window, &accepted, case)?,
+        };
+        for firing in fired {
+            let when = (firing.at, firing.cause.unwrap_or(usize::MAX), firing.place);
             match self.fire(&firing) {
-                Ok(Some(rows)) => self.emit(firing.at, firing.cause, Ok(rows)),
+                Ok(Some(rows)) => self.emit(when, Ok(rows)),
                 Ok(None) => {}
-                Err(Stop::Fails(why)) => self.emit(firing.at, firing.cause, Err(why)),
+                Err(Stop::Fails(why)) => self.emit(when, Err(why)),
                 Err(open) => return Err(open),
             }
         }
         Ok(())
     }
 
-    fn emit(&mut self, at: i64, cause: Option<usize>, body: Result<Vec<Object>, String>) {
+    /// The rows in the order in which the rule sees them.
+    fn arrive(&mut self, order: Option<&Order>) -> Vec<Rc<Row>> {
+        let case = self.case;
+        let mut rows = Vec::new();
+        for (number, arriving) in case.rows.iter().enumerate() {
+            let time = match order.map(|_| stamp(case, &arriving.data)) {
+                None => arriving.at,
+                Some(Ok(time)) => time,
+                Some(Err(why)) => {
+                    self.fates[number] = Fate::Dead;
+                    self.emit((arriving.at, number, 0), Err(why));
+                    continue;
+                }
+            };
+            if order.is_some_and(|order| order.is_late(number, time)) {
+                self.fates[number] = Fate::Late;
+                continue;
+            }
+            let stream = arriving.stream.into();
+            let (data, looked) = (arriving.data.clone(), RefCell::new(HashMap::new()));
+            rows.push(Row { number, stream, at: arriving.at, by: number, place: number, time, data, looked });
+        }
+        if let Some(order) = order {
+            rows.retain(|row| order.release(row.number, row.time).is_some());
+            rows.iter_mut().for_each(|row| row.by = order.release(row.number, row.time).unwrap());
+            rows.sort_by_key(|row| (row.by, row.time, row.number));
+            for (place, row) in rows.iter_mut().enumerate() {
+                (row.at, row.place) = (case.rows[row.by].at, place);
+            }
+        }
+        rows.into_iter().map(Rc::new).collect()
+    }
+
+    /// Where an emission stands: its time, the arrival that caused it, the place behind that.
+    fn emit(&mut self, when: (i64, usize, usize), body: Result<Vec<Object>, String>) {
         if body.is_ok() || self.case.has("sendError") {
-            self.emissions.push((at, cause.unwrap_or(usize::MAX), Emission { at, body }));
+            self.emissions.push((when, Emission { at: when.0, body }));
         }
     }
 
@@ -122,8 +158,9 @@ impl Run<'_> {
     /// WHERE stands before these windows, and after the others (section 16.2).
     fn where_is_below(&self) -> bool {
         let select = &self.query.select;
-        // One with aggregates looks at all rows of a window.
-        let looks = select.filter.as_ref().is_some_and(|filter| self.query.has_aggregate(filter, None));
+        // One with aggregates looks at all rows of a window, and in event time none is before it.
+        let looks = self.case.has("isEventTime")
+            || select.filter.as_ref().is_some_and(|filter| self.query.has_aggregate(filter, None));
         let late = |kind: WindowKind| looks || matches!(kind, WindowKind::Count | WindowKind::Sliding);
         !select.windows.iter().any(|window| late(window.kind))
     }
@@ -155,11 +192,11 @@ impl Run<'_> {
         match shown {
             Ok(shown) => {
                 self.meets(tuple, Fate::Out);
-                self.emit(row.at, Some(row.number), Ok(vec![shown]));
+                self.emit((row.at, row.by, row.place), Ok(vec![shown]));
             }
             Err(Stop::Fails(why)) => {
                 self.meets(tuple, Fate::Dead);
-                self.emit(row.at, Some(row.number), Err(why));
+                self.emit((row.at, row.by, row.place), Err(why));
             }
             Err(open) => return Err(open),
         }

@@ -9,10 +9,18 @@ use super::words::{Name, Words};
 pub fn case(seed: u64, number: u64) -> Case {
     let mut random = Random::new(seed, number);
     let windowed = random.chance(55);
-    let (rows, length) = rows::stream(&mut random);
-    let mut statement = Statement::new(&mut random, windowed, length);
+    let event_time = random.chance(35);
+    let (mut rows, length) = rows::stream(&mut random);
+    let mut statement = Statement::new(&mut random, windowed, event_time, length);
     let sql = statement.write();
     let mut options = vec![];
+    if event_time {
+        rows::stamp(&mut random, &mut rows);
+        options.push(("isEventTime", "true".to_string()));
+        if random.chance(75) {
+            options.push(("lateTolerance", format!("{}ms", random.pick(&[0, 300, 700, 2000, 5000]))));
+        }
+    }
     if random.chance(90) {
         options.push(("sendError", "true".to_string()));
     }
@@ -25,7 +33,7 @@ pub fn case(seed: u64, number: u64) -> Case {
     }
     Case {
         name: format!("generated/{seed}_{number}"),
-        streams: vec![r#"CREATE STREAM s () WITH (DATASOURCE="s", FORMAT="JSON")"#.to_string()],
+        streams: vec![r#"CREATE STREAM s () WITH (DATASOURCE="s", FORMAT="JSON", TIMESTAMP="ts")"#.to_string()],
         sql,
         options,
         start: rows::START,
@@ -37,6 +45,7 @@ pub fn case(seed: u64, number: u64) -> Case {
 struct Statement<'a> {
     words: Words<'a>,
     windowed: bool,
+    event_time: bool,
     /// Of the run, in milliseconds.
     length: i64,
     /// With a name of its own, and those without.
@@ -45,9 +54,9 @@ struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    fn new(random: &'a mut Random, windowed: bool, length: i64) -> Self {
+    fn new(random: &'a mut Random, windowed: bool, event_time: bool, length: i64) -> Self {
         let words = Words::new(random, windowed);
-        Statement { words, windowed, length, fields: Vec::new(), aggregated: false }
+        Statement { words, windowed, event_time, length, fields: Vec::new(), aggregated: false }
     }
 
     fn write(&mut self) -> String {
@@ -152,7 +161,7 @@ impl<'a> Statement<'a> {
         for _ in 0..self.words.random.range(1, 3) {
             let (name, expr) = match self.words.random.below(9) {
                 0..=2 => {
-                    let name = *self.words.random.pick(&["a", "b", "c", "t", "id", "ok", "o", "l", "gone"]);
+                    let name = *self.words.random.pick(&["a", "b", "c", "t", "id", "ok", "o", "l", "gone", "ts"]);
                     (name.to_string(), name.to_string())
                 }
                 3 if self.windowed => ("window_start".to_string(), "window_start()".to_string()),
@@ -197,7 +206,9 @@ impl<'a> Statement<'a> {
         let size = if unit == "ss" { 1000 } else { 1 };
         let step = if unit == "ss" { 1 } else { 100 };
         let more = |random: &mut Random, most: i64| random.range(1, (count * most / step).max(1)) * step;
-        let kind = self.words.random.below(6);
+        // There are no count windows in event time.
+        let kinds: &[u8] = if self.event_time { &[0, 1, 2, 3, 5] } else { &[0, 1, 2, 3, 4, 5] };
+        let kind = *self.words.random.pick(kinds);
         let text = match kind {
             0 => format!("TUMBLINGWINDOW({unit}, {count})"),
             1 => format!("HOPPINGWINDOW({unit}, {}, {count})", more(self.words.random, 3)),

@@ -77,3 +77,19 @@ fn number(random: &mut Random) -> Value {
         _ => Value::Int(random.range(-3, 9)),
     }
 }
+
+/// Gives the rows times of their own: early, late, equal ones, at boundaries too, and now and then none.
+pub fn stamp(random: &mut Random, rows: &mut [Arriving]) {
+    let spread = *random.pick(&[0, 400, 3000, 10_000]);
+    for row in rows {
+        let time = START + row.at - random.range(0, spread);
+        let stamp = match random.below(40) {
+            0 => Value::Null,
+            1 => Value::Bool(true),
+            2 => continue,
+            3..=8 => Value::Int(time),
+            _ => Value::Int(time - time.rem_euclid(250)),
+        };
+        row.data.insert("ts", stamp);
+    }
+}

@@ -245,7 +245,7 @@ impl<'a> Words<'a> {
     /// A value of a group: an aggregate, or something made of aggregates.
     pub fn group_value(&mut self, depth: usize) -> String {
         let name = *self.random.pick(&["count", "sum", "avg", "min", "max", "sum", "count"]);
-        let distinct = if self.random.chance(12) { "DISTINCT " } else { "" };
+        let distinct = if self.random.chance(25) { "DISTINCT " } else { "" };
         let aggregate = match self.random.below(12) {
             0 | 1 => "count(*)".to_string(),
             2 => format!("collect({})", self.rows_only(|words| words.number(1))),
