@@ -21,6 +21,8 @@ mod event;
 mod expr;
 #[path = "differential/generate.rs"]
 mod generate;
+#[path = "differential/join.rs"]
+mod join;
 #[path = "differential/query.rs"]
 mod query;
 #[path = "differential/random.rs"]
@@ -59,7 +61,8 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
     let first = number("DIFFERENTIAL_FIRST", 0);
     let shown = number("DIFFERENTIAL_SHOWN", SHOWN as u64) as usize;
     let next = AtomicU64::new(first);
-    let (found, run, rows) = (Mutex::new(Vec::new()), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (found, run) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let (emissions, errors, rows) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         while found.lock().unwrap().len() < shown {
             let from = next.fetch_add(TOGETHER, Ordering::Relaxed);
@@ -71,7 +74,10 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
             for number in from..until {
                 let case = generate::case(seed, number);
                 if let Ok(expected) = evaluate(&case) {
-                    rows.fetch_add(expected.emissions.len(), Ordering::Relaxed);
+                    emissions.fetch_add(expected.emissions.len(), Ordering::Relaxed);
+                    let bodies = || expected.emissions.iter().map(|emission| &emission.body);
+                    errors.fetch_add(bodies().filter(|body| body.is_err()).count(), Ordering::Relaxed);
+                    rows.fetch_add(bodies().flatten().map(Vec::len).sum(), Ordering::Relaxed);
                     cases.push((number, case, expected));
                 }
             }
@@ -90,7 +96,8 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
         }
     });
     let (mut found, run) = (found.into_inner().unwrap(), run.into_inner());
-    println!("{run} rules of seed {seed} from {first} on, {} emissions", rows.into_inner());
+    let (emissions, errors, rows) = (emissions.into_inner(), errors.into_inner(), rows.into_inner());
+    println!("{run} rules of seed {seed} from {first} on: {emissions} emissions, {errors} of them errors, {rows} rows");
     if found.is_empty() {
         assert!(run as u64 * 10 >= rules * 8, "only {run} of {rules} generated rules are tests");
         return;

@@ -13,6 +13,7 @@ use super::analytic::{History, expressions, printed};
 use super::case::{Case, Emission, Expected};
 use super::event::{self, Order, stamp};
 use super::expr::{all_columns, column, condition, eval, order, passes, qualified};
+use super::join::{RETAINED, is_table, joined};
 use super::query::{Got, Query, Row, Scope, Stop, Tuple, fails};
 use super::window::{self, Firing};
 
@@ -32,6 +33,8 @@ struct Run<'a> {
     /// Each with what it is ordered by.
     emissions: Vec<((i64, usize, usize), Emission)>,
     fates: Vec<Fate>,
+    /// All rows of scan tables.
+    tables: Vec<Rc<Row>>,
 }
 
 /// What the rule must give out.
@@ -40,7 +43,16 @@ struct Run<'a> {
 /// The reference leaves it open.
 pub fn evaluate(case: &Case) -> Result<Expected, String> {
     let query = Query::new(case);
-    let mut run = Run { case, query: &query, emissions: Vec::new(), fates: vec![Fate::Held; case.rows.len()] };
+    if case.rows.iter().any(|row| query.sources.iter().all(|(name, _)| name != row.stream)) {
+        return Err("a row of no source".to_string());
+    }
+    let mut run = Run {
+        case,
+        query: &query,
+        emissions: Vec::new(),
+        fates: vec![Fate::Held; case.rows.len()],
+        tables: Vec::new(),
+    };
     match run.all() {
         Ok(()) => {}
         Err(Stop::Open(why) | Stop::Fails(why)) => return Err(why),
@@ -53,7 +65,10 @@ pub fn evaluate(case: &Case) -> Result<Expected, String> {
 /// Windows that overlap hold their rows for later ones; theirs is not predicted.
 fn ledger(query: &Query, fates: &[Fate]) -> Vec<(&'static str, usize)> {
     let kinds = [WindowKind::Hopping, WindowKind::Sliding, WindowKind::Count];
-    if query.select.windows.iter().any(|window| kinds.contains(&window.kind) || window.kind == WindowKind::State) {
+    let joins = !query.select.joins.is_empty();
+    if joins
+        || query.select.windows.iter().any(|window| kinds.contains(&window.kind) || window.kind == WindowKind::State)
+    {
         return Vec::new();
     }
     let count = |wanted: Fate| fates.iter().filter(|fate| **fate == wanted).count();
@@ -70,11 +85,16 @@ fn ledger(query: &Query, fates: &[Fate]) -> Vec<(&'static str, usize)> {
 impl Run<'_> {
     fn all(&mut self) -> Got<()> {
         let (case, query) = (self.case, self.query);
-        let streams: Vec<&str> = query.sources.iter().map(|(name, _)| name.as_str()).collect();
+        let streams: Vec<&str> =
+            query.sources.iter().map(|(name, _)| name.as_str()).filter(|name| !is_table(name)).collect();
         let order = case.has("isEventTime").then(|| Order::new(case, &streams));
         let mut history = History::default();
         let mut accepted: Vec<Tuple> = Vec::new();
         for row in self.arrive(order.as_ref()) {
+            if is_table(&row.stream) {
+                self.tables.push(row);
+                continue;
+            }
             match self.accepts(&mut history, &row) {
                 Ok(true) => accepted.push(vec![row]),
                 Ok(false) => self.fates[row.number] = Fate::Filtered,
@@ -85,12 +105,14 @@ impl Run<'_> {
                 Err(open) => return Err(open),
             }
         }
-        let Some(window) = query.select.windows.first() else {
-            return accepted.into_iter().try_for_each(|tuple| self.single(&tuple));
-        };
-        let fired = match &order {
-            Some(order) => event::firings(query, window, &accepted, case, order)?,
-            None => window::firings(query, window, &accepted, case)?,
+        let fired = match (query.select.windows.first(), &order) {
+            (Some(window), Some(order)) => event::firings(query, window, &accepted, case, order)?,
+            (Some(window), None) => window::firings(query, window, &accepted, case)?,
+            (None, _) if query.select.joins.is_empty() => {
+                return accepted.into_iter().try_for_each(|tuple| self.single(&tuple));
+            }
+            // Beside a table each row is a list of its own.
+            (None, _) => accepted.into_iter().map(Firing::alone).collect(),
         };
         for firing in fired {
             let when = (firing.at, firing.cause.unwrap_or(usize::MAX), firing.place);
@@ -158,6 +180,9 @@ impl Run<'_> {
     /// WHERE stands before these windows, and after the others (section 16.2).
     fn where_is_below(&self) -> bool {
         let select = &self.query.select;
+        if !select.joins.is_empty() {
+            return false;
+        }
         // One with aggregates looks at all rows of a window, and in event time none is before it.
         let looks = self.case.has("isEventTime")
             || select.filter.as_ref().is_some_and(|filter| self.query.has_aggregate(filter, None));
@@ -207,22 +232,25 @@ impl Run<'_> {
     fn fire(&mut self, firing: &Firing) -> Got<Option<Vec<Object>>> {
         let query = self.query;
         let select = &query.select;
-        let bounds = Some((query.start + firing.start, query.start + firing.end));
+        let bounds = select.windows.first().map(|_| (query.start + firing.start, query.start + firing.end));
         let mut tuples = firing.rows.clone();
+        if !select.joins.is_empty() {
+            tuples = joined(query, &firing.rows, &self.kept_rows(firing), bounds)?;
+            if tuples.is_empty() {
+                return Ok(None);
+            }
+        }
         if let Some(filter) = select.filter.as_ref().filter(|_| !self.where_is_below()) {
-            let mut kept = Vec::new();
+            let (mut kept, mut gone) = (Vec::new(), Vec::new());
             for tuple in &tuples {
-                let scope = Scope { bounds, group: Some(&firing.rows), ..self.scope(tuple) };
+                let scope = Scope { bounds, group: Some(&tuples), ..self.scope(tuple) };
                 match try_all(filter, &scope).and_then(|()| passes(filter, &scope)) {
                     Ok(true) => kept.push(tuple.clone()),
-                    Ok(false) => {}
+                    Ok(false) => gone.push(tuple.clone()),
                     Err(why) => return self.dies(why, &firing.rows),
                 }
             }
-            tuples.iter().filter(|tuple| !kept.iter().any(|kept| Rc::ptr_eq(&kept[0], &tuple[0]))).for_each(|gone| {
-                let known = &mut self.fates[gone[0].number];
-                *known = (*known).max(Fate::Filtered);
-            });
+            gone.iter().for_each(|tuple| self.meets(tuple, Fate::Filtered));
             tuples = kept;
             if tuples.is_empty() {
                 return Ok(None);
@@ -233,6 +261,17 @@ impl Run<'_> {
             Ok(None) => Ok(None),
             Err(why) => self.dies(why, &[]),
         }
+    }
+
+    /// The rows of tables that are kept when a window is given out.
+    fn kept_rows(&self, firing: &Firing) -> Vec<Rc<Row>> {
+        let came = |row: &&Rc<Row>| firing.cause.map_or(row.at < firing.at, |cause| row.number < cause);
+        let mut kept: Vec<Rc<Row>> = Vec::new();
+        for (name, _) in self.query.sources.iter().filter(|(name, _)| is_table(name)) {
+            let of: Vec<&Rc<Row>> = self.tables.iter().filter(|row| row.stream == *name).filter(came).collect();
+            kept.extend(of[of.len().saturating_sub(RETAINED)..].iter().map(|row| Rc::clone(row)));
+        }
+        kept
     }
 
     /// A failure: these rows are dead with it.

@@ -1,6 +1,7 @@
 //! Rules made up at random: statements that the planner must take, over rows of all kinds.
 
 use super::case::Case;
+use super::join::{RETAINED, is_table};
 use super::random::Random;
 use super::rows;
 use super::words::{Name, Words};
@@ -11,7 +12,20 @@ pub fn case(seed: u64, number: u64) -> Case {
     let windowed = random.chance(55);
     let event_time = random.chance(35);
     let (mut rows, length) = rows::stream(&mut random);
+    let others: &[&'static str] = match random.below(10) {
+        // Two streams meet in windows only; a table keeps its rows for single ones too.
+        0 | 1 if windowed => &["j"],
+        2 if windowed => &["j", "k"],
+        3 if windowed && !event_time => &["table_t", "j"],
+        4 if !event_time => &["table_t"],
+        _ => &[],
+    };
+    if !others.is_empty() {
+        rows::divide(&mut random, &mut rows, others);
+    }
     let mut statement = Statement::new(&mut random, windowed, event_time, length);
+    statement.words.others = others.to_vec();
+    statement.words.look = others.is_empty();
     let sql = statement.write();
     let mut options = vec![];
     if event_time {
@@ -33,12 +47,21 @@ pub fn case(seed: u64, number: u64) -> Case {
     }
     Case {
         name: format!("generated/{seed}_{number}"),
-        streams: vec![r#"CREATE STREAM s () WITH (DATASOURCE="s", FORMAT="JSON", TIMESTAMP="ts")"#.to_string()],
+        streams: std::iter::once(&"s").chain(others).map(|name| create(name)).collect(),
         sql,
         options,
         start: rows::START,
         rows,
         length,
+    }
+}
+
+fn create(name: &str) -> String {
+    match is_table(name) {
+        true => {
+            format!(r#"CREATE TABLE {name} () WITH (DATASOURCE="{name}", FORMAT="JSON", RETAIN_SIZE="{RETAINED}")"#)
+        }
+        false => format!(r#"CREATE STREAM {name} () WITH (DATASOURCE="{name}", FORMAT="JSON", TIMESTAMP="ts")"#),
     }
 }
 
@@ -62,19 +85,20 @@ impl<'a> Statement<'a> {
     fn write(&mut self) -> String {
         let grouping = self.windowed && self.words.random.chance(60);
         self.write_fields(grouping);
-        let source = if self.words.random.chance(10) { "s AS src" } else { "s" };
-        self.words.source = if source == "s" { "s" } else { "src" };
-        let mut sql = format!("SELECT {} FROM {source}", self.fields.join(", "));
+        let others = self.words.others.clone();
+        let source = if others.is_empty() && self.words.random.chance(10) { "s AS src" } else { "s" };
+        let joins: String = others.iter().map(|other| self.words.join(other)).collect();
+        let mut sql = format!("SELECT {} FROM {source}{joins}", self.fields.join(", "));
         if self.words.random.chance(50) {
             let of_rows = self.words.rows_only(|words| words.condition(2));
-            let of_all = match self.words.random.chance(10) {
+            let of_all = match others.is_empty() && self.words.random.chance(10) {
                 true => format!("{} >= {} AND ", self.words.column(), self.words.group_value(0)),
                 false => String::new(),
             };
             sql += &format!(" WHERE {of_all}{of_rows}");
         }
         if !self.windowed {
-            if self.words.random.chance(5) {
+            if others.is_empty() && self.words.random.chance(5) {
                 sql += &format!(" LIMIT {}", self.words.random.below(3));
             }
             return sql;
@@ -161,7 +185,7 @@ impl<'a> Statement<'a> {
         for _ in 0..self.words.random.range(1, 3) {
             let (name, expr) = match self.words.random.below(9) {
                 0..=2 => {
-                    let name = *self.words.random.pick(&["a", "b", "c", "t", "id", "ok", "o", "l", "gone", "ts"]);
+                    let name = *self.words.random.pick(&["a", "b", "c", "t", "id", "ok", "o", "l", "gone", "ts", "d"]);
                     (name.to_string(), name.to_string())
                 }
                 3 if self.windowed => ("window_start".to_string(), "window_start()".to_string()),

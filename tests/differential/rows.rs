@@ -34,6 +34,22 @@ pub fn stream(random: &mut Random) -> (Vec<Arriving>, i64) {
     (rows, at + 101 + random.range(0, 30) * 100)
 }
 
+/// Makes some of the rows those of other sources, which share some names of columns with the first.
+pub fn divide(random: &mut Random, rows: &mut [Arriving], others: &[&'static str]) {
+    for row in rows {
+        if random.chance(55) {
+            row.stream = *random.pick(others);
+            let mut data = Object::new();
+            for column in ["id", "a", "d", "ok"] {
+                if !random.chance(12) {
+                    data.insert(column, cell(random, column));
+                }
+            }
+            row.data = data;
+        }
+    }
+}
+
 pub fn row(random: &mut Random) -> Object {
     let mut row = Object::new();
     for column in ["a", "b", "c", "t", "id", "ok", "o", "l"] {

@@ -22,6 +22,14 @@ pub struct Firing {
     pub end: i64,
 }
 
+impl Firing {
+    /// A row of a rule without a window.
+    pub fn alone(tuple: Tuple) -> Firing {
+        let (at, cause, place) = (tuple[0].at, Some(tuple[0].by), tuple[0].place);
+        Firing { at, cause, place, rows: vec![tuple], start: at, end: at }
+    }
+}
+
 /// The unit and the numbers that a window is written with.
 pub fn reads(window: &Window) -> (Unit, Vec<i64>) {
     let number = |arg: &Expr| match arg.bare().node {

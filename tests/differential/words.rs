@@ -18,15 +18,15 @@ pub struct Words<'a> {
     pub hidden: Vec<&'static str>,
     /// The alias whose expression is made.
     pub within: Option<&'static str>,
-    /// What stands before the dot of a column.
-    pub source: &'static str,
+    /// Sources beside the first, and that there are no analytic functions then.
+    pub others: Vec<&'static str>,
     /// An analytic function was made since this was cleared.
     pub looked: bool,
     windowed: bool,
     /// Aggregates, and aliases of such, may stand here.
     group: bool,
     /// Analytic functions may stand here.
-    look: bool,
+    pub look: bool,
 }
 
 impl<'a> Words<'a> {
@@ -36,7 +36,7 @@ impl<'a> Words<'a> {
             aliases: Vec::new(),
             hidden: Vec::new(),
             within: None,
-            source: "s",
+            others: Vec::new(),
             looked: false,
             windowed,
             group: false,
@@ -64,6 +64,14 @@ impl<'a> Words<'a> {
     pub fn column(&mut self) -> String {
         let hidden =
             |name: &&&str| self.hidden.contains(*name) || self.aliases.iter().any(|alias| alias.name == **name);
+        if !self.others.is_empty() && self.random.chance(30) {
+            let other = *self.random.pick(&self.others);
+            return match self.random.below(3) {
+                0 => "d".to_string(),
+                1 => format!("{other}.d"),
+                _ => format!("{other}.a"),
+            };
+        }
         let free: Vec<&str> = ["a", "b", "c"].iter().filter(|name| !hidden(name)).copied().collect();
         let own: Vec<&str> =
             free.into_iter().chain(self.within.filter(|name| ["a", "b", "c"].contains(name))).collect();
@@ -143,7 +151,7 @@ impl<'a> Words<'a> {
             17 => format!("length({})", self.text(d)),
             18 => "cardinality(l)".to_string(),
             19 => format!("({} {} {})", self.number(d), self.random.pick(&["&", "|", "^"]), self.number(0)),
-            20 if self.look && !self.group => self.look(),
+            20 if self.look && !self.group => self.look_back(),
             _ => format!("mod({}, {})", self.number(d), self.number(0)),
         }
     }
@@ -194,6 +202,24 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// JOIN of one source with what stands before it.
+    pub fn join(&mut self, other: &str) -> String {
+        let kind = *self.random.pick(&["INNER", "LEFT", "RIGHT", "FULL", "CROSS", "INNER", "LEFT"]);
+        if kind == "CROSS" || self.random.chance(8) {
+            return format!(" {kind} JOIN {other}");
+        }
+        let equal = *self.random.pick(&["id", "id", "a"]);
+        let on = match self.random.below(6) {
+            0 => format!("{other}.{equal} = s.{equal} AND s.b > {other}.d"),
+            1 => format!("s.a + 1 = {other}.d AND {other}.id != s.id"),
+            2 => format!("s.b >= {other}.a"),
+            3 => format!("s.{equal} = {other}.{equal} OR {other}.d = 2"),
+            4 if self.random.chance(30) => format!("{other}.ok"),
+            _ => format!("s.{equal} = {other}.{equal}"),
+        };
+        format!(" {kind} JOIN {other} ON {on}")
+    }
+
     /// OVER, or nothing.
     fn over(&mut self) -> String {
         let part = match self.random.below(3) {
@@ -210,6 +236,9 @@ impl<'a> Words<'a> {
     }
 
     pub fn lag(&mut self) -> String {
+        if !self.look {
+            return "abs(s.a)".to_string();
+        }
         self.looked = true;
         let of = self.rows_only(|words| words.number(1));
         let rest = match self.random.below(4) {
@@ -222,7 +251,7 @@ impl<'a> Words<'a> {
     }
 
     /// An analytic number.
-    fn look(&mut self) -> String {
+    fn look_back(&mut self) -> String {
         self.looked = true;
         match self.random.below(8) {
             0..=2 => self.lag(),
