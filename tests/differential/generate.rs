@@ -11,7 +11,6 @@ pub fn case(seed: u64, number: u64) -> Case {
     let mut random = Random::new(seed, number);
     let windowed = random.chance(55);
     let event_time = random.chance(35);
-    let (mut rows, length) = rows::stream(&mut random);
     let others: &[&'static str] = match random.below(10) {
         // Two streams meet in windows only; a table keeps its rows for single ones too.
         0 | 1 if windowed => &["j"],
@@ -20,6 +19,8 @@ pub fn case(seed: u64, number: u64) -> Case {
         4 if !event_time => &["table_t"],
         _ => &[],
     };
+    let crowd = !others.is_empty() && random.chance(40);
+    let (mut rows, length) = rows::stream(&mut random, crowd);
     if !others.is_empty() {
         rows::divide(&mut random, &mut rows, others);
     }

@@ -8,10 +8,13 @@ use super::random::Random;
 /// 2023-11-14T22:13:20Z and a bit, so that no window begins when the rule does.
 pub const START: i64 = 1_700_000_000_000 + 10_150;
 
+/// How many rows come together where some are to be found by hash.
+const CROWD: &[usize] = &[2, 4, 9];
+
 /// The rows of a run and its length. No row comes at a whole tenth of a second, where windows begin and end, and the
 /// instants of most runs differ in their last two digits, so that no delay of tenths ends where another row comes; in
 /// the others rows lie exactly the length of a window apart.
-pub fn stream(random: &mut Random) -> (Vec<Arriving>, i64) {
+pub fn stream(random: &mut Random, crowd: bool) -> (Vec<Arriving>, i64) {
     let gaps: &[i64] = match random.below(3) {
         0 => &[100, 200, 300],
         1 => &[100, 700, 1300, 2100],
@@ -23,7 +26,7 @@ pub fn stream(random: &mut Random) -> (Vec<Arriving>, i64) {
     for instant in 0..instants {
         at += *random.pick(gaps);
         let here = at - at % 100 + 3 + instant * shift;
-        let together = *random.pick(&[1, 1, 1, 2, 3, 5]);
+        let together = *random.pick(if crowd { CROWD } else { &[1, 1, 1, 2, 3, 5] });
         for _ in 0..together {
             rows.push(Arriving { stream: "s", at: here, data: row(random) });
         }
@@ -64,7 +67,7 @@ fn cell(random: &mut Random, column: &str) -> Value {
     if random.chance(9) {
         return Value::Null;
     }
-    if random.chance(2) {
+    if random.below(150) == 0 {
         // Of another kind than the rest of the column.
         return random.pick(&[Value::text("odd"), Value::Int(5), Value::Bool(true), Value::array(vec![])]).clone();
     }
@@ -80,7 +83,10 @@ fn cell(random: &mut Random, column: &str) -> Value {
             }
             Value::object(object)
         }
-        "l" => Value::array((0..random.below(4)).map(|_| number(random)).collect()),
+        "l" => {
+            let items = *random.pick(&[2, 2, 2, 3, 3, 1, 0]);
+            Value::array((0..items).map(|_| number(random)).collect())
+        }
         _ => number(random),
     }
 }

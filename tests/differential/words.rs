@@ -105,10 +105,10 @@ impl<'a> Words<'a> {
     fn atom(&mut self) -> String {
         match self.random.below(20) {
             0 => "o->k".to_string(),
-            1 => format!("l[{}]", self.random.range(-1, 1)),
+            1 => format!("l[{}]", *self.random.pick(&[-1, 0, 0, 0, 1])),
             2..=5 => self.literal(),
             6 if self.windowed => (*self.random.pick(&["window_end()", "window_start()"])).to_string(),
-            7 if self.random.chance(20) => (*self.random.pick(&["t", "ok", "gone", "o", "l"])).to_string(),
+            7 if self.random.chance(5) => (*self.random.pick(&["t", "ok", "gone", "o", "l"])).to_string(),
             _ => self.name(),
         }
     }
@@ -120,9 +120,17 @@ impl<'a> Words<'a> {
         let d = depth - 1;
         match self.random.below(22) {
             0..=2 => self.atom(),
-            3..=9 => {
-                let op = *self.random.pick(&["+", "-", "*", "+", "-", "*", "/", "%"]);
+            3..=8 => {
+                let op = *self.random.pick(&["+", "-", "*"]);
                 format!("({} {op} {})", self.number(d), self.number(d))
+            }
+            9 => {
+                // Zero fails, so mostly by what is not.
+                let by = match self.random.chance(25) {
+                    true => self.number(0),
+                    false => (*self.random.pick(&["2", "3", "2.5", "-2", "7", "0.5"])).to_string(),
+                };
+                format!("({} {} {by})", self.number(d), self.random.pick(&["/", "%"]))
             }
             10 => format!("(- {})", self.number(d)),
             11 | 12 => {
@@ -150,7 +158,10 @@ impl<'a> Words<'a> {
             }
             17 => format!("length({})", self.text(d)),
             18 => "cardinality(l)".to_string(),
-            19 => format!("({} {} {})", self.number(d), self.random.pick(&["&", "|", "^"]), self.number(0)),
+            19 => {
+                let of = if self.random.chance(15) { self.number(d) } else { format!("length({})", self.text(d)) };
+                format!("({of} {} {})", self.random.pick(&["&", "|", "^"]), self.random.range(0, 7))
+            }
             20 if self.look && !self.group => self.look_back(),
             _ => format!("mod({}, {})", self.number(d), self.number(0)),
         }
