@@ -193,10 +193,6 @@ pub(super) fn bind(
                 return Err(Diagnostic::error("K0209", found).at(delay.1));
             }
             let twice = options.sliding_twice && delay.0 > 0;
-            if twice && options.event_time.is_some() {
-                let text = "option `enableSendSlidingWindowTwice` cannot be used with `isEventTime`";
-                return Err(Diagnostic::error("K0231", text).at(window.span).help("take one of them out"));
-            }
             let mut hits = Vec::new();
             let when = match &window.when {
                 None => None,

@@ -370,10 +370,6 @@ mod tests {
                 json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}),
                 "option `planOptimizeStrategy.enableAliasPushdown` has no effect: ",
             ),
-            (
-                json!({"planOptimizeStrategy": {"optimizeControl": {"disableOptimizeRules": ["x"]}}}),
-                "option `planOptimizeStrategy.optimizeControl.disableOptimizeRules` has no effect: ",
-            ),
             (json!({"concurrency": 4}), "option `concurrency` has no effect: one task carries a rule"),
             (json!({"forceExitTimeout": "1s"}), "option `forceExitTimeout` has no effect: "),
             (json!({"restartStrategy": {"delay": 5}}), "option `restartStrategy.delay` has no effect: "),
