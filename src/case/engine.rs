@@ -148,8 +148,10 @@ impl Engine {
             if sources.is_empty() && !self.known.contains(&first.stream) {
                 return Err(format!("`{}` is no stream or table of the case", first.stream));
             }
-            for source in sources {
-                self.arrive_at(source, together)?;
+            // A stream that is there twice gives each row to both sources before the next one.
+            let most = if sources.len() > 1 { 1 } else { together.len() };
+            for inputs in together.chunks(most) {
+                sources.iter().try_for_each(|source| self.arrive_at(*source, inputs))?;
             }
         }
         Ok(())

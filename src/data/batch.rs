@@ -108,6 +108,11 @@ impl Batch {
         self.metas[row] = Some(meta.clone());
     }
 
+    /// Drops all metadata.
+    pub fn clear_meta(&mut self) {
+        self.metas.clear();
+    }
+
     pub fn row(&self, row: usize) -> &[Value] {
         &self.values[row * self.width..(row + 1) * self.width]
     }

@@ -25,8 +25,8 @@ pub struct Chain {
     entries: Vec<usize>,
     /// Slot that says of which source a row is.
     source_slot: Option<usize>,
-    /// The names of the sources, where a row's metadata is kept apart by them.
-    names: Vec<Text>,
+    /// The names of the sources, under which the metadata of a joined row stands; none where no one reads it.
+    names: Vec<Option<Text>>,
     rule: Arc<RuleInfo>,
     account: Arc<dyn Account>,
     /// In event time: how far it has come.
@@ -127,7 +127,7 @@ impl Chain {
         for (node, (name, next)) in nodes.zip(steps.ops) {
             links.push(Link { op: operator(node, plan, local, now, &gauge)?, name, next, meter: Arc::default() });
         }
-        let names = plan.sources.iter().map(|source| source.called.clone()).collect();
+        let names = plan.sources.iter().map(|source| source.meta.then(|| source.called.clone())).collect();
         let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
         let gauge = is_event.then_some(gauge);
         let common = links.len() - plan.nodes.len();
@@ -174,11 +174,14 @@ impl Chain {
             return Err(Fault::bug(format!("the rule has no source {source}")));
         };
         if let Some(slot) = self.source_slot {
+            let name = self.names[source].as_ref();
+            if name.is_none() {
+                batch.clear_meta();
+            }
             for row in 0..batch.rows() {
                 batch.row_mut(row)[slot] = Value::Int(source as i64);
-                if let Some(meta) = batch.meta(row).cloned() {
-                    let name = self.names[source].clone();
-                    batch.set_meta(row, &Meta::new(Object::from_iter([(name, Value::Object(meta))])));
+                if let (Some(name), Some(meta)) = (name, batch.meta(row).cloned()) {
+                    batch.set_meta(row, &Meta::new(Object::from_iter([(name.clone(), Value::Object(meta))])));
                 }
             }
         }

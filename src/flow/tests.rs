@@ -4,6 +4,7 @@
 mod ending;
 mod event_time;
 mod feeding;
+mod joining;
 mod kit;
 mod overflow;
 mod sending;

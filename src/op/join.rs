@@ -7,6 +7,8 @@
 
 mod index;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

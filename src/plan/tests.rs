@@ -401,3 +401,58 @@ fn special_calls_have_steps_of_their_own() {
     let text = explain(&good("SELECT a + 1 AS b, lag(b) OVER (PARTITION BY k WHEN b > 0) AS p FROM s"));
     assert!(text.contains(r"Funcs:[ b: (a + 1), lag(b) OVER (PARTITION BY k WHEN (b > 0)) ]"), "{text}");
 }
+
+#[test]
+fn joins_are_planned_in_branches() {
+    let find = |name: &str| {
+        let text = match name {
+            "a" => "CREATE STREAM a (id BIGINT, v BIGINT) WITH ()",
+            "b" => "CREATE STREAM b (id BIGINT, w BIGINT) WITH ()",
+            "t" => "CREATE TABLE t (id BIGINT, hall STRING) WITH (RETAIN_SIZE=\"5\")",
+            "l" => "CREATE TABLE l (id BIGINT, boss STRING) WITH (KIND=\"lookup\")",
+            _ => return None,
+        };
+        match sql::parse(text).unwrap() {
+            sql::Statement::Create(create) => Some(Stream::of(&create)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let explained = |text: &str| {
+        let select = sql::parse_select(text).unwrap();
+        let plan = plan(&select, &find, &catalogue(), &Options::default());
+        explain(&plan.unwrap_or_else(|found| panic!("{text}: {found:?}")))
+    };
+    let text = "SELECT v, w, hall, boss FROM a INNER JOIN b ON a.id = b.id AND v < w LEFT JOIN t ON t.id = a.id \
+        INNER JOIN l ON a.id + 1 = l.id AND boss != hall WHERE v > 1 AND w > 2 AND hall = \"x\" AND boss = \"y\" \
+        GROUP BY TUMBLINGWINDOW(ss, 10)";
+    let wanted = [
+        r#"{"op":"ProjectPlan_0","info":"Fields:[ v: a.v, w: b.w, hall: t.hall, boss: l.boss ]"}"#,
+        r#"{"op":"FilterPlan_1","info":"Condition:{ ((t.hall = \"x\") AND (l.boss = \"y\")) }"}"#,
+        r#"{"op":"LookupPlan_2","info":"joinType:INNER_JOIN, Keys:[ id: (a.id + 1) ], expr:(l.boss != t.hall)"}"#,
+        r#"{"op":"LookupSourcePlan_3","info":"StreamName: l, StreamFields:[ boss, id ]"}"#,
+        r#"{"op":"JoinPlan_3","info":"Joins:[ { joinType:INNER_JOIN, expr:((a.id = b.id) AND (a.v < b.w)), by:[ a.id = b.id ] }, { joinType:LEFT_JOIN, expr:(t.id = a.id), by:[ a.id = t.id ] } ]"}"#,
+        r#"{"op":"DataSourcePlan_4","info":"StreamName: t, StreamFields:[ hall, id ]"}"#,
+        r#"{"op":"WindowPlan_4","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS }"}"#,
+        r#"{"op":"FilterPlan_5","info":"Condition:{ (a.v > 1) }"}"#,
+        r#"{"op":"DataSourcePlan_6","info":"StreamName: a, StreamFields:[ v, id ]"}"#,
+        r#"{"op":"FilterPlan_5","info":"Condition:{ (b.w > 2) }"}"#,
+        r#"{"op":"DataSourcePlan_6","info":"StreamName: b, StreamFields:[ w, id ]"}"#,
+    ];
+    let text = explained(text);
+    assert_eq!(text.lines().map(str::trim_start).collect::<Vec<_>>(), wanted);
+    for (text, pushed) in [
+        ("SELECT v FROM a LEFT JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", "a.v"),
+        ("SELECT v FROM a RIGHT JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", "b.w"),
+        ("SELECT v FROM a FULL JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", ""),
+        ("SELECT v FROM a INNER JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY COUNTWINDOW(3)", ""),
+        ("SELECT lag(v) FROM a INNER JOIN b ON a.id = b.id WHERE v > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", ""),
+        ("SELECT v FROM a INNER JOIN t ON a.id = t.id WHERE v > 1 AND hall > \"\"", "a.v"),
+    ] {
+        let below = explained(text);
+        let filters: Vec<&str> = below.lines().filter(|line| line.contains("FilterPlan")).collect();
+        let last = filters.last().map_or("", |line| *line);
+        let is_pushed = below.find("JoinPlan") < below.rfind("FilterPlan");
+        assert_eq!(is_pushed, !pushed.is_empty(), "{below}");
+        assert!(last.contains(pushed), "{below}");
+    }
+}

@@ -66,12 +66,12 @@ impl Engine for FlowEngine {
             disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
-        let mut plan = plan::plan(&select, &find, &host.functions(), &options)
+        let plan = plan::plan(&select, &find, &host.functions(), &options)
             .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
-        for source in &mut plan.sources {
+        for source in &plan.sources {
             let name = &source.stream;
             let words = format!("fail to get stream {name}, please check if stream is created");
             let gone =
@@ -81,8 +81,6 @@ impl Engine for FlowEngine {
                 let text = format!("temp stream {} can only be used by temp rules", stream.name);
                 return Err(one(Diagnostic::error("K0908", &text).known_as(text.as_str())));
             }
-            // A shared feed decodes once for rules that may come later, and one of them may read metadata.
-            source.meta |= stream.options.shared;
         }
         for source in &plan.sources {
             if streams.iter().any(|(known, _)| known.name == source.stream) {
@@ -93,7 +91,9 @@ impl Engine for FlowEngine {
                 warnings.extend(host.lookup(&stream).map_err(one)?.1);
                 continue;
             }
-            let meta = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
+            // A shared feed decodes once for rules that may come later, and one of them may read metadata.
+            let reads = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
+            let meta = reads || stream.options.shared;
             let feed = feed_spec(host, def, &stream, meta, &mut warnings).map_err(one)?;
             streams.push((stream, feed));
         }

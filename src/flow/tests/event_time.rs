@@ -32,7 +32,7 @@ async fn a_silent_stream_is_named_and_left_behind_when_it_was_silent_for_so_long
     let sink = sink();
     let ((mut one, first), (_other, second)) = (tap(), tap());
     let feeds = vec![feed(first, &clock), feed(second, &clock)];
-    let running = in_event_time(Some(5_000)).to(&sink).at(&clock).start_over(feeds).await.unwrap();
+    let running = in_event_time(Some(5_000)).to(&sink).at(&clock).start_over(&feeds, Vec::new()).await.unwrap();
     one.give(vec![
         acks.message(1, r#"{"v": 1, "ts": 3000}"#),
         acks.message(2, r#"{"v": 2, "ts": 12000}"#),
@@ -57,7 +57,7 @@ async fn a_stream_that_has_ended_is_waited_for_no_longer() {
     let ended = gives(vec![vec![acks.message(1, r#"{"v": 1, "ts": 1000}"#)]], Ok(End::Finished));
     let (mut one, first) = tap();
     let feeds = vec![feed(first, &clock), feed(lives(vec![Ok(ended)]), &clock)];
-    let running = in_event_time(None).to(&sink).at(&clock).start_over(feeds).await.unwrap();
+    let running = in_event_time(None).to(&sink).at(&clock).start_over(&feeds, Vec::new()).await.unwrap();
     one.give(vec![acks.message(2, r#"{"v": 1, "ts": 3000}"#), acks.message(3, r#"{"v": 2, "ts": 12000}"#)]).await;
     until("the window", || !sink.took().is_empty()).await;
     assert_eq!(sink.took(), [r#"{"av":1,"bv":1}"#]);

@@ -15,13 +15,13 @@ use crate::codec::FormatOptions;
 use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
+use crate::flow::{Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
 };
 use crate::meter::{LedgerView, SinkView};
-use crate::plan::{self, Stream};
+use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
@@ -353,14 +353,21 @@ impl Rule {
     }
 
     pub async fn start(self, feed: &Arc<Feed>) -> Result<Running> {
-        self.start_over(vec![feed.clone()]).await
+        self.start_over(std::slice::from_ref(feed), Vec::new()).await
     }
 
-    /// A rule of several sources, each with its feed.
-    pub async fn start_over(self, feeds: Vec<Arc<Feed>>) -> Result<Running> {
+    /// A rule of several sources: `kept` is a scan table, `asked` a lookup table, and all else are streams.
+    pub async fn start_over(self, feeds: &[Arc<Feed>], desks: Vec<Desk>) -> Result<Running> {
         let stream = |name: &str| {
-            let stream = self.stream.map_or_else(|| Stream::schemaless(name), declared);
-            Some(Stream { name: name.into(), ..stream })
+            let kind = match name {
+                "kept" => SourceKind::Scan { retain: 100 },
+                "asked" => SourceKind::Lookup,
+                _ => {
+                    let stream = self.stream.map_or_else(|| Stream::schemaless(name), declared);
+                    return Some(Stream { name: name.into(), ..stream });
+                }
+            };
+            Some(Stream { what: sql::What::Table, kind, ..Stream::schemaless(name) })
         };
         let select = sql::parse_select(self.sql).unwrap();
         let plan = plan::plan(&select, &stream, &self.funcs, &self.options).unwrap();
@@ -381,8 +388,8 @@ impl Rule {
             }),
             local: TimeZone::UTC,
             clock: self.clock.clone(),
-            feeds,
-            desks: Vec::new(),
+            feeds: feeds.to_vec(),
+            desks,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
