@@ -19,6 +19,7 @@ mod outlet;
 mod seat;
 pub mod shape;
 mod special;
+mod surroundings;
 mod task;
 mod template;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
 pub use outlet::emissions;
+pub use surroundings::Surroundings;
 pub use task::Ended;
 
 pub use crate::op::Tide;
@@ -99,6 +101,7 @@ pub struct Flow {
     gauge: Option<Arc<Gauge>>,
     outlets: Vec<Outlet>,
     ended: watch::Receiver<Option<Ended>>,
+    rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
 }
 
@@ -207,7 +210,7 @@ impl Flow {
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, gauge, outlets, ended, task })
+        Ok(Flow { sources, book, ops, gauge, outlets, ended, rule: spec.rule, task })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -216,14 +219,17 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some seconds more than `patience` where
-    /// a connector does not end. Returns the fault of a sink that had ended before.
+    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some
+    /// seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
-        let Flow { sources, book, ops, outlets, task, .. } = self;
+        let Flow { sources, book, ops, outlets, rule, task, .. } = self;
         unsubscribe(&sources).await;
         let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
+        if !drained {
+            rule.around.hurry();
+        }
         let left = patience.saturating_sub(watch.elapsed());
         let sinks: Vec<_> = outlets.iter().map(Sink::of).collect();
         let mut fault = None;

@@ -15,7 +15,7 @@ use crate::codec::FormatOptions;
 use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec};
+use crate::flow::{Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
@@ -375,7 +375,10 @@ impl Rule {
             SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
         });
         let spec = FlowSpec {
-            rule: Arc::new(RuleInfo::nowhere()),
+            rule: Arc::new(RuleInfo {
+                around: Arc::new(Surroundings::new(self.clock.clone(), None)),
+                ..RuleInfo::nowhere()
+            }),
             local: TimeZone::UTC,
             clock: self.clock.clone(),
             feeds,
