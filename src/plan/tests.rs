@@ -127,6 +127,45 @@ fn clauses_become_nodes_in_their_order() {
 }
 
 #[test]
+fn in_event_time_the_watermark_comes_first_and_where_behind_the_window() {
+    let timed = |name: &str| Some(Stream { timestamp: "ts".into(), ..stream(name)? });
+    let options = Options { event_time: Some(EventTime::default()), ..Options::default() };
+    let planned = |text: &str| plan(&sql::parse_select(text).unwrap(), &timed, &catalogue(), &options).unwrap();
+    for (text, wanted, marks) in [
+        ("SELECT a FROM s WHERE a > 1", "DataSource Watermark Filter Project", false),
+        ("SELECT lag(a) AS b FROM s WHERE b > 1", "DataSource Watermark AnalyticFuncs Filter Project", false),
+        (
+            "SELECT a FROM s WHERE a > 1 GROUP BY TUMBLINGWINDOW(ss, 1)",
+            "DataSource Watermark Window Filter Project",
+            true,
+        ),
+        // Here each row can be asked as it comes, so that no rows are kept.
+        (
+            "SELECT max(a) AS m FROM s WHERE a > 1 GROUP BY HOPPINGWINDOW(ss, 2, 1) FILTER(WHERE a < 9)",
+            "DataSource Watermark Filter Window Project",
+            true,
+        ),
+        (
+            "SELECT max(a) AS m FROM s WHERE a > window_end() GROUP BY TUMBLINGWINDOW(ss, 1)",
+            "DataSource Watermark Window Filter Aggregate Project",
+            true,
+        ),
+        (
+            "SELECT max(a) AS m FROM s WHERE newuuid() != a GROUP BY TUMBLINGWINDOW(ss, 1)",
+            "DataSource Watermark Window Filter Aggregate Project",
+            true,
+        ),
+    ] {
+        let plan = planned(text);
+        assert_eq!(nodes(&plan), wanted, "{text}");
+        assert!(plan.sources[0].wanted.columns.iter().any(|column| column.name == "ts"), "{text}");
+        assert!(matches!(plan.nodes[0], Node::Watermark { marks: told, .. } if told == marks), "{text}");
+    }
+    let found = plan(&sql::parse_select("SELECT a FROM s").unwrap(), &stream, &catalogue(), &options).unwrap_err();
+    assert_eq!(found.iter().map(|found| found.code).collect::<Vec<_>>(), ["K0233"]);
+}
+
+#[test]
 fn equal_aggregates_are_computed_once() {
     let calls = |text: &str| {
         let plan = good(text);
