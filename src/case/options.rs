@@ -57,6 +57,8 @@ impl Options {
                             return Err(format!("`disableOptimizeRules` knows no {name}"));
                         }
                     }
+                    let twice = value.pointer("/windowOption/enableSendSlidingWindowTwice");
+                    read.plan.sliding_twice = twice.map_or(Ok(false), |twice| flag(name, twice))?;
                 }
                 "isEventTime" => is_event_time = flag(name, value)?,
                 "lateTolerance" => event_time.tolerance = span(name, value)?,

@@ -44,15 +44,20 @@ struct Span {
 }
 
 /// The bounds of a window in the slots that ask for them.
-fn written(bounds: &Bounds, span: Span) -> impl Iterator<Item = (usize, Value)> {
-    [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, span.end)]
+fn written(bounds: &Bounds, span: Span, trigger: Time) -> impl Iterator<Item = (usize, Value)> {
+    [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, trigger)]
         .into_iter()
         .filter_map(|(slot, time)| Some((slot?, Value::Int(time.0))))
 }
 
 /// Writes the bounds of a window into a row.
 fn write_bounds(bounds: &Bounds, row: &mut [Value], span: Span) {
-    written(bounds, span).for_each(|(slot, time)| row[slot] = time);
+    write_triggered(bounds, row, span, span.end);
+}
+
+/// The same for a window that something else than its end has triggered.
+fn write_triggered(bounds: &Bounds, row: &mut [Value], span: Span, trigger: Time) {
+    written(bounds, span, trigger).for_each(|(slot, time)| row[slot] = time);
 }
 
 /// A batch for the rows of one window.
@@ -63,14 +68,18 @@ pub(super) fn emission(width: usize, rows: usize) -> Batch {
 }
 
 /// Sends the rows of one window on.
-fn send(mut batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
+fn send(batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
+    send_triggered(batch, bounds, span, span.end, out);
+}
+
+fn send_triggered(mut batch: Batch, bounds: &Bounds, span: Span, trigger: Time, out: &mut Out) {
     for row in 0..batch.rows() {
-        write_bounds(bounds, batch.row_mut(row), span);
+        write_triggered(bounds, batch.row_mut(row), span, trigger);
     }
     if batch.rows() == 0 {
-        batch.blank = written(bounds, span).collect();
+        batch.blank = written(bounds, span, trigger).collect();
     }
-    batch.trigger = Some(span.end);
+    batch.trigger = Some(trigger);
     out.send(batch);
 }
 

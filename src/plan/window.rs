@@ -43,6 +43,8 @@ pub enum Window {
         delay: i64,
         /// A row that is exactly the length older is outside.
         open: bool,
+        /// With a delay it is given out in two parts.
+        twice: bool,
         /// Which rows trigger it; all where there is none.
         when: Option<Bound>,
         /// What counts in that condition how often it was met.
@@ -195,7 +197,7 @@ pub(super) fn bind(
                     Some(when)
                 }
             };
-            Window::Sliding { unit, count, delay: delay.0, open, when, hits }
+            Window::Sliding { unit, count, delay: delay.0, open, twice: options.sliding_twice, when, hits }
         }
         WindowKind::Session => Window::Session {
             unit,

@@ -18,6 +18,8 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    /// Sliding windows with a delay are given out in two parts.
+    pub sliding_twice: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
     /// How, if they do.
@@ -50,6 +52,7 @@ impl Default for Options {
             send_nil: false,
             windows_v2: false,
             disabled: Disabled::default(),
+            sliding_twice: false,
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
@@ -124,7 +127,7 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("planOptimizeStrategy.enableAliasPushdown", Truth, Moot),
     ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
     ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Counts),
-    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
 
@@ -207,6 +210,7 @@ impl Options {
             "sendError" => self.send_error = truth,
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
+            "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
             "isEventTime" => self.is_event_time = truth,
             "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
             "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),

@@ -63,6 +63,7 @@ impl Engine for FlowEngine {
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
             disabled: def.options.disabled,
+            sliding_twice: def.options.sliding_twice,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)
@@ -338,7 +339,7 @@ impl Running for RunningFlow {
 
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => status(flow.nodes(), flow.ledger()),
+            Some(flow) => RunStatus { tide: flow.tide(), ..status(flow.nodes(), flow.ledger()) },
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
