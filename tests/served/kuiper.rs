@@ -114,7 +114,7 @@ pub struct Publisher {
 impl Publisher {
     pub fn new(port: u16, topic: &str) -> Publisher {
         let mut child = Command::new("mosquitto_pub")
-            .args(["-l", "-q", "1", "-t", topic, "-p", &port.to_string()])
+            .args(["-h", "127.0.0.1", "-l", "-q", "1", "-t", topic, "-p", &port.to_string()])
             .stdin(Stdio::piped())
             .spawn()
             .expect("mosquitto-clients must be installed");
