@@ -8,6 +8,7 @@
 #[allow(dead_code)]
 mod broker;
 #[path = "served/kuiper.rs"]
+#[allow(dead_code)]
 mod kuiper;
 
 use std::collections::BTreeSet;

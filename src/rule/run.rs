@@ -12,7 +12,7 @@ use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
-use crate::flow::{self, Chain, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
+use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
@@ -87,6 +87,10 @@ impl Engine for FlowEngine {
                 continue;
             }
             let Some(stream) = host.catalog.find(&source.stream) else { continue };
+            if source.kind == plan::SourceKind::Lookup {
+                warnings.extend(host.lookup(&stream).map_err(one)?.1);
+                continue;
+            }
             let meta = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
             let feed = feed_spec(host, def, &stream, meta, &mut warnings).map_err(one)?;
             streams.push((stream, feed));
@@ -197,18 +201,22 @@ fn sink_spec(
 
 /// Each node feeds the next; the last operator feeds every sink.
 fn topo(plan: &Plan, sinks: &[SinkSpec]) -> Topo {
-    let sources: Vec<String> = plan.sources.iter().map(|source| format!("source_{}", source.name)).collect();
     let steps = Chain::steps(plan);
+    let fed = plan.sources.iter().zip(&steps.entries);
+    let fed: Vec<(String, usize)> = fed
+        .filter(|(source, _)| source.kind != plan::SourceKind::Lookup)
+        .map(|(source, entry)| (format!("source_{}", source.name), *entry))
+        .collect();
     let sinks: Vec<String> = sinks.iter().map(|sink| format!("sink_{}", sink.name)).collect();
     let below = |at: usize| steps.ops.get(at).map_or_else(|| sinks.clone(), |(name, _)| vec![name.clone()]);
     let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (source, entry) in sources.iter().zip(&steps.entries) {
+    for (source, entry) in &fed {
         edges.insert(source.clone(), below(*entry));
     }
     for (name, next) in &steps.ops {
         edges.insert(name.clone(), below(*next));
     }
-    Topo { sources, edges }
+    Topo { sources: fed.into_iter().map(|(name, _)| name).collect(), edges }
 }
 
 #[async_trait::async_trait]
@@ -249,6 +257,13 @@ impl Planned for PlannedFlow {
         }
         let of_sources = self.plan.sources.iter().filter_map(|source| feeds.get(source.stream.as_str()).cloned());
         let of_sources = of_sources.collect();
+        let mut desks = Vec::new();
+        for (source, columns) in self.plan.lookups() {
+            let gone = || Fault::setup(format!("there is no table `{}`", source.stream));
+            let table = self.host.catalog.find(&source.stream).ok_or_else(gone)?;
+            let (shelf, _) = self.host.lookup(&table).map_err(|found| Fault::setup(found.to_string()))?;
+            desks.push(Desk::new(shelf.table.clone(), columns, shelf.cache, self.host.clock.clone()));
+        }
         // The rule alone holds them from here on, so that the last one to let go ends them.
         drop(feeds);
         let spec = FlowSpec {
@@ -256,6 +271,7 @@ impl Planned for PlannedFlow {
             local: TimeZone::system(),
             clock: self.host.clock.clone(),
             feeds: of_sources,
+            desks,
             send_error: self.def.options.send_error,
             overflow: match self.def.options.overflow {
                 Overflow::Drop => flow::Overflow::Drop(self.def.options.buffer),

@@ -22,6 +22,7 @@ const TRICKLE: Connector = Connector {
     defaults: "",
     source: Some(trickle),
     sink: None,
+    lookup: None,
     source_schema: None,
     sink_schema: None,
 };
