@@ -10,6 +10,7 @@
 mod aliases;
 mod build;
 mod calls;
+mod event_time;
 mod explain;
 mod findings;
 mod guests;
@@ -133,6 +134,9 @@ pub struct Options {
     /// `planOptimizeStrategy.windowOption.windowVersion` is `v2`: a row that is exactly the length of a sliding window
     /// older than its trigger is outside.
     pub windows_v2: bool,
+    /// `planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice`: a sliding window with a delay is given out in two
+    /// parts, up to the row that triggers it and behind that.
+    pub sliding_twice: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
     /// `isEventTime`: rows count by the time at which they happened.

@@ -17,6 +17,8 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    /// Sliding windows with a delay are given out in two parts.
+    pub sliding_twice: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
     /// How, if they do.
@@ -46,6 +48,7 @@ impl Default for Options {
             send_meta: false,
             send_nil: false,
             windows_v2: false,
+            sliding_twice: false,
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
@@ -84,6 +87,8 @@ use Takes::{List, Number, Span, Text, Truth, Whole};
 
 /// Why the details of restarts have no effect.
 const NO_RESTART: &str = "a rule that ended with an error is not started again";
+const RENAMES: &str = "an alias is always the value of its expression, and a rename costs nothing";
+const ONE_PLAN: &str = "each statement has one plan, and what comes out does not depend on it";
 
 /// All options, by path.
 const OPTIONS: &[(&str, Takes, Standing)] = &[
@@ -116,10 +121,10 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("cronDatetimeRange", List, Later("[]", "schedules")),
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
-    ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
-    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.disableAliasRefCal", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Idle("[]", ONE_PLAN)),
+    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
 
@@ -132,6 +137,15 @@ impl Options {
         if options.buffer != Options::default().buffer && options.overflow == Overflow::Wait {
             let text = "option `bufferLength` has no effect: a source waits for its rules, which hold a few batches";
             found.push(Diagnostic::warning("K0903", text).help("it counts with `overflow: drop`"));
+        }
+        let usual = EventTime::default();
+        let of_event_time = [
+            ("lateTolerance", options.event_time.tolerance != usual.tolerance),
+            ("idleTimeout", options.event_time.patience != usual.patience),
+        ];
+        for (name, _) in of_event_time.into_iter().filter(|(_, set)| *set && !options.is_event_time) {
+            let text = format!("option `{name}` has no effect: rows count by the time of their arrival");
+            found.push(Diagnostic::warning("K0903", text).help("it counts with `isEventTime: true`"));
         }
         options
     }
@@ -202,6 +216,7 @@ impl Options {
             "sendError" => self.send_error = truth,
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
+            "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
             "isEventTime" => self.is_event_time = truth,
             "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
             "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),
@@ -327,7 +342,6 @@ mod tests {
             (json!({"cronDatetimeRange": [{}]}), "schedules"),
             (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
             (json!({"logFilename": "a.log"}), "log files"),
-            (json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}), "plans"),
         ] {
             let (_, found) = read(written);
             assert_eq!(found.len(), 1, "{found:?}");
@@ -338,6 +352,14 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_told() {
         for (written, why) in [
+            (
+                json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}),
+                "option `planOptimizeStrategy.enableAliasPushdown` has no effect: ",
+            ),
+            (
+                json!({"planOptimizeStrategy": {"optimizeControl": {"disableOptimizeRules": ["x"]}}}),
+                "option `planOptimizeStrategy.optimizeControl.disableOptimizeRules` has no effect: ",
+            ),
             (json!({"concurrency": 4}), "option `concurrency` has no effect: one task carries a rule"),
             (json!({"forceExitTimeout": "1s"}), "option `forceExitTimeout` has no effect: "),
             (json!({"restartStrategy": {"delay": 5}}), "option `restartStrategy.delay` has no effect: "),
@@ -351,6 +373,8 @@ mod tests {
             (json!({"debug": true}), "option `debug` has no effect: "),
             (json!({"enableRuleTracer": true}), "option `enableRuleTracer` has no effect: "),
             (json!({"bufferLength": 5}), "option `bufferLength` has no effect: "),
+            (json!({"lateTolerance": "5s"}), "option `lateTolerance` has no effect: "),
+            (json!({"idleTimeout": 100}), "option `idleTimeout` has no effect: "),
         ] {
             let mut found = Vec::new();
             Options::read(&Map::new(), written.as_object().unwrap(), &mut found);

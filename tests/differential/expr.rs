@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use kuiper::data::{Object, Text, Time, Value};
 use kuiper::func::{Body, Ctx, RuleInfo, Special, guarded};
 use kuiper::sql::{BinaryOp, Call, Expr, ExprNode, Literal, UnaryOp, Wildcard};
@@ -360,5 +361,5 @@ fn call(call: &Call, expr: &Expr, scope: &Scope<'_>) -> Got<Value> {
 
 pub fn rule(query: &Query) -> RuleInfo {
     let props = Arc::new(Object::new());
-    RuleInfo { id: "case".into(), started: Time(query.start), props, ..RuleInfo::nowhere() }
+    RuleInfo { id: "case".into(), started: Time(query.start), zone: TimeZone::UTC, props, ..RuleInfo::nowhere() }
 }
