@@ -10,6 +10,7 @@
 mod aliases;
 mod build;
 mod calls;
+mod event_time;
 mod explain;
 mod findings;
 mod guests;
@@ -133,8 +134,8 @@ pub struct Options {
     /// `planOptimizeStrategy.windowOption.windowVersion` is `v2`: a row that is exactly the length of a sliding window
     /// older than its trigger is outside.
     pub windows_v2: bool,
-    /// `planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice`: a sliding window with a delay gives out what came
-    /// up to the row at once, and what came behind it after the delay.
+    /// `planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice`: a sliding window with a delay is given out in two
+    /// parts, up to the row that triggers it and behind that.
     pub sliding_twice: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,

@@ -108,6 +108,27 @@ async fn streams_and_tables() {
 }
 
 #[tokio::test]
+async fn keyed_state() {
+    let w = World::new().await;
+    w.follow(&[
+        ("GET /keyedstate", "", 200, "{}\n"),
+        ("GET /keyedstate/limit%20a", "", 404, "{\"error\":1002,\"message\":\"there is no keyed state `limit a`\"}\n"),
+        ("PUT /keyedstate/limit%20a", "12", 200, "keyed state limit a is set"),
+        ("PUT /keyedstate/limit%20a", "17.5", 200, "keyed state limit a is set"),
+        ("GET /keyedstate/limit%20a", "", 200, "17.5"),
+        ("GET /keyedstate", "", 200, "{\"limit a\":\"17.5\"}\n"),
+        ("DELETE /keyedstate/limit%20a", "", 200, "keyed state limit a is deleted"),
+        (
+            "DELETE /keyedstate/limit%20a",
+            "",
+            404,
+            "{\"error\":1002,\"message\":\"there is no keyed state `limit a`\"}\n",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn a_rule_from_its_creation_to_its_end() {
     let w = World::new().await;
     let rule = r#"{"id": "r", "sql": "SELECT a FROM sim WHERE a > 1", "actions": [{"nop": {}}], "triggered": false}"#;

@@ -60,7 +60,7 @@ fn rule(zone: Option<&str>) -> Result<RuleInfo, String> {
         None => TimeZone::UTC,
         Some(name) => TimeZone::get(name).map_err(|_| format!("there is no time zone `{name}`"))?,
     };
-    Ok(RuleInfo { id: "case".into(), started: NOW, zone, props: Arc::new(Object::new()) })
+    Ok(RuleInfo { id: "case".into(), started: NOW, zone, ..RuleInfo::nowhere() })
 }
 
 fn context(rule: &RuleInfo, now: Time) -> Ctx<'_> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use crate::catalog::Definition;
 use crate::clock::Clock;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Batch, Fate, Meta, Object, Receipt, Text, Time};
+use crate::data::{Batch, Fate, Meta, Receipt, Text, Time};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, CacheOptions, Chain, Desk};
 use crate::func::{Catalogue, RuleInfo};
@@ -102,12 +102,8 @@ impl Engine {
             let create = create.ok_or_else(|| Refusal::Unknown(format!("the case has no `{}`", source.stream)))?;
             tables[place] = Some(table(create, columns, &clock)?);
         }
-        let rule = RuleInfo {
-            id: "case".into(),
-            started: case.start,
-            zone: options.zone.clone(),
-            props: Arc::new(Object::new()),
-        };
+        let rule =
+            RuleInfo { id: "case".into(), started: case.start, zone: options.zone.clone(), ..RuleInfo::nowhere() };
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
@@ -191,10 +187,14 @@ impl Engine {
         ended[source] = true;
         let after = goes_on(&ended);
         self.ended = ended;
-        if before && !after {
-            let mut out = Vec::new();
+        let mut out = Vec::new();
+        if after {
+            self.chain.ended(source, self.now, &mut out).map_err(stopped)?;
+        } else if before {
             self.chain.finish(self.now, &mut out).map_err(stopped)?;
-            self.go_on(out)?;
+        }
+        self.go_on(out)?;
+        if before && !after {
             self.sinks.finish();
         }
         Ok(())

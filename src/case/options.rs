@@ -56,7 +56,7 @@ impl Options {
                     let version = value.pointer("/windowOption/windowVersion");
                     read.plan.windows_v2 = version == Some(&Json::from("v2"));
                     let twice = value.pointer("/windowOption/enableSendSlidingWindowTwice");
-                    read.plan.sliding_twice = twice == Some(&Json::Bool(true));
+                    read.plan.sliding_twice = twice.map_or(Ok(false), |twice| flag(name, twice))?;
                 }
                 "isEventTime" => is_event_time = flag(name, value)?,
                 "lateTolerance" => event_time.tolerance = span(name, value)?,

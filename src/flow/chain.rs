@@ -195,6 +195,11 @@ impl Chain {
         self.links.iter().filter_map(|link| link.op.due()).min()
     }
 
+    /// One of several sources has come to its end, and others go on.
+    pub fn ended(&mut self, source: usize, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        self.each(now, out, |op, cx, given| op.ended(source, cx, given))
+    }
+
     /// The input has come to its end: what is open is given out.
     pub fn finish(&mut self, now: Time, out: &mut Vec<Batch>) -> Result<()> {
         self.each(now, out, |op, cx, given| op.finish(cx, given))
@@ -418,5 +423,6 @@ pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
             filter: call.filter.as_ref().map(Predicate::new),
         });
     }
-    Ok(Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls))
+    let groups = Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls);
+    Ok(groups.only(grouping.filter.as_ref().map(Predicate::new)))
 }

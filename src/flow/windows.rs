@@ -28,8 +28,8 @@ pub(super) fn operator(windowed: &Windowed, width: usize, local: &TimeZone, now:
         }
         Window::Sliding { unit, count, delay, open, twice, when, hits } => {
             let delay = if *delay == 0 { Duration::ZERO } else { length_of(*unit, *delay) };
-            let (length, open, twice) = (length_of(*unit, *count), *open, *twice);
-            let times = SlidingTimes { length, delay, open, twice, event: is_event };
+            let twice = *twice && !delay.is_zero();
+            let times = SlidingTimes { length: length_of(*unit, *count), delay, open: *open, twice, event: is_event };
             let counters = Counters::new(hits.iter().map(|call| (call.func, call.slot)));
             let when = when.as_ref().map(|when| (Predicate::new(when), counters));
             Box::new(Sliding::new(times, when, *bounds, width))

@@ -30,6 +30,8 @@ pub struct AggregateCall {
 pub struct Groups {
     keys: Vec<Program>,
     calls: Vec<AggregateCall>,
+    /// WHERE: rows for which it does not hold are left out, and a window of which nothing is left gives nothing.
+    filter: Option<Predicate>,
     width: usize,
     tally: Tally,
     /// Room for the arguments of one call.
@@ -66,7 +68,15 @@ impl AggregateCall {
 
 impl Groups {
     pub fn new(width: usize, keys: Vec<Program>, calls: Vec<AggregateCall>) -> Self {
-        Groups { keys, calls, width, tally: Tally::default(), args: Vec::new(), stage: "run Select error: " }
+        Groups {
+            keys,
+            calls,
+            filter: None,
+            width,
+            tally: Tally::default(),
+            args: Vec::new(),
+            stage: "run Select error: ",
+        }
     }
 
     /// The same for a clause other than SELECT: its words before an error.
@@ -74,8 +84,21 @@ impl Groups {
         Groups { stage, ..self }
     }
 
+    /// Only rows for which the condition holds, which remembers nothing and fails a window with the row that it fails for.
+    pub fn only(mut self, filter: Option<Predicate>) -> Self {
+        self.filter = filter;
+        self
+    }
+
     /// Takes a row into its group and keeps the promise for it.
     pub fn add(&mut self, batch: &Batch, row: usize, held: Held, cx: &Cx<'_>) {
+        if let Some(filter) = &self.filter {
+            match filter.holds(&cx.frame(batch, row)) {
+                Ok(true) => {}
+                Ok(false) => return held.settle(Fate::Filtered),
+                Err(fault) => return self.tally.fail(fault.context("run Where error: "), held),
+            }
+        }
         match self.group(batch, row, cx) {
             Ok(group) => self.tally.groups[group].held.merge(held),
             Err(fault) => self.tally.fail(fault, held),
@@ -158,7 +181,7 @@ impl Groups {
             batch.note(0, fault);
             return batch;
         }
-        if groups.is_empty() && self.keys.is_empty() {
+        if groups.is_empty() && self.keys.is_empty() && self.filter.is_none() {
             let row = batch.push(trigger, crate::data::Receipt::none());
             self.calls.iter().for_each(|call| row[call.slot] = Value::Null);
         }

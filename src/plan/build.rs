@@ -3,14 +3,15 @@ use std::collections::{HashMap, HashSet};
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
 use crate::diag::Diagnostic;
-use crate::expr::{Bound, Path, bind};
+use crate::expr::{Bound, Bounds, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
+use super::event_time;
 use super::findings::{Findings, dedup};
 use super::guests::Hoist;
 use super::join::{self, Joins, before_window, join_steps, of_several, push_down};
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, Stamps};
 use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::{Asked, at_the_source, find_all, source_names, written};
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
@@ -37,8 +38,8 @@ pub fn plan(
         return Err(dedup(found.0));
     }
     let alias = |source: &sql::Source| source.alias.as_ref().map(|alias| alias.name.clone());
-    let written = written(select).map(alias);
-    let sources = streams.iter().zip(written).map(|(stream, alias)| Asked::new(stream, alias)).collect();
+    let sources =
+        streams.iter().zip(written(select).map(alias)).map(|(stream, alias)| Asked::new(stream, alias)).collect();
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
@@ -50,7 +51,7 @@ pub fn plan(
             return Err(dedup(found.0));
         }
     }
-    let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
+    let stamps = options.event_time.and_then(|_| event_time::stamps(&mut names, written(select), &mut found.0));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
@@ -63,29 +64,6 @@ fn refuse_whole(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
-}
-
-/// Where rows say when they happened. Those columns are decoded whatever else is asked for.
-fn event_time(names: &mut Names<'_>, select: &Select, found: &mut Findings) -> Option<Stamps> {
-    let mut of = Vec::new();
-    for (source, written) in written(select).enumerate() {
-        let Stream { name, timestamp, timestamp_format, kind, .. } = names.sources[source].stream;
-        let span = written.name.span;
-        if *kind == SourceKind::Lookup {
-            continue;
-        }
-        if timestamp.is_empty() {
-            let text = format!("`isEventTime` needs the time of each row, but `{name}` declares no TIMESTAMP");
-            found.add(Diagnostic::error("K0233", text).at(span).help("add `TIMESTAMP=\"column\"` to its WITH clause"));
-            continue;
-        }
-        let bound = names.column_of(source, timestamp, span).map_err(|problem| vec![problem]);
-        let (Some(Bound::Slot(slot, _)), SourceKind::Stream) = (found.take(bound), *kind) else { continue };
-        let format = Some(timestamp_format.clone()).filter(|format| !format.is_empty());
-        let stream = names.sources[source].name().clone();
-        of.push(Stamp { source, stream, column: timestamp.clone(), slot, format });
-    }
-    (!of.is_empty()).then_some(Stamps { of, source: names.source_slot })
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {
@@ -383,7 +361,7 @@ fn assemble(
         let aliases = before_window(&names, &clauses.window_filter, &clauses.window);
         nodes.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Filter }));
     }
-    let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
+    let sums = whole.then(|| Grouping { calls, ..Grouping::default() });
     let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !sets, stage: Clause::Where.stage() });
     // What WHERE reads of each row, and WHERE itself.
     let (mut before, mut filter) = (Vec::new(), Vec::new());
@@ -412,13 +390,19 @@ fn assemble(
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
-    let mut grouping = Some(Grouping { keys: clauses.keys, calls });
+    let mut grouping = Some(Grouping { keys: clauses.keys, calls, filter: None });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
+        let early = asked_early(&filter, &bounds);
         // What looks at the rows of the finished window needs them.
-        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty() && !is_join;
+        let inside =
+            clauses.aggregated && window.is_incremental() && (filter.is_empty() || early.is_some()) && !is_join;
+        let mut grouping = if inside { grouping.take() } else { None };
+        if let Some(grouping) = &mut grouping {
+            filter.clear();
+            grouping.filter = early;
+        }
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
-        let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
     let mut entries = vec![0; names.sources.len()];
@@ -503,6 +487,13 @@ fn assemble(
     });
     let sources = sources.collect();
     Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !sets })
+}
+
+/// WHERE behind a window, if each row can be asked as it comes: the answer is the same then.
+fn asked_early(filter: &[Node], bounds: &Bounds) -> Option<Bound> {
+    let [Node::Filter { predicate, .. }] = filter else { return None };
+    let asks_window = Grouping { filter: Some(predicate.clone()), ..Grouping::default() }.reads(bounds);
+    (predicate.is_pure() && !asks_window).then(|| predicate.clone())
 }
 
 /// The steps of WHERE.

@@ -168,5 +168,6 @@ fn column(column: &OutputColumn) -> String {
 
 fn groups(grouping: &Grouping) -> String {
     let keys: Vec<String> = grouping.keys.iter().map(ToString::to_string).collect();
-    format!("Groups:[ {} ], Aggregates:{:?}", keys.join(", "), grouping.calls)
+    let filter = grouping.filter.as_ref().map_or(String::new(), |filter| format!("Condition:{{ {filter} }}, "));
+    format!("{filter}Groups:[ {} ], Aggregates:{:?}", keys.join(", "), grouping.calls)
 }

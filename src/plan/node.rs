@@ -263,13 +263,15 @@ impl Clause {
 pub struct Grouping {
     pub keys: Vec<Bound>,
     pub calls: Vec<Aggregated>,
+    /// WHERE of a window that brings its rows together itself although WHERE comes behind it.
+    pub filter: Option<Bound>,
 }
 
 impl Grouping {
     /// Whether it reads the bounds of the window.
     pub fn reads(&self, bounds: &Bounds) -> bool {
         let of_calls = self.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
-        let slots: Vec<usize> = self.keys.iter().chain(of_calls).flat_map(Bound::slots).collect();
+        let slots: Vec<usize> = self.keys.iter().chain(&self.filter).chain(of_calls).flat_map(Bound::slots).collect();
         [bounds.start, bounds.end, bounds.trigger].into_iter().flatten().any(|slot| slots.contains(&slot))
     }
 }

@@ -12,8 +12,8 @@ use crate::clock::{Clock, Time};
 use crate::config::Layers;
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
-use crate::flow::CacheOptions;
 use crate::flow::shape::Facts;
+use crate::flow::{CacheOptions, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 use crate::plugin::{self, Kind, Plugins};
@@ -140,7 +140,13 @@ impl Host {
 
     /// What functions may know of a rule that is started now.
     pub fn rule_info(&self, id: &str) -> RuleInfo {
-        RuleInfo { id: id.into(), started: self.clock.now(), zone: self.zone.clone(), props: self.props.clone() }
+        RuleInfo {
+            id: id.into(),
+            started: self.clock.now(),
+            zone: self.zone.clone(),
+            props: self.props.clone(),
+            around: Arc::new(Surroundings::new(self.clock.clone(), Some(self.store.clone()))),
+        }
     }
 
     /// What templates of sinks may know.
@@ -346,6 +352,30 @@ pub(super) mod tests {
             connectors: Vec::new(),
         };
         Host::with_clock(setup, Clock::stopped_at(Time(1000))).unwrap().0
+    }
+
+    #[test]
+    fn functions_read_the_keyed_state_from_the_store() {
+        use crate::data::Value;
+        use crate::func::{Body, Ctx};
+
+        let (_home, host) = host();
+        let info = host.rule_info("r");
+        let func = Catalogue::default().find("get_keyed_state").unwrap();
+        let Body::Scalar(call) = func.body else { unreachable!() };
+        let get = |key: &str, kind: &str| {
+            let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
+            call(&[Value::text(key), Value::text(kind), Value::Int(7)], &ctx)
+        };
+        assert_eq!(get("limit", "bigint"), Ok(Value::Int(7)));
+        host.store.put(Bucket::KEYED_STATE, "limit", "42").unwrap();
+        assert_eq!(get("limit", "bigint"), Ok(Value::Int(42)));
+        assert_eq!(get("limit", "float"), Ok(Value::Float(42.0)));
+        assert_eq!(get("limit", "string"), Ok(Value::text("42")));
+        host.store.put(Bucket::KEYED_STATE, "limit", "many").unwrap();
+        assert!(get("limit", "bigint").is_err());
+        host.store.remove(Bucket::KEYED_STATE, "limit").unwrap();
+        assert_eq!(get("limit", "bigint"), Ok(Value::Int(7)));
     }
 
     #[test]

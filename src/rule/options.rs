@@ -17,6 +17,7 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    /// Sliding windows with a delay are given out in two parts.
     pub sliding_twice: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
@@ -206,6 +207,7 @@ impl Options {
             "sendError" => self.send_error = truth,
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
+            "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
             "isEventTime" => self.is_event_time = truth,
             "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
             "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),
@@ -226,7 +228,6 @@ impl Options {
                 Some("v2") => self.windows_v2 = true,
                 _ => return Some(wrong(name, value, "`v1` or `v2`")),
             },
-            "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,

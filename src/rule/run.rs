@@ -344,7 +344,7 @@ impl Running for RunningFlow {
 
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => status(flow.nodes(), flow.ledger()),
+            Some(flow) => RunStatus { tide: flow.tide(), ..status(flow.nodes(), flow.ledger()) },
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

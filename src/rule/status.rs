@@ -2,6 +2,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{NodeKind, NodeStatus, RunStatus, State};
 use crate::clock::Time;
+use crate::flow::Tide;
 use crate::io::{Link, LinkStatus};
 
 /// A rule at one moment.
@@ -57,6 +58,11 @@ impl Status {
         let sinks: Map<String, Json> =
             self.run.sinks.iter().map(|(name, sink)| (name.clone(), account(sink))).collect();
         put("sinks".into(), sinks.into());
+        if let Some(Tide { watermark, waiting, held_by }) = &self.run.tide {
+            let held_by: Vec<&str> = held_by.iter().map(|name| name.as_str()).collect();
+            let at = watermark.map(|at| at.0);
+            put("watermark".into(), json!({"at": at, "waiting": waiting, "heldBy": held_by}));
+        }
         all
     }
 
@@ -143,6 +149,7 @@ mod tests {
                 ],
                 ledger: LedgerView { came: 3, dead: BTreeMap::from([("decode", 3)]), ..LedgerView::default() },
                 sinks: vec![("log_0".into(), SinkView::default())],
+                tide: None,
             },
         };
         let json = status.to_json();
@@ -180,6 +187,9 @@ mod tests {
             json["sinks"].to_string(),
             r#"{"log_0":{"results":0,"delivered":0,"queued":0,"dropped":{},"dead":{}}}"#
         );
+        let tide = Tide { watermark: Some(Time(8)), waiting: 2, held_by: vec!["demo".into()] };
+        let event = Status { run: RunStatus { tide: Some(tide), ..status.run.clone() }, ..status.clone() };
+        assert_eq!(event.to_json()["watermark"].to_string(), r#"{"at":8,"waiting":2,"heldBy":["demo"]}"#);
         assert_eq!(status.exceptions(), ("at 9".to_owned(), 2));
         assert_eq!(Status { state: State::Stopped, ..status }.exceptions(), (String::new(), 0));
     }
