@@ -104,7 +104,7 @@ impl fmt::Display for Window {
             Window::Hopping { unit: of, count, interval } => {
                 write!(f, "length:{count}, interval:{interval}, windowType:HOPPING_WINDOW, timeUnit: {}", unit(of))
             }
-            Window::Sliding { unit: of, count, delay, open, twice, when, .. } => {
+            Window::Sliding { unit: of, count, delay, open, when, .. } => {
                 write!(f, "length:{count}, ")?;
                 if *delay > 0 {
                     write!(f, "delay:{delay}, ")?;
@@ -112,11 +112,7 @@ impl fmt::Display for Window {
                 if let Some(when) = when {
                     write!(f, "triggerCondition:{when}, ")?;
                 }
-                let version = match (*open, *twice) {
-                    (false, false) => "",
-                    (true, false) => ", windowVersion: v2",
-                    (_, true) => ", in two parts",
-                };
+                let version = if *open { ", windowVersion: v2" } else { "" };
                 write!(f, "windowType:SLIDING_WINDOW, timeUnit: {}{version}", unit(of))
             }
             Window::Session { unit: of, longest, timeout } => {
