@@ -468,14 +468,14 @@ fn joins_are_planned_in_branches() {
         r#"{"op":"ProjectPlan_0","info":"Fields:[ v: a.v, w: b.w, hall: t.hall, boss: l.boss ]"}"#,
         r#"{"op":"FilterPlan_1","info":"Condition:{ ((t.hall = \"x\") AND (l.boss = \"y\")) }"}"#,
         r#"{"op":"LookupPlan_2","info":"joinType:INNER_JOIN, Keys:[ id: (a.id + 1) ], expr:(l.boss != t.hall)"}"#,
-        r#"{"op":"LookupSourcePlan_3","info":"StreamName: l, StreamFields:[ boss, id ]"}"#,
+        r#"{"op":"LookupSourcePlan_3","info":"StreamName: l, StreamFields:[ boss, id ], Slots:[ 4: boss string, 8: id bigint ]"}"#,
         r#"{"op":"JoinPlan_3","info":"Joins:[ { joinType:INNER_JOIN, expr:((a.id = b.id) AND (a.v < b.w)), by:[ a.id = b.id ] }, { joinType:LEFT_JOIN, expr:(t.id = a.id), by:[ a.id = t.id ] } ]"}"#,
-        r#"{"op":"DataSourcePlan_4","info":"StreamName: t, StreamFields:[ hall, id ]"}"#,
-        r#"{"op":"WindowPlan_4","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS }"}"#,
+        r#"{"op":"DataSourcePlan_4","info":"StreamName: t, StreamFields:[ hall, id ], Slots:[ 3: hall string, 7: id bigint ]"}"#,
+        r#"{"op":"WindowPlan_4","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS }, Keeps:rows, since they are joined"}"#,
         r#"{"op":"FilterPlan_5","info":"Condition:{ (a.v > 1) }"}"#,
-        r#"{"op":"DataSourcePlan_6","info":"StreamName: a, StreamFields:[ v, id ]"}"#,
+        r#"{"op":"DataSourcePlan_6","info":"StreamName: a, StreamFields:[ v, id ], Slots:[ 1: v bigint, 5: id bigint ], PushedDown:[ (a.v > 1) ]"}"#,
         r#"{"op":"FilterPlan_5","info":"Condition:{ (b.w > 2) }"}"#,
-        r#"{"op":"DataSourcePlan_6","info":"StreamName: b, StreamFields:[ w, id ]"}"#,
+        r#"{"op":"DataSourcePlan_6","info":"StreamName: b, StreamFields:[ w, id ], Slots:[ 2: w bigint, 6: id bigint ], PushedDown:[ (b.w > 2) ]"}"#,
     ];
     let text = explained(text);
     assert_eq!(text.lines().map(str::trim_start).collect::<Vec<_>>(), wanted);
