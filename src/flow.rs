@@ -40,6 +40,7 @@ use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
 use crate::io::{LinkStatus, SinkPlan};
 use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
+use crate::op::Gauge;
 use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
@@ -50,6 +51,8 @@ pub use lane::Overflow;
 pub use outlet::emissions;
 pub use surroundings::Surroundings;
 pub use task::Ended;
+
+pub use crate::op::Tide;
 
 use feed::Subscriber;
 use lane::lane;
@@ -94,6 +97,8 @@ pub struct Flow {
     sources: Vec<Inflow>,
     book: Arc<Book>,
     ops: Vec<(String, Arc<NodeMeter>)>,
+    /// In event time: how far it has come.
+    gauge: Option<Arc<Gauge>>,
     outlets: Vec<Outlet>,
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
@@ -138,7 +143,7 @@ impl Flow {
         let book = Arc::<Book>::default();
         let now = spec.clock.now();
         let chain = Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account())?;
-        let ops = chain.meters();
+        let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
         let (ended_to, ended) = watch::channel(None);
@@ -179,6 +184,7 @@ impl Flow {
             .map(|sink| {
                 Outlet::start(OutletSpec {
                     log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
+                    rule: spec.rule.id.to_string(),
                     name: sink.name,
                     sink: sink.plan,
                     shape: sink.shape,
@@ -205,7 +211,7 @@ impl Flow {
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, outlets, ended, rule: spec.rule, task })
+        Ok(Flow { sources, book, ops, gauge, outlets, ended, rule: spec.rule, task })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -252,6 +258,11 @@ impl Flow {
 
     pub fn ledger(&self) -> LedgerView {
         self.book.ledger.view()
+    }
+
+    /// How far the event time has come; nothing in processing time.
+    pub fn tide(&self) -> Option<Tide> {
+        self.gauge.as_ref().map(|gauge| gauge.read())
     }
 }
 

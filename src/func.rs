@@ -40,6 +40,8 @@ use jiff::tz::TimeZone;
 use crate::data::{Object, Text, Time, Value};
 use crate::diag::Result;
 
+pub use convert::compressed;
+
 /// What a function may know beside its arguments.
 pub struct Ctx<'a> {
     /// The rule's clock.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "plugins/keys.rs"]
+mod keys;
 #[path = "plugins/made.rs"]
 mod made;
 

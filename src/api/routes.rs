@@ -91,6 +91,9 @@ const ROUTES: &[Route] = routes! {
 const ALIASES: &[(&str, &str)] =
     &[("/stream", "/streams"), ("/Stream", "/streams"), ("/table", "/tables"), ("/Table", "/tables")];
 
+/// Paths of eKuiper that are not there, though one of the routes would fit with another method.
+const MISSING: &[&str] = &["/rules/bulkstart", "/rules/bulkstop"];
+
 /// Finds the route of a request and lets it answer.
 pub(super) async fn answer(server: Arc<Server>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
@@ -106,7 +109,7 @@ pub(super) async fn answer(server: Arc<Server>, request: Request) -> Response {
         }
         known = true;
     }
-    if known {
+    if known && !MISSING.contains(&path.as_str()) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         return response;

@@ -124,7 +124,7 @@ impl Engine {
 
     /// When something happens by itself.
     pub fn due(&self) -> Option<Time> {
-        self.chain.due()
+        [self.chain.due(), self.sinks.due()].into_iter().flatten().min()
     }
 
     /// Does what is due by now.
@@ -134,6 +134,7 @@ impl Engine {
             self.chain.tick(self.now, &mut out).map_err(stopped)?;
             self.go_on(out)?;
         }
+        self.sinks.tick();
         Ok(())
     }
 
@@ -188,10 +189,15 @@ impl Engine {
         ended[source] = true;
         let after = goes_on(&ended);
         self.ended = ended;
-        if before && !after {
-            let mut out = Vec::new();
+        let mut out = Vec::new();
+        if after {
+            self.chain.ended(source, self.now, &mut out).map_err(stopped)?;
+        } else if before {
             self.chain.finish(self.now, &mut out).map_err(stopped)?;
-            self.go_on(out)?;
+        }
+        self.go_on(out)?;
+        if before && !after {
+            self.sinks.finish();
         }
         Ok(())
     }
@@ -275,9 +281,29 @@ impl Engine {
         self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))
     }
 
+    /// The sink goes away, or comes back.
+    pub fn set_away(&mut self, sink: Option<&str>, away: bool) -> Result<(), String> {
+        self.sinks.set_away(sink, away)
+    }
+
+    /// The rule is stopped and started again: what operators hold is thrown away, and what waits in a sink is sent if
+    /// the stop is a `clean` one.
+    pub fn restart(&mut self, clean: bool) -> Result<(), String> {
+        self.chain.discard();
+        if clean {
+            self.sinks.finish();
+        }
+        self.sinks.discard();
+        self.sinks.restart();
+        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
+        self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
+        Ok(())
+    }
+
     /// Stops the rule as by hand: what is held is thrown away.
     pub fn stop(&mut self) {
         self.chain.discard();
+        self.sinks.discard();
     }
 
     pub fn ledger(&self) -> LedgerView {
@@ -370,7 +396,7 @@ fn decoder(source: &Create, of: &Source, options: &Options) -> Result<Box<dyn De
     let format = FormatOptions {
         format: option("FORMAT").unwrap_or("json".into()).to_lowercase(),
         delimiter: option("DELIMITER").unwrap_or_default(),
-        fields: source.columns.iter().map(|column| column.name.name.clone()).collect(),
+        fields: Vec::new(),
         has_header: false,
         whole_numbers_as_int: options.whole_numbers_as_int,
         schema_id: option("SCHEMAID").unwrap_or_default(),

@@ -6,7 +6,6 @@
 //! to join or leave is heard. Nothing that was decoded is dropped by a change of subscribers or by the end of the
 //! source. Before the channel of a rule ends, the rule is told why.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -147,9 +146,6 @@ struct Driver {
     leaver: Option<u64>,
     /// The last subscriber has left this life of the source.
     over: Arc<AtomicBool>,
-    /// Who still has to get a part of the chunk at hand. One that leaves meanwhile hears of its end when it has got it.
-    giving: VecDeque<u64>,
-    parting: Vec<(u64, oneshot::Sender<Close>)>,
     /// All handles are gone.
     deserted: bool,
     /// Chunks that came, of all openings.
@@ -189,8 +185,6 @@ impl Driver {
             decoding: None,
             leaver: None,
             over: Arc::default(),
-            giving: VecDeque::new(),
-            parting: Vec::new(),
             deserted: false,
             chunks: 0,
         }
@@ -299,18 +293,8 @@ impl Driver {
             return;
         }
         let (_, subscriber) = self.subscribers.remove(at);
-        self.parting.push((id, subscriber.close));
-        self.part();
+        let _ = subscriber.close.send(Close::Left);
         self.decoding = None;
-    }
-
-    /// Tells those who have left, and for whom nothing is on its way, that nothing comes any more.
-    fn part(&mut self) {
-        let giving = &self.giving;
-        for (_, close) in self.parting.extract_if(.., |(id, _)| !giving.contains(id)) {
-            // A rule that is gone needs no word.
-            let _ = close.send(Close::Left);
-        }
     }
 
     /// No one wants the source as it runs now.
@@ -321,8 +305,6 @@ impl Driver {
     /// Tells why, and lets go: of the one who wanted to leave, or of all.
     fn close(&mut self, close: &Close) {
         self.over = Arc::default();
-        self.giving.clear();
-        self.part();
         if let Close::Failed(fault) = close {
             self.failed(fault);
         }
@@ -364,10 +346,7 @@ impl Driver {
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
-                Err(Refused::Full(fed)) => {
-                    self.giving.push_back(*id);
-                    late.push((subscriber.to.clone(), fed));
-                }
+                Err(Refused::Full(fed)) => late.push((subscriber.to.clone(), fed)),
                 Err(Refused::Dropped(fed)) => settle_all(fed.batch, Fate::DroppedOverflow),
                 Err(Refused::Closed(fed)) => {
                     settle_all(fed.batch, Fate::Abandoned);
@@ -377,8 +356,6 @@ impl Driver {
         }
         for (to, fed) in late {
             self.give(&to, fed, run).await;
-            self.giving.pop_front();
-            self.part();
         }
         gone.into_iter().for_each(|id| self.leave(id));
         Ok(())

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::data::{Layout, Object, Value};
 use crate::diag::{Diagnostic, Fault, Result};
-use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
+use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes, props};
 
 use super::cross::{Arena, Texts, properties};
 use super::desk::{Desk, States};
@@ -20,10 +20,17 @@ use super::worker::{Slot, Worker};
 
 /// Checks the properties, and says how to open.
 pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
-    let props = Arc::new(properties(&spec.props));
+    let decoded = Arc::new(properties(&spec.props));
     let owner = spec.env.owner;
     check_templates(name, symbol, &spec.props)?;
-    check(name, symbol, &props, &owner)?;
+    check(name, symbol, &decoded, &owner).map_err(|found| {
+        // The plugin knows its own names only.
+        let unknown = spec.props.keys().find(|name| found.message.contains(&format!("`{name}` is not known")));
+        match unknown {
+            Some(name) => found.suggest(name, props::OF_EVERY_SINK.iter().copied()),
+            None => found,
+        }
+    })?;
     let (name, library) = (name.to_owned(), library.clone());
     let open = move || -> Result<Box<dyn Sink>> {
         let worker = worker(&library, symbol);
@@ -32,7 +39,7 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) 
             worker,
             user: next_user(),
             symbol,
-            props: props.clone(),
+            props: decoded.clone(),
             desk,
             closed: false,
             refused: Vec::new(),

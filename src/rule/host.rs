@@ -232,6 +232,14 @@ impl Host {
         if let Some(there) = shelves().get(table.name.as_str()).filter(|shelf| shelf.statement == table.statement) {
             return Ok((there.clone(), Vec::new()));
         }
+        let (shelf, warnings) = self.shelf(table)?;
+        let shelf = Arc::new(shelf);
+        shelves().insert(table.name.to_string(), shelf.clone());
+        Ok((shelf, warnings))
+    }
+
+    /// A lookup table that nobody has yet, and its warnings.
+    fn shelf(&self, table: &Definition) -> Result<(Shelf, Vec<Diagnostic>), Diagnostic> {
         let (mut props, mut warnings) = self.source_props(table)?;
         let cache = CacheOptions::take(&mut props)?;
         let spec = LookupSpec { props, env: self.env(&table.name) };
@@ -243,9 +251,7 @@ impl Host {
         })?;
         let made = plan(spec)?;
         warnings.extend(made.warnings);
-        let shelf = Arc::new(Shelf { table: made.table, cache, statement: table.statement.clone() });
-        shelves().insert(table.name.to_string(), shelf.clone());
-        Ok((shelf, warnings))
+        Ok((Shelf { table: made.table, cache, statement: table.statement.clone() }, warnings))
     }
 
     /// Follows a statement about streams and tables. A lookup table is there at once, or is not defined at all.
@@ -265,6 +271,11 @@ impl Host {
             return Err(catalog::Refused::Conflict(format!("Create table fails: {found}")));
         }
         Ok(answer)
+    }
+
+    /// Checks whether [`Host::prepare`] would work, without changing what is there.
+    pub fn check(&self, definition: &Definition) -> Result<(), Diagnostic> {
+        if definition.is_lookup() { self.shelf(definition).map(drop) } else { Ok(()) }
     }
 
     /// Makes a stream or table that was defined ready: a lookup table takes rows up from now on.

@@ -319,6 +319,7 @@ pub struct Rule {
     pub funcs: Catalogue,
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
+    pub options: plan::Options,
     sinks: Vec<(Fake, Json, bool)>,
 }
 
@@ -331,6 +332,7 @@ pub fn rule(sql: &'static str) -> Rule {
         drop_on_overflow: false,
         funcs: Catalogue::default(),
         stream: None,
+        options: plan::Options::default(),
         sinks: Vec::new(),
     }
 }
@@ -360,12 +362,15 @@ impl Rule {
             let kind = match name {
                 "kept" => SourceKind::Scan { retain: 100 },
                 "asked" => SourceKind::Lookup,
-                _ => return Some(self.stream.map_or_else(|| Stream::schemaless(name), declared)),
+                _ => {
+                    let stream = self.stream.map_or_else(|| Stream::schemaless(name), declared);
+                    return Some(Stream { name: name.into(), ..stream });
+                }
             };
             Some(Stream { what: sql::What::Table, kind, ..Stream::schemaless(name) })
         };
         let select = sql::parse_select(self.sql).unwrap();
-        let plan = plan::plan(&select, &stream, &self.funcs, &plan::Options::default()).unwrap();
+        let plan = plan::plan(&select, &stream, &self.funcs, &self.options).unwrap();
         let facts = Facts::new(self.clock.clone(), TimeZone::UTC, Arc::new(Object::new()));
         let layout = Arc::new(plan.layout.clone());
         let sinks = self.sinks.into_iter().enumerate().map(|(n, (fake, props, drop_on_overflow))| {
