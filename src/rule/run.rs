@@ -90,7 +90,7 @@ impl Engine for FlowEngine {
 }
 
 /// What planning needs to know of a stream.
-fn plan_stream(definition: &Definition) -> plan::Stream {
+pub(super) fn plan_stream(definition: &Definition) -> plan::Stream {
     plan::Stream {
         name: definition.name.clone(),
         what: definition.what,
