@@ -42,11 +42,13 @@ pub struct Diagnostic {
     pub span: Option<Span>,
     /// How to mend it.
     pub help: Option<String>,
+    /// The words by which clients of eKuiper know it; see [`render_known`].
+    pub words: Option<Box<str>>,
 }
 
 impl Diagnostic {
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
-        Diagnostic { code, severity: Severity::Error, message: message.into(), span: None, help: None }
+        Diagnostic { code, severity: Severity::Error, message: message.into(), span: None, help: None, words: None }
     }
 
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
@@ -60,6 +62,12 @@ impl Diagnostic {
 
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Adds the words by which clients of eKuiper know it.
+    pub fn known_as(mut self, words: impl Into<Box<str>>) -> Self {
+        self.words = Some(words.into());
         self
     }
 
@@ -78,7 +86,11 @@ impl Diagnostic {
     /// The finding with the line that it is about, and carets under the place.
     pub fn render(&self, origin: &str, text: &str) -> String {
         let word = if self.is_error() { "error" } else { "warning" };
-        let mut out = format!("{word}[{}]: {}", self.code, self.message);
+        self.below(format!("{word}[{}]: {}", self.code, self.message), origin, text)
+    }
+
+    /// The place and the remedy under a first line.
+    fn below(&self, mut out: String, origin: &str, text: &str) -> String {
         let Some(span) = self.span else {
             if let Some(help) = &self.help {
                 let _ = write!(out, "\n  {help}");
@@ -117,6 +129,17 @@ impl fmt::Display for Diagnostic {
 /// All findings, one paragraph each.
 pub fn render_all(findings: &[Diagnostic], origin: &str, text: &str) -> String {
     findings.iter().map(|finding| finding.render(origin, text)).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for clients of eKuiper: what they know by its words stands first and begins with them.
+pub fn render_known(findings: &[Diagnostic], origin: &str, text: &str) -> String {
+    let mut sorted: Vec<&Diagnostic> = findings.iter().collect();
+    sorted.sort_by_key(|finding| finding.words.is_none());
+    let one = |finding: &&Diagnostic| match &finding.words {
+        Some(words) => finding.below(format!("{words} [{}]", finding.code), origin, text),
+        None => finding.render(origin, text),
+    };
+    sorted.iter().map(one).collect::<Vec<_>>().join("\n")
 }
 
 fn floor_boundary(text: &str, mut at: usize) -> usize {

@@ -82,12 +82,17 @@ pub struct Func {
     pub null: NullGuard,
     /// Looks at the arguments when a rule is made: literals are known, the rest is not.
     pub check: Option<Check>,
+    /// The same, asked of a plugin.
+    pub validate: Option<&'static Validate>,
     /// Gives the same result for the same arguments, so that constants can be folded.
     pub pure: bool,
 }
 
 /// Why a call is wrong, as far as the rule's text tells; the name of the function is put before it.
 pub type Check = fn(&[Arg]) -> std::result::Result<(), String>;
+
+/// A check that is made at run time.
+pub type Validate = dyn Fn(&[Arg]) -> std::result::Result<(), String> + Send + Sync;
 
 #[derive(Clone, Copy)]
 pub enum Body {
@@ -199,7 +204,8 @@ impl Func {
     }
 
     const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
-        Func { name, signature, about: "", examples: &[], family: "", body, null, check: None, pure: true }
+        let (about, examples, family, check, validate) = ("", [].as_slice(), "", None, None);
+        Func { name, signature, about, examples, family, body, null, check, validate, pure: true }
     }
 
     pub const fn family(mut self, family: &'static str) -> Self {
@@ -378,10 +384,12 @@ pub fn check_call(func: &Func, args: &[Arg]) -> std::result::Result<(), String> 
         };
         return Err(format!("`{}` takes {}, but {found}", func.name, arity.words()));
     }
-    match func.check {
-        Some(check) => check(args).map_err(|problem| format!("`{}`: {problem}", func.name)),
-        None => Ok(()),
-    }
+    let checked = match (func.check, func.validate) {
+        (Some(check), _) => check(args),
+        (None, Some(validate)) => validate(args),
+        (None, None) => Ok(()),
+    };
+    checked.map_err(|problem| format!("`{}`: {problem}", func.name))
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub enum Payload {
     Bytes(Bytes),
     /// A row that needs no decoding.
     Row(Object),
-    /// The source met an error instead of a message.
+    /// What came instead of a message. [`Fault::Decode`] is a record that the source could not read, and so one dead
+    /// row; any other fault is an error of the source itself, and no row.
     Error(Fault),
 }
 

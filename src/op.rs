@@ -21,11 +21,13 @@ mod order;
 mod project;
 mod resolve;
 mod share;
+mod stamps;
 mod tally;
 #[cfg(test)]
 mod tests;
 mod unnest;
 mod validate;
+mod watermark;
 mod window;
 
 use std::sync::Arc;
@@ -50,9 +52,13 @@ pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
 pub use resolve::{Named, Resolve};
 pub use share::Share;
+pub use stamps::{Stamp, Stamps};
 pub use unnest::Unnest;
 pub use validate::{Checked, Validate};
-pub use window::{Alignment, Count, Hopping, Session, Sliding, SlidingTimes, State, Tumbling, length_of};
+pub use watermark::{Gauge, Pace, Tide, Watermark};
+pub use window::{
+    Alignment, Count, EventSession, Grid, Hopping, Session, Sliding, SlidingTimes, State, Tumbling, length_of,
+};
 
 /// State of an operator in a form that can be stored.
 pub type Saved = Value;

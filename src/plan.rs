@@ -2,13 +2,14 @@
 //!
 //! A [`Plan`] is pure data: what the decoder is to fill, the nodes from source to projection, and the layout of what
 //! leaves. Planning touches no network, no disk and no clock; `flow` turns nodes into operators. The order of the nodes
-//! is that of the reference: source, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
+//! is that of the reference: source, watermark, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
 //! changed columns, SELECT, rows made of a column.
 
 mod aliases;
 mod build;
 mod calls;
 mod explain;
+mod findings;
 mod guests;
 mod node;
 mod scope;
@@ -17,6 +18,8 @@ mod special;
 #[cfg(test)]
 mod tests;
 mod window;
+
+use std::time::Duration;
 
 use crate::data::{Kind, Text, Value};
 use crate::diag::Diagnostic;
@@ -28,7 +31,7 @@ pub use calls::check as check_calls;
 pub use explain::explain;
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
-    OutputColumn, Plan, Resolved, Shared, Source, SourceKind,
+    OutputColumn, Plan, Resolved, Shared, Source, SourceKind, Stamp, Stamps,
 };
 pub use window::{Window, Windowed};
 
@@ -45,6 +48,8 @@ pub struct Stream {
     pub strict: bool,
     /// `TIMESTAMP_FORMAT`: how datetimes are written; empty: in any of the known ways.
     pub timestamp_format: Text,
+    /// `TIMESTAMP`: the column that says when a row happened; empty: none does.
+    pub timestamp: Text,
     /// How its rows take part in a rule.
     pub kind: SourceKind,
 }
@@ -68,6 +73,7 @@ impl Stream {
             binary: false,
             strict: false,
             timestamp_format: Text::default(),
+            timestamp: Text::default(),
             kind: SourceKind::Stream,
         }
     }
@@ -85,6 +91,7 @@ impl Stream {
             binary: option("FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("binary")),
             strict: option("STRICT_VALIDATION").is_some_and(|value| value.eq_ignore_ascii_case("true")),
             timestamp_format: option("TIMESTAMP_FORMAT").cloned().unwrap_or_default(),
+            timestamp: option("TIMESTAMP").cloned().unwrap_or_default(),
             kind: match create.what {
                 What::Stream => SourceKind::Stream,
                 What::Table if option("KIND").is_some_and(|kind| kind.eq_ignore_ascii_case("lookup")) => {
@@ -124,6 +131,23 @@ pub struct Options {
     pub windows_v2: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
+    /// `isEventTime`: rows count by the time at which they happened.
+    pub event_time: Option<EventTime>,
+}
+
+/// How event time goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// `lateTolerance`: how far the watermark stays behind the newest row.
+    pub tolerance: Duration,
+    /// `idleTimeout`: a stream without rows for so long holds nothing up.
+    pub patience: Option<Duration>,
+}
+
+impl Default for EventTime {
+    fn default() -> Self {
+        EventTime { tolerance: Duration::from_secs(1), patience: None }
+    }
 }
 
 /// Plans a statement over the streams that it names; `find` gives their definitions.

@@ -143,11 +143,9 @@ async fn failures_keep_their_kind_and_a_panic_harms_nobody() {
 
     let stopped = sink.deliver(&[asked("panic")]).await.unwrap_err();
     let text = stopped.fault.to_string();
-    assert!(matches!(stopped.fault, Fault::Bug(_)), "{text}");
-    assert!(
-        text.contains("the plugin panicked at ") && text.contains("count.rs:") && text.contains(": as asked"),
-        "{text}"
-    );
+    assert!(matches!(stopped.fault, Fault::Refused(_)), "{text}");
+    assert!(text.contains("the plugin panicked at ") && text.contains("count.rs:"), "{text}");
+    assert!(text.ends_with(": as asked; this is a bug of the plugin"), "{text}");
     // The instance is not to be trusted any more: the next one is connected first.
     let stopped = sink.deliver(&[asked("")]).await.unwrap_err();
     assert_eq!((stopped.delivered, stopped.fault.retry()), (0, Retry::Later));
@@ -289,8 +287,49 @@ fn functions_take_batches_and_remember() {
 
     let panics = call(&home, "calls", "the rule");
     let text = panics(&[&[Value::text("panic")]])[0].clone().unwrap_err().to_string();
-    assert!(text.contains("as asked in the rule"), "{text}");
+    assert!(text.ends_with("as asked in the rule; this is a bug of the plugin"), "{text}");
     assert_eq!(panics(&[&[]]), ints(1..=1));
+    // Of a batch only the row that it panics at.
+    let of = |text: &str| [Value::text(text)];
+    let rows = panics(&[&of("a"), &of("b"), &of("panic"), &of("c")]);
+    assert_eq!((&rows[..2], &rows[3..]), (&ints(1..=2)[..], &ints(1..=1)[..]));
+    assert!(rows[2].as_ref().unwrap_err().to_string().contains("as asked"), "{rows:?}");
+}
+
+#[test]
+fn a_function_is_asked_about_its_arguments_when_a_rule_is_made() {
+    let home = Home::new();
+    home.install(Kind::Functions, "count", "1.0.0", count());
+    let catalogue = home.plugins.catalogue();
+    let planned = |sql: &str| {
+        let select = kuiper::sql::parse_select(sql).unwrap();
+        let stream = |name: &str| Some(kuiper::plan::Stream::schemaless(name));
+        let planned = kuiper::plan::plan(&select, &stream, &catalogue, &kuiper::plan::Options::default());
+        planned.map(drop).map_err(|found| found[0].message.clone())
+    };
+    for sql in [
+        "SELECT calls('fine') AS n FROM demo",
+        "SELECT calls(a) AS n FROM demo",
+        "SELECT allCalls() AS n FROM demo",
+        "SELECT longest('text') AS l FROM demo GROUP BY TUMBLINGWINDOW(ss, 1)",
+        "SELECT same('refuse') AS s FROM demo",
+    ] {
+        assert_eq!(planned(sql), Ok(()), "{sql}");
+    }
+    assert_eq!(planned("SELECT calls('refuse') AS n FROM demo"), Err("`calls`: this text is not for me".to_owned()),);
+    assert_eq!(
+        planned("SELECT a FROM demo WHERE allCalls('refuse') > 1"),
+        Err("`allCalls`: this text is not for me".to_owned()),
+    );
+    assert_eq!(
+        planned("SELECT longest(5) AS l FROM demo GROUP BY TUMBLINGWINDOW(ss, 1)"),
+        Err("`longest`: a number has no length".to_owned()),
+    );
+    let panics = planned("SELECT calls('panic at once') AS n FROM demo").unwrap_err();
+    assert!(
+        panics.starts_with("`calls`: the plugin panicked at ") && panics.ends_with("a bug of the plugin"),
+        "{panics}"
+    );
 }
 
 #[test]
@@ -516,7 +555,7 @@ fn a_plugin_built_with_an_old_compiler_works() {
         sink.connect(Report::new().0).await.unwrap();
         sink.deliver(&[parcel(true, &[&[("a", Value::Int(1))]])]).await.unwrap();
         let stopped = sink.deliver(&[parcel(true, &[&[("do", Value::text("panic"))]])]).await.unwrap_err();
-        assert!(matches!(stopped.fault, Fault::Bug(_)), "{}", stopped.fault);
+        assert!(stopped.fault.to_string().ends_with("this is a bug of the plugin"), "{}", stopped.fault);
     });
     assert_eq!(lines(&path).last().unwrap(), "r row {\"a\":1}");
 }

@@ -3,125 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+#[path = "rest/refusals.rs"]
+mod refusals;
+#[path = "rest/world.rs"]
+mod world;
 
-use kuiper::api::{self, Server};
-use kuiper::config::Settings;
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
-struct World {
-    home: tempfile::TempDir,
-    server: Arc<Server>,
-    address: String,
-    task: JoinHandle<()>,
-}
-
-struct Reply {
-    status: u16,
-    headers: String,
-    body: String,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> &str {
-        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next().unwrap_or("")
-    }
-
-    /// Every line of a header.
-    fn all(&self, name: &str) -> Vec<&str> {
-        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
-    }
-}
-
-impl World {
-    async fn new() -> World {
-        World::over(tempfile::tempdir().unwrap()).await
-    }
-
-    async fn over(home: tempfile::TempDir) -> World {
-        let mut settings = Settings::built_in().unwrap();
-        settings.data = home.path().join("data");
-        let (server, told) = Server::open(&settings, false).unwrap();
-        assert!(told.is_empty(), "{told:?}");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let answering = api::serve(listener, server.clone(), std::future::pending());
-        let task = tokio::spawn(async move { answering.await.unwrap() });
-        server.rules.resume().await;
-        World { home, server, address, task }
-    }
-
-    /// The same data folder, after the end of the process.
-    async fn restarted(self) -> World {
-        self.server.rules.shutdown(Duration::from_secs(5)).await;
-        self.task.abort();
-        let _ = self.task.await;
-        let home = self.home;
-        let server = Arc::downgrade(&self.server);
-        drop(self.server);
-        eventually("the old server is gone", || server.strong_count() == 0).await;
-        let limit = Instant::now() + Duration::from_secs(5);
-        // Tasks of the old server that are on their way out may hold the folder for a moment.
-        while kuiper::store::Store::open(&home.path().join("data")).is_err() {
-            assert!(Instant::now() < limit, "the data folder is still in use");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        World::over(home).await
-    }
-
-    async fn raw(&self, request: &[u8]) -> Reply {
-        let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        stream.write_all(request).await.unwrap();
-        let mut answer = Vec::new();
-        // The server closes each connection; without that this would wait for ever.
-        let read = stream.read_to_end(&mut answer);
-        tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection is closed").unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let (line, headers) = head.split_once("\r\n").unwrap();
-        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
-        Reply { status, headers: headers.to_owned(), body: body.to_owned() }
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: &str) -> Reply {
-        let length = body.len();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: kuiper\r\ncontent-length: {length}\r\n\r\n{body}");
-        self.raw(request.as_bytes()).await
-    }
-
-    async fn json(&self, path: &str) -> Json {
-        let reply = self.ask("GET", path, "").await;
-        serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("{path}: {}", reply.body))
-    }
-
-    /// Asks row by row: method and path, body, status, answer. An answer that ends in `…` need only begin so.
-    async fn follow(&self, rows: &[(&str, &str, u16, &str)]) {
-        for (request, body, status, expected) in rows {
-            let (method, path) = request.split_once(' ').unwrap();
-            let reply = self.ask(method, path, body).await;
-            let place = format!("{request} {body}\n  gave {} {}", reply.status, reply.body);
-            assert_eq!(reply.status, *status, "{place}");
-            match expected.strip_suffix('…') {
-                Some(start) => assert!(reply.body.starts_with(start), "{place}\n  not   {expected}"),
-                None => assert_eq!(reply.body, *expected, "{place}"),
-            }
-        }
-    }
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < limit, "not so: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
+use world::{SOURCE, STREAM, World};
 
 #[tokio::test]
 async fn paths_and_methods() {
@@ -214,10 +105,6 @@ async fn streams_and_tables() {
     assert!(message.contains("^^^^^") && message.contains("did you mean `FORMAT`?"), "{message}");
 }
 
-const SOURCE: &str = r#"{"data": [{"a": 1}, {"a": 2}, {"a": 3}], "interval": 0, "loop": false}"#;
-const STREAM: &str =
-    r#"{"sql": "CREATE STREAM sim (a BIGINT) WITH (TYPE=\"simulator\", CONF_KEY=\"three\", FORMAT=\"json\")"}"#;
-
 #[tokio::test]
 async fn a_rule_from_its_creation_to_its_end() {
     let w = World::new().await;
@@ -288,70 +175,7 @@ async fn a_rule_from_its_creation_to_its_end() {
     .await;
 }
 
-#[tokio::test]
-async fn a_mistake_in_the_sql_of_a_rule_is_shown_at_its_place() {
-    let w = World::new().await;
-    w.follow(&[("POST /streams", STREAM, 201, "Stream sim is created.")]).await;
-    for (sql, place, remedy) in [
-        ("SELECT b FROM sim", "^", "`b`"),
-        ("SELECT a FROM sin", "^^^", "`sin`"),
-        ("SELECT lenght(a) FROM sim", "^^^^^^", "`length`"),
-        ("SELECT a FRM sim", "^^^", ""),
-    ] {
-        let rule = json!({"id": "r", "sql": sql, "actions": [{"nop": {}}]});
-        let reply = w.ask("POST", "/rules", &rule.to_string()).await;
-        let refused: Json = serde_json::from_str(&reply.body).unwrap();
-        let message = refused["message"].as_str().unwrap();
-        assert_eq!(reply.status, 400);
-        assert!(message.contains(place) && message.contains(remedy) && message.contains(" --> sql:1:"), "{message}");
-    }
-    let rule = r#"{"id": "r", "sql": "SELECT a FROM sim", "actions": [{"mysqll": {}}]}"#;
-    let reply = w.ask("POST", "/rules", rule).await;
-    assert!(reply.body.contains("`mysqll`") && reply.body.contains("kuiper plugin deploy"), "{}", reply.body);
-    let rule = r#"{"id": "r", "sql": "SELECT a FROM sim", "actions": [{"nop": {"lgo": true}}]}"#;
-    let reply = w.ask("POST", "/rules", rule).await;
-    assert!(reply.body.contains("`lgo`") && reply.body.contains("did you mean `log`?"), "{}", reply.body);
-}
-
 const FOREVER: &str = r#"{"sql": "CREATE STREAM mem () WITH (TYPE=\"memory\", DATASOURCE=\"a/b\", FORMAT=\"json\")"}"#;
-
-#[tokio::test]
-async fn what_has_no_effect_is_told_beside_the_answer() {
-    let w = World::new().await;
-    let stream =
-        r#"{"sql": "CREATE STREAM mem () WITH (TYPE=\"memory\", DATASOURCE=\"a/b\", RETAIN_SIZE=\"5\", KEY=\"id\")"}"#;
-    let reply = w.ask("POST", "/streams", stream).await;
-    assert_eq!((reply.status, reply.body.as_str()), (201, "Stream mem is created."));
-    assert_eq!(
-        reply.all("kuiper-warning"),
-        [
-            "option `KEY` of stream `mem` has no effect: only a table has a key (leave it out)",
-            "option `RETAIN_SIZE` of stream `mem` has no effect: only a table retains rows (leave it out)",
-        ]
-    );
-    let replaced = w.ask("PUT", "/streams/mem", &stream.replace(", KEY=\\\"id\\\"", "")).await;
-    assert_eq!((replaced.status, replaced.all("kuiper-warning").len()), (200, 1), "{}", replaced.body);
-
-    let rule = r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {"resendPriority": 1}}], "options": {"concurrency": 4}, "überflüssig": 1, "triggered": false}"#;
-    let told = [
-        "a rule has no member `überflüssig`",
-        "option `concurrency` has no effect: one task carries a rule and keeps its rows in order",
-        "property `resendPriority` of a sink has no effect (leave it out)",
-    ];
-    let checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();
-    assert_eq!(checked, json!({"sources": ["mem"], "valid": true, "warnings": told}));
-    let in_header = told.map(|line| line.replace('ü', "%C3%BC"));
-    let created = w.ask("POST", "/rules", rule).await;
-    assert_eq!((created.status, created.body.as_str()), (201, "Rule r was created successfully."));
-    assert_eq!(created.all("kuiper-warning"), in_header);
-    let updated = w.ask("PUT", "/rules/r", rule).await;
-    assert_eq!((updated.status, updated.body.as_str()), (200, "Rule r was updated successfully."));
-    assert_eq!(updated.all("kuiper-warning"), in_header);
-    let refused = rule.replace("concurrency\": 4", "concurrencu\": 4");
-    let refused = w.ask("POST", "/rules/validate", &refused).await;
-    let expected = "invalid rule json: Rule r has invalid options: there is no option `concurrencu` (did you mean `concurrency`?).";
-    assert_eq!((refused.status, refused.body.as_str()), (422, expected));
-}
 
 #[tokio::test]
 async fn definitions_and_running_rules_survive_a_restart() {
@@ -378,6 +202,18 @@ async fn definitions_and_running_rules_survive_a_restart() {
             "",
             400,
             "{\"error\":1000,\"message\":\"stream mem has been referenced by other rules\"}\n",
+        ),
+        (
+            "DELETE /tables/mem",
+            "",
+            404,
+            "{\"error\":1002,\"message\":\"delete table error: table mem is not found\"}\n",
+        ),
+        (
+            "POST /tables",
+            r#"{"sql": "DROP TABLE mem"}"#,
+            400,
+            "{\"error\":3000,\"message\":\"Table command error: Drop table fails: mem is not found.\"}\n",
         ),
         (
             "POST /streams",
@@ -431,54 +267,6 @@ async fn configuration_keys_and_metadata() {
     let functions = w.json("/metadata/functions").await;
     let all: Vec<&Json> = functions.as_array().unwrap().iter().flat_map(|one| one["fds"].as_array().unwrap()).collect();
     assert!(all.len() >= 60 && all.iter().any(|one| one["name"] == "avg"), "{}", all.len());
-}
-
-#[tokio::test]
-async fn a_configuration_key_that_cannot_be_is_not_stored() {
-    let w = World::new().await;
-    let steps = [("PUT /metadata/sources/mqtt/confKeys/k", r#"{"server": "tcp://a:1883", "qos": 1}"#, 200, "")];
-    w.follow(&steps).await;
-    let before = w.json("/metadata/sources/yaml/mqtt").await;
-    for (path, body, message) in [
-        ("mqtt", r#"{"sever": "tcp://a:1883"}"#, "the `mqtt` source has no property `sever` (did you mean `server`?)"),
-        ("mqtt", r#"{"qos": "1"}"#, "property `qos` of the `mqtt` source must be a whole number, found the text `1`"),
-        ("mqtt", r#"{"qos": 3}"#, "property `qos` of the `mqtt` source must be 0, 1 or 2, found 3"),
-        (
-            "mqtt",
-            r#"{"interval": 10}"#,
-            "the `mqtt` source cannot do what property `interval` asks for (leave the property out)",
-        ),
-        (
-            "mqtt",
-            r#"{"useInt64ForWholeNumber": "yes"}"#,
-            "property `useInt64ForWholeNumber` of the `mqtt` source must be true or false, found the text `yes`",
-        ),
-        (
-            "file",
-            r#"{"fileType": "jsn"}"#,
-            "property `fileType` of the `file` source must be `json`, `lines` or `csv`, found `jsn` (did you mean `json`?)",
-        ),
-        (
-            "simulator",
-            r#"{"data": "a"}"#,
-            "property `data` of the `simulator` source must be a list, found the text `a`",
-        ),
-        ("mqqt", "{}", "This plugin was not found:sources.mqqt (did you mean `mqtt`?)"),
-        ("log", "{}", "This plugin was not found:sources.log"),
-    ] {
-        let reply = w.ask("PUT", &format!("/metadata/sources/{path}/confKeys/k"), body).await;
-        let refused: Json = serde_json::from_str(&reply.body).unwrap();
-        assert_eq!((reply.status, &refused["error"]), (400, &json!(5000)), "{path} {body}: {}", reply.body);
-        assert_eq!(refused["message"], message, "{path} {body}");
-    }
-    assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before);
-    // What is missing may stand in the stream, and what has no effect is told beside the answer.
-    let moved = w.ask("PUT", "/metadata/sources/file/confKeys/k", r#"{"actionAfterRead": 2, "parallel": true}"#).await;
-    assert_eq!((moved.status, moved.body.as_str()), (200, ""));
-    let reply = w.ask("PUT", "/metadata/sources/file/confKeys/k", r#"{"parallel": true, "fileType": "lines"}"#).await;
-    assert_eq!(reply.header("kuiper-warning"), "property `parallel` of the `file` source has no effect (leave it out)");
-    let w = w.restarted().await;
-    assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before, "what was refused is not in the store");
 }
 
 #[tokio::test]

@@ -45,12 +45,17 @@ pub(super) async fn command(call: Call, what: What) -> Answer {
     let prefix = format!("{} command error", title(what));
     let refuse = |refusal: Refusal| refusal.or_code(code::STREAM).prefix(&prefix);
     let command = Command::parse(&sql).map_err(|refused| refuse(refused.into()))?;
+    // A statement that names the wrong kind is told so, whoever uses the other.
+    let fits = |what: What, name: &str| server.host().catalog.get(what, name).is_ok();
     if let Command::Drop(what, name) = &command
+        && fits(*what, name)
         && server.rules.is_read(name)
     {
         return Err(refuse(referenced(*what, name)));
     }
-    if let Command::Drop(_, name) = &command {
+    if let Command::Drop(what, name) = &command
+        && fits(*what, name)
+    {
         server.rules.let_go(name).await;
     }
     let warnings = match &command {
@@ -94,12 +99,14 @@ pub(super) async fn replace(call: Call, what: What) -> Answer {
 pub(super) async fn drop(call: Call, what: What) -> Answer {
     let name = call.id(0)?;
     let server = &call.server;
+    let prefix = format!("delete {} error", word(what));
+    let refuse = |refused: crate::catalog::Refused| Refusal::from(refused).prefix(&prefix);
+    server.host().catalog.get(what, &name).map_err(refuse)?;
     if !call.query_is("force") && server.rules.is_read(&name) {
         return Err(referenced(what, &name));
     }
     server.rules.let_go(&name).await;
-    let prefix = format!("delete {} error", word(what));
-    let answer = server.host().catalog.drop(what, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
+    let answer = server.host().catalog.drop(what, &name).map_err(refuse)?;
     Ok(text(StatusCode::OK, answer))
 }
 

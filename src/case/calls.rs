@@ -187,11 +187,16 @@ impl Instance {
     }
 }
 
+/// What tells partitions apart: an integer and a float of the same number are one, as they are for `PARTITION BY`.
+fn partition(key: &Value) -> String {
+    show(&key.as_i64().map_or_else(|| key.clone(), Value::Int))
+}
+
 fn sequence(check: &Check<'_>, func: &Func, steps: &[Step], roundtrip: bool, reload: bool) -> Result<(), String> {
     let rule = rule(None)?;
     let mut parts: HashMap<String, Instance> = HashMap::new();
     for (n, step) in steps.iter().enumerate() {
-        let part = match parts.entry(step.key.as_ref().map(show).unwrap_or_default()) {
+        let part = match parts.entry(step.key.as_ref().map(partition).unwrap_or_default()) {
             std::collections::hash_map::Entry::Occupied(part) => part.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => free.insert(Instance::start(func)?),
         };

@@ -16,7 +16,7 @@ use crate::meter::LedgerView;
 use crate::plan::{self, Plan, Source, SourceKind, Stream};
 use crate::sql::{self, Create, Statement};
 
-use super::options::Options;
+use super::options::{self, Options};
 use super::rule::{Arrival, Body, Input, RuleCase};
 use super::sinks::Sinks;
 use super::update::Got;
@@ -52,6 +52,9 @@ fn stopped(fault: Fault) -> String {
 impl Engine {
     /// Runs the statements, makes the rule and starts it.
     pub fn start(case: &RuleCase, options: &Map<String, Json>) -> Result<Engine, Refusal> {
+        if let Some(why) = options::refused(options) {
+            return Err(Refusal::Refused(why));
+        }
         let options = Options::read(options, &case.config).map_err(Refusal::Unknown)?;
         let creates = case.streams.iter().map(|text| create(text)).collect::<Result<Vec<_>, _>>()?;
         for (n, one) in creates.iter().enumerate() {

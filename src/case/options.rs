@@ -28,7 +28,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "debug",
     "logFilename",
     "restartStrategy",
-    "lateTolerance",
     "notifySub",
     "overflow",
 ];
@@ -43,6 +42,7 @@ impl Options {
             zone: TimeZone::UTC,
             whole_numbers_as_int: false,
         };
+        let (mut is_event_time, mut event_time) = (false, plan::EventTime::default());
         for (name, value) in options {
             match name.as_str() {
                 "sendError" => read.send_error = flag(name, value)?,
@@ -52,13 +52,15 @@ impl Options {
                     let version = value.pointer("/windowOption/windowVersion");
                     read.plan.windows_v2 = version == Some(&Json::from("v2"));
                 }
-                "isEventTime" if !flag(name, value)? => {}
-                "isEventTime" => return Err("the option `isEventTime` is not supported".to_string()),
-                "lateTolerance" | "checkpointInterval" => drop(span(name, value)?),
+                "isEventTime" => is_event_time = flag(name, value)?,
+                "lateTolerance" => event_time.tolerance = span(name, value)?,
+                "idleTimeout" => event_time.patience = Some(span(name, value)?).filter(|span| !span.is_zero()),
+                "checkpointInterval" => drop(span(name, value)?),
                 name if WITHOUT_EFFECT.contains(&name) => {}
                 name => return Err(format!("the option `{name}` is not known")),
             }
         }
+        read.plan.event_time = is_event_time.then_some(event_time);
         for (section, values) in config {
             for (name, value) in values.as_object().into_iter().flatten() {
                 match (section.as_str(), name.as_str()) {
@@ -74,6 +76,16 @@ impl Options {
         }
         Ok(read)
     }
+}
+
+/// Why a server would refuse the options, whatever the rule: numbers that cannot be negative.
+pub(super) fn refused(options: &Map<String, Json>) -> Option<String> {
+    const NEVER_NEGATIVE: &[&str] = &["lateTolerance", "idleTimeout", "bufferLength", "concurrency"];
+    let negative = |(name, value): &(&String, &Json)| {
+        let text = value.as_str().is_some_and(|text| text.starts_with('-'));
+        NEVER_NEGATIVE.contains(&name.as_str()) && (text || value.as_f64().is_some_and(|number| number < 0.0))
+    };
+    options.iter().find(negative).map(|(name, value)| format!("option `{name}` cannot be negative, but it is {value}"))
 }
 
 fn flag(name: &str, value: &Json) -> Result<bool, String> {

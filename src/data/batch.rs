@@ -33,6 +33,8 @@ pub struct Batch {
     metas: Vec<Option<Meta>>,
     selected: Vec<u32>,
     faults: Vec<(u32, Fault)>,
+    /// How far the event time has come behind so many rows.
+    marks: Vec<(u32, Time)>,
     pub emissions: Emissions,
     /// The time that made a window give out these rows.
     pub trigger: Option<Time>,
@@ -63,9 +65,9 @@ impl Batch {
         self.times.len()
     }
 
-    /// No row is selected and none has failed.
+    /// No row is selected, none has failed, and it says nothing of the time.
     pub fn is_empty(&self) -> bool {
-        self.selected.is_empty() && self.faults.is_empty()
+        self.selected.is_empty() && self.faults.is_empty() && self.marks.is_empty()
     }
 
     /// Adds a selected row of absent values, to be filled by the caller.
@@ -176,6 +178,16 @@ impl Batch {
 
     pub fn take_faults(&mut self) -> Vec<(u32, Fault)> {
         std::mem::take(&mut self.faults)
+    }
+
+    /// Says that behind the rows so far, selected or not, the watermark has come to this time.
+    pub fn mark(&mut self, watermark: Time) {
+        self.marks.push((self.times.len() as u32, watermark));
+    }
+
+    /// The watermarks, each with the number of rows before it, in order.
+    pub fn take_marks(&mut self) -> Vec<(u32, Time)> {
+        std::mem::take(&mut self.marks)
     }
 
     /// Takes the values of a row out, leaving absent ones.

@@ -10,8 +10,9 @@ use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
 use crate::meter::NodeMeter;
 use crate::op::{
-    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Group, Groups, GuestCall, Guests, Having, Limit,
-    Named, Operator, Order, OrderKey, Out, OutColumn, Project, Resolve, Share, Start, Take, Validate,
+    Aggregate, AggregateCall, Checked, Compute, Computed, Cx, Filter, Gauge, Group, Groups, GuestCall, Guests, Having,
+    Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Pace, Project, Resolve, Share, Start, Take, Validate,
+    Watermark,
 };
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
 
@@ -27,6 +28,8 @@ pub struct Chain {
     names: Vec<Text>,
     rule: Arc<RuleInfo>,
     account: Arc<dyn Account>,
+    /// In event time: how far it has come.
+    gauge: Option<Arc<Gauge>>,
 }
 
 struct Link {
@@ -57,11 +60,14 @@ impl Chain {
         let steps = Chain::steps(plan);
         let nodes = plan.sources.iter().flat_map(|source| &source.nodes).chain(&plan.nodes);
         let mut links = Vec::with_capacity(steps.ops.len());
+        let gauge = Arc::<Gauge>::default();
         for (node, (name, next)) in nodes.zip(steps.ops) {
-            links.push(Link { op: operator(node, plan, local, now)?, name, next, meter: Arc::default() });
+            links.push(Link { op: operator(node, plan, local, now, &gauge)?, name, next, meter: Arc::default() });
         }
         let names = plan.sources.iter().map(|source| source.called.clone()).collect();
-        Ok(Chain { links, entries: steps.entries, source_slot: plan.source_slot, names, rule, account })
+        let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
+        let gauge = is_event.then_some(gauge);
+        Ok(Chain { links, entries: steps.entries, source_slot: plan.source_slot, names, rule, account, gauge })
     }
 
     /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
@@ -148,6 +154,11 @@ impl Chain {
         })
     }
 
+    /// How far the event time has come, for who asks from another task.
+    pub fn gauge(&self) -> Option<Arc<Gauge>> {
+        self.gauge.clone()
+    }
+
     /// The meters of the operators, with their names, in order.
     pub fn meters(&self) -> Vec<(String, Arc<NodeMeter>)> {
         self.links.iter().map(|link| (link.name.clone(), link.meter.clone())).collect()
@@ -202,6 +213,7 @@ fn node_name(node: &Node) -> &'static str {
     match node {
         Node::Validate { .. } => "preprocessor",
         Node::Resolve { .. } => "columns",
+        Node::Watermark { .. } => "watermark",
         Node::Share { .. } => "share",
         Node::Compute { .. } => "alias",
         Node::Filter { clause: Clause::Having, .. } => "having",
@@ -223,7 +235,7 @@ fn node_name(node: &Node) -> &'static str {
     }
 }
 
-fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
+fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<Gauge>) -> Result<Box<dyn Operator>> {
     Ok(match node {
         Node::Validate { columns, format } => {
             let checked = |(slot, column): &(usize, StreamColumn)| {
@@ -235,6 +247,10 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time) -> Result<Box
         Node::Resolve { columns, rest } => Box::new(Resolve::new(named(columns), *rest)),
         Node::Share { columns } => {
             Box::new(Share::new(columns.iter().map(|column| (column.from, column.slot)).collect()))
+        }
+        Node::Watermark { stamps, tolerance, patience, marks } => {
+            let pace = Pace { tolerance: *tolerance, patience: *patience, marks: *marks };
+            Box::new(Watermark::new(super::windows::stamps(stamps), pace, plan.width, now, gauge.clone()))
         }
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::clock::Time;
 use crate::codec::{self, Decoder, Wanted, WantedColumn};
-use crate::data::{Account, Batch, Fate, Kind, Object, Receipt, Text, Value};
+use crate::data::{Account, Batch, Fate, Kind, Object, Receipt, SourceAck, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::io::{Message, Payload};
 
@@ -23,11 +23,26 @@ pub struct Decoding {
     accounts: Vec<Arc<dyn Account>>,
 }
 
+/// What one of several subscribers takes out of what was decoded for all.
 struct Copy {
     /// (from slot of the feed, to slot of the rule)
     slots: Vec<(usize, usize)>,
     /// Slot of the rule for all other columns, and the feed's columns that belong into it.
     rest: Option<(usize, Vec<(Text, usize)>)>,
+    /// Reads by itself what could not be read for all: the fault may be of a declared column that only others ask for.
+    own: Option<Box<dyn Decoder>>,
+}
+
+/// What became of a message for several subscribers.
+enum Step {
+    /// So many rows for all.
+    Rows(usize),
+    /// One dead row for all.
+    Broken(Fault),
+    /// Each reads it by itself.
+    Apart,
+    /// No row, but an error of the source.
+    Told(Fault),
 }
 
 /// What became of a payload.
@@ -59,20 +74,27 @@ impl Decoding {
         subscribers: &[(u64, Subscriber)],
         accounts: Vec<Arc<dyn Account>>,
     ) -> Result<Decoding> {
+        let decoder = |wanted: &Wanted| -> Result<Option<Box<dyn Decoder>>> {
+            if spec.source.gives_rows {
+                return Ok(None);
+            }
+            let format = codec::format(&spec.format.format).map_err(|found| Fault::setup(found.to_string()))?;
+            (format.decoder)(&spec.format, wanted).map(Some).map_err(|found| Fault::setup(found.to_string()))
+        };
         let (wanted, copies) = match subscribers {
             [(_, only)] => (only.wanted.clone(), Vec::new()),
             several => {
                 let union = union(several.iter().map(|(_, one)| &one.wanted), &spec.kinds);
-                let copies = several.iter().map(|(_, one)| Copy::new(&union, &one.wanted)).collect();
+                let typed = union.columns.iter().any(|column| column.kind.is_some());
+                let copy = |one: &Subscriber| -> Result<Copy> {
+                    let own = if typed { decoder(&one.wanted)? } else { None };
+                    Ok(Copy { own, ..Copy::new(&union, &one.wanted) })
+                };
+                let copies = several.iter().map(|(_, one)| copy(one)).collect::<Result<_>>()?;
                 (union, copies)
             }
         };
-        let decoder = if spec.source.gives_rows {
-            None
-        } else {
-            let format = codec::format(&spec.format.format).map_err(|found| Fault::setup(found.to_string()))?;
-            Some((format.decoder)(&spec.format, &wanted).map_err(|found| Fault::setup(found.to_string()))?)
-        };
+        let decoder = decoder(&wanted)?;
         Ok(Decoding { decoder, wanted, copies, accounts })
     }
 
@@ -120,33 +142,18 @@ impl Decoding {
 
     fn for_several(&mut self, mut chunk: Vec<Message>, several: &[(u64, Subscriber)], now: Time) -> Vec<Batch> {
         let mut union = Batch::with_capacity(self.wanted.width, chunk.len());
-        // The message of each row.
-        let mut rows_of: Vec<usize> = Vec::with_capacity(chunk.len());
-        let mut broken: Vec<usize> = Vec::new();
-        for (n, message) in chunk.iter_mut().enumerate() {
-            let before = union.rows();
-            match self.rows_of(&mut message.payload, &mut union) {
-                Decoded::Rows(0) => message.ack.take().into_iter().for_each(|ack| ack.settle()),
-                Decoded::Rows(rows) => rows_of.resize(before + rows, n),
-                Decoded::Broken(fault) => {
-                    several.iter().for_each(|(_, one)| one.meter.failed(fault.to_string(), now));
-                    union.note(before, fault);
-                    broken.push(n);
-                }
-                Decoded::Told(fault) => {
-                    several.iter().for_each(|(_, one)| one.meter.failed(fault.to_string(), now));
-                    union.note(before, fault);
-                }
-            }
+        let mut steps = Vec::with_capacity(chunk.len());
+        let apart = self.copies.iter().any(|copy| copy.own.is_some());
+        for message in &mut chunk {
+            steps.push(match self.rows_of(&mut message.payload, &mut union) {
+                Decoded::Rows(rows) => Step::Rows(rows),
+                Decoded::Broken(_) if apart && matches!(message.payload, Payload::Bytes(_)) => Step::Apart,
+                Decoded::Broken(fault) => Step::Broken(fault),
+                Decoded::Told(fault) => Step::Told(fault),
+            });
         }
-        let each = several.iter().zip(&self.copies).zip(&self.accounts).map(|(((_, one), copy), account)| {
-            drop(Tally { of: one, now, rows: (union.rows() + broken.len()) as u64 });
-            for n in &broken {
-                Receipt::new(account.clone(), chunk[*n].ack.clone()).settle(Fate::DeadDecode);
-            }
-            copy.apply(&union, &chunk, &rows_of, one, account)
-        });
-        each.collect()
+        let each = several.iter().zip(&mut self.copies).zip(&self.accounts);
+        each.map(|(((_, one), copy), account)| copy.apply(&union, &chunk, &steps, one, account, now)).collect()
     }
 
     fn rows_of(&mut self, payload: &mut Payload, into: &mut Batch) -> Decoded {
@@ -160,6 +167,7 @@ impl Decoding {
                 self.wanted.fill(mem::take(object), row);
                 Decoded::Rows(1)
             }
+            Payload::Error(fault @ Fault::Decode(_)) => Decoded::Broken(fault.clone()),
             Payload::Error(fault) => Decoded::Told(fault.clone()),
         }
     }
@@ -197,37 +205,72 @@ impl Copy {
             let others = from.columns.iter().filter(|column| slot(&column.name).is_none());
             (rest, others.map(|column| (column.name.clone(), column.slot)).collect())
         });
-        Copy { slots, rest }
+        Copy { slots, rest, own: None }
     }
 
     fn apply(
-        &self,
+        &mut self,
         from: &Batch,
         chunk: &[Message],
-        rows_of: &[usize],
+        steps: &[Step],
         to: &Subscriber,
         account: &Arc<dyn Account>,
+        now: Time,
     ) -> Batch {
         let mut batch = Batch::with_capacity(to.wanted.width, from.rows());
-        let rest_of_feed = from.width().checked_sub(1);
-        for (row, message) in rows_of.iter().enumerate() {
-            let message = &chunk[*message];
-            let source = from.row(row);
-            let slots = batch.push(message.time, Receipt::new(account.clone(), message.ack.clone()));
-            for (from, to) in &self.slots {
-                slots[*to] = source[*from].clone();
+        let mut tally = Tally { of: to, now, rows: 0 };
+        let mut next = 0;
+        for (message, step) in chunk.iter().zip(steps) {
+            let before = batch.rows();
+            let broken = match step {
+                Step::Rows(rows) => {
+                    for row in next..next + rows {
+                        let slots = batch.push(message.time, Receipt::none());
+                        self.copy(from.row(row), slots);
+                    }
+                    next += rows;
+                    None
+                }
+                Step::Broken(fault) => Some(fault.clone()),
+                Step::Apart => match (&mut self.own, &message.payload) {
+                    (Some(own), Payload::Bytes(bytes)) => own.decode(bytes, &mut batch).err(),
+                    _ => Some(Fault::bug("a message was to be decoded again, and cannot be")),
+                },
+                Step::Told(fault) => {
+                    to.meter.failed(fault.to_string(), now);
+                    batch.note(before, fault.clone());
+                    continue;
+                }
+            };
+            if let Some(fault) = broken {
+                tally.rows += 1;
+                to.meter.failed(fault.to_string(), now);
+                batch.note(before, fault);
+                Receipt::new(account.clone(), message.ack.clone()).settle(Fate::DeadDecode);
+                continue;
             }
-            if let (Some((rest, others)), Some(slot)) = (&self.rest, rest_of_feed) {
-                slots[*rest] = with_others(&source[slot], others, source);
+            // An empty list is a message like others; no row of it will speak for it.
+            if batch.rows() == before {
+                message.ack.clone().into_iter().for_each(SourceAck::settle);
             }
-            if let Some(meta) = &message.meta {
-                batch.set_meta(row, meta);
+            tally.rows += (batch.rows() - before) as u64;
+            for row in before..batch.rows() {
+                let receipt = Receipt::new(account.clone(), message.ack.clone());
+                batch.stamp(row, message.time, message.meta.as_ref(), receipt);
             }
-        }
-        for (row, fault) in from.faults() {
-            batch.note(*row as usize, fault.clone());
         }
         batch
+    }
+
+    /// Puts what this subscriber asks for into its slots.
+    fn copy(&self, source: &[Value], slots: &mut [Value]) {
+        for (from, to) in &self.slots {
+            slots[*to] = source[*from].clone();
+        }
+        // The last slot of the feed is for the columns that no rule names.
+        if let (Some((rest, others)), Some(left)) = (&self.rest, source.last()) {
+            slots[*rest] = with_others(left, others, source);
+        }
     }
 }
 

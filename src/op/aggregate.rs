@@ -253,12 +253,17 @@ pub(super) fn key_of(keys: &[Program], frame: &Frame<'_>) -> Result<Text> {
     Ok(key)
 }
 
+/// Alike for values that are equal: an integer and a float are, when their values are.
 fn distinct_key(args: &[Value]) -> Text {
     let mut key = Text::default();
     for arg in args {
-        key.push_str(arg.type_name());
+        let (kind, printed) = match arg.as_i64() {
+            Some(whole) => ("number", Value::Int(whole).print()),
+            None => (arg.type_name(), arg.print()),
+        };
+        key.push_str(kind);
         key.push('\u{1f}');
-        key.push_str(&arg.print());
+        key.push_str(&printed);
         key.push('\u{1f}');
     }
     key

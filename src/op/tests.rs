@@ -116,7 +116,7 @@ fn settle(batches: Vec<Batch>, fate: Fate) {
 fn ten_seconds(now: i64, groups: Option<Groups>) -> Tumbling {
     let alignment = Alignment { unit: Unit::Second, count: 10, zone: TimeZone::UTC };
     let bounds = Bounds { start: Some(1), end: Some(2), trigger: None };
-    Tumbling::new(&alignment, Time(now), bounds, 4, groups)
+    Tumbling::new(Grid { alignment, event: None }, Time(now), bounds, 4, groups)
 }
 
 fn summed() -> Groups {

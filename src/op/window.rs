@@ -1,12 +1,17 @@
 //! Windows: rows that are kept until a time, a number or a condition comes, and then leave together.
 //!
-//! One file a kind. All of them are driven by the times of rows and by `tick`; none looks at a clock. What a window
+//! One file a kind. All of them are driven by the times of rows, by `tick`, and in event time by the watermarks that come
+//! with the rows; none looks at a clock. The rows that a watermark has released come before it, in order of time, so a
+//! window may close as soon as it sees a row that lies behind its end. What a window
 //! gives out is one emission, with the bounds of the window in the slots that ask for them. A row that several windows
 //! have a part in (hopping, sliding and count windows may overlap) is kept until the last of them is done and meets its
 //! fate then; one that no window gave out is `filtered`. What no later window can have a part in is not kept.
 
 mod align;
 mod count;
+mod event_session;
+mod events;
+mod grid;
 mod hopping;
 mod kept;
 mod session;
@@ -22,7 +27,10 @@ use super::Out;
 
 pub use align::{Alignment, length_of};
 pub use count::Count;
+pub use event_session::EventSession;
+pub use grid::Grid;
 pub use hopping::Hopping;
+pub(super) use kept::{Kept, load_rows, save_rows};
 pub use session::Session;
 pub use sliding::{Sliding, SlidingTimes};
 pub use state::State;

@@ -7,29 +7,17 @@ use crate::expr::{Bound, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
+use super::findings::{Findings, dedup};
 use super::guests::Hoist;
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source};
-use super::scope::{Alias, AliasState, Names, OfWhere, Stage, counted, mentioned};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
+use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::Asked;
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
-use super::{Options, Stream};
+use super::{EventTime, Options, Stream};
 
 /// What stands before the text of an error in a field.
 const SELECT: &str = "run Select error: ";
-
-/// Collects findings and goes on, so that all are told at once.
-struct Findings(Vec<Diagnostic>);
-
-impl Findings {
-    fn take<T>(&mut self, result: Result<T, Vec<Diagnostic>>) -> Option<T> {
-        result.map_err(|found| self.0.extend(found)).ok()
-    }
-
-    fn add(&mut self, found: Diagnostic) {
-        self.0.push(found);
-    }
-}
 
 pub fn plan(
     select: &Select,
@@ -56,11 +44,12 @@ pub fn plan(
     if names.sources.len() > 1 {
         names.source_slot = Some(names.fresh());
     }
+    let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
-    assemble(select, names, clauses, options)
+    assemble(select, names, clauses, stamps, options)
 }
 
 /// The sources as they are written: FROM, then the joins.
@@ -78,7 +67,8 @@ fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut 
             None => found.add(
                 Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
                     .at(name.span)
-                    .help("create it with CREATE STREAM first"),
+                    .help("create it with CREATE STREAM first")
+                    .known_as(format!("fail to get stream {}, please check if stream is created", name.name)),
             ),
         }
     }
@@ -102,6 +92,29 @@ fn refuse_later(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
+}
+
+/// Where rows say when they happened. Those columns are decoded whatever else is asked for.
+fn event_time(names: &mut Names<'_>, select: &Select, found: &mut Findings) -> Option<Stamps> {
+    let mut of = Vec::new();
+    for (source, written) in written(select).enumerate() {
+        let Stream { name, timestamp, timestamp_format, kind, .. } = names.sources[source].stream;
+        let span = written.name.span;
+        if *kind == SourceKind::Lookup {
+            continue;
+        }
+        if timestamp.is_empty() {
+            let text = format!("`isEventTime` needs the time of each row, but `{name}` declares no TIMESTAMP");
+            found.add(Diagnostic::error("K0233", text).at(span).help("add `TIMESTAMP=\"column\"` to its WITH clause"));
+            continue;
+        }
+        let bound = names.column_of(source, timestamp, span).map_err(|problem| vec![problem]);
+        let (Some(Bound::Slot(slot, _)), SourceKind::Stream) = (found.take(bound), *kind) else { continue };
+        let format = Some(timestamp_format.clone()).filter(|format| !format.is_empty());
+        let stream = names.sources[source].name().clone();
+        of.push(Stamp { source, stream, column: timestamp.clone(), slot, format });
+    }
+    (!of.is_empty()).then_some(Stamps { of, source: names.source_slot })
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {
@@ -210,7 +223,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
     let window = select.windows.first().and_then(|written| {
         let mut bind = |names: &mut Names<'_>, word, expr: &Expr| clause(names, Stage::Group, word, expr, found);
-        let window = window::bind(written, names, options.windows_v2, &mut bind);
+        let window = window::bind(written, names, options, &mut bind);
         window.unwrap_or_else(|problem| {
             found.add(problem);
             None
@@ -224,7 +237,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         select.group.iter().filter_map(|key| clause(names, Stage::Group, "GROUP BY", key, found)).collect();
     let having = select.having.as_ref().and_then(|expr| {
         let bound = clause(names, Stage::Having, "HAVING", expr, found)?;
-        if let Some(name) = ungrouped(&bound, names, &keys) {
+        if let Some(name) = ungrouped(&bound, &names.of_rows(), &keys) {
             let message = format!("`{name}` in HAVING is neither an aggregate nor a key of GROUP BY");
             found.add(Diagnostic::error("K0217", message).at(expr.span).help("conditions on rows stand in WHERE"));
         }
@@ -335,23 +348,19 @@ fn output_name(field: &Field, names: &Names<'_>, unnamed: &mut usize) -> Text {
 }
 
 /// HAVING looks at groups: a column in it must be a key, or stand in an aggregate. Gives one that does neither.
-fn ungrouped(bound: &Bound, names: &Names<'_>, keys: &[Bound]) -> Option<Text> {
+fn ungrouped(bound: &Bound, of_rows: &HashSet<usize>, keys: &[Bound]) -> Option<Text> {
     if keys.contains(bound) {
         return None;
     }
     match bound {
-        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => {
-            let of_rows = |alias: &Alias<'_>| alias.slot == Some(*slot) && !alias.aggregated;
-            return (names.is_column(*slot) || names.special.is_of_rows(*slot) || names.aliases.iter().any(of_rows))
-                .then(|| name.clone());
-        }
+        Bound::Slot(slot, name) | Bound::Alias(slot, name, _) => return of_rows.contains(slot).then(|| name.clone()),
         Bound::Row(_) => return Some(Text::const_new("*")),
         _ => {}
     }
     let mut wrong = None;
     bound.parts(&mut |part| {
         if wrong.is_none() {
-            wrong = ungrouped(part, names, keys);
+            wrong = ungrouped(part, of_rows, keys);
         }
     });
     wrong
@@ -361,6 +370,7 @@ fn assemble(
     select: &Select,
     mut names: Names<'_>,
     clauses: Clauses,
+    stamps: Option<Stamps>,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
@@ -373,6 +383,11 @@ fn assemble(
             nodes.push(Node::Compute { aliases, clause });
         }
     };
+    let is_event = stamps.is_some();
+    if let (Some(stamps), Some(pace)) = (&stamps, options.event_time) {
+        let EventTime { tolerance, patience } = pace;
+        nodes.push(Node::Watermark { stamps: stamps.clone(), tolerance, patience, marks: windowed });
+    }
     let analytic = ordered_aliases(&names, Stage::Analytic);
     nodes.extend(analytic_steps(&mut names, analytic));
     let (mut condition, mut having) = (clauses.filter, clauses.having);
@@ -394,10 +409,10 @@ fn assemble(
         }
     };
     // A condition on all rows of a window needs them.
-    let above = windowed && (whole || clauses.window.as_ref().is_some_and(Window::is_before_where));
-    let mut filter = filter.into_iter();
+    let above = windowed && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
+    let mut filter: Vec<Node> = filter;
     if !above {
-        nodes.extend(&mut filter);
+        nodes.append(&mut filter);
     }
     compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
@@ -406,10 +421,11 @@ fn assemble(
     let mut grouping = Some(Grouping { keys: clauses.keys, calls });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
-        let inside = clauses.aggregated && window.is_incremental() && !whole;
+        // What looks at the rows of the finished window needs them.
+        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty();
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
-        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless })));
+        nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
     nodes.extend(filter);
     match grouping {
@@ -454,7 +470,8 @@ fn assemble(
                 "K0227",
                 "`sendMetaToSink` cannot be applied to a window, which mixes the metadata of many messages",
             );
-            found.add(problem.at(select.span));
+            let words = "Invalid option sendMetaToSink, it can not be applied to window";
+            found.add(problem.at(select.span).known_as(words));
         }
         let name = Text::const_new("__meta");
         columns.push(OutputColumn {
@@ -531,10 +548,7 @@ fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
     let stream = asked.stream;
     if stream.strict {
         // In the order of the declaration, so that of several errors the same is always told.
-        let columns = stream.columns.iter().filter_map(|column| {
-            let wanted = asked.wanted.columns.iter().find(|wanted| wanted.name == column.name)?;
-            Some((wanted.slot, column.clone()))
-        });
+        let columns = stream.columns.iter().filter_map(|column| Some((asked.slot(&column.name)?, column.clone())));
         let columns: Vec<_> = columns.collect();
         let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
         nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
@@ -562,14 +576,4 @@ fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)>
     let (mut done, mut out) = (vec![false; names.aliases.len()], Vec::new());
     (0..names.aliases.len()).for_each(|n| visit(names, n, stage, &mut done, &mut out));
     out
-}
-
-/// One finding a place and text.
-fn dedup(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut told = HashSet::new();
-    let place = |span: Option<Span>| span.map(|span| (span.start, span.end));
-    let first = |problem: &Diagnostic| told.insert((problem.code, place(problem.span), problem.message.clone()));
-    let mut kept: Vec<Diagnostic> = found.into_iter().filter(first).collect();
-    kept.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
-    kept
 }

@@ -54,6 +54,14 @@ fn step(node: &Node) -> (&'static str, String) {
             let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             ("ResolvePlan", format!("IgnoreCase:[ {} ]", shown.join(", ")))
         }
+        Node::Watermark { stamps, tolerance, marks, .. } => {
+            let streams: Vec<&str> = stamps.of.iter().map(|stamp| stamp.stream.as_str()).collect();
+            let late = tolerance.as_millis();
+            (
+                "WatermarkPlan",
+                format!("Emitters:[ {} ], SendWatermark:{marks}, LateTolerance:{late}ms", streams.join(", ")),
+            )
+        }
         Node::Share { columns } => {
             let shown: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             ("SharePlan", format!("Columns:[ {} ]", shown.join(", ")))

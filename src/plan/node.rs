@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::codec::Wanted;
 use crate::data::{Layout, Text};
 use crate::expr::{Bound, Bounds};
@@ -80,6 +82,16 @@ pub enum Node {
         columns: Vec<Resolved>,
         rest: usize,
     },
+    /// Event time: rows are put into the order in which they happened, and late ones are counted and left out.
+    Watermark {
+        stamps: Stamps,
+        /// `lateTolerance`
+        tolerance: Duration,
+        /// `idleTimeout`
+        patience: Option<Duration>,
+        /// A window behind it wants to hear of the watermark.
+        marks: bool,
+    },
     /// Columns whose name several sources have, copied to the slots that stand for any of them.
     Share {
         columns: Vec<Shared>,
@@ -159,6 +171,28 @@ pub enum Node {
         aliases: Vec<(usize, Text, Bound)>,
         columns: Vec<OutputColumn>,
     },
+}
+
+/// When the rows of a rule happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamps {
+    /// One a stream; tables have none.
+    pub of: Vec<Stamp>,
+    /// The slot that says which stream a row is of; `None` where there is one.
+    pub source: Option<usize>,
+}
+
+/// The column that says when the rows of a stream happened (`TIMESTAMP`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamp {
+    /// Its place among the sources of the plan.
+    pub source: usize,
+    /// What the statement calls it.
+    pub stream: Text,
+    pub column: Text,
+    pub slot: usize,
+    /// `TIMESTAMP_FORMAT`
+    pub format: Option<Text>,
 }
 
 /// A column that is found whatever its case.

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -111,6 +112,8 @@ pub struct Names<'a> {
     /// Aliases whose expressions are being bound, outermost first.
     pub binding: Vec<usize>,
     pub in_aggregate: bool,
+    /// How many unknown names are still told with the nearest that is known.
+    pub hints: Cell<u32>,
     /// Whether an aggregate was met since this was last cleared.
     pub met_aggregate: bool,
 }
@@ -159,6 +162,7 @@ impl<'a> Names<'a> {
             clause: "SELECT",
             binding: Vec::new(),
             in_aggregate: false,
+            hints: Cell::new(16),
             met_aggregate: false,
         }
     }

@@ -4,15 +4,17 @@
 //! stay absent. A name that is asked of several sources has one more slot, into which each source copies its column;
 //! in a joined row the part that stands first has its say there.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::codec::{Wanted, WantedColumn};
 use crate::data::{Kind, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, RowShape};
 use crate::sql::Wildcard;
 
-use super::Stream;
 use super::node::{Resolved, Shared};
 use super::scope::Names;
+use super::{Stream, StreamColumn};
 
 /// One source, and what was asked of it so far.
 pub struct Asked<'a> {
@@ -24,12 +26,40 @@ pub struct Asked<'a> {
     pub shared: Vec<Shared>,
     /// Metadata is read of it.
     pub meta: bool,
+    /// The declared columns by name.
+    declared: HashMap<&'a str, &'a StreamColumn>,
+    /// The slots of the columns in `wanted`, in `resolved` by their exact slots, and in `shared`.
+    slots: HashMap<Text, usize>,
+    resolved_slots: HashMap<usize, usize>,
+    shared_slots: HashMap<Text, usize>,
 }
 
 impl<'a> Asked<'a> {
     pub fn new(stream: &'a Stream, alias: Option<Text>) -> Self {
-        let (wanted, resolved) = (Wanted::default(), Vec::new());
-        Asked { stream, alias, wanted, resolved, shared: Vec::new(), meta: false }
+        // Of two declarations of one name the first counts.
+        let declared = stream.columns.iter().rev().map(|column| (column.name.as_str(), column)).collect();
+        Asked {
+            stream,
+            alias,
+            wanted: Wanted::default(),
+            resolved: Vec::new(),
+            shared: Vec::new(),
+            meta: false,
+            declared,
+            slots: HashMap::new(),
+            resolved_slots: HashMap::new(),
+            shared_slots: HashMap::new(),
+        }
+    }
+
+    /// The slot of a column that is decoded.
+    pub fn slot(&self, name: &str) -> Option<usize> {
+        self.slots.get(name).copied()
+    }
+
+    /// Whether it declares a column of that name.
+    pub fn declares(&self, name: &str) -> bool {
+        self.declared.contains_key(name)
     }
 
     /// How the statement calls it.
@@ -46,7 +76,7 @@ impl<'a> Asked<'a> {
     fn may_have(&self, name: &str) -> bool {
         match self.stream.columns.as_slice() {
             [] => !self.stream.binary || name == "self",
-            columns => columns.iter().any(|column| column.name == name),
+            _ => self.declares(name),
         }
     }
 
@@ -75,7 +105,7 @@ impl Names<'_> {
 
     /// Whether a source declares a column of that name.
     pub fn declares(&self, name: &str) -> bool {
-        self.sources.iter().any(|source| source.stream.columns.iter().any(|column| column.name == name))
+        self.sources.iter().any(|source| source.declares(name))
     }
 
     /// Whether a name that nothing declares can be a column all the same.
@@ -83,13 +113,16 @@ impl Names<'_> {
         self.sources.iter().any(|source| source.stream.columns.is_empty())
     }
 
-    /// Whether the slot holds a column.
-    pub fn is_column(&self, slot: usize) -> bool {
-        self.sources.iter().any(|source| {
-            source.wanted.columns.iter().any(|column| column.slot == slot)
-                || source.resolved.iter().any(|column| column.slot == slot)
-                || source.shared.iter().any(|column| column.slot == slot)
-        })
+    /// The slots of what is of a single row: columns, what is computed of each row that comes, and aliases of these.
+    pub fn of_rows(&self) -> HashSet<usize> {
+        let mut slots: HashSet<usize> = self.special.analytics.iter().map(|call| call.slot).collect();
+        slots.extend(self.aliases.iter().filter(|alias| !alias.aggregated).filter_map(|alias| alias.slot));
+        for source in &self.sources {
+            slots.extend(
+                source.slots.values().chain(source.resolved_slots.values()).chain(source.shared_slots.values()),
+            );
+        }
+        slots
     }
 
     /// A column that is named without its source.
@@ -117,17 +150,19 @@ impl Names<'_> {
         let columns = columns.map(|column| column.name.as_str());
         let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
         let message = format!("none of {} has a column `{name}`", all.join(", "));
-        Diagnostic::error("K0214", message).at(span).suggest(name, columns.chain(aliases))
+        self.hinted(Diagnostic::error("K0214", message).at(span), name, columns.chain(aliases))
     }
 
     /// The slot of a column of one source; it is decoded from now on.
     pub fn column_of(&mut self, source: usize, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        let exact = match self.sources[source].wanted.columns.iter().find(|column| column.name == *name) {
-            Some(known) => known.slot,
+        let exact = match self.sources[source].slot(name) {
+            Some(known) => known,
             None => {
                 let kind = self.declared(source, name, span)?;
                 let slot = self.fresh();
-                self.sources[source].wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+                let asked = &mut self.sources[source];
+                asked.slots.insert(name.clone(), slot);
+                asked.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
                 slot
             }
         };
@@ -135,11 +170,12 @@ impl Names<'_> {
         if !self.ignore_case || !self.sources[source].is_open() {
             return Ok(Bound::Slot(exact, self.shown(source, name)));
         }
-        let slot = match self.sources[source].resolved.iter().find(|column| column.exact == exact) {
-            Some(known) => known.slot,
+        let slot = match self.sources[source].resolved_slots.get(&exact) {
+            Some(known) => *known,
             None => {
                 self.rest(source);
                 let slot = self.fresh();
+                self.sources[source].resolved_slots.insert(exact, slot);
                 self.sources[source].resolved.push(Resolved { name: name.clone(), exact, slot });
                 slot
             }
@@ -157,16 +193,13 @@ impl Names<'_> {
 
     /// The slot for what the first of these sources has under that name.
     fn shared(&mut self, name: &Text, sources: &[usize], span: Span) -> Result<Bound, Diagnostic> {
-        let known = self.sources.iter().flat_map(|source| &source.shared).find(|shared| shared.name == *name);
-        let slot = match known {
-            Some(known) => known.slot,
-            None => self.fresh(),
-        };
+        let known = self.sources.iter().find_map(|source| source.shared_slots.get(name).copied());
+        let slot = known.unwrap_or_else(|| self.fresh());
         for source in sources {
             let Bound::Slot(from, _) = self.column_of(*source, name, span)? else { continue };
-            let shared = &mut self.sources[*source].shared;
-            if !shared.iter().any(|shared| shared.slot == slot) {
-                shared.push(Shared { name: name.clone(), from, slot });
+            let asked = &mut self.sources[*source];
+            if asked.shared_slots.insert(name.clone(), slot).is_none() {
+                asked.shared.push(Shared { name: name.clone(), from, slot });
             }
         }
         Ok(Bound::Slot(slot, name.clone()))
@@ -187,16 +220,23 @@ impl Names<'_> {
         if stream.columns.is_empty() {
             return Ok(None);
         }
-        match stream.columns.iter().find(|column| column.name == *name) {
+        match self.sources[source].declared.get(name.as_str()) {
             Some(column) => Ok(Some(column.kind.clone())),
             None => {
                 let what = if stream.is_table() { "table" } else { "stream" };
                 let message = format!("{what} `{}` has no column `{name}`", stream.name);
                 let names = stream.columns.iter().map(|column| column.name.as_str());
                 let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
-                Err(Diagnostic::error("K0214", message).at(span).suggest(name, names.chain(aliases)))
+                Err(self.hinted(Diagnostic::error("K0214", message).at(span), name, names.chain(aliases)))
             }
         }
+    }
+
+    /// The finding with the nearest name, unless many were looked for already: that takes long among many columns.
+    fn hinted<'n>(&self, found: Diagnostic, name: &str, near: impl Iterator<Item = &'n str>) -> Diagnostic {
+        let hints = self.hints.get();
+        self.hints.set(hints.saturating_sub(1));
+        if hints > 0 { found.suggest(name, near) } else { found }
     }
 
     /// Every column, for `*`; or of one source, for `source.*`.
@@ -218,10 +258,10 @@ impl Names<'_> {
             },
         };
         let mut rest = Vec::new();
-        let mut names: Vec<Text> = Vec::new();
+        let (mut names, mut listed): (Vec<Text>, HashSet<Text>) = Default::default();
         for source in &of {
             let known = self.sources[*source].known();
-            names.extend(known.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+            names.extend(known.into_iter().filter(|name| listed.insert(name.clone())));
             if self.sources[*source].is_open() {
                 rest.push(self.rest(*source));
             }
@@ -233,8 +273,8 @@ impl Names<'_> {
             let bound = match having.as_slice() {
                 [] => continue,
                 // What differs by case only is looked for by who names it, and here nobody does.
-                [only] => match self.sources[*only].wanted.columns.iter().find(|column| column.name == name) {
-                    Some(known) => Bound::Slot(known.slot, name.clone()),
+                [only] => match self.sources[*only].slot(&name) {
+                    Some(known) => Bound::Slot(known, name.clone()),
                     None => self.column_of(*only, &name, span)?,
                 },
                 several => self.shared(&name, several, span)?,

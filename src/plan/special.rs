@@ -26,13 +26,6 @@ pub struct Specials {
     pub dedup: Option<Node>,
 }
 
-impl Specials {
-    /// Whether the slot holds what is computed of each row.
-    pub fn is_of_rows(&self, slot: usize) -> bool {
-        self.analytics.iter().any(|call| call.slot == slot)
-    }
-}
-
 /// The function that a field is a call of, and nothing else.
 fn called(expr: &Expr, funcs: &Catalogue) -> Option<&'static Func> {
     match &expr.bare().node {
@@ -321,7 +314,7 @@ pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>)
 
 /// Takes the calls that count hits out of a condition and the aliases that it reads: their value is read before the
 /// condition is decided, and the hit is noted after.
-fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
+pub(super) fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
     if let Bound::Call(func, _) = bound
         && matches!(func.body, Body::Special(Special::Hit))
     {

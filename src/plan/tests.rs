@@ -202,7 +202,7 @@ fn the_depth_of_aliases_is_limited() {
 /// What a statement names is looked up, not looked for: with thousands of everything this would not end otherwise.
 #[test]
 fn wide_statements_are_planned_at_once() {
-    let wide = 1_000;
+    let wide = 10_000;
     let list = |field: &dyn Fn(usize) -> String| (0..wide).map(field).collect::<Vec<_>>().join(", ");
     let declared = Stream {
         columns: (0..wide)

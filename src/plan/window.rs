@@ -6,8 +6,10 @@ use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Bounds};
 use crate::sql::{Expr, ExprNode, Literal, Unit, WindowKind};
 
-use super::node::Grouping;
+use super::Options;
+use super::node::{Grouping, HitCall, Stamps};
 use super::scope::Names;
+use super::special::take_hits;
 
 /// The step of a window.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub struct Windowed {
     pub grouping: Option<Grouping>,
     /// Nothing in `grouping` reads the bounds of the window.
     pub boundless: bool,
+    /// In event time, how rows say when they happened: the zone that a time is written in aligns the window.
+    pub event: Option<Stamps>,
 }
 
 /// What kind of window, and its arguments. Lengths and counts are positive.
@@ -41,6 +45,8 @@ pub enum Window {
         open: bool,
         /// Which rows trigger it; all where there is none.
         when: Option<Bound>,
+        /// What counts in that condition how often it was met.
+        hits: Vec<HitCall>,
     },
     Session {
         unit: Unit,
@@ -60,8 +66,8 @@ pub enum Window {
 
 impl Window {
     /// WHERE looks at the rows of the finished window, so that rows that it takes out count and trigger all the same.
-    pub fn is_before_where(&self) -> bool {
-        matches!(self, Window::Sliding { .. } | Window::Count { .. })
+    pub fn is_before_where(&self, event_time: bool) -> bool {
+        event_time || matches!(self, Window::Sliding { .. } | Window::Count { .. })
     }
 
     /// It can keep accumulators in place of rows.
@@ -96,7 +102,7 @@ impl fmt::Display for Window {
             Window::Hopping { unit: of, count, interval } => {
                 write!(f, "length:{count}, interval:{interval}, windowType:HOPPING_WINDOW, timeUnit: {}", unit(of))
             }
-            Window::Sliding { unit: of, count, delay, open, when } => {
+            Window::Sliding { unit: of, count, delay, open, when, .. } => {
                 write!(f, "length:{count}, ")?;
                 if *delay > 0 {
                     write!(f, "delay:{delay}, ")?;
@@ -128,14 +134,14 @@ impl fmt::Display for Window {
     }
 }
 
-/// The window as it is written, over slots. `open` is what the option `windowVersion` asks for.
+/// The window as it is written, over slots.
 ///
 /// # Errors
 /// Arguments that no window can have, and what is wrong with its conditions.
 pub(super) fn bind(
     window: &crate::sql::Window,
     names: &mut Names<'_>,
-    open: bool,
+    options: &Options,
     bind: &mut dyn FnMut(&mut Names<'_>, &'static str, &Expr) -> Option<Bound>,
 ) -> Result<Option<Window>, Diagnostic> {
     let unit = match window.args.first() {
@@ -150,6 +156,13 @@ pub(super) fn bind(
             _ => None,
         })
         .collect();
+    let open = options.windows_v2;
+    if options.event_time.is_some() && window.kind == WindowKind::Count {
+        let text = "a count window cannot be used with `isEventTime`, since its rows are counted as they come";
+        return Err(Diagnostic::error("K0232", text)
+            .at(window.span)
+            .help("use a window of time, or take the option out"));
+    }
     if open && !matches!(window.kind, WindowKind::Sliding | WindowKind::State) {
         let text = format!("option `windowVersion` is `v2`, which `{}` does not have", window.kind.name());
         return Err(Diagnostic::error("K0231", text).at(window.span).help("take the option out"));
@@ -173,14 +186,16 @@ pub(super) fn bind(
                 let found = format!("the delay of a window cannot be negative, but it is {}", delay.0);
                 return Err(Diagnostic::error("K0209", found).at(delay.1));
             }
+            let mut hits = Vec::new();
             let when = match &window.when {
                 None => None,
                 Some(when) => {
-                    let Some(when) = bind(names, "OVER", when) else { return Ok(None) };
+                    let Some(mut when) = bind(names, "OVER", when) else { return Ok(None) };
+                    take_hits(&mut when, &mut hits, &mut || names.fresh());
                     Some(when)
                 }
             };
-            Window::Sliding { unit, count, delay: delay.0, open, when }
+            Window::Sliding { unit, count, delay: delay.0, open, when, hits }
         }
         WindowKind::Session => Window::Session {
             unit,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kuiper_plugin::abi;
@@ -10,7 +11,7 @@ use kuiper_plugin::has;
 
 use crate::data::{Text, Value};
 use crate::diag::{Fault, Result};
-use crate::func::{Accumulator, Body, Ctx, Func, Guest, NullGuard};
+use crate::func::{Accumulator, Arg, Body, Ctx, Func, Guest, NullGuard};
 
 use super::cross::{Arena, Taken, Texts};
 use super::desk::{Desk, States};
@@ -19,21 +20,24 @@ use super::worker::Instance;
 
 /// The row of a guest's function; it is never freed, as the library is never unmapped.
 pub fn row(symbol: Symbol) -> &'static Func {
+    let shared: Mutex<Option<Arc<Mutex<Site>>>> = Mutex::default();
+    let site = move || {
+        let new = || Arc::new(Mutex::new(Site::new(symbol)));
+        if !symbol.singleton || symbol.flags & kind::AGGREGATE != 0 {
+            return new();
+        }
+        shared.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(new).clone()
+    };
+    let site: &'static (dyn Fn() -> Arc<Mutex<Site>> + Send + Sync) = Box::leak(Box::new(site));
     let body = if symbol.flags & kind::AGGREGATE != 0 {
         let start = move || Box::new(Group::start(symbol)) as Box<dyn Accumulator>;
         Body::GuestAggregate(Box::leak(Box::new(start)))
     } else {
-        let shared: Mutex<Option<Arc<Mutex<Site>>>> = Mutex::default();
-        let start = move || {
-            if !symbol.singleton {
-                return Box::new(Call(Arc::new(Mutex::new(Site::new(symbol))))) as Box<dyn Guest>;
-            }
-            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            Box::new(Call(shared.get_or_insert_with(|| Arc::new(Mutex::new(Site::new(symbol)))).clone()))
-                as Box<dyn Guest>
-        };
-        Body::Guest(Box::leak(Box::new(start)))
+        Body::Guest(Box::leak(Box::new(|| Box::new(Call(site())) as Box<dyn Guest>)))
     };
+    // SAFETY: the symbol is a function.
+    let validates = unsafe { has!(symbol.table.cast::<abi::Function>(), validate) }.is_some();
+    let validate = |args: &[Arg]| site().lock().unwrap_or_else(PoisonError::into_inner).validate(args);
     Box::leak(Box::new(Func {
         name: symbol.name,
         // A guest that does not say takes what it is given.
@@ -44,6 +48,7 @@ pub fn row(symbol: Symbol) -> &'static Func {
         body,
         null: NullGuard::Off,
         check: None,
+        validate: if validates { Some(Box::leak(Box::new(validate))) } else { None },
         pure: false,
     }))
 }
@@ -61,7 +66,7 @@ struct Site {
 impl Guest for Call {
     fn call(&self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
         let mut site = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        site.call(columns, height, ctx).unwrap_or_else(|fault| vec![Err(fault); height])
+        site.call(columns, height, ctx)
     }
 }
 
@@ -70,11 +75,56 @@ impl Site {
         Site { symbol, instance: None, desks: HashMap::new() }
     }
 
-    fn call(&mut self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Result<Vec<Result<Value>>> {
-        let this = match &self.instance {
+    /// The instance; one that panicked was dropped, and is made anew here.
+    fn this(&mut self) -> Result<*mut c_void> {
+        Ok(match &self.instance {
             Some(instance) => instance.this,
             None => self.instance.insert(Instance::new(self.symbol)?).this,
+        })
+    }
+
+    /// Whether these arguments will do; the error is the plugin's own sentence.
+    fn validate(&mut self, args: &[Arg]) -> std::result::Result<(), String> {
+        let this = self.this().map_err(|fault| fault.to_string())?;
+        // SAFETY: the symbol is a function.
+        let entry = unsafe { has!(self.symbol.table.cast::<abi::Function>(), validate) };
+        let Some(validate) = entry else { return Ok(()) };
+        let mut arena = Arena::default();
+        let known = |arg: &Arg| match arg {
+            Arg::Literal(value) => arena.lend(value),
+            _ => abi::Value::MISSING,
         };
+        let values: Vec<abi::Value> = args.iter().map(known).collect();
+        let mut texts = Texts::default();
+        // SAFETY: the instance is of this table; the pointers live until the call returns.
+        let failed = unsafe { validate(this, values.as_ptr(), values.len(), &texts.fault()) };
+        match failed {
+            code::OK => Ok(()),
+            code::BUG => {
+                self.instance = None;
+                Err(theirs(Fault::bug(texts.text())).to_string())
+            }
+            _ => Err(texts.text()),
+        }
+    }
+
+    /// One result a row. A panic costs the one row that it happened at: the others are called without it, on an instance
+    /// that is made anew.
+    fn call(&mut self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
+        match self.try_call(columns, 0..height, ctx) {
+            Ok(results) => results,
+            Err(Fault::Bug(_)) if height > 1 => (0..height).flat_map(|row| self.call_row(columns, row, ctx)).collect(),
+            Err(fault) => vec![Err(theirs(fault)); height],
+        }
+    }
+
+    fn call_row(&mut self, columns: &[Vec<Value>], row: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
+        self.try_call(columns, row..row + 1, ctx).unwrap_or_else(|fault| vec![Err(theirs(fault))])
+    }
+
+    fn try_call(&mut self, columns: &[Vec<Value>], rows: Range<usize>, ctx: &Ctx<'_>) -> Result<Vec<Result<Value>>> {
+        let this = self.this()?;
+        let height = rows.len();
         if !self.desks.contains_key(&ctx.rule.id) {
             let desk = Desk::new(&ctx.rule.id, self.symbol.name, 0, States::default(), None);
             self.desks.insert(ctx.rule.id.clone(), desk);
@@ -84,7 +134,7 @@ impl Site {
         let call = unsafe { has!(self.symbol.table.cast::<abi::Function>(), call) };
         let call = call.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
         let mut arena = Arena::default();
-        let values: Vec<abi::Value> = (0..height)
+        let values: Vec<abi::Value> = rows
             .flat_map(|row| columns.iter().map(move |column| &column[row]))
             .map(|value| arena.lend(value))
             .collect();
@@ -116,6 +166,14 @@ fn arguments(values: &[abi::Value], width: usize, height: usize) -> abi::Batch {
         values: values.as_ptr(),
         times: std::ptr::null(),
         metas: std::ptr::null(),
+    }
+}
+
+/// A bug of the plugin is no bug of ours: it is the row's bad luck.
+fn theirs(fault: Fault) -> Fault {
+    match fault {
+        Fault::Bug(text) => Fault::eval(format!("{text}; this is a bug of the plugin")),
+        other => other,
     }
 }
 
@@ -173,7 +231,7 @@ impl Group {
         match (failed, taken.0.pop()) {
             (code::OK, Some(value)) => value,
             (code::OK, None) => Err(Fault::bug(format!("the plugin gave no result of `{}`", self.symbol.name))),
-            _ => Err(evaluated(failed, &mut texts)),
+            _ => Err(theirs(evaluated(failed, &mut texts))),
         }
     }
 }
@@ -206,7 +264,7 @@ impl Accumulator for Group {
         let mut texts = Texts::default();
         // SAFETY: instance and group belong together; the pointers live until the call returns.
         let failed = unsafe { add(made.instance.this, made.desk.raw(), made.group, &batch, &texts.fault()) };
-        if failed == code::OK { Ok(()) } else { Err(evaluated(failed, &mut texts)) }
+        if failed == code::OK { Ok(()) } else { Err(theirs(evaluated(failed, &mut texts))) }
     }
 
     fn give(&self) -> Result<Value> {

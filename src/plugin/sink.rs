@@ -12,7 +12,7 @@ use crate::data::{Layout, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
 
-use super::cross::{Arena, properties};
+use super::cross::{Arena, Texts, properties};
 use super::desk::{Desk, States};
 use super::library::{Library, Symbol};
 use super::worker::{Slot, Worker};
@@ -233,7 +233,7 @@ fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Ru
                 Ok(_) => done.delivered += lines.len(),
                 Err((failed, mut texts)) => {
                     done.delivered += taken.min(lines.len() - 1);
-                    return Err(texts.refused(failed));
+                    return Err(row_fault(failed, &mut texts));
                 }
             }
         }
@@ -244,7 +244,7 @@ fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Ru
             let collect = unsafe { has!(table, collect_list) };
             // SAFETY: as above.
             let called = slot.call(collect, |call, fault| unsafe { call(this, desk.raw(), &batch, fault) });
-            let mut texts = called.map_err(|(failed, mut texts)| texts.refused(failed))?;
+            let mut texts = called.map_err(|(failed, mut texts)| row_fault(failed, &mut texts))?;
             let mut refused = std::mem::take(&mut texts.rows);
             refused.retain(|(row, _)| *row < lines.len());
             refused.sort_by_key(|(row, _)| *row);
@@ -261,6 +261,14 @@ fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Ru
         }
     }
     Ok(())
+}
+
+/// A plugin that panics at a row can never take it; the next instance may take the others.
+fn row_fault(failed: u32, texts: &mut Texts) -> Fault {
+    match texts.refused(failed) {
+        Fault::Bug(text) => Fault::refused(format!("{text}; this is a bug of the plugin")),
+        other => other,
+    }
 }
 
 /// Rows as they go over the line.

@@ -10,6 +10,11 @@ use crate::meter::{LedgerView, NodeView, SinkView};
 
 /// Turns definitions into what runs.
 pub trait Engine: Send + Sync {
+    /// Reads the SQL of a rule before anything else is known. The error is in eKuiper's words.
+    fn read(&self, _sql: &str) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Plans a rule; touches no network and no disk. The findings of an error stand in the rule's SQL.
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>>;
 }

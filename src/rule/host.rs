@@ -237,7 +237,11 @@ impl Host {
     fn unknown(&self, what: &str, name: &str) -> Diagnostic {
         let kind = if what == "source" { Kind::Sources } else { Kind::Sinks };
         let names = self.connector_names(kind);
-        let error = Diagnostic::error("K0906", format!("there is no {what} of type `{name}`"));
+        let words = match kind {
+            Kind::Sources => format!("source type {name} not found"),
+            _ => format!("sink {name} is not defined"),
+        };
+        let error = Diagnostic::error("K0906", format!("there is no {what} of type `{name}`")).known_as(words);
         let found = error.suggest(name, names.iter().map(|(name, _)| name.as_str()));
         match found.help {
             Some(_) => found,

@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::clock::parse_span;
 use crate::diag::Diagnostic;
+use crate::plan::EventTime;
 
 /// The options of a rule that mean something here, with the values that hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,10 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    /// Rows count by the time at which they happened.
+    pub is_event_time: bool,
+    /// How, if they do.
+    pub event_time: EventTime,
     /// 0 or 1.
     pub qos: u8,
     /// Rows that may wait between two parts of the rule.
@@ -41,6 +46,8 @@ impl Default for Options {
             send_meta: false,
             send_nil: false,
             windows_v2: false,
+            is_event_time: false,
+            event_time: EventTime::default(),
             qos: 0,
             buffer: 1024,
             overflow: Overflow::Wait,
@@ -89,7 +96,9 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("concurrency", Whole, Idle("1", "one task carries a rule and keeps its rows in order")),
     // Nothing is ever dropped without `overflow`.
     ("disableBufferFullDiscard", Truth, Moot),
-    ("lateTolerance", Span, Moot),
+    ("isEventTime", Truth, Counts),
+    ("lateTolerance", Span, Counts),
+    ("idleTimeout", Span, Counts),
     ("forceExitTimeout", Span, Idle("0", "a rule that has not stopped after five seconds is left to itself")),
     ("restartStrategy.delay", Span, Idle("1000", NO_RESTART)),
     ("restartStrategy.multiplier", Number, Idle("2", NO_RESTART)),
@@ -99,7 +108,6 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("debug", Truth, Idle("false", "the level of the log is that of the server, `--log-level`")),
     ("enableRuleTracer", Truth, Idle("false", "there are no traces")),
     ("logFilename", Text, Later("\"\"", "log files of single rules")),
-    ("isEventTime", Truth, Later("false", "event time")),
     ("checkpointInterval", Span, Later("\"5m\"", "snapshots of a rule's state")),
     ("enableSaveStateBeforeStop", Truth, Later("false", "snapshots of a rule's state")),
     ("restartStrategy.attempts", Whole, Later("0", "restarts after an error")),
@@ -194,6 +202,9 @@ impl Options {
             "sendError" => self.send_error = truth,
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
+            "isEventTime" => self.is_event_time = truth,
+            "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
+            "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),
             "qos" => match number {
                 0 | 1 => self.qos = number as u8,
                 2 => {
@@ -285,6 +296,14 @@ mod tests {
     }
 
     #[test]
+    fn event_time_takes_durations_as_text_and_as_milliseconds() {
+        let (options, found) = read(json!({"isEventTime": true, "lateTolerance": "1m30s", "idleTimeout": 2500}));
+        assert_eq!((options.is_event_time, found), (true, vec![]));
+        assert_eq!(options.event_time.tolerance, Duration::from_secs(90));
+        assert_eq!(options.event_time.patience, Some(Duration::from_millis(2500)));
+    }
+
+    #[test]
     fn all_that_clients_write_by_default_is_accepted() {
         let (options, found) = read(json!({
             "debug": false, "logFilename": "", "isEventTime": false, "lateTolerance": 1000, "concurrency": 1,
@@ -301,7 +320,6 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_in_one_sentence() {
         for (written, needs) in [
-            (json!({"isEventTime": true}), "event time"),
             (json!({"qos": 2}), "snapshots"),
             (json!({"checkpointInterval": "60s"}), "snapshots"),
             (json!({"cron": "0 * * * *"}), "schedules"),

@@ -97,17 +97,23 @@ impl Rules {
 
     fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
         let planned =
-            self.engine.plan(def, &self.host).map_err(|findings| diag::render_all(&findings, "sql", &def.sql))?;
+            self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))?;
         let temporary = |name: &String| self.host.catalog.find(name).is_some_and(|found| found.options.temp);
         if let Some(name) = planned.sources().into_iter().find(|name| !def.temp && temporary(name)) {
-            return Err(format!("stream `{name}` is temporary and can be read by temporary rules only"));
+            return Err(format!("temp stream {name} can only be used by temp rules"));
         }
         Ok(planned)
     }
 
+    fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
+        let (def, warnings) = Def::parse(text, id, &self.host.defaults)?;
+        self.engine.read(&def.sql)?;
+        Ok((def, warnings))
+    }
+
     /// Reads a rule and logs what its author is warned of.
     fn parse(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
-        let (def, warnings) = Def::parse(text, id, &self.host.defaults)?;
+        let (def, warnings) = self.read_rule(text, id)?;
         for warning in &warnings {
             tracing::warn!(rule = def.id, "{warning}");
         }
@@ -330,7 +336,7 @@ impl Rules {
 
     /// Checks a rule without keeping it.
     pub fn validate(&self, text: &str) -> Result<Checked, String> {
-        let parsed = Def::parse(text, None, &self.host.defaults);
+        let parsed = self.read_rule(text, None);
         let (def, mut warnings) = parsed.map_err(|why| format!("invalid rule json: {why}"))?;
         let planned = self.plan(&def)?;
         warnings.extend(planned.warnings());

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
-use crate::diag::{Diagnostic, Fault};
+use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
 use crate::flow::{self, Chain, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
 use crate::io::{self, SourcePlan};
@@ -46,6 +46,14 @@ struct PlannedFlow {
 }
 
 impl Engine for FlowEngine {
+    fn read(&self, sql: &str) -> Result<(), String> {
+        let Err(found) = sql::parse_select(sql) else { return Ok(()) };
+        Err(match sql::parse(sql) {
+            Ok(_) => format!("SQL {sql} is not a select statement."),
+            Err(_) => format!("Parse SQL {sql} error: {}", diag::render_all(&found, "sql", sql)),
+        })
+    }
+
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
         let select = sql::parse_select(&def.sql)?;
         let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
@@ -54,18 +62,22 @@ impl Engine for FlowEngine {
             send_meta: def.options.send_meta,
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
+            event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
-        let mut plan = plan::plan(&select, &find, &host.functions(), &options)?;
+        let mut plan = plan::plan(&select, &find, &host.functions(), &options)
+            .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
         for source in &mut plan.sources {
             let name = &source.stream;
-            let gone = || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")));
+            let words = format!("fail to get stream {name}, please check if stream is created");
+            let gone =
+                || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")).known_as(words.as_str()));
             let stream = host.catalog.find(name).ok_or_else(gone)?;
             if stream.options.temp && !def.temp {
                 let text = format!("temp stream {} can only be used by temp rules", stream.name);
-                return Err(one(Diagnostic::error("K0908", text)));
+                return Err(one(Diagnostic::error("K0908", &text).known_as(text.as_str())));
             }
             // A shared feed decodes once for rules that may come later, and one of them may read metadata.
             source.meta |= stream.options.shared;
@@ -89,6 +101,18 @@ impl Engine for FlowEngine {
     }
 }
 
+/// Proposes the stream or table that was meant.
+fn with_nearest(found: Diagnostic, host: &Host, sql: &str) -> Diagnostic {
+    let name = found.span.and_then(|span| sql.get(span.start as usize..span.end as usize));
+    match name {
+        Some(name) if found.code == "K0201" => {
+            let names = host.catalog.names();
+            found.suggest(name.trim_matches('`'), names.iter().map(String::as_str))
+        }
+        _ => found,
+    }
+}
+
 /// What planning needs to know of a stream.
 pub(super) fn plan_stream(definition: &Definition) -> plan::Stream {
     plan::Stream {
@@ -98,6 +122,7 @@ pub(super) fn plan_stream(definition: &Definition) -> plan::Stream {
         binary: definition.format() == "binary",
         strict: definition.options.strict_validation,
         timestamp_format: definition.options.timestamp_format.as_str().into(),
+        timestamp: definition.options.timestamp.as_str().into(),
         kind: match definition.what {
             What::Stream => plan::SourceKind::Stream,
             What::Table if definition.is_lookup() => plan::SourceKind::Lookup,

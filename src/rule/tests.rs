@@ -279,7 +279,7 @@ async fn a_running_rule_needs_its_stream_and_a_temporary_one_is_for_temporary_ru
     assert!(!w.rules.is_read("demo"));
     let create = Command::parse(r#"CREATE STREAM demo () WITH (TEMP="true")"#).unwrap();
     w.rules.host().catalog.run(create).unwrap();
-    assert!(err(w.rules.create(rule("s", "SELECT")).await).contains("temporary"));
+    assert!(err(w.rules.create(rule("s", "SELECT")).await).contains("temp stream demo can only"));
     w.rules.create(rule("s", "SELECT").replace("}]}", "}], \"temp\": true}")).await.unwrap();
 }
 

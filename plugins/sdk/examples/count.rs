@@ -216,6 +216,13 @@ impl PullSource for Pulled {
 pub struct Longest(String);
 
 impl Aggregate for Longest {
+    fn validate(arguments: &[Option<Value<'_>>]) -> Result<()> {
+        match arguments {
+            [Some(Value::Int(_) | Value::Float(_))] => Err(Error::never("a number has no length")),
+            _ => Ok(()),
+        }
+    }
+
     fn add(&mut self, _: &Context, arguments: Row<'_>) -> Result<()> {
         match arguments.arg(0) {
             Value::Text(text) if text.len() > self.0.len() => self.0 = text.to_owned(),
@@ -246,6 +253,14 @@ impl Aggregate for Longest {
 pub struct Calls(i64);
 
 impl kuiper_plugin::Function for Calls {
+    fn validate(&self, arguments: &[Option<Value<'_>>]) -> Result<()> {
+        match arguments {
+            [Some(Value::Text("refuse"))] => Err(Error::never("this text is not for me")),
+            [Some(Value::Text("panic at once"))] => panic!("at once"),
+            _ => Ok(()),
+        }
+    }
+
     fn call(&mut self, context: &Context, arguments: Row<'_>) -> Result<Owned> {
         if arguments.arg(0) == Value::Text("panic") {
             panic!("as asked in {}", context.rule());

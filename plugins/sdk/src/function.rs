@@ -50,6 +50,15 @@ where
 
 /// An aggregate function: each group has an instance of its own.
 pub trait Aggregate: Send + 'static {
+    /// Says at planning whether these arguments will do; one that is no constant is `None`.
+    fn validate(arguments: &[Option<Value<'_>>]) -> Result<()>
+    where
+        Self: Sized,
+    {
+        let _ = arguments;
+        Ok(())
+    }
+
     /// Takes a row of arguments.
     fn add(&mut self, context: &Context, arguments: Row<'_>) -> Result<()>;
 
@@ -90,7 +99,7 @@ pub(crate) fn aggregate<A: Aggregate>() -> abi::Function {
         size: std::mem::size_of::<abi::Function>() as u32,
         reserved: 0,
         create: Some(factory::<A>),
-        validate: None,
+        validate: Some(validate_group::<A>),
         call: None,
         start: Some(start::<A>),
         add: Some(add::<A>),
@@ -117,13 +126,24 @@ unsafe extern "C" fn validate<F: Function>(
     count: usize,
     fault: *const abi::Fault,
 ) -> u32 {
-    entry(fault, || {
-        let known: Vec<Option<Value<'_>>> = (0..count)
-            .map(|n| &*arguments.add(n))
-            .map(|value| if value.tag == abi::tag::MISSING { None } else { Some(Value::lent(value)) })
-            .collect();
-        (*(this as *const F)).validate(&known)
-    })
+    entry(fault, || (*(this as *const F)).validate(&known(arguments, count)))
+}
+
+unsafe extern "C" fn validate_group<A: Aggregate>(
+    _: *mut c_void,
+    arguments: *const abi::Value,
+    count: usize,
+    fault: *const abi::Fault,
+) -> u32 {
+    entry(fault, || A::validate(&known(arguments, count)))
+}
+
+/// Arguments of which some are known.
+unsafe fn known<'a>(arguments: *const abi::Value, count: usize) -> Vec<Option<Value<'a>>> {
+    (0..count)
+        .map(|n| &*arguments.add(n))
+        .map(|value| if value.tag == abi::tag::MISSING { None } else { Some(Value::lent(value)) })
+        .collect()
 }
 
 unsafe extern "C" fn call<F: Function>(

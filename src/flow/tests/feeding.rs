@@ -7,7 +7,7 @@ use super::kit::*;
 use crate::clock::{Clock, Time};
 use crate::diag::Fault;
 use crate::flow::Ended;
-use crate::io::{End, Link};
+use crate::io::{End, Link, Message, Payload};
 
 #[tokio::test]
 async fn a_source_that_ends_while_the_rule_makes_it_wait_loses_nothing() {
@@ -183,6 +183,41 @@ async fn a_message_that_cannot_be_decoded_is_one_dead_row() {
     assert_eq!((left.ledger.came, left.ledger.out, left.ledger.dead["decode"]), (4, 2, 2));
     assert_eq!((left.nodes[0].view.exceptions, left.nodes[0].view.records_in), (2, 4));
     assert_eq!(acks.good(), [0, 1, 2, 3]);
+}
+
+/// As a line of a CSV file that has too few values, and as the loss of a connection.
+#[tokio::test]
+async fn a_record_that_the_source_cannot_read_is_one_dead_row_and_its_own_error_is_none() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let error = |fault| Message { payload: Payload::Error(fault), time: Time(0), meta: None, ack: None };
+    for (shared, told) in [(false, true), (true, true), (true, false)] {
+        let (first, second) = (sink(), sink());
+        let (torn, gone) = (error(Fault::decode("record 2 is torn")), error(Fault::unreachable("the disk is gone")));
+        let (begin, begins) = switch();
+        let chunk = vec![acks.row(1), torn, gone, acks.row(4)];
+        let source = lives(vec![Ok(life(|inlet, report| async move {
+            let _ = begins.await;
+            gives(vec![chunk], Ok(End::Finished))(inlet, report).await
+        }))]);
+        let feed = feed(source, &clock);
+        let mut rules = Vec::new();
+        for sink in [&first, &second].into_iter().take(if shared { 2 } else { 1 }) {
+            let mut rule = rule("SELECT a FROM demo").to(sink);
+            rule.send_error = told;
+            rules.push(rule.start(&feed).await.unwrap());
+        }
+        begin.send(()).unwrap();
+        let mut seen = vec![r#"{"a":1}"#, "record 2 is torn", "the disk is gone", r#"{"a":4}"#];
+        seen.retain(|text| told || text.starts_with('{'));
+        for rule in rules {
+            rule.ended().await;
+            let left = rule.stop().await;
+            assert_eq!((left.ledger.came, left.ledger.out, left.ledger.dead["decode"]), (3, 2, 1));
+            assert_eq!((left.nodes[0].view.exceptions, left.nodes[0].view.records_in), (2, 3));
+        }
+        assert_eq!(first.took(), seen);
+        assert!(!shared || second.took() == seen);
+    }
 }
 
 #[tokio::test]

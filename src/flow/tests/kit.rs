@@ -317,6 +317,8 @@ pub struct Rule {
     pub send_error: bool,
     pub drop_on_overflow: bool,
     pub funcs: Catalogue,
+    /// The stream, where it declares columns.
+    pub stream: Option<&'static str>,
     sinks: Vec<(Fake, Json, bool)>,
 }
 
@@ -328,6 +330,7 @@ pub fn rule(sql: &'static str) -> Rule {
         send_error: false,
         drop_on_overflow: false,
         funcs: Catalogue::default(),
+        stream: None,
         sinks: Vec::new(),
     }
 }
@@ -348,7 +351,7 @@ impl Rule {
     }
 
     pub async fn start(self, feed: &Arc<Feed>) -> Result<Running> {
-        let stream = |name: &str| Some(Stream::schemaless(name));
+        let stream = |name: &str| Some(self.stream.map_or_else(|| Stream::schemaless(name), declared));
         let select = sql::parse_select(self.sql).unwrap();
         let plan = plan::plan(&select, &stream, &self.funcs, &plan::Options::default()).unwrap();
         let facts = Facts::new(self.clock.clone(), TimeZone::UTC, Arc::new(Object::new()));
@@ -380,10 +383,27 @@ fn overflow(drops: bool) -> Overflow {
     if drops { Overflow::Drop(1024) } else { Overflow::Wait }
 }
 
+/// The stream that a CREATE statement makes.
+fn declared(statement: &str) -> Stream {
+    match sql::parse(statement).unwrap() {
+        sql::Statement::Create(create) => Stream::of(&create),
+        _ => panic!("{statement}"),
+    }
+}
+
 pub fn feed(source: SourcePlan, clock: &Clock) -> Arc<Feed> {
+    feed_of(Stream::schemaless("demo"), source, clock)
+}
+
+/// A feed that enforces the types that the statement declares.
+pub fn typed_feed(statement: &str, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
+    feed_of(declared(statement), source, clock)
+}
+
+fn feed_of(stream: Stream, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
     let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
-    let spec = FeedSpec { stream: "demo".into(), source, format, kinds: Vec::new(), clock: clock.clone() };
-    Arc::new(Feed::start(spec))
+    let kinds = stream.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
+    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, format, kinds, clock: clock.clone() }))
 }
 
 pub struct Running {

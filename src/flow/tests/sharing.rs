@@ -40,6 +40,47 @@ async fn each_rule_gets_the_columns_that_it_asks_for() {
     assert_eq!(tap.opened.load(Ordering::SeqCst), 1);
 }
 
+/// A declared column that only some rules ask for is a fault for those and no others, as in a stream of their own.
+#[tokio::test]
+async fn a_typed_column_can_fail_only_the_rules_that_ask_for_it() {
+    const STREAM: &str = r#"CREATE STREAM demo (a BIGINT, b BIGINT, c BIGINT) WITH (DATASOURCE="demo")"#;
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let sinks = [sink(), sink(), sink()];
+    let (mut tap, source) = tap();
+    let feed = typed_feed(STREAM, source, &clock);
+    let mut rules = Vec::new();
+    for (sql, sink) in ["SELECT a FROM demo", "SELECT a, b FROM demo", "SELECT * FROM demo"].into_iter().zip(&sinks) {
+        let mut rule = rule(sql).to(sink);
+        (rule.stream, rule.send_error) = (Some(STREAM), true);
+        rules.push(rule.start(&feed).await.unwrap());
+    }
+    let messages = vec![
+        acks.message(0, r#"{"a":1,"b":2,"c":3}"#),
+        acks.message(1, r#"[{"a":2,"b":"x"},{"a":3}]"#),
+        acks.message(2, r#"{"a":4,"c":"y"}"#),
+        acks.message(3, r#"{"a":"z"}"#),
+        acks.message(4, r#"{"a""#),
+        acks.message(5, r#"{"a":5}"#),
+    ];
+    tap.give(messages).await;
+    until("all of it", || acks.good().len() == 6).await;
+    let took = |sink: &Fake| -> Vec<String> {
+        let texts = sink.took().into_iter();
+        texts.map(|text| if text.starts_with('{') { text } else { "error".to_owned() }).collect()
+    };
+    assert_eq!(
+        took(&sinks[0]),
+        [r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":3}"#, r#"{"a":4}"#, "error", "error", r#"{"a":5}"#]
+    );
+    assert_eq!(took(&sinks[1]), [r#"{"a":1,"b":2}"#, "error", r#"{"a":4}"#, "error", "error", r#"{"a":5}"#]);
+    assert_eq!(took(&sinks[2]), [r#"{"a":1,"b":2,"c":3}"#, "error", "error", "error", "error", r#"{"a":5}"#]);
+    for (rule, [came, out, dead]) in rules.into_iter().zip([[7, 5, 2], [6, 3, 3], [6, 2, 4]]) {
+        let left = rule.stop().await;
+        assert_eq!((left.ledger.came, left.ledger.out, left.ledger.dead["decode"]), (came, out, dead));
+        assert_eq!(left.nodes[0].view.exceptions, dead);
+    }
+}
+
 /// Messages whose columns all have names in some rule leave nothing over for `*`.
 #[tokio::test]
 async fn a_star_has_the_columns_that_only_others_name() {

@@ -35,13 +35,18 @@ impl Alignment {
 
     /// The first boundary after `now`.
     pub fn first(&self, now: Time) -> Time {
-        let boundary = self.aligned(now).unwrap_or(now + self.length());
+        let boundary = self.natural(now, &self.zone);
         if boundary > now { boundary } else { boundary + self.length() }
     }
 
-    /// The natural boundary; it can lie at `now` itself.
-    fn aligned(&self, now: Time) -> Option<Time> {
-        let here = Timestamp::from_millisecond(now.0).ok()?.to_zoned(self.zone.clone());
+    /// The natural boundary of a time in a zone. Where the time is as many units into the unit above as the length, it
+    /// is not behind the time.
+    pub fn natural(&self, time: Time, zone: &TimeZone) -> Time {
+        self.aligned(time, zone).unwrap_or(time + self.length())
+    }
+
+    fn aligned(&self, now: Time, zone: &TimeZone) -> Option<Time> {
+        let here = Timestamp::from_millisecond(now.0).ok()?.to_zoned(zone.clone());
         let (base, passed) = match self.unit {
             Unit::Day => {
                 let midnight = here.start_of_day().ok()?;

@@ -6,8 +6,9 @@ use crate::diag::{Fault, Result};
 use crate::expr::Bounds;
 
 use super::super::{Cx, Operator, Out, Saved};
+use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Span, emission, forward_faults, send};
+use super::{Span, emission, send};
 
 /// COUNTWINDOW: every so many rows it gives out the latest rows, as soon as there are enough of them.
 pub struct Count {
@@ -49,10 +50,12 @@ impl Count {
 
 impl Operator for Count {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        forward_faults(&mut batch, out);
-        for row in batch.selected().to_vec() {
-            let kept = Kept::take(&mut batch, row as usize);
-            self.take(kept, cx, out);
+        for event in Events::of(&mut batch) {
+            match event {
+                Event::Fault(fault) => tell(fault, self.width, out),
+                Event::Row(row) => self.take(Kept::take(&mut batch, row), cx, out),
+                Event::Mark(_) => {}
+            }
         }
         Ok(())
     }

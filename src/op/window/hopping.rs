@@ -9,8 +9,9 @@ use crate::expr::Bounds;
 use super::super::aggregate::Groups;
 use super::super::tally::Tally;
 use super::super::{Cx, Operator, Out, Saved};
+use super::events::{Event, Events, tell};
 use super::kept::Kept;
-use super::{Alignment, Span, emission, forward_faults, send, write_bounds};
+use super::{Grid, Span, emission, send, write_bounds};
 
 /// What a window keeps of its rows.
 enum Content {
@@ -22,12 +23,14 @@ enum Content {
     Panes { groups: Box<Groups>, panes: VecDeque<(Time, Tally)> },
 }
 
-/// HOPPINGWINDOW in processing time: at each boundary it gives out the rows of the length before it, also when there
-/// are none. Where the interval is longer than the window, rows fall between.
+/// HOPPINGWINDOW: at each boundary it gives out the rows of the length before it, also when there are none. Where the
+/// interval is longer than the window, rows fall between. In event time the first row decides where the boundaries lie.
 pub struct Hopping {
+    grid: Grid,
     length: Duration,
     interval: Duration,
-    next: Time,
+    /// The next boundary; none before the first row in event time.
+    next: Option<Time>,
     /// Where the running pane starts.
     pane: Time,
     bounds: Bounds,
@@ -36,10 +39,10 @@ pub struct Hopping {
 }
 
 impl Hopping {
-    /// `alignment` is that of the interval. The windows keep accumulators in place of rows where all aggregates can be
+    /// The grid is that of the interval. The windows keep accumulators in place of rows where all aggregates can be
     /// put together from panes and nothing in `groups` reads the bounds of the window.
     pub fn new(
-        alignment: &Alignment,
+        grid: Grid,
         length: Duration,
         now: Time,
         bounds: Bounds,
@@ -53,22 +56,28 @@ impl Hopping {
             }
             groups => Content::Rows { rows: VecDeque::new(), groups: groups.map(Box::new) },
         };
-        let (interval, next) = (alignment.length(), alignment.first(now));
-        Hopping { length, interval, next, pane: now, bounds, content, width }
+        let (interval, next) = (grid.alignment.length(), grid.at_start(now));
+        Hopping { grid, length, interval, next, pane: now, bounds, content, width }
     }
 
-    /// Gives out the window that ends at the next boundary.
-    fn close(&mut self, cx: &Cx<'_>, out: &mut Out) {
-        let end = self.next;
+    /// Gives out the windows that end by then.
+    fn advance(&mut self, now: Time, cx: &Cx<'_>, out: &mut Out) {
+        while let Some(end) = self.next.filter(|end| *end <= now) {
+            self.close(end, cx, out);
+        }
+    }
+
+    fn close(&mut self, end: Time, cx: &Cx<'_>, out: &mut Out) {
         self.end_pane(end);
         self.emit(end, cx, out);
-        self.step();
+        self.step(end);
     }
 
-    /// Goes on to the next boundary, and lets go of what no later window has a part in.
-    fn step(&mut self) {
-        self.next = self.next + self.interval;
-        let first = self.next - self.length;
+    /// Goes on to the boundary behind one, and lets go of what no later window has a part in.
+    fn step(&mut self, from: Time) {
+        let next = from + self.interval;
+        self.next = Some(next);
+        let first = next - self.length;
         match &mut self.content {
             Content::Rows { rows, .. } => {
                 let gone = rows.iter().take_while(|(time, _)| *time < first).count();
@@ -125,62 +134,78 @@ impl Hopping {
     }
 }
 
+impl Hopping {
+    fn take(&mut self, batch: &mut Batch, row: usize, cx: &Cx<'_>, out: &mut Out) {
+        let time = batch.time(row);
+        if self.next.is_none() {
+            let first = self.grid.at_row(batch.row(row), time, cx);
+            (self.next, self.pane) = (Some(first), first - self.interval);
+        }
+        self.advance(time, cx, out);
+        let Some(next) = self.next else { return };
+        // A row that comes after a boundary belongs behind it, even if it was on its way when the boundary passed.
+        let time = time.max(next - self.interval);
+        if time < next - self.length && self.length < self.interval {
+            batch.take_receipt(row).settle(Fate::Filtered);
+            return;
+        }
+        if let Content::Rows { rows, .. } = &mut self.content {
+            rows.push_back((time, Kept::take(batch, row)));
+            return;
+        }
+        let edge = next - odd_part(self.length, self.interval);
+        if time >= edge && self.pane < edge {
+            self.end_pane(edge);
+        }
+        if let Content::Panes { groups, .. } = &mut self.content {
+            let held = batch.take_receipt(row).hold();
+            groups.add(batch, row, held, cx);
+        }
+    }
+}
+
 impl Operator for Hopping {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        forward_faults(&mut batch, out);
-        for row in batch.selected().to_vec() {
-            let row = row as usize;
-            while batch.time(row) >= self.next {
-                self.close(cx, out);
-            }
-            // A row that comes after a boundary belongs behind it, even if it was on its way when the boundary passed.
-            let time = batch.time(row).max(self.next - self.interval);
-            if time < self.next - self.length && self.length < self.interval {
-                batch.take_receipt(row).settle(Fate::Filtered);
-                continue;
-            }
-            if let Content::Rows { rows, .. } = &mut self.content {
-                rows.push_back((time, Kept::take(&mut batch, row)));
-                continue;
-            }
-            let edge = self.next - odd_part(self.length, self.interval);
-            if time >= edge && self.pane < edge {
-                self.end_pane(edge);
-            }
-            if let Content::Panes { groups, .. } = &mut self.content {
-                let held = batch.take_receipt(row).hold();
-                groups.add(&batch, row, held, cx);
+        for event in Events::by_marks(&mut batch) {
+            match event {
+                Event::Fault(fault) => tell(fault, self.width, out),
+                Event::Row(row) => self.take(&mut batch, row, cx, out),
+                Event::Mark(watermark) => self.advance(watermark, cx, out),
             }
         }
         Ok(())
     }
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        if cx.now < self.next {
-            return Ok(());
-        }
-        self.close(cx, out);
+        let Some(end) = self.next.filter(|end| *end <= cx.now && !self.grid.is_event()) else { return Ok(()) };
+        self.close(end, cx, out);
         // After a pause of the machine only those of the passed windows are given out that have rows.
-        while self.next <= cx.now {
+        while let Some(end) = self.next.filter(|end| *end <= cx.now) {
             if self.is_empty() {
-                self.pane = self.next;
-                self.step();
+                self.pane = end;
+                self.step(end);
             } else {
-                self.close(cx, out);
+                self.close(end, cx, out);
             }
         }
         Ok(())
     }
 
     fn due(&self) -> Option<Time> {
-        Some(self.next)
+        self.next.filter(|_| !self.grid.is_event())
     }
 
+    /// In processing time the window ends now; in event time each that has rows ends where it would have ended.
     fn finish(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        if !self.is_empty() {
-            let end = self.next.min(cx.now.max(self.next - self.interval));
+        while let Some(next) = self.next.filter(|_| !self.is_empty()) {
+            if self.grid.is_event() {
+                self.close(next, cx, out);
+                continue;
+            }
+            let end = next.min(cx.now.max(next - self.interval));
             self.end_pane(end);
             self.emit(end, cx, out);
+            break;
         }
         self.let_go(Fate::Filtered);
         Ok(())
@@ -212,7 +237,7 @@ impl Operator for Hopping {
             }
         };
         Value::object(Object::from_iter([
-            ("next", Value::Int(self.next.0)),
+            ("next", self.next.map_or(Value::Null, |next| Value::Int(next.0))),
             ("pane", Value::Int(self.pane.0)),
             ("kept", Value::array(kept)),
             ("groups", groups),
@@ -223,8 +248,9 @@ impl Operator for Hopping {
         let broken = || Fault::bug("the saved state of a hopping window cannot be read");
         let Value::Object(saved) = saved else { return Err(broken()) };
         let part = |name: &str| saved.get(name).ok_or_else(broken);
-        let (Value::Int(next), Value::Int(pane)) = (part("next")?, part("pane")?) else { return Err(broken()) };
-        (self.next, self.pane) = (Time(*next), Time(*pane));
+        let (next, Value::Int(pane)) = (part("next")?, part("pane")?) else { return Err(broken()) };
+        self.next = if let Value::Int(next) = next { Some(Time(*next)) } else { None };
+        self.pane = Time(*pane);
         let Value::Array(saved) = part("kept")? else { return Err(broken()) };
         let kept = saved.iter().map(|pair| match pair {
             Value::Array(pair) => match pair.as_slice() {

@@ -6,8 +6,9 @@ use crate::diag::{Fault, Result};
 use crate::expr::Bounds;
 
 use super::super::{Cx, Operator, Out, Saved};
+use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Alignment, Span, emission, forward_faults, send};
+use super::{Alignment, Span, emission, send};
 
 /// SESSIONWINDOW in processing time: rows of which none is further from the next than a timeout. A session that has
 /// grown to the longest duration is cut at the next boundary, so it can be nearly twice as long.
@@ -66,12 +67,17 @@ impl Session {
 
 impl Operator for Session {
     fn push(&mut self, mut batch: Batch, _: &Cx<'_>, out: &mut Out) -> Result<()> {
-        forward_faults(&mut batch, out);
-        for row in batch.selected().to_vec() {
-            let time = batch.time(row as usize);
-            self.advance(time, out);
-            self.start.get_or_insert(time);
-            self.rows.push(Kept::take(&mut batch, row as usize));
+        for event in Events::of(&mut batch) {
+            match event {
+                Event::Fault(fault) => tell(fault, self.width, out),
+                Event::Row(row) => {
+                    let time = batch.time(row);
+                    self.advance(time, out);
+                    self.start.get_or_insert(time);
+                    self.rows.push(Kept::take(&mut batch, row));
+                }
+                Event::Mark(_) => {}
+            }
         }
         Ok(())
     }

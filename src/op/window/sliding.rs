@@ -6,9 +6,10 @@ use crate::data::{Account, Batch, Fate, Object, Time, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::{Bounds, Predicate};
 
-use super::super::{Cx, Operator, Out, Saved};
+use super::super::{Counters, Cx, Operator, Out, Saved};
+use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Span, emission, forward_faults, send};
+use super::{Span, emission, send};
 
 /// How far a sliding window reaches.
 #[derive(Clone, Copy, Debug)]
@@ -18,14 +19,16 @@ pub struct SlidingTimes {
     pub delay: Duration,
     /// A row that is exactly the length older is not in the window (`windowVersion` `v2`).
     pub open: bool,
+    /// Event time: windows are given out when the watermark has passed their ends.
+    pub event: bool,
 }
 
 /// SLIDINGWINDOW: each row, or each for which a condition holds, gives out the rows of the length before it, and of the
 /// delay behind it.
 pub struct Sliding {
     times: SlidingTimes,
-    /// OVER (WHEN …): which rows trigger.
-    when: Option<Predicate>,
+    /// OVER (WHEN …): which rows trigger, and what counts them.
+    when: Option<(Predicate, Counters)>,
     bounds: Bounds,
     width: usize,
     rows: VecDeque<Kept>,
@@ -34,13 +37,13 @@ pub struct Sliding {
 }
 
 impl Sliding {
-    pub fn new(times: SlidingTimes, when: Option<Predicate>, bounds: Bounds, width: usize) -> Self {
+    pub fn new(times: SlidingTimes, when: Option<(Predicate, Counters)>, bounds: Bounds, width: usize) -> Self {
         Sliding { times, when, bounds, width, rows: VecDeque::new(), waiting: VecDeque::new() }
     }
 
     /// Gives out the window of the row of that time.
     fn emit(&mut self, trigger: Time, out: &mut Out) {
-        let SlidingTimes { length, delay, open } = self.times;
+        let SlidingTimes { length, delay, open, .. } = self.times;
         let span = Span { start: trigger - length, end: trigger + delay };
         let inside = |time: Time| {
             let behind_start = if open { time > span.start } else { time >= span.start };
@@ -77,34 +80,60 @@ impl Sliding {
     }
 }
 
+impl Sliding {
+    fn take(&mut self, batch: &mut Batch, row: usize, cx: &Cx<'_>, out: &mut Out) {
+        let time = batch.time(row);
+        if !self.times.event {
+            self.fire(time, out);
+        }
+        // A condition that fails does not hold; the row is in the windows of others all the same.
+        let triggers = self.when.as_mut().is_none_or(|(when, counters)| {
+            counters.fill(batch.row_mut(row));
+            let holds = when.holds(&cx.frame(batch, row)).unwrap_or_default();
+            if holds {
+                counters.hit(time);
+            }
+            holds
+        });
+        self.rows.push_back(Kept::take(batch, row));
+        self.evict(time);
+        // `v2` does not wait for rows of the same time.
+        let at_once = self.times.delay.is_zero() && (self.times.open || !self.times.event);
+        if triggers && at_once {
+            self.emit(time, out);
+        } else if triggers {
+            self.waiting.push_back(time);
+        }
+    }
+}
+
 impl Operator for Sliding {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        forward_faults(&mut batch, out);
-        for row in batch.selected().to_vec() {
-            let row = row as usize;
-            let time = batch.time(row);
-            self.fire(time, out);
-            // A condition that fails does not hold; the row is in the windows of others all the same.
-            let holds = |when: &Predicate| when.holds(&cx.frame(&batch, row)).unwrap_or_default();
-            let triggers = self.when.as_ref().is_none_or(holds);
-            self.rows.push_back(Kept::take(&mut batch, row));
-            self.evict(time);
-            if triggers && self.times.delay.is_zero() {
-                self.emit(time, out);
-            } else if triggers {
-                self.waiting.push_back(time);
+        for event in Events::of(&mut batch) {
+            match event {
+                Event::Fault(fault) => tell(fault, self.width, out),
+                Event::Row(row) => self.take(&mut batch, row, cx, out),
+                Event::Mark(watermark) => {
+                    self.fire(watermark, out);
+                    self.evict(watermark);
+                }
             }
         }
         Ok(())
     }
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        self.fire(cx.now, out);
-        self.evict(cx.now);
+        if !self.times.event {
+            self.fire(cx.now, out);
+            self.evict(cx.now);
+        }
         Ok(())
     }
 
     fn due(&self) -> Option<Time> {
+        if self.times.event {
+            return None;
+        }
         match self.waiting.front() {
             Some(trigger) => Some(*trigger + self.times.delay),
             None => self.rows.front().map(|kept| self.expiry(kept.time)),
@@ -133,7 +162,10 @@ impl Operator for Sliding {
         Value::object(Object::from_iter([
             ("rows", save_rows(self.rows.iter())),
             ("waiting", Value::array(self.waiting.iter().map(|trigger| Value::Int(trigger.0)).collect())),
-            ("when", self.when.as_ref().map_or(Value::Null, Predicate::save)),
+            (
+                "when",
+                self.when.as_ref().map_or(Value::Null, |(when, hits)| Value::array(vec![when.save(), hits.save()])),
+            ),
         ]))
     }
 
@@ -147,9 +179,12 @@ impl Operator for Sliding {
             let Value::Int(trigger) = trigger else { return Err(broken()) };
             self.waiting.push_back(Time(*trigger));
         }
-        match &mut self.when {
-            Some(when) => when.load(part("when")?.clone()),
-            None => Ok(()),
+        if let Some((when, counters)) = &mut self.when {
+            let Value::Array(saved) = part("when")? else { return Err(broken()) };
+            let [condition, hits] = saved.as_slice() else { return Err(broken()) };
+            when.load(condition.clone())?;
+            counters.load(hits)?;
         }
+        Ok(())
     }
 }

@@ -8,8 +8,9 @@ use crate::expr::{Bounds, Predicate, Program};
 use super::super::aggregate::key_of;
 use super::super::compute::{load_all, save_all};
 use super::super::{Cx, Operator, Out, Saved};
+use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Span, emission, forward_faults, send};
+use super::{Span, emission, send};
 
 /// STATEWINDOW, for each partition by itself. With one condition a row that meets it opens a window and closes the one
 /// before, which it is no part of. With two the first opens a window, and the second, asked from the next row on,
@@ -19,6 +20,8 @@ pub struct State {
     end: Option<Predicate>,
     partition: Vec<Program>,
     open: BTreeMap<Text, Open>,
+    /// Rows have the time at which they happened.
+    event: bool,
     bounds: Bounds,
     width: usize,
 }
@@ -33,10 +36,11 @@ impl State {
         begin: Predicate,
         end: Option<Predicate>,
         partition: Vec<Program>,
+        event: bool,
         bounds: Bounds,
         width: usize,
     ) -> Self {
-        State { begin, end, partition, open: BTreeMap::new(), bounds, width }
+        State { begin, end, partition, open: BTreeMap::new(), event, bounds, width }
     }
 
     fn emit(&self, open: Open, end: Time, out: &mut Out) {
@@ -74,14 +78,17 @@ impl State {
 
 impl Operator for State {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        forward_faults(&mut batch, out);
-        for row in batch.selected().to_vec() {
-            match key_of(&self.partition, &cx.frame(&batch, row as usize)) {
-                Ok(key) => self.take(key, &mut batch, row as usize, cx, out),
-                Err(fault) => {
-                    batch.fail(row as usize, fault.context("run Window error: "));
-                    forward_faults(&mut batch, out);
-                }
+        for event in Events::of(&mut batch) {
+            match event {
+                Event::Fault(fault) => tell(fault, self.width, out),
+                Event::Row(row) => match key_of(&self.partition, &cx.frame(&batch, row)) {
+                    Ok(key) => self.take(key, &mut batch, row, cx, out),
+                    Err(fault) => {
+                        batch.take_receipt(row).settle(Fate::dead(&fault));
+                        tell(fault.context("run Window error: "), self.width, out);
+                    }
+                },
+                Event::Mark(_) => {}
             }
         }
         Ok(())
@@ -91,7 +98,10 @@ impl Operator for State {
     fn finish(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
         let mut open: Vec<Open> = std::mem::take(&mut self.open).into_values().collect();
         open.sort_by_key(|open| open.start);
-        open.into_iter().for_each(|open| self.emit(open, cx.now, out));
+        for one in open {
+            let last = one.rows.last().map(|last| last.time).filter(|_| self.event);
+            self.emit(one, last.unwrap_or(cx.now), out);
+        }
         Ok(())
     }
 

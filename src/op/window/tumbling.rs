@@ -7,8 +7,9 @@ use crate::expr::Bounds;
 
 use super::super::aggregate::Groups;
 use super::super::{Cx, Operator, Out, Saved};
+use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Alignment, Span, emission, forward_faults, send, write_bounds};
+use super::{Grid, Span, emission, send, write_bounds};
 
 /// What a window keeps of its rows.
 enum Content {
@@ -18,10 +19,12 @@ enum Content {
     Groups(Box<Groups>),
 }
 
-/// TUMBLINGWINDOW in processing time: it closes at each boundary, also when it is empty.
+/// TUMBLINGWINDOW: it closes at each boundary, also when it is empty. In event time the first row opens the first window.
 pub struct Tumbling {
+    grid: Grid,
     length: Duration,
-    next: Time,
+    /// The next boundary; none before the first row in event time.
+    next: Option<Time>,
     start: Time,
     bounds: Bounds,
     content: Content,
@@ -29,17 +32,38 @@ pub struct Tumbling {
 }
 
 impl Tumbling {
-    /// The first window starts at `now`, the start of the rule.
-    pub fn new(alignment: &Alignment, now: Time, bounds: Bounds, width: usize, groups: Option<Groups>) -> Self {
+    /// In processing time the first window starts at `now`, the start of the rule.
+    pub fn new(grid: Grid, now: Time, bounds: Bounds, width: usize, groups: Option<Groups>) -> Self {
         let content = groups.map_or_else(|| Content::Rows(Vec::new()), |groups| Content::Groups(Box::new(groups)));
-        Tumbling { length: alignment.length(), next: alignment.first(now), start: now, bounds, content, width }
+        let (length, next) = (grid.alignment.length(), grid.at_start(now));
+        Tumbling { grid, length, next, start: now, bounds, content, width }
     }
 
-    fn close(&mut self, out: &mut Out) {
-        let end = self.next;
-        self.emit(end, out);
-        self.start = end;
-        self.next = end + self.length;
+    /// Closes the windows that end by then.
+    fn advance(&mut self, now: Time, out: &mut Out) {
+        while let Some(end) = self.next.filter(|end| *end <= now) {
+            self.emit(end, out);
+            self.start = end;
+            self.next = Some(end + self.length);
+        }
+    }
+
+    fn take(&mut self, batch: &mut Batch, row: usize, cx: &Cx<'_>, out: &mut Out) {
+        let time = batch.time(row);
+        if self.next.is_none() {
+            (self.start, self.next) = (time, Some(self.grid.at_row(batch.row(row), time, cx)));
+        }
+        self.advance(time, out);
+        match &mut self.content {
+            Content::Groups(groups) => {
+                let held = batch.take_receipt(row).hold();
+                // Keys and arguments may ask for them.
+                let span = Span { start: self.start, end: self.next.unwrap_or(time) };
+                write_bounds(&self.bounds, batch.row_mut(row), span);
+                groups.add(batch, row, held, cx);
+            }
+            Content::Rows(rows) => rows.push(Kept::take(batch, row)),
+        }
     }
 
     fn emit(&mut self, end: Time, out: &mut Out) {
@@ -71,45 +95,34 @@ impl Tumbling {
 
 impl Operator for Tumbling {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        forward_faults(&mut batch, out);
-        for row in batch.selected().to_vec() {
-            let row = row as usize;
-            while batch.time(row) >= self.next {
-                self.close(out);
-            }
-            match &mut self.content {
-                Content::Groups(groups) => {
-                    let held = batch.take_receipt(row).hold();
-                    // Keys and arguments may ask for them.
-                    write_bounds(&self.bounds, batch.row_mut(row), Span { start: self.start, end: self.next });
-                    groups.add(&batch, row, held, cx);
-                }
-                Content::Rows(rows) => rows.push(Kept::take(&mut batch, row)),
+        for event in Events::by_marks(&mut batch) {
+            match event {
+                Event::Fault(fault) => tell(fault, self.width, out),
+                Event::Row(row) => self.take(&mut batch, row, cx, out),
+                Event::Mark(watermark) => self.advance(watermark, out),
             }
         }
         Ok(())
     }
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        if cx.now < self.next {
-            return Ok(());
-        }
-        self.close(out);
+        let Some(end) = self.next.filter(|end| *end <= cx.now && !self.grid.is_event()) else { return Ok(()) };
+        self.advance(end, out);
         // After a pause of the machine the boundaries that passed meanwhile had no rows; only the grid goes on.
-        while self.next <= cx.now {
-            self.start = self.next;
-            self.next = self.next + self.length;
+        while let Some(end) = self.next.filter(|end| *end <= cx.now) {
+            (self.start, self.next) = (end, Some(end + self.length));
         }
         Ok(())
     }
 
     fn due(&self) -> Option<Time> {
-        Some(self.next)
+        self.next.filter(|_| !self.grid.is_event())
     }
 
+    /// In processing time the window ends now, in event time where it would have ended.
     fn finish(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
-        if !self.is_empty() {
-            let end = self.next.min(cx.now.max(self.start));
+        if let Some(next) = self.next.filter(|_| !self.is_empty()) {
+            let end = if self.grid.is_event() { next } else { next.min(cx.now.max(self.start)) };
             self.emit(end, out);
             self.start = end;
         }
@@ -136,7 +149,7 @@ impl Operator for Tumbling {
             Content::Groups(groups) => groups.save(),
         };
         Value::object(Object::from_iter([
-            ("next", Value::Int(self.next.0)),
+            ("next", self.next.map_or(Value::Null, |next| Value::Int(next.0))),
             ("start", Value::Int(self.start.0)),
             ("content", content),
         ]))
@@ -145,12 +158,13 @@ impl Operator for Tumbling {
     fn load(&mut self, saved: Saved, account: &Arc<dyn Account>) -> Result<()> {
         let broken = || Fault::bug("the saved state of a tumbling window cannot be read");
         let Value::Object(saved) = saved else { return Err(broken()) };
-        let (Some(Value::Int(next)), Some(Value::Int(start)), Some(content)) =
+        let (Some(next), Some(Value::Int(start)), Some(content)) =
             (saved.get("next"), saved.get("start"), saved.get("content"))
         else {
             return Err(broken());
         };
-        (self.next, self.start) = (Time(*next), Time(*start));
+        self.next = if let Value::Int(next) = next { Some(Time(*next)) } else { None };
+        self.start = Time(*start);
         match &mut self.content {
             Content::Groups(groups) => groups.load(content, account),
             Content::Rows(rows) => {

@@ -1,0 +1,65 @@
+use jiff::tz::TimeZone;
+
+use crate::data::cast::{Reading, to_datetime};
+use crate::data::{DateTime, Text, Value};
+use crate::diag::{Fault, Result};
+
+use super::Cx;
+
+/// The column that says when a row happened.
+#[derive(Clone)]
+pub struct Stamp {
+    /// What the slot of the source holds in its rows.
+    pub source: usize,
+    pub stream: Text,
+    pub column: Text,
+    pub slot: usize,
+    /// `TIMESTAMP_FORMAT`: how it is written, tried before the known layouts.
+    pub format: Option<Text>,
+}
+
+/// When the rows of a rule happened: one column a stream.
+#[derive(Clone)]
+pub struct Stamps {
+    of: Vec<Stamp>,
+    /// The slot that says which stream a row is of; `None` where there is one.
+    source: Option<usize>,
+}
+
+impl Stamps {
+    pub fn new(of: Vec<Stamp>, source: Option<usize>) -> Self {
+        Stamps { of, source }
+    }
+
+    /// The names of the streams.
+    pub fn streams(&self) -> impl Iterator<Item = &Text> {
+        self.of.iter().map(|stamp| &stamp.stream)
+    }
+
+    /// Which of the streams a row is of.
+    pub fn stream_of(&self, row: &[Value]) -> usize {
+        let Some(Value::Int(source)) = self.source.map(|slot| &row[slot]) else { return 0 };
+        self.of.iter().position(|stamp| stamp.source as i64 == *source).unwrap_or_default()
+    }
+
+    /// When a row happened, in the zone that it is written in.
+    ///
+    /// # Errors
+    /// The column is not there, or no time.
+    pub fn read(&self, row: &[Value], cx: &Cx<'_>) -> Result<DateTime> {
+        let Some(stamp) = self.of.get(self.stream_of(row)) else { return Err(Fault::bug("a row of no stream")) };
+        let reading = Reading { format: stamp.format.as_deref(), zone: &cx.rule.zone, now: cx.now };
+        let wrong = |cause: &str| {
+            Fault::eval(format!("error in preprocessor: the timestamp column `{}` {cause}", stamp.column))
+        };
+        match &row[stamp.slot] {
+            Value::Absent => Err(wrong("is not there")),
+            value => to_datetime(value, &reading).map_err(|cause| wrong(&format!("holds no time: {cause}"))),
+        }
+    }
+
+    /// The zone that a row's time is written in.
+    pub fn zone(&self, row: &[Value], cx: &Cx<'_>) -> TimeZone {
+        self.read(row, cx).map_or_else(|_| cx.rule.zone.clone(), |time| time.zone)
+    }
+}

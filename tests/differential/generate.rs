@@ -1,0 +1,232 @@
+//! Rules made up at random: statements that the planner must take, over rows of all kinds.
+
+use super::case::Case;
+use super::random::Random;
+use super::rows;
+use super::words::{Name, Words};
+
+/// The rule of that number.
+pub fn case(seed: u64, number: u64) -> Case {
+    let mut random = Random::new(seed, number);
+    let windowed = random.chance(55);
+    let (rows, length) = rows::stream(&mut random);
+    let mut statement = Statement::new(&mut random, windowed, length);
+    let sql = statement.write();
+    let mut options = vec![];
+    if random.chance(90) {
+        options.push(("sendError", "true".to_string()));
+    }
+    if random.chance(20) {
+        options.push(("sendNilField", "true".to_string()));
+    }
+    // Other windows refuse the option.
+    if sql.contains("SLIDING") && random.chance(40) {
+        options.push(("planOptimizeStrategy", "{windowOption: {windowVersion: v2}}".to_string()));
+    }
+    Case {
+        name: format!("generated/{seed}_{number}"),
+        streams: vec![r#"CREATE STREAM s () WITH (DATASOURCE="s", FORMAT="JSON")"#.to_string()],
+        sql,
+        options,
+        start: rows::START,
+        rows,
+        length,
+    }
+}
+
+struct Statement<'a> {
+    words: Words<'a>,
+    windowed: bool,
+    /// Of the run, in milliseconds.
+    length: i64,
+    /// With a name of its own, and those without.
+    fields: Vec<String>,
+    aggregated: bool,
+}
+
+impl<'a> Statement<'a> {
+    fn new(random: &'a mut Random, windowed: bool, length: i64) -> Self {
+        let words = Words::new(random, windowed);
+        Statement { words, windowed, length, fields: Vec::new(), aggregated: false }
+    }
+
+    fn write(&mut self) -> String {
+        let grouping = self.windowed && self.words.random.chance(60);
+        self.write_fields(grouping);
+        let source = if self.words.random.chance(10) { "s AS src" } else { "s" };
+        self.words.source = if source == "s" { "s" } else { "src" };
+        let mut sql = format!("SELECT {} FROM {source}", self.fields.join(", "));
+        if self.words.random.chance(50) {
+            sql += &format!(" WHERE {}", self.words.rows_only(|words| words.condition(2)));
+        }
+        if !self.windowed {
+            if self.words.random.chance(5) {
+                sql += &format!(" LIMIT {}", self.words.random.below(3));
+            }
+            return sql;
+        }
+        let mut keys = Vec::new();
+        let count =
+            if self.aggregated || self.words.random.chance(15) { *self.words.random.pick(&[0, 0, 1, 1, 2]) } else { 0 };
+        for _ in 0..count {
+            keys.push(self.words.rows_only(|words| match words.random.below(6) {
+                0 | 1 => "id".to_string(),
+                2 => format!("{} % 2", words.column()),
+                3 => "window_end()".to_string(),
+                4 => words.number(1),
+                _ => words.condition(1),
+            }));
+        }
+        // A window may stand anywhere among the keys.
+        let place = self.words.random.below(keys.len() + 1);
+        let window = self.window();
+        let mut group = keys.clone();
+        group.insert(place, window);
+        sql += &format!(" GROUP BY {}", group.join(", "));
+        if self.words.random.chance(25) {
+            let aggregate = self.words.group_value(1);
+            let having = match self.words.random.below(4) {
+                0 => format!("{aggregate} > {} AND count(*) < {}", self.words.literal(), self.words.random.range(1, 6)),
+                1 => format!("NOT {aggregate} = {}", self.words.literal()),
+                _ => format!("{aggregate} {} {}", self.words.comparison(), self.words.literal()),
+            };
+            sql += &format!(" HAVING {having}");
+        }
+        if self.words.random.chance(35) {
+            let mut sorts = Vec::new();
+            for _ in 0..self.words.random.range(1, 3) {
+                let key = match self.words.random.below(6) {
+                    0 | 1 => self.words.rows_only(|words| words.name()),
+                    2 => format!("abs({})", self.words.rows_only(|words| words.name())),
+                    3 => "count(*)".to_string(),
+                    4 => "t".to_string(),
+                    _ => format!("coalesce({}, 0)", self.words.rows_only(|words| words.number(1))),
+                };
+                let direction = *self.words.random.pick(&["", " ASC", " DESC", " DESC"]);
+                sorts.push(format!("{key}{direction}"));
+            }
+            sql += &format!(" ORDER BY {}", sorts.join(", "));
+        }
+        if self.words.random.chance(20) {
+            sql += &format!(" LIMIT {}", self.words.random.below(4));
+        }
+        sql
+    }
+
+    fn write_fields(&mut self, grouping: bool) {
+        let shadows: &[&str] = if self.words.random.chance(25) { &["a", "x", "b"] } else { &["x", "y", "z", "w"] };
+        let count = self.words.random.below(shadows.len() + 1);
+        let names = &shadows[..count];
+        let mut taken: Vec<String> = names.iter().map(|name| (*name).to_string()).collect();
+        for (n, name) in names.iter().enumerate() {
+            // A column that a later alias hides would make circles.
+            self.words.hidden = names[n + 1..].to_vec();
+            self.words.within = Some(name);
+            let (alias, expr) = if grouping && self.words.random.chance(45) {
+                let value = self.words.group_value(2);
+                self.aggregated = true;
+                (Name { name, aggregated: true, looks: false }, value)
+            } else {
+                self.words.looked = false;
+                let expr = self.words.rows_only(|words| match words.random.below(10) {
+                    0 => words.column(),
+                    1 | 2 => words.condition(2),
+                    _ => words.number(3),
+                });
+                let looks = self.words.looked;
+                (Name { name, aggregated: false, looks }, expr)
+            };
+            let invisible = if self.words.random.chance(12) { " INVISIBLE" } else { "" };
+            self.fields.push(format!("{expr} AS {name}{invisible}"));
+            self.words.within = None;
+            self.words.aliases.push(alias);
+        }
+        self.words.hidden = Vec::new();
+        for _ in 0..self.words.random.range(1, 3) {
+            let (name, expr) = match self.words.random.below(9) {
+                0..=2 => {
+                    let name = *self.words.random.pick(&["a", "b", "c", "t", "id", "ok", "o", "l", "gone"]);
+                    (name.to_string(), name.to_string())
+                }
+                3 if self.windowed => ("window_start".to_string(), "window_start()".to_string()),
+                4 if self.windowed => ("row_number".to_string(), "row_number()".to_string()),
+                5 => ("upper".to_string(), format!("upper({})", self.words.rows_only(|words| words.text(1)))),
+                6 => ("lag".to_string(), self.words.rows_only(|words| words.lag())),
+                _ if grouping => {
+                    let expr = self.words.group_value(2);
+                    self.aggregated = true;
+                    (String::new(), format!("({expr})"))
+                }
+                _ => (String::new(), format!("({})", self.words.rows_only(|words| words.number(2)))),
+            };
+            if name.is_empty() || !taken.contains(&name) {
+                taken.push(name);
+                self.fields.push(expr);
+            }
+        }
+        if grouping && !self.aggregated {
+            self.aggregated = true;
+            self.fields.push("count(*) AS n".to_string());
+        }
+        if self.words.random.chance(12) {
+            let star = match self.words.random.below(4) {
+                0 => "* EXCEPT (a, t)".to_string(),
+                1 => format!("* REPLACE ({} AS r)", self.words.rows_only(|words| words.number(1))),
+                _ => "*".to_string(),
+            };
+            self.fields.push(star);
+        }
+        if self.fields.is_empty() {
+            self.fields.push("a".to_string());
+        }
+        self.words.random.shuffle(&mut self.fields);
+    }
+
+    fn window(&mut self) -> String {
+        // Windows of a few steps over the length of the run.
+        let steps = self.words.random.range(1, 12);
+        let millis = (self.length / steps / 100).clamp(1, 300) * 100;
+        let (unit, count) = if self.words.random.chance(30) { ("ms", millis) } else { ("ss", (millis / 1000).max(1)) };
+        let size = if unit == "ss" { 1000 } else { 1 };
+        let step = if unit == "ss" { 1 } else { 100 };
+        let more = |random: &mut Random, most: i64| random.range(1, (count * most / step).max(1)) * step;
+        let kind = self.words.random.below(6);
+        let text = match kind {
+            0 => format!("TUMBLINGWINDOW({unit}, {count})"),
+            1 => format!("HOPPINGWINDOW({unit}, {}, {count})", more(self.words.random, 3)),
+            2 if self.words.random.chance(50) => format!("SLIDINGWINDOW({unit}, {count})"),
+            2 => format!("SLIDINGWINDOW({unit}, {count}, {})", more(self.words.random, 1)),
+            3 => format!("SESSIONWINDOW({unit}, {}, {count})", more(self.words.random, 4)),
+            4 => {
+                let length = self.words.random.range(1, 6);
+                match self.words.random.chance(50) {
+                    true => format!("COUNTWINDOW({length})"),
+                    false => format!("COUNTWINDOW({length}, {})", self.words.random.range(1, length)),
+                }
+            }
+            _ => {
+                let begin = self.words.fixed_only(|words| words.condition(1));
+                match self.words.random.chance(50) {
+                    true => format!("STATEWINDOW({begin})"),
+                    false => {
+                        format!("STATEWINDOW({begin}, {})", self.words.fixed_only(|words| words.condition(1)))
+                    }
+                }
+            }
+        };
+        let _ = size;
+        let filter = if self.words.random.chance(20) {
+            format!(" FILTER (WHERE {})", self.words.rows_only(|words| words.condition(1)))
+        } else {
+            String::new()
+        };
+        let over = match kind {
+            2 if self.words.random.chance(40) => {
+                format!(" OVER (WHEN {})", self.words.rows_only(|words| words.condition(1)))
+            }
+            5 if self.words.random.chance(50) => " OVER (PARTITION BY id)".to_string(),
+            _ => String::new(),
+        };
+        format!("{text}{filter}{over}")
+    }
+}

@@ -1,0 +1,77 @@
+//! Rows made up at random: nulls, columns that are not there, gaps, several rows an instant, mixed kinds.
+
+use kuiper::data::{Object, Value};
+
+use super::case::Arriving;
+use super::random::Random;
+
+/// 2023-11-14T22:13:20Z and a bit, so that no window begins when the rule does.
+pub const START: i64 = 1_700_000_000_000 + 10_150;
+
+/// The rows of a run and its length. No row comes at a whole tenth of a second, where windows begin and end, and the
+/// instants differ in their last two digits, so that no delay of tenths ends where another row comes.
+pub fn stream(random: &mut Random) -> (Vec<Arriving>, i64) {
+    let gaps: &[i64] = match random.below(3) {
+        0 => &[100, 200, 300],
+        1 => &[100, 700, 1300, 2100],
+        _ => &[200, 1000, 4000, 9000],
+    };
+    let (mut rows, mut at) = (Vec::new(), 0);
+    let instants = random.range(1, 10);
+    for instant in 0..instants {
+        at += *random.pick(gaps);
+        let here = at - at % 100 + 3 + instant * 7;
+        let together = *random.pick(&[1, 1, 1, 2, 3, 5]);
+        for _ in 0..together {
+            rows.push(Arriving { stream: "s", at: here, data: row(random) });
+        }
+    }
+    if random.chance(2) {
+        rows.clear();
+    }
+    (rows, at + 101 + random.range(0, 30) * 100)
+}
+
+pub fn row(random: &mut Random) -> Object {
+    let mut row = Object::new();
+    for column in ["a", "b", "c", "t", "id", "ok", "o", "l"] {
+        if !random.chance(15) {
+            row.insert(column, cell(random, column));
+        }
+    }
+    row
+}
+
+fn cell(random: &mut Random, column: &str) -> Value {
+    if random.chance(9) {
+        return Value::Null;
+    }
+    if random.chance(2) {
+        // Of another kind than the rest of the column.
+        return random.pick(&[Value::text("odd"), Value::Int(5), Value::Bool(true), Value::array(vec![])]).clone();
+    }
+    match column {
+        "t" => Value::text(random.pick(&["p1", "p2", "ax", "P1", "", "x%", "wärme"])),
+        "id" => Value::text(random.pick(&["u", "v", "w"])),
+        "ok" => Value::Bool(random.chance(60)),
+        "o" => {
+            let k = if random.chance(80) { number(random) } else { Value::Null };
+            let mut object = Object::from_iter([("k", k)]);
+            if random.chance(30) {
+                object.insert("s", Value::text("in"));
+            }
+            Value::object(object)
+        }
+        "l" => Value::array((0..random.below(4)).map(|_| number(random)).collect()),
+        _ => number(random),
+    }
+}
+
+fn number(random: &mut Random) -> Value {
+    match random.below(8) {
+        0 => Value::Float(2.5),
+        1 => Value::Float(random.range(-20, 20) as f64 / 4.0),
+        2 => Value::Float(random.range(-3, 5) as f64),
+        _ => Value::Int(random.range(-3, 9)),
+    }
+}
