@@ -42,6 +42,15 @@ fn the_examples_of_the_guides_are_true() {
     all_pass(&[folder.path().to_path_buf()]);
 }
 
+/// What is refused is refused for the reason that stands in the case, and not for another.
+#[test]
+fn static_errors_have_their_texts() {
+    let settings = Settings { error_text: true, ..Settings::default() };
+    let report = run(&[root().join("tests/cases/static_errors")], &settings).unwrap();
+    assert!(report.failed() == 0, "\n{report}");
+    assert!(report.passed() >= 100);
+}
+
 /// Every case that the list of differences names is there.
 #[test]
 fn the_differences_name_cases_that_exist() {
