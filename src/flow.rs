@@ -43,7 +43,7 @@ pub use book::Book;
 pub use chain::{Chain, Steps};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
-pub use outlet::emissions;
+pub use outlet::{RETRY_PAUSES, emissions};
 pub use task::Ended;
 
 use feed::Subscriber;

@@ -51,6 +51,13 @@ fn static_errors_have_their_texts() {
     assert!(report.passed() >= 100);
 }
 
+#[test]
+fn topologies_are_as_the_endpoint_shows_them() {
+    let settings = Settings { topo: true, ..Settings::default() };
+    let report = run(&[root().join("tests/cases/topo")], &settings).unwrap();
+    assert!(report.failed() == 0, "\n{report}");
+}
+
 /// Every case that the list of differences names is there.
 #[test]
 fn the_differences_name_cases_that_exist() {

@@ -432,10 +432,11 @@ fn rule_test_counts_and_tells() {
     write("wrong.yaml", CASE.replace("CASE", "wrong").replace("- rows: [{v: 2}]", "- {at: '+100', rows: [{v: 3}]}"));
     write("twice.yaml", CASE.replace("CASE", "good"));
     write("broken.yaml", CASE.replace("CASE", "broken").replace("advance", "advanc"));
+    write("graph.yaml", CASE.replace("CASE", "graph").replace("sql: ", "graph: {nodes: {}} # "));
     write("later.yaml", "kind: session\nname: whole/server\n".to_string());
     let bad = run(folder.path(), &["rule", "test", ".", "--json", "report.json"]);
     assert_eq!(bad.status, 1);
-    assert_eq!(bad.out.lines().last(), Some("1 passed, 3 failed, 1 skipped"), "{}", bad.out);
+    assert_eq!(bad.out.lines().last(), Some("1 passed, 4 failed, 1 skipped"), "{}", bad.out);
     for told in [
         "FAILED wrong (./wrong.yaml:1)",
         "row by row: emission 1 differs: row 1: `v`: 3 expected, 2 came out; the clock stood at 1700000000100 (+100)",
@@ -443,12 +444,13 @@ fn rule_test_counts_and_tells() {
         "+ {v: 2}",
         "field `advance` is missing, found `advanc`",
         "the name is used twice, first at ./good.yaml:1",
+        "rules made of a graph are not supported",
         "skipped whole/server",
     ] {
         assert!(bad.out.contains(told), "{told} in\n{}", bad.out);
     }
     let report: Json = serde_json::from_str(&fs::read_to_string(folder.path().join("report.json")).unwrap()).unwrap();
-    assert_eq!((report["passed"].clone(), report["failed"].clone()), (1.into(), 3.into()));
+    assert_eq!((report["passed"].clone(), report["failed"].clone()), (1.into(), 4.into()));
 
     let named = run(folder.path(), &["rule", "test", "wrong.yaml", "--name", "w*", "--update"]);
     assert_eq!(named.status, 0, "{}", named.out);

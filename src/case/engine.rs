@@ -1,14 +1,16 @@
 //! A rule on a virtual clock: scripted sources in front of the chain that production runs, and sinks behind it that
 //! remember what they are given. No task, no channel: each call returns when the rule is at rest.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
 use crate::catalog::Definition;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Batch, Fate, Meta, Object, Receipt, Time};
+use crate::data::{Acknowledge, Batch, Fate, Meta, Object, Receipt, SourceAck, Time, Value};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, Chain};
 use crate::func::{Catalogue, RuleInfo};
@@ -42,6 +44,43 @@ pub(super) struct Engine {
     ended: Vec<bool>,
     /// Names of all streams and tables of the case.
     known: Vec<String>,
+    acks: Arc<Acks>,
+    /// The state that was last written by an event of the case.
+    saved: Option<Value>,
+}
+
+/// What the scripted source hears of its messages.
+#[derive(Default)]
+struct Acks {
+    /// Messages are given again until they are acknowledged.
+    wanted: bool,
+    open: Mutex<BTreeMap<u64, Input>>,
+    given: AtomicU64,
+}
+
+impl Acks {
+    /// Takes note of a message before it goes into the rule.
+    fn promise(self: &Arc<Self>, input: &Input) -> Option<SourceAck> {
+        if !self.wanted {
+            return None;
+        }
+        let id = self.given.fetch_add(1, Ordering::Relaxed);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, input.clone());
+        Some(SourceAck::new(self.clone(), id))
+    }
+
+    /// The messages that are not acknowledged, in the order in which they came.
+    fn take_open(&self) -> Vec<Input> {
+        std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
+    }
+}
+
+impl Acknowledge for Acks {
+    fn done(&self, id: u64, good: bool) {
+        if good {
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        }
+    }
 }
 
 /// What a fault of the chain itself means: the rule would have stopped.
@@ -86,7 +125,9 @@ impl Engine {
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
-        Ok(Engine { now: case.start, plan, rule, book, chain, decoders, sinks, ended, known })
+        let acks = Arc::new(Acks { wanted: options.acknowledges, ..Acks::default() });
+        let now = case.start;
+        Ok(Engine { now, plan, rule, book, chain, decoders, sinks, ended, known, acks, saved: None })
     }
 
     pub fn now(&self) -> Time {
@@ -100,7 +141,7 @@ impl Engine {
 
     /// When something happens by itself.
     pub fn due(&self) -> Option<Time> {
-        self.chain.due()
+        self.chain.due().into_iter().chain(self.sinks.due()).min()
     }
 
     /// Does what is due by now.
@@ -110,6 +151,7 @@ impl Engine {
             self.chain.tick(self.now, &mut out).map_err(stopped)?;
             self.give(out);
         }
+        self.sinks.tick();
         Ok(())
     }
 
@@ -171,6 +213,7 @@ impl Engine {
     fn decode(&mut self, source: usize, input: &Input, batch: &mut Batch) {
         let before = batch.rows();
         let of = &self.plan.sources[source];
+        let ack = self.acks.promise(input);
         let decoded = match &input.what {
             Arrival::Bytes(bytes) => self.decoders[source].decode(bytes, batch),
             Arrival::Row(row) => {
@@ -184,12 +227,14 @@ impl Engine {
                 self.book.ledger.came(rows as u64);
                 let meta: Option<Meta> = input.meta.clone().filter(|_| of.meta).map(Arc::new);
                 for row in before..before + rows {
-                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), None));
+                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), ack.clone()));
                 }
+                // A message without a row has nothing to wait for.
+                ack.filter(|_| rows == 0).into_iter().for_each(SourceAck::settle);
             }
             Err(fault) => {
                 self.book.ledger.came(1);
-                Receipt::new(self.book.account(), None).settle(Fate::dead(&fault));
+                Receipt::new(self.book.account(), ack).settle(Fate::dead(&fault));
                 batch.note(before, fault);
             }
         }
@@ -219,9 +264,54 @@ impl Engine {
         self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))
     }
 
+    /// Writes all state and reads it back; a crash comes back to what was written last.
+    pub fn checkpoint(&mut self) -> Result<(), String> {
+        self.saved = Some(self.chain.save());
+        self.save_load()
+    }
+
     /// Stops the rule as by hand: what is held is thrown away.
     pub fn stop(&mut self) {
         self.chain.discard();
+        self.sinks.abandon();
+    }
+
+    /// Stops the rule as by hand and starts it again. The ledger goes on.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.stop();
+        let open = self.acks.take_open();
+        self.begin(None, open)
+    }
+
+    /// All that is in memory is gone, the counts too. The rule begins with the state that was written last, or anew.
+    pub fn crash(&mut self) -> Result<(), String> {
+        let open = self.acks.take_open();
+        self.stop();
+        self.book = Arc::new(Book::default());
+        self.begin(self.saved.clone(), open)
+    }
+
+    /// A new run, to which the source gives again what was not acknowledged.
+    fn begin(&mut self, saved: Option<Value>, open: Vec<Input>) -> Result<(), String> {
+        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
+        self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
+        if let Some(saved) = saved {
+            self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))?;
+            // The rows that the state holds came before; this account has not heard of them yet.
+            self.book.ledger.came(u64::try_from(self.ledger().held).unwrap_or_default());
+        }
+        let open: Vec<Input> = open.into_iter().map(|input| Input { at: self.now, ..input }).collect();
+        self.arrive(&open)
+    }
+
+    /// A sink that is away takes nothing until it is there again; `None`: all sinks.
+    pub fn fail_sink(&mut self, name: Option<&str>, away: bool) {
+        self.sinks.set_away(name, away);
+    }
+
+    /// Whether something waits for a sink that is away.
+    pub fn is_waiting(&self) -> bool {
+        self.sinks.due().is_some()
     }
 
     pub fn ledger(&self) -> LedgerView {
@@ -252,23 +342,8 @@ impl Engine {
 
     /// The steps of the rule, as edges from each node to the next.
     pub fn topo(&self) -> Json {
-        let steps = Chain::steps(&self.plan);
-        let (mut sources, mut edges, mut number) = (Vec::new(), Map::new(), 0);
-        let mut edge = |from: &str, to: Option<&String>| {
-            if let Some(to) = to {
-                edges.insert(from.to_string(), Json::from(vec![to.clone()]));
-            }
-        };
-        for (source, entry) in self.plan.sources.iter().zip(&steps.entries) {
-            let (name, decoder) = (format!("source_{}", source.name), format!("op_{}_decoder", number + 2));
-            number += 2 + source.nodes.len();
-            edge(&name, Some(&decoder));
-            edge(&decoder, steps.ops.get(*entry).map(|(name, _)| name));
-            sources.push(name);
-        }
-        for (name, next) in &steps.ops {
-            edge(name, steps.ops.get(*next).map(|(name, _)| name));
-        }
+        let sources: Vec<String> = self.plan.sources.iter().map(|source| format!("source_{}", source.name)).collect();
+        let edges = Chain::steps(&self.plan).edges(&sources, &|_| true, &self.sinks.nodes());
         serde_json::json!({ "sources": sources, "edges": edges })
     }
 }

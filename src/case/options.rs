@@ -11,6 +11,8 @@ use crate::plan;
 #[derive(Debug)]
 pub(super) struct Options {
     pub send_error: bool,
+    /// A message is acknowledged when the sinks have confirmed what came of it, and not at once.
+    pub acknowledges: bool,
     pub plan: plan::Options,
     /// `basic.timezone`; UTC where the case says nothing.
     pub zone: TimeZone,
@@ -20,7 +22,6 @@ pub(super) struct Options {
 
 /// Options that change nothing on a virtual clock, with one rule and sinks that always take what they are given.
 const WITHOUT_EFFECT: &[&str] = &[
-    "qos",
     "checkpointInterval",
     "bufferLength",
     "disableBufferFullDiscard",
@@ -38,6 +39,7 @@ impl Options {
     pub fn read(options: &Map<String, Json>, config: &Map<String, Json>) -> Result<Options, String> {
         let mut read = Options {
             send_error: false,
+            acknowledges: false,
             plan: plan::Options::default(),
             zone: TimeZone::UTC,
             whole_numbers_as_int: false,
@@ -45,6 +47,11 @@ impl Options {
         let (mut is_event_time, mut event_time) = (false, plan::EventTime::default());
         for (name, value) in options {
             match name.as_str() {
+                "qos" => {
+                    let level =
+                        value.as_u64().ok_or_else(|| format!("the option `qos` must be a number, found {value}"))?;
+                    read.acknowledges = level > 0;
+                }
                 "sendError" => read.send_error = flag(name, value)?,
                 "sendMetaToSink" => read.plan.send_meta = flag(name, value)?,
                 "sendNilField" => read.plan.send_nil = flag(name, value)?,

@@ -43,7 +43,7 @@ pub(super) enum Body {
 }
 
 /// One thing that arrives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Input {
     pub stream: String,
     pub at: Time,
@@ -51,7 +51,7 @@ pub(super) struct Input {
     pub meta: Option<Object>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Arrival {
     Row(Object),
     /// A row of a lookup table goes away.
@@ -66,6 +66,8 @@ pub(super) enum Arrival {
 pub(super) struct Event {
     pub at: Time,
     pub what: Happening,
+    /// The sink that fails or heals; `None`: all.
+    pub sink: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +88,8 @@ impl Happening {
         ("heal_sink", Happening::HealSink),
     ];
 
-    pub fn word(self) -> &'static str {
-        Happening::WORDS.iter().find(|(_, what)| *what == self).map_or("", |(word, _)| word)
+    fn is_of_sinks(self) -> bool {
+        matches!(self, Happening::FailSink | Happening::HealSink)
     }
 }
 
@@ -147,6 +149,10 @@ impl RuleCase {
             None | Some(Yaml::Null) => None,
             Some(yaml) => Some(read_sinks(yaml)?),
         };
+        let named = |name: &String| sinks.iter().flatten().any(|(sink, _)| sink == name);
+        if let Some(unknown) = events.iter().filter_map(|event| event.sink.as_ref()).find(|name| !named(name)) {
+            return Err(format!("`events`: the case has no sink `{unknown}`"));
+        }
         let refused = match fields.take("create_error") {
             None | Some(Yaml::Null | Yaml::Bool(false)) => false,
             Some(Yaml::String(_) | Yaml::Bool(true)) => true,
@@ -265,12 +271,15 @@ fn read_events(fields: &mut Fields, start: Time, advance: Time) -> Read<Vec<Even
         let Some(what) = fields.word("do", Happening::WORDS)? else {
             return fields.wrong("do", "is missing");
         };
-        fields.text("sink")?;
+        let sink = fields.text("sink")?;
+        if sink.is_some() && !what.is_of_sinks() {
+            return fields.wrong("sink", "belongs to `fail_sink` and `heal_sink`");
+        }
         fields.end()?;
         if at < events.last().map_or(start, |last| last.at) || at > advance {
             return Err(format!("`events[{n}].at` is out of order"));
         }
-        events.push(Event { at, what });
+        events.push(Event { at, what, sink });
     }
     Ok(events)
 }

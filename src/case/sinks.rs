@@ -1,14 +1,15 @@
 //! Sinks that remember what they are given, shaped as any sink of a rule is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
 use crate::clock::Clock;
 use crate::data::{Batch, Fate, Layout, Object, Receipt, Time, Value};
 use crate::diag::Fault;
-use crate::flow::emissions;
 use crate::flow::shape::{Common, Facts, Shape};
+use crate::flow::{RETRY_PAUSES, emissions};
 use crate::func::RuleInfo;
 use crate::io::{Content, Parcel, Takes};
 use crate::plan::Plan;
@@ -30,6 +31,11 @@ struct Sink {
     name: String,
     shape: Shape,
     given: Vec<Emission>,
+    away: bool,
+    /// What it is to be given when it is there again, oldest first, and the promises that wait for that.
+    waiting: Vec<(Vec<Emission>, Vec<Receipt>, Fate)>,
+    /// When it is tried again, and how long is waited after that, as the outlet of a sink does.
+    retry: Option<(Time, Duration)>,
 }
 
 impl Sinks {
@@ -48,13 +54,20 @@ impl Sinks {
             }
             let takes = if wants_messages(case, name, props) { Takes::Bytes } else { Takes::Rows };
             let shape = Shape::new(&common, layout.clone(), takes, facts.clone()).map_err(refused)?;
-            all.push(Sink { name: name.clone(), shape, given: Vec::new() });
+            let (given, waiting) = (Vec::new(), Vec::new());
+            all.push(Sink { name: name.clone(), shape, given, away: false, waiting, retry: None });
         }
         Ok(Sinks { layout, send_error, clock, all })
     }
 
     pub fn set_clock(&mut self, now: Time) {
         self.clock.set(now);
+    }
+
+    /// The names of the sinks of the case, as nodes of a topology.
+    pub fn nodes(&self) -> Vec<String> {
+        let named = self.all.iter().filter(|sink| !sink.name.is_empty());
+        named.map(|sink| format!("sink_{}", sink.name)).collect()
     }
 
     /// Takes what left the chain.
@@ -71,25 +84,51 @@ impl Sinks {
                     }
                 }
                 let values: Vec<&[Value]> = emission.iter().map(|row| batch.row(*row as usize)).collect();
-                let promises = receipts.iter().skip(at).take(values.len());
+                let promises: Vec<Receipt> = receipts.iter().skip(at).take(values.len()).cloned().collect();
                 at += values.len();
                 let mut parcels = Vec::new();
-                let fate = match sink.shape.parcels(&self.layout, &values, &mut parcels) {
+                match sink.shape.parcels(&self.layout, &values, &mut parcels) {
                     Ok(()) => {
-                        sink.given.extend(parcels.into_iter().map(|parcel| received(parcel, self.clock.now())));
-                        Fate::Out
+                        let parcels = parcels.into_iter().map(|parcel| received(parcel, self.clock.now()));
+                        sink.give(parcels.collect(), promises, Fate::Out, self.clock.now());
                     }
                     Err(fault) => {
                         sink.error(&fault, self.send_error, self.clock.now());
-                        Fate::dead(&fault)
+                        promises.into_iter().for_each(|promise| promise.settle(Fate::dead(&fault)));
                     }
-                };
-                promises.cloned().for_each(|promise| promise.settle(fate));
+                }
             }
             faults.for_each(|(_, fault)| sink.error(fault, self.send_error, self.clock.now()));
         }
         // The sinks have spoken; the least of all fates adds nothing to theirs.
         receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Filtered));
+    }
+
+    /// The sinks of that name, or all, are away, or there again.
+    pub fn set_away(&mut self, name: Option<&str>, away: bool) {
+        for sink in self.all.iter_mut().filter(|sink| name.is_none_or(|name| sink.name == name)) {
+            sink.away = away;
+        }
+    }
+
+    /// When a sink that was away is tried next.
+    pub fn due(&self) -> Option<Time> {
+        self.all.iter().filter_map(|sink| sink.retry.map(|(at, _)| at)).min()
+    }
+
+    /// Tries the sinks whose pause is over.
+    pub fn tick(&mut self) {
+        let now = self.clock.now();
+        self.all.iter_mut().for_each(|sink| sink.try_again(now));
+    }
+
+    /// The rule stops: what waits is given up.
+    pub fn abandon(&mut self) {
+        for sink in &mut self.all {
+            sink.retry = None;
+            let promises = sink.waiting.drain(..).flat_map(|(_, promises, _)| promises);
+            promises.for_each(|promise| promise.settle(Fate::Abandoned));
+        }
     }
 
     /// Everything that the sinks were given.
@@ -102,7 +141,33 @@ impl Sink {
     /// With `sendError` an error goes to the sink too.
     fn error(&mut self, fault: &Fault, send: bool, now: Time) {
         if send {
-            self.given.push(Emission { at: now, error: Some(fault.to_string()), ..Emission::default() });
+            let error = Emission { at: now, error: Some(fault.to_string()), ..Emission::default() };
+            self.give(vec![error], Vec::new(), Fate::Out, now);
+        }
+    }
+
+    /// Hands over what leaves together, or lets it wait behind what waits already.
+    fn give(&mut self, emissions: Vec<Emission>, promises: Vec<Receipt>, fate: Fate, now: Time) {
+        if self.away || !self.waiting.is_empty() {
+            let (first, _) = RETRY_PAUSES;
+            self.retry.get_or_insert((later(now, first), first));
+            return self.waiting.push((emissions, promises, fate));
+        }
+        self.given.extend(emissions);
+        promises.into_iter().for_each(|promise| promise.settle(fate));
+    }
+
+    fn try_again(&mut self, now: Time) {
+        let Some((_, pause)) = self.retry.filter(|(at, _)| *at <= now) else { return };
+        if self.away {
+            let pause = (pause * 2).min(RETRY_PAUSES.1);
+            self.retry = Some((later(now, pause), pause));
+            return;
+        }
+        self.retry = None;
+        for (emissions, promises, fate) in std::mem::take(&mut self.waiting) {
+            self.given.extend(emissions.into_iter().map(|emission| Emission { at: now, ..emission }));
+            promises.into_iter().for_each(|promise| promise.settle(fate));
         }
     }
 }
@@ -117,6 +182,10 @@ fn wants_messages(case: &RuleCase, name: &str, props: &Map<String, Json>) -> boo
         WantBody::Error(_) => None,
     });
     kinds.next().unwrap_or_else(|| ["dataTemplate", "format", "delimiter"].iter().any(|key| props.contains_key(*key)))
+}
+
+fn later(now: Time, pause: Duration) -> Time {
+    Time(now.0.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)))
 }
 
 fn received(parcel: Parcel, now: Time) -> Emission {

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -46,6 +46,33 @@ pub struct Steps {
     pub ops: Vec<(String, usize)>,
     /// For each source the place of the operator that its rows come to.
     pub entries: Vec<usize>,
+    /// For each source the name of its decoder.
+    pub decoders: Vec<String>,
+}
+
+impl Steps {
+    /// From each node to those that it hands its rows to: a source to its decoder, where it `decodes`, the last operator to
+    /// all sinks.
+    pub fn edges(
+        &self,
+        sources: &[String],
+        decodes: &dyn Fn(usize) -> bool,
+        sinks: &[String],
+    ) -> BTreeMap<String, Vec<String>> {
+        let below = |at: usize| self.ops.get(at).map_or_else(|| sinks.to_vec(), |(name, _)| vec![name.clone()]);
+        let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (n, ((source, decoder), entry)) in sources.iter().zip(&self.decoders).zip(&self.entries).enumerate() {
+            if decodes(n) {
+                edges.insert(source.clone(), vec![decoder.clone()]);
+                edges.insert(decoder.clone(), below(*entry));
+            } else {
+                edges.insert(source.clone(), below(*entry));
+            }
+        }
+        edges.extend(self.ops.iter().map(|(name, next)| (name.clone(), below(*next))));
+        edges.retain(|_, next| !next.is_empty());
+        edges
+    }
 }
 
 impl Chain {
@@ -73,13 +100,14 @@ impl Chain {
     /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
     pub fn steps(plan: &Plan) -> Steps {
         let of_sources: usize = plan.sources.iter().map(|source| source.nodes.len()).sum();
-        let (mut ops, mut entries, mut number) = (Vec::new(), Vec::new(), 0);
+        let (mut ops, mut entries, mut decoders, mut number) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let name = |node: &Node, number: &mut usize| {
             *number += 1;
             format!("op_{number}_{}", node_name(node))
         };
         for source in &plan.sources {
             number += 2;
+            decoders.push(format!("op_{number}_decoder"));
             let common = of_sources + source.entry;
             entries.push(if source.nodes.is_empty() { common } else { ops.len() });
             for (n, node) in source.nodes.iter().enumerate() {
@@ -91,7 +119,7 @@ impl Chain {
             let next = ops.len() + 1;
             ops.push((name(node, &mut number), next));
         }
-        Steps { ops, entries }
+        Steps { ops, entries, decoders }
     }
 
     /// Puts a batch of a source through; what leaves the last operator is added to `out`, in order.
@@ -220,8 +248,8 @@ fn node_name(node: &Node) -> &'static str {
         Node::Filter { .. } => "filter",
         Node::Guests { .. } => "plugin",
         Node::Window(_) => "window",
-        Node::Group { .. } => "group",
-        Node::Aggregate { .. } => "aggregate",
+        // The name that eKuiper gives it.
+        Node::Group { .. } | Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
         Node::Limit { .. } => "limit",
         Node::Analytic { .. } => "analytic",

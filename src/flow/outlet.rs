@@ -27,7 +27,7 @@ use super::task::{Ended, ErrorLog};
 /// Parcels that are given to a sink in one call, about.
 const PARCELS: usize = 512;
 /// The first and the longest pause between two tries.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+pub const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long a sink that was told to stop may take to close.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -171,7 +171,7 @@ impl Driver {
 
     /// Opens the sink, however long it takes; without a fault it was stopped meanwhile.
     async fn open(&mut self) -> Result<Box<dyn Sink>, Option<Fault>> {
-        let mut pause = PAUSES.0;
+        let mut pause = RETRY_PAUSES.0;
         loop {
             match (self.spec.sink.open)() {
                 Ok(sink) => return Ok(sink),
@@ -230,7 +230,7 @@ impl Driver {
 
     /// Connects, however long it takes. A fault that no waiting can mend ends the outlet.
     async fn connect(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
-        let mut pause = PAUSES.0;
+        let mut pause = RETRY_PAUSES.0;
         loop {
             self.report.trying();
             let result = tokio::select! {
@@ -265,7 +265,7 @@ impl Driver {
             _ = self.spec.clock.sleep(*pause) => false,
             _ = stop(&mut self.stopped) => true,
         };
-        *pause = (*pause * 2).min(PAUSES.1);
+        *pause = (*pause * 2).min(RETRY_PAUSES.1);
         stopped
     }
 
@@ -350,7 +350,7 @@ impl Driver {
     /// Delivers everything in the load, or until the outlet is stopped; returns a fault that no waiting can mend and
     /// that is not of a single parcel.
     async fn deliver(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
-        let mut pause = PAUSES.0;
+        let mut pause = RETRY_PAUSES.0;
         while !self.load.parcels().is_empty() {
             let watch = Stopwatch::start();
             let result = tokio::select! {
@@ -371,7 +371,7 @@ impl Driver {
             });
             let Some(fault) = fault else { continue };
             if delivered > 0 {
-                pause = PAUSES.0;
+                pause = RETRY_PAUSES.0;
             }
             if fault.whose() == Whose::Row {
                 self.dead(&fault, self.load.rows());

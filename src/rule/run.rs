@@ -1,6 +1,6 @@
 //! The engine of this program: definitions are planned by `plan` and run by `flow`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -95,7 +95,8 @@ impl Engine for FlowEngine {
         for action in &def.actions {
             sinks.push(sink_spec(host, def, action, &plan, &mut warnings).map_err(one)?);
         }
-        let topo = topo(&plan, &sinks);
+        let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
+        let topo = topo(&plan, &decodes, &sinks);
         let shared = self.shared.clone();
         Ok(Box::new(PlannedFlow { host: host.clone(), def: def.clone(), plan, streams, sinks, warnings, shared, topo }))
     }
@@ -195,19 +196,11 @@ fn sink_spec(
     Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
 
-/// Each node feeds the next; the last operator feeds every sink.
-fn topo(plan: &Plan, sinks: &[SinkSpec]) -> Topo {
+/// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.
+fn topo(plan: &Plan, decodes: &dyn Fn(&str) -> bool, sinks: &[SinkSpec]) -> Topo {
     let sources: Vec<String> = plan.sources.iter().map(|source| format!("source_{}", source.name)).collect();
-    let steps = Chain::steps(plan);
     let sinks: Vec<String> = sinks.iter().map(|sink| format!("sink_{}", sink.name)).collect();
-    let below = |at: usize| steps.ops.get(at).map_or_else(|| sinks.clone(), |(name, _)| vec![name.clone()]);
-    let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (source, entry) in sources.iter().zip(&steps.entries) {
-        edges.insert(source.clone(), below(*entry));
-    }
-    for (name, next) in &steps.ops {
-        edges.insert(name.clone(), below(*next));
-    }
+    let edges = Chain::steps(plan).edges(&sources, &|n| decodes(&plan.sources[n].stream), &sinks);
     Topo { sources, edges }
 }
 
