@@ -75,7 +75,7 @@ impl Server {
             keys.put("sources", connector, key, properties).map_err(|fault| fault.to_string())?;
         }
         let command = Command::parse(statement).map_err(|refused| refused.to_string())?;
-        catalog.run(command).map(drop).map_err(|refused| refused.to_string())
+        self.host().run(command).map(drop).map_err(|refused| refused.to_string())
     }
 
     fn host(&self) -> &Arc<Host> {

@@ -11,6 +11,7 @@
 mod batch;
 pub mod cast;
 mod datetime;
+pub mod key;
 mod layout;
 mod object;
 mod parse_time;

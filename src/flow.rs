@@ -10,7 +10,9 @@ mod book;
 mod caught;
 mod chain;
 mod decoding;
+mod desk;
 mod feed;
+mod joins;
 mod lane;
 mod load;
 mod outlet;
@@ -40,7 +42,8 @@ use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
 use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
-pub use chain::{Chain, Steps};
+pub use chain::{Ask, Chain, Steps};
+pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
 pub use outlet::{RETRY_PAUSES, emissions};
@@ -62,9 +65,11 @@ pub struct FlowSpec {
     /// The zone that windows of processing time are aligned in.
     pub local: TimeZone,
     pub clock: Clock,
-    /// For each source of the plan the feed of its stream: the rule's own, or one that it shares with others. A stream
-    /// that is there twice has one feed.
+    /// For each source of the plan but the lookup tables the feed of its stream: the rule's own, or one that it shares
+    /// with others. A stream that is there twice has one feed.
     pub feeds: Vec<Arc<Feed>>,
+    /// For each lookup table of the plan where it is asked.
+    pub desks: Vec<Desk>,
     pub sinks: Vec<SinkSpec>,
     /// `sendError`
     pub send_error: bool,
@@ -135,7 +140,9 @@ impl Flow {
         let (to, from) = lane(spec.overflow);
         let (ended_to, ended) = watch::channel(None);
         let (mut sources, mut closings, mut joining) = (Vec::new(), Vec::new(), Vec::new());
-        for ((place, source), feed) in spec.plan.sources.iter().enumerate().zip(spec.feeds) {
+        let asked = |source: &crate::plan::Source| source.kind == SourceKind::Lookup;
+        let fed = spec.plan.sources.iter().enumerate().filter(|(_, source)| !asked(source));
+        for ((place, source), feed) in fed.zip(spec.feeds) {
             let (close_to, close) = oneshot::channel();
             let (name, id) = (format!("source_{}", source.name), NEXT.fetch_add(1, Ordering::Relaxed));
             let inflow = Inflow { name, feed, id, meter: Arc::default() };
@@ -147,14 +154,15 @@ impl Flow {
                 to: to.clone(),
                 close: close_to,
             });
-            closings.push(close);
+            closings.push((place, close));
             sources.push(inflow);
         }
         // Tables first, so that what they have has the better chance to be there when the first row asks for it.
         let drives: Vec<bool> = spec.plan.sources.iter().map(|source| source.kind == SourceKind::Stream).collect();
-        joining.sort_by_key(|subscriber| drives[subscriber.source]);
-        for subscriber in joining {
-            let inflow: &Inflow = &sources[subscriber.source];
+        let mut joining: Vec<(usize, Subscriber)> = joining.into_iter().enumerate().collect();
+        joining.sort_by_key(|(_, subscriber)| drives[subscriber.source]);
+        for (n, subscriber) in joining {
+            let inflow: &Inflow = &sources[n];
             // The one step that can fail, before anything runs.
             if let Err(fault) = inflow.feed.subscribe(inflow.id, subscriber, ended.clone()).await {
                 unsubscribe(&sources).await;
@@ -180,7 +188,9 @@ impl Flow {
             })
             .unzip();
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
+        let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
         let task = RuleTask {
+            desks: tables.zip(spec.desks).collect(),
             chain,
             from,
             closings: Closings::new(closings, drives),

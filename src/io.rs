@@ -6,6 +6,7 @@
 
 mod file;
 mod log;
+mod lookup;
 mod memory;
 mod mqtt;
 mod nop;
@@ -24,7 +25,8 @@ use crate::codec::FormatOptions;
 use crate::data::{Layout, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
-pub use memory::Bus;
+pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
+pub use memory::{Bus, Change, MemoryTable};
 
 /// What a message of a source holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -326,6 +328,8 @@ pub struct Connector {
     /// Checks the properties and says how to open; does no I/O.
     pub source: Option<fn(SourceSpec) -> std::result::Result<SourcePlan, Diagnostic>>,
     pub sink: Option<fn(SinkSpec) -> std::result::Result<SinkPlan, Diagnostic>>,
+    /// Checks the properties of a lookup table and makes it.
+    pub lookup: Option<fn(LookupSpec) -> std::result::Result<LookupPlan, Diagnostic>>,
     /// JSON Schema of the properties.
     pub source_schema: Option<fn() -> Json>,
     pub sink_schema: Option<fn() -> Json>,

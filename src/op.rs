@@ -14,8 +14,9 @@ mod dedup;
 mod filter;
 mod group;
 mod guests;
-mod key;
+mod join;
 mod limit;
+mod lookup;
 mod number;
 mod order;
 mod project;
@@ -46,7 +47,9 @@ pub use dedup::Dedup;
 pub use filter::{Filter, Having};
 pub use group::Group;
 pub use guests::{GuestCall, Guests};
+pub use join::{Join, JoinStep};
 pub use limit::Limit;
+pub use lookup::Lookup;
 pub use number::{Number, NumberCall};
 pub use order::{Order, OrderKey};
 pub use project::{OutColumn, Project, Take};
@@ -122,6 +125,18 @@ pub trait Operator: Send {
 
     /// The saved state is taken up elsewhere; nothing is held here any more.
     fn forget(&mut self) {}
+
+    /// What it has to be told before it can go on, as a step does that asks a table for rows: lists of key values. It is
+    /// asked after each call until there is nothing more.
+    fn asks(&mut self) -> Option<Vec<Vec<Value>>> {
+        None
+    }
+
+    /// The answer is known. The rows follow in the next `push`, all of them in one batch, and `ends` says for each list of
+    /// key values before which row its answers end; or there are none because asking failed.
+    fn answered(&mut self, _ends: Result<Vec<u32>>, _cx: &Cx<'_>, _out: &mut Out) -> Result<()> {
+        Ok(())
+    }
 
     fn save(&self) -> Saved {
         Saved::Null

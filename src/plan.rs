@@ -2,8 +2,10 @@
 //!
 //! A [`Plan`] is pure data: what the decoder is to fill, the nodes from source to projection, and the layout of what
 //! leaves. Planning touches no network, no disk and no clock; `flow` turns nodes into operators. The order of the nodes
-//! is that of the reference: source, watermark, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY, LIMIT,
-//! changed columns, SELECT, rows made of a column.
+//! is that of the reference: source, watermark, analytic functions, WHERE, FILTER, window, HAVING, row numbers, ORDER BY,
+//! LIMIT, changed columns, SELECT, rows made of a column. Where a statement joins, its sources have a branch of nodes each,
+//! which come together before the window, or at the join behind it; lookup tables are asked last, and then comes WHERE, of
+//! which what concerns one source may have moved to that source.
 
 mod aliases;
 mod build;
@@ -11,6 +13,7 @@ mod calls;
 mod explain;
 mod findings;
 mod guests;
+mod join;
 mod node;
 mod scope;
 mod sources;
@@ -29,6 +32,7 @@ use crate::sql::{ColumnDef, Create, Select, What};
 
 pub use calls::check as check_calls;
 pub use explain::explain;
+pub use join::{Join, Joined, LookupJoin};
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
     OutputColumn, Plan, Resolved, Shared, Source, SourceKind, Stamp, Stamps,

@@ -5,6 +5,8 @@
 
 #[path = "rest/refusals.rs"]
 mod refusals;
+#[path = "rest/tables.rs"]
+mod tables;
 #[path = "rest/world.rs"]
 mod world;
 

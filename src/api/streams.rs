@@ -62,7 +62,7 @@ pub(super) async fn command(call: Call, what: What) -> Answer {
         Command::Create(definition) => server.host().advice(definition),
         _ => Vec::new(),
     };
-    let answer = server.host().catalog.run(command).map_err(|refused| refuse(refused.into()))?;
+    let answer = server.host().run(command).map_err(|refused| refuse(refused.into()))?;
     Ok(warned(escaped(StatusCode::CREATED, &answer), &logged(warnings)))
 }
 
@@ -92,6 +92,9 @@ pub(super) async fn replace(call: Call, what: What) -> Answer {
     };
     let definition = Definition::parse(&sql).map_err(refuse)?;
     let warnings = server.host().advice(&definition);
+    if let Err(found) = server.host().prepare(&definition) {
+        return Err(Refusal::bad(found.to_string()).or_code(code::STREAM));
+    }
     let answer = server.host().catalog.replace(what, &name, definition).map_err(refuse)?;
     Ok(warned(escaped(StatusCode::OK, &answer), &logged(warnings)))
 }
@@ -107,6 +110,7 @@ pub(super) async fn drop(call: Call, what: What) -> Answer {
     }
     server.rules.let_go(&name).await;
     let answer = server.host().catalog.drop(what, &name).map_err(refuse)?;
+    server.host().release(&name);
     Ok(text(StatusCode::OK, answer))
 }
 

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt as _;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
 use crate::catalog::Definition;
+use crate::clock::Clock;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Acknowledge, Batch, Fate, Meta, Object, Receipt, SourceAck, Time, Value};
+use crate::data::{Acknowledge, Batch, Fate, Meta, Object, Receipt, SourceAck, Text, Time, Value};
 use crate::diag::{self, Diagnostic, Fault};
-use crate::flow::{Book, Chain};
+use crate::flow::{Book, CacheOptions, Chain, Desk};
 use crate::func::{Catalogue, RuleInfo};
+use crate::io::{Change, Lookup, LookupTable, MemoryTable};
 use crate::meter::LedgerView;
 use crate::plan::{self, Plan, Source, SourceKind, Stream};
 use crate::sql::{self, Create, Statement};
@@ -34,11 +37,14 @@ pub(super) enum Refusal {
 /// One rule, running.
 pub(super) struct Engine {
     now: Time,
+    clock: Clock,
     plan: Plan,
     rule: Arc<RuleInfo>,
     book: Arc<Book>,
     chain: Chain,
     decoders: Vec<Box<dyn Decoder>>,
+    /// For each source the lookup table that it is, and where the rule asks it.
+    tables: Vec<Option<Table>>,
     sinks: Sinks,
     /// Sources that have come to their end.
     ended: Vec<bool>,
@@ -83,6 +89,20 @@ impl Acknowledge for Acks {
     }
 }
 
+/// A lookup table of a case.
+struct Table {
+    content: Arc<MemoryTable>,
+    desk: Desk,
+}
+
+struct Shelf(Arc<MemoryTable>);
+
+impl LookupTable for Shelf {
+    fn open(&self, columns: &[Text]) -> diag::Result<Box<dyn Lookup>> {
+        Ok(MemoryTable::open(&self.0, columns))
+    }
+}
+
 /// What a fault of the chain itself means: the rule would have stopped.
 fn stopped(fault: Fault) -> String {
     format!("the rule stopped: {fault}")
@@ -114,6 +134,13 @@ impl Engine {
             let none = || Err(Refusal::Unknown(format!("the case has no `{}`", source.stream)));
             decoders.push(create.map_or_else(none, |create| decoder(create, source, &options))?);
         }
+        let clock = Clock::stopped_at(case.start);
+        let mut tables: Vec<Option<Table>> = plan.sources.iter().map(|_| None).collect();
+        for (place, (source, columns)) in lookups(&plan) {
+            let create = creates.iter().find(|create| create.name.name == source.stream);
+            let create = create.ok_or_else(|| Refusal::Unknown(format!("the case has no `{}`", source.stream)))?;
+            tables[place] = Some(table(create, columns, &clock)?);
+        }
         let rule = RuleInfo {
             id: "case".into(),
             started: case.start,
@@ -126,8 +153,8 @@ impl Engine {
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
         let acks = Arc::new(Acks { wanted: options.acknowledges, ..Acks::default() });
-        let now = case.start;
-        Ok(Engine { now, plan, rule, book, chain, decoders, sinks, ended, known, acks, saved: None })
+        let (now, saved) = (case.start, None);
+        Ok(Engine { now, clock, plan, rule, book, chain, decoders, tables, sinks, ended, known, acks, saved })
     }
 
     pub fn now(&self) -> Time {
@@ -136,6 +163,7 @@ impl Engine {
 
     pub fn set_clock(&mut self, now: Time) {
         self.now = now;
+        self.clock.set(now);
         self.sinks.set_clock(now);
     }
 
@@ -149,7 +177,7 @@ impl Engine {
         if self.chain.due().is_some_and(|due| due <= self.now) {
             let mut out = Vec::new();
             self.chain.tick(self.now, &mut out).map_err(stopped)?;
-            self.give(out);
+            self.go_on(out)?;
         }
         self.sinks.tick();
         Ok(())
@@ -173,6 +201,9 @@ impl Engine {
     }
 
     fn arrive_at(&mut self, source: usize, inputs: &[Input]) -> Result<(), String> {
+        if self.plan.sources[source].kind == SourceKind::Lookup {
+            return inputs.iter().try_for_each(|input| self.take_up(source, input));
+        }
         let width = self.plan.width;
         let mut batch = Batch::new(width);
         for input in inputs {
@@ -184,7 +215,7 @@ impl Engine {
                     self.push(source, given)?;
                     self.end(source)?;
                 }
-                Arrival::Delete => return Err(format!("`{}` is no lookup table", input.stream)),
+                Arrival::Delete(_) => return Err(format!("`{}` is no lookup table", input.stream)),
             }
         }
         self.push(source, batch)
@@ -204,7 +235,7 @@ impl Engine {
         if before && !after {
             let mut out = Vec::new();
             self.chain.finish(self.now, &mut out).map_err(stopped)?;
-            self.give(out);
+            self.go_on(out)?;
         }
         Ok(())
     }
@@ -246,7 +277,34 @@ impl Engine {
         }
         let mut out = Vec::new();
         self.chain.push(source, batch, self.now, &mut out).map_err(stopped)?;
+        self.go_on(out)
+    }
+
+    /// Has lookup tables asked until no step waits for an answer.
+    fn go_on(&mut self, mut out: Vec<Batch>) -> Result<(), String> {
+        while let Some(ask) = self.chain.asks() {
+            let rows = match self.tables.get_mut(ask.source) {
+                Some(Some(table)) => table.desk.find(&ask.questions).now_or_never(),
+                _ => None,
+            };
+            let Some(rows) = rows else { return Err("a lookup table does not answer".to_string()) };
+            self.chain.answer(&ask, rows, self.now, &mut out).map_err(stopped)?;
+        }
         self.give(out);
+        Ok(())
+    }
+
+    /// A lookup table takes something up.
+    fn take_up(&mut self, source: usize, input: &Input) -> Result<(), String> {
+        let Some(Some(table)) = self.tables.get(source) else { return Ok(()) };
+        match &input.what {
+            Arrival::Row(row) => table.content.apply(row.clone(), Change::Put),
+            Arrival::Delete(row) => table.content.apply(row.clone(), Change::Delete),
+            Arrival::End => {}
+            Arrival::Bytes(_) | Arrival::Error(_) => {
+                return Err(format!("`{}` is a lookup table, which takes `data` only", input.stream));
+            }
+        }
         Ok(())
     }
 
@@ -342,14 +400,34 @@ impl Engine {
 
     /// The steps of the rule, as edges from each node to the next.
     pub fn topo(&self) -> Json {
-        let sources: Vec<String> = self.plan.sources.iter().map(|source| format!("source_{}", source.name)).collect();
-        let edges = Chain::steps(&self.plan).edges(&sources, &|_| true, &self.sinks.nodes());
+        let (sources, edges) = Chain::steps(&self.plan).edges(&self.plan, &|_| true, &self.sinks.nodes());
         serde_json::json!({ "sources": sources, "edges": edges })
     }
 }
 
 fn build(plan: &Plan, rule: &Arc<RuleInfo>, now: Time, book: &Arc<Book>) -> Result<Chain, String> {
     Chain::build(plan, rule.clone(), &TimeZone::UTC, now, book.account()).map_err(stopped)
+}
+
+/// The lookup tables of a plan, by their places among the sources.
+fn lookups(plan: &Plan) -> Vec<(usize, (&Source, Vec<Text>))> {
+    let is_lookup = |(_, source): &(usize, &Source)| source.kind == SourceKind::Lookup;
+    let places = plan.sources.iter().enumerate().filter(is_lookup).map(|(place, _)| place);
+    places.zip(plan.lookups()).collect()
+}
+
+/// A lookup table with nothing in it.
+fn table(create: &Create, columns: Vec<Text>, clock: &Clock) -> Result<Table, Refusal> {
+    let option = |key: &str| create.options.iter().rfind(|option| option.key == key).map(|option| &option.value);
+    let key = option("KEY").filter(|key| !key.is_empty()).cloned();
+    if key.is_none() && option("TYPE").is_some_and(|connector| connector == "memory") {
+        return Err(Refusal::Refused(format!("the lookup table `{}` needs KEY", create.name.name)));
+    }
+    let mut props = option("EXTRA").and_then(|extra| serde_json::from_str(extra).ok()).unwrap_or_default();
+    let cache = CacheOptions::take(&mut props).map_err(|found| Refusal::Refused(found.to_string()))?;
+    let content = MemoryTable::new(key);
+    let desk = Desk::new(Arc::new(Shelf(content.clone())), columns, cache, clock.clone());
+    Ok(Table { content, desk })
 }
 
 /// Reads a statement that defines a stream or table.

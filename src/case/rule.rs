@@ -55,7 +55,7 @@ pub(super) struct Input {
 pub(super) enum Arrival {
     Row(Object),
     /// A row of a lookup table goes away.
-    Delete,
+    Delete(Object),
     Bytes(Vec<u8>),
     Error(String),
     End,
@@ -242,7 +242,7 @@ fn read_input(mut fields: Fields, start: Time) -> Read<Input> {
     let place = fields.place("meta");
     let meta = fields.take("meta").map(|yaml| object(&place, &yaml)).transpose()?;
     let what = match (data, raw, raw_base64, error, eof) {
-        (Some(_), None, None, None, None) if delete => Arrival::Delete,
+        (Some(row), None, None, None, None) if delete => Arrival::Delete(row),
         (Some(row), None, None, None, None) => Arrival::Row(row),
         (None, Some(text), None, None, None) => Arrival::Bytes(text.into_bytes()),
         (None, None, Some(text), None, None) => match BASE64.decode(&text) {
@@ -256,7 +256,7 @@ fn read_input(mut fields: Fields, start: Time) -> Read<Input> {
                 .wrong("data", "or one of `raw`, `raw_base64`, `error`, `eof: true` must be given, and only one");
         }
     };
-    if delete && !matches!(what, Arrival::Delete) {
+    if delete && !matches!(what, Arrival::Delete(_)) {
         return fields.wrong("delete", "stands beside `data` only");
     }
     fields.end()?;

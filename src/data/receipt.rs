@@ -203,6 +203,15 @@ impl Receipt {
         Receipt(None)
     }
 
+    /// One promise for a result that several rows have a part in: all of them meet its fate.
+    pub fn together(mut parts: Vec<Receipt>) -> Self {
+        parts.retain(|part| !part.is_none());
+        match parts.len() {
+            0 | 1 => parts.pop().unwrap_or_default(),
+            _ => Receipt(Some(Arc::new(Entry::held(None, 0, 0, parts)))),
+        }
+    }
+
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }
@@ -464,6 +473,23 @@ mod tests {
         assert!(book.0.lock().unwrap().is_empty());
         held.discard(Fate::DroppedStop);
         assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 2, true)]);
+    }
+
+    #[test]
+    fn the_rows_of_a_joined_result_share_its_fate() {
+        let book = Arc::new(Book::default());
+        let (left, right) = (Receipt::new(book.clone(), None), Receipt::new(book.clone(), None));
+        let alone = Receipt::new(book.clone(), None);
+        let first = Receipt::together(vec![left.clone(), right.clone(), Receipt::none()]);
+        let second = Receipt::together(vec![left.clone(), alone.clone()]);
+        [left, right, alone].into_iter().for_each(|receipt| receipt.settle(Fate::Filtered));
+        assert!(book.0.lock().unwrap().is_empty());
+        first.settle(Fate::Out);
+        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, false)]);
+        second.settle(Fate::Filtered);
+        let mut fates = book.0.lock().unwrap().clone();
+        fates.sort();
+        assert_eq!(fates, [(Fate::Filtered, 1, false), (Fate::Out, 1, false), (Fate::Out, 1, false)]);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use crate::clock::{Stopwatch, Time};
-use crate::data::{Account, Batch, Meta, Object, Text, Value};
+use crate::codec::Wanted;
+use crate::data::{Account, Batch, Meta, Object, Receipt, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::{Bound, Predicate, Program};
 use crate::func::{Body, RuleInfo};
@@ -14,7 +15,7 @@ use crate::op::{
     Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Pace, Project, Resolve, Share, Start, Take, Validate,
     Watermark,
 };
-use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, StreamColumn};
+use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, SourceKind, StreamColumn};
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -30,6 +31,25 @@ pub struct Chain {
     account: Arc<dyn Account>,
     /// In event time: how far it has come.
     gauge: Option<Arc<Gauge>>,
+    /// The steps that ask lookup tables.
+    lookups: Vec<Asking>,
+}
+
+/// A step that asks a lookup table.
+struct Asking {
+    link: usize,
+    /// The table, by its place among the sources.
+    source: usize,
+    wanted: Wanted,
+}
+
+/// What a step asks of a lookup table.
+pub struct Ask {
+    /// The table, by its place among the sources of the plan.
+    pub source: usize,
+    link: usize,
+    /// Lists of values, in the order of the columns that the plan asks by.
+    pub questions: Vec<Vec<Value>>,
 }
 
 struct Link {
@@ -51,31 +71,80 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// From each node to those that it hands its rows to: a source to its decoder, where it `decodes`, the last operator to
-    /// all sinks.
+    /// The sources, and from each node those that it hands its rows to: a source to its decoder, where messages of the
+    /// stream are decoded, the last operator to all sinks. A lookup table is no node.
     pub fn edges(
         &self,
-        sources: &[String],
-        decodes: &dyn Fn(usize) -> bool,
+        plan: &Plan,
+        decodes: &dyn Fn(&str) -> bool,
         sinks: &[String],
-    ) -> BTreeMap<String, Vec<String>> {
+    ) -> (Vec<String>, BTreeMap<String, Vec<String>>) {
         let below = |at: usize| self.ops.get(at).map_or_else(|| sinks.to_vec(), |(name, _)| vec![name.clone()]);
+        let mut sources = Vec::new();
         let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (n, ((source, decoder), entry)) in sources.iter().zip(&self.decoders).zip(&self.entries).enumerate() {
-            if decodes(n) {
-                edges.insert(source.clone(), vec![decoder.clone()]);
+        for ((source, decoder), entry) in plan.sources.iter().zip(&self.decoders).zip(&self.entries) {
+            if source.kind == SourceKind::Lookup {
+                continue;
+            }
+            let name = format!("source_{}", source.name);
+            if decodes(&source.stream) {
+                edges.insert(name.clone(), vec![decoder.clone()]);
                 edges.insert(decoder.clone(), below(*entry));
             } else {
-                edges.insert(source.clone(), below(*entry));
+                edges.insert(name.clone(), below(*entry));
             }
+            sources.push(name);
         }
         edges.extend(self.ops.iter().map(|(name, next)| (name.clone(), below(*next))));
         edges.retain(|_, next| !next.is_empty());
-        edges
+        (sources, edges)
     }
 }
 
 impl Chain {
+    /// What a step has to be told before it can go on; to be asked after each call until there is nothing more, and
+    /// answered before the next.
+    pub fn asks(&mut self) -> Option<Ask> {
+        // What is nearer to the end goes first.
+        let links = &mut self.links;
+        self.lookups.iter().rev().find_map(|lookup| {
+            let questions = links[lookup.link].op.asks()?;
+            Some(Ask { source: lookup.source, link: lookup.link, questions })
+        })
+    }
+
+    /// Tells a step what it asked for: the rows for each question.
+    pub fn answer(&mut self, ask: &Ask, rows: Result<Vec<Vec<Object>>>, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        let rule = self.rule.clone();
+        let cx = Cx { now, rule: &rule };
+        let mut given = Out::default();
+        let answers = match rows {
+            Err(fault) => Err(fault),
+            Ok(rows) => {
+                let Some(lookup) = self.lookups.iter().find(|lookup| lookup.link == ask.link) else {
+                    return Err(Fault::bug("a step was answered that asks for nothing"));
+                };
+                let mut batch = Batch::new(lookup.wanted.width);
+                let mut ends = Vec::with_capacity(rows.len());
+                for rows in rows {
+                    rows.into_iter().for_each(|row| lookup.wanted.fill(row, batch.push(now, Receipt::none())));
+                    ends.push(batch.rows() as u32);
+                }
+                Ok((batch, ends))
+            }
+        };
+        let (batch, ends) = match answers {
+            Ok((batch, ends)) => (Some(batch), Ok(ends)),
+            Err(fault) => (None, Err(fault)),
+        };
+        self.links[ask.link].op.answered(ends, &cx, &mut given)?;
+        self.pass(ask.link, given.take(), 0, now, out)?;
+        match batch {
+            Some(batch) => self.push(ask.source, batch, now, out),
+            None => Ok(()),
+        }
+    }
+
     /// Turns the nodes of a plan into operators. `local` is the zone that windows of processing time are aligned in.
     pub fn build(
         plan: &Plan,
@@ -94,7 +163,17 @@ impl Chain {
         let names = plan.sources.iter().map(|source| source.called.clone()).collect();
         let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
         let gauge = is_event.then_some(gauge);
-        Ok(Chain { links, entries: steps.entries, source_slot: plan.source_slot, names, rule, account, gauge })
+        let common = links.len() - plan.nodes.len();
+        let asking = |(n, node): (usize, &Node)| match node {
+            Node::Lookup(lookup) => {
+                let wanted = plan.sources[lookup.source].wanted.clone();
+                Some(Asking { link: common + n, source: lookup.source, wanted })
+            }
+            _ => None,
+        };
+        let lookups = plan.nodes.iter().enumerate().filter_map(asking).collect();
+        let (entries, source_slot) = (steps.entries, plan.source_slot);
+        Ok(Chain { links, entries, source_slot, names, rule, account, gauge, lookups })
     }
 
     /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
@@ -106,7 +185,8 @@ impl Chain {
             format!("op_{number}_{}", node_name(node))
         };
         for source in &plan.sources {
-            number += 2;
+            // A lookup table is no node of its own; it has no decoder either.
+            number += if source.kind == SourceKind::Lookup { 0 } else { 2 };
             decoders.push(format!("op_{number}_decoder"));
             let common = of_sources + source.entry;
             entries.push(if source.nodes.is_empty() { common } else { ops.len() });
@@ -248,6 +328,8 @@ fn node_name(node: &Node) -> &'static str {
         Node::Filter { .. } => "filter",
         Node::Guests { .. } => "plugin",
         Node::Window(_) => "window",
+        Node::Join(_) => "join",
+        Node::Lookup(_) => "lookup",
         // The name that eKuiper gives it.
         Node::Group { .. } | Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
@@ -284,6 +366,7 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<G
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
         Node::Window(windowed) => super::windows::operator(windowed, plan.width, local, now)?,
+        Node::Join(_) | Node::Lookup(_) => super::joins::operator(node, plan)?,
         Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width)?)),
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());

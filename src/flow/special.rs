@@ -20,7 +20,7 @@ fn is_row(bound: &Bound) -> bool {
 /// The operators of functions that have a step of their own.
 pub(super) fn operator(node: &Node) -> Result<Box<dyn Operator>> {
     Ok(match node {
-        Node::Analytic { steps } => Box::new(Analytic::new(steps.iter().flat_map(analytic).collect())),
+        Node::Analytic { steps, only } => Box::new(Analytic::new(steps.iter().flat_map(analytic).collect(), *only)),
         Node::Counted { hits, aliases, predicate, clause, trigger } => {
             let counters = Counters::new(hits.iter().map(|call| (call.func, call.slot)));
             let (aliases, predicate) = (computed(aliases), Predicate::new(predicate));

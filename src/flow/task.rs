@@ -18,6 +18,7 @@ use crate::meter::SinkAccount;
 
 use super::caught::{caught, caught_now};
 use super::chain::Chain;
+use super::desk::Desk;
 use super::feed::{Close, Fed, settle_all};
 use super::lane::{Giver, Refused, Taker};
 use super::outlet::Outgoing;
@@ -44,28 +45,35 @@ pub(super) struct Closings {
     drives: Vec<bool>,
     /// The rule wished that a source ends.
     left: bool,
+    /// What ended while a lookup table was asked.
+    told: Vec<(usize, Close)>,
 }
 
 impl Closings {
     /// `drives` says of each source whether its rows drive the rule, as those of a stream do; the rule is done when all
     /// such sources are.
-    pub fn new(all: Vec<oneshot::Receiver<Close>>, drives: Vec<bool>) -> Closings {
+    pub fn new(all: Vec<(usize, oneshot::Receiver<Close>)>, drives: Vec<bool>) -> Closings {
         let gone = |_| Close::Failed(Fault::bug("the task of the source has ended"));
         let wait = |(source, close): (usize, oneshot::Receiver<Close>)| -> BoxFuture<'static, (usize, Close)> {
             Box::pin(async move { (source, close.await.unwrap_or_else(gone)) })
         };
-        Closings { waiting: all.into_iter().enumerate().map(wait).collect(), drives, left: false }
+        Closings { waiting: all.into_iter().map(wait).collect(), drives, left: false, told: Vec::new() }
     }
 
     /// The next source that ends; never when none is left. Cancelled, it has taken nothing.
     async fn next(&mut self) -> (usize, Close) {
+        if let Some(told) = self.told.pop() {
+            return told;
+        }
         match self.waiting.next().await {
             Some(next) => next,
             None => std::future::pending().await,
         }
     }
 
-    /// Notes that a source has ended, and says what that means for the rule: nothing as long as others go on.
+    /// Notes that a source has ended, and says whether the rule ends with it: at once where it failed, and where it was
+    /// the last whose rows drive the rule. Where a source ended because the rule wished so, rows may be on their way to
+    /// the rule still, and it ends when no more can come.
     fn end(&mut self, source: usize, close: Close) -> Option<Close> {
         match close {
             Close::Failed(_) => return Some(close),
@@ -75,13 +83,36 @@ impl Closings {
         if let Some(drives) = self.drives.get_mut(source) {
             *drives = false;
         }
-        let over = if self.left { self.waiting.is_empty() } else { !self.drives.contains(&true) };
-        over.then_some(if self.left { Close::Left } else { Close::Finished })
+        (!self.left && !self.drives.contains(&true)).then_some(Close::Finished)
+    }
+
+    /// Returns when the rule is being left. What else ends meanwhile is told later.
+    async fn leaving(&mut self) {
+        while !self.left {
+            match self.waiting.next().await {
+                Some((source, Close::Left)) => drop(self.end(source, Close::Left)),
+                Some(other) => self.told.push(other),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// No more rows can come of any source; what that means for the rule.
+    async fn all(&mut self) -> Close {
+        while !self.told.is_empty() || !self.waiting.is_empty() {
+            let (source, close) = self.next().await;
+            if let Some(close) = self.end(source, close) {
+                return close;
+            }
+        }
+        if self.left { Close::Left } else { Close::Finished }
     }
 }
 
 pub(super) struct RuleTask {
     pub chain: Chain,
+    /// The lookup tables among the sources, by their places.
+    pub desks: Vec<(usize, Desk)>,
     pub from: Taker<Fed>,
     pub closings: Closings,
     pub sinks: Vec<SinkInlet>,
@@ -157,10 +188,8 @@ impl RuleTask {
                     }
                 }
                 Step::Dry => {
-                    let (source, close) = self.closings.next().await;
-                    if let Some(close) = self.closings.end(source, close) {
-                        return self.finish(close).await;
-                    }
+                    let close = self.closings.all().await;
+                    return self.finish(close).await;
                 }
             }
             // An outlet that has ended will never take anything again; why it did, it has told by itself.
@@ -175,7 +204,7 @@ impl RuleTask {
         let now = self.clock.now();
         if self.chain.due().is_some_and(|due| due <= now) {
             self.chain.tick(now, &mut self.out)?;
-            self.send().await;
+            self.go_on().await?;
         }
         Ok(())
     }
@@ -187,6 +216,27 @@ impl RuleTask {
             return Err(fault);
         }
         self.chain.push(fed.source, fed.batch, self.clock.now(), &mut self.out)?;
+        self.go_on().await
+    }
+
+    /// Has lookup tables asked until no step waits for an answer, and gives away what has left the chain.
+    async fn go_on(&mut self) -> Result<()> {
+        while let Some(ask) = self.chain.asks() {
+            let desk = self.desks.iter_mut().find(|(source, _)| *source == ask.source);
+            let rows = match desk {
+                None => Err(Fault::bug("a lookup table has no desk")),
+                Some((_, desk)) => tokio::select! {
+                    biased;
+                    rows = desk.find(&ask.questions) => rows,
+                    // What waits for an answer is given back.
+                    () = self.closings.leaving() => {
+                        self.chain.discard();
+                        return Ok(());
+                    }
+                },
+            };
+            self.chain.answer(&ask, rows, self.clock.now(), &mut self.out)?;
+        }
         self.send().await;
         Ok(())
     }
@@ -194,7 +244,7 @@ impl RuleTask {
     async fn finish(&mut self, close: Close) -> Result<Close> {
         if close == Close::Finished {
             self.chain.finish(self.clock.now(), &mut self.out)?;
-            self.send().await;
+            self.go_on().await?;
         }
         Ok(close)
     }

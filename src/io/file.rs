@@ -22,6 +22,7 @@ pub(super) const CONNECTOR: Connector = Connector {
     defaults: include_str!("../../config/sources/file.yaml"),
     source: Some(source::plan),
     sink: Some(sink::plan),
+    lookup: None,
     source_schema: Some(props::schema::<source::Options>),
     sink_schema: Some(props::schema::<sink::Options>),
 };

@@ -13,6 +13,7 @@ pub(super) const CONNECTOR: Connector = Connector {
     defaults: "",
     source: None,
     sink: Some(plan),
+    lookup: None,
     source_schema: None,
     sink_schema: Some(props::schema::<Options>),
 };

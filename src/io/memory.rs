@@ -4,8 +4,10 @@
 //! The [`Bus`] holds a bounded queue for each subscriber. A full one makes the publisher wait; nothing is dropped. With
 //! no subscriber a row is gone, as with any broker. Filters are MQTT's: `+` is one level, `#` the rest.
 
+mod table;
+
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,9 +18,12 @@ use crate::data::{Meta, Object, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
 use super::{
-    Connector, Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, SinkSpec, Source,
-    SourcePlan, SourceSpec, Stopped, Takes, props,
+    Connector, Content, End, Inlet, Link, LookupPlan, LookupSpec, Message, Parcel, Payload, RefusedRow, Report, Sink,
+    SinkPlan, SinkSpec, Source, SourcePlan, SourceSpec, Stopped, Takes, props,
 };
+use table::Shelved;
+
+pub use table::{Change, MemoryTable};
 
 pub(super) const CONNECTOR: Connector = Connector {
     name: "memory",
@@ -26,6 +31,7 @@ pub(super) const CONNECTOR: Connector = Connector {
     defaults: include_str!("../../config/sources/memory.yaml"),
     source: Some(plan_source),
     sink: Some(plan_sink),
+    lookup: Some(plan_lookup),
     source_schema: Some(props::schema::<SourceOptions>),
     sink_schema: Some(props::schema::<SinkOptions>),
 };
@@ -61,6 +67,18 @@ struct SinkOptions {
     key_field: String,
 }
 
+/// Options of a lookup table of type `memory`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+struct TableOptions {
+    /// Topic filter: `+` stands for one level, `#` for all levels from there on.
+    datasource: String,
+    /// Column that identifies a row.
+    key: String,
+    /// Has no meaning for a table, which takes each row at once.
+    buffer_length: u32,
+}
+
 /// Topics in memory, by which memory sinks feed memory sources. Cheap to clone; one a server.
 #[derive(Clone, Default)]
 pub struct Bus(Arc<Mutex<Topics>>);
@@ -70,6 +88,8 @@ struct Topics {
     last: u64,
     exact: HashMap<String, Vec<Subscriber>>,
     wild: Vec<(String, Subscriber)>,
+    /// Lookup tables, with the topics that they take up.
+    tables: Vec<(String, Weak<MemoryTable>)>,
 }
 
 #[derive(Clone)]
@@ -119,8 +139,28 @@ impl Bus {
         }
     }
 
-    /// Gives rows to all who subscribe to the topic, and waits for those whose queue is full.
-    async fn publish(&self, topic: &str, rows: Vec<Object>) {
+    /// Makes a lookup table that takes up what is published to the topics, until no one holds it any more.
+    fn add_table(&self, filter: &str, key: &str) -> Arc<MemoryTable> {
+        let table = MemoryTable::new(Some(key.into()));
+        let mut topics = self.lock();
+        topics.tables.retain(|(_, table)| table.strong_count() > 0);
+        topics.tables.push((filter.to_owned(), Arc::downgrade(&table)));
+        table
+    }
+
+    /// Gives rows to all who subscribe to the topic, and waits for those whose queue is full. `changes` says what each
+    /// row does to lookup tables.
+    async fn publish(&self, topic: &str, rows: Vec<Object>, changes: &[Change]) {
+        let tables: Vec<Arc<MemoryTable>> = {
+            let topics = self.lock();
+            let fits = |(filter, _): &&(String, Weak<MemoryTable>)| matches(filter, topic);
+            topics.tables.iter().filter(fits).filter_map(|(_, table)| table.upgrade()).collect()
+        };
+        for table in tables {
+            for (n, row) in rows.iter().enumerate() {
+                table.apply(row.clone(), changes.get(n).copied().unwrap_or(Change::Put));
+            }
+        }
         let subscribers: Vec<Subscriber> = {
             let topics = self.lock();
             let wild = topics.wild.iter().filter(|(filter, _)| matches(filter, topic)).map(|(_, to)| to);
@@ -194,6 +234,23 @@ fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     Ok(SourcePlan { open: Box::new(open), gives_rows: true, warnings })
 }
 
+fn plan_lookup(spec: LookupSpec) -> Result<LookupPlan, Diagnostic> {
+    const NAMES: props::Names = props::Names::source("a lookup table of type `memory`", &["bufferLength"]);
+    let (options, warnings) = props::read::<TableOptions>(&spec.props, &NAMES)?;
+    if options.datasource.is_empty() {
+        return Err(props::missing(&NAMES, "datasource", "`DATASOURCE=\"topic/of/a/sink\"`"));
+    }
+    if !valid_filter(&options.datasource) {
+        let expected = "a topic in which `+` and `#` stand alone between slashes, `#` at the end";
+        return Err(props::wrong(&NAMES, "datasource", format_args!("`{}`", options.datasource), expected));
+    }
+    if options.key.is_empty() {
+        return Err(props::missing(&NAMES, "key", "`KEY=\"id\"`, the column that identifies a row"));
+    }
+    let table = spec.env.bus.add_table(&options.datasource, &options.key);
+    Ok(LookupPlan { table: Arc::new(Shelved(table)), warnings })
+}
+
 struct MemorySource {
     from: Subscription,
     clock: Clock,
@@ -237,28 +294,53 @@ impl MemorySource {
 }
 
 fn plan_sink(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
-    let (options, mut warnings) = props::read::<SinkOptions>(&spec.props, &SINK)?;
+    let (options, warnings) = props::read::<SinkOptions>(&spec.props, &SINK)?;
     if options.topic.is_empty() {
         return Err(props::missing(&SINK, "topic", "`\"topic\": \"alerts\"`"));
     }
     if !options.topic.contains("{{") && options.topic.contains(['+', '#']) {
         return Err(props::wrong(&SINK, "topic", format_args!("`{}`", options.topic), "a topic without wildcards"));
     }
-    if !options.rowkind_field.is_empty() {
-        if options.key_field.is_empty() {
-            return Err(props::missing(&SINK, "keyField", "`\"keyField\": \"id\"`, as `rowkindField` is given"));
-        }
-        let text = "property `rowkindField` has an effect on lookup tables only";
-        warnings.push(Diagnostic::warning("K0621", text).help("streams get the rows as they are"));
+    if !options.rowkind_field.is_empty() && options.key_field.is_empty() {
+        return Err(props::missing(&SINK, "keyField", "`\"keyField\": \"id\"`, as `rowkindField` is given"));
     }
     let bus = spec.env.bus;
-    let open = move || Ok(Box::new(MemorySink { bus: bus.clone(), topic: options.topic.clone() }) as Box<dyn Sink>);
+    let open = move || {
+        let (bus, options) = (bus.clone(), options.clone());
+        Ok(Box::new(MemorySink { bus, options, refused: Vec::new() }) as Box<dyn Sink>)
+    };
     Ok(SinkPlan { open: Box::new(open), takes: Takes::Rows, warnings })
 }
 
 struct MemorySink {
     bus: Bus,
-    topic: String,
+    options: SinkOptions,
+    /// Rows of the last delivery that say what no table can do.
+    refused: Vec<RefusedRow>,
+}
+
+impl MemorySink {
+    /// What a row does to lookup tables, by its own word: without one it is put.
+    fn change(&self, row: &Object) -> Result<Change> {
+        let SinkOptions { rowkind_field: field, key_field: key, .. } = &self.options;
+        if field.is_empty() {
+            return Ok(Change::Put);
+        }
+        if row.get(key).is_none_or(Value::is_null) {
+            return Err(Fault::refused(format!("the row has no `{key}`, which `keyField` names")));
+        }
+        match row.get(field) {
+            None | Some(Value::Absent | Value::Null) => Ok(Change::Put),
+            Some(word) => match word.as_str() {
+                Some("insert" | "update" | "upsert") => Ok(Change::Put),
+                Some("delete") => Ok(Change::Delete),
+                _ => Err(Fault::refused(format!(
+                    "`{field}` is `{}`, expected `insert`, `update`, `upsert` or `delete`",
+                    word.print()
+                ))),
+            },
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -269,19 +351,36 @@ impl Sink for MemorySink {
     }
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> Result<(), Stopped> {
+        self.refused.clear();
         for (delivered, parcel) in parcels.iter().enumerate() {
-            let topic = parcel.prop("topic", &self.topic);
+            let topic = parcel.prop("topic", &self.options.topic);
             let stopped = |fault| Stopped { delivered, fault };
             if topic.is_empty() || topic.contains(['+', '#']) {
                 let text = format!("cannot publish to the topic `{topic}`: a topic has no wildcards and is not empty");
                 return Err(stopped(Fault::refused(text)));
             }
             match &parcel.content {
-                Content::Rows(rows) => self.bus.publish(topic, rows.objects()).await,
+                Content::Rows(rows) => {
+                    let (mut taken, mut changes) = (Vec::with_capacity(rows.rows.len()), Vec::new());
+                    for (row, object) in rows.objects().into_iter().enumerate() {
+                        match self.change(&object) {
+                            Ok(change) => {
+                                taken.push(object);
+                                changes.push(change);
+                            }
+                            Err(fault) => self.refused.push(RefusedRow { parcel: delivered, row, fault }),
+                        }
+                    }
+                    self.bus.publish(topic, taken, &changes).await;
+                }
                 Content::Bytes(_) => return Err(stopped(Fault::bug("the memory sink was given bytes"))),
             }
         }
         Ok(())
+    }
+
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        std::mem::take(&mut self.refused)
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -26,6 +26,7 @@ pub(super) const CONNECTOR: Connector = Connector {
     defaults: include_str!("../../config/sources/mqtt.yaml"),
     source: Some(source::plan),
     sink: Some(sink::plan),
+    lookup: None,
     source_schema: Some(props::schema::<options::SourceOptions>),
     sink_schema: Some(props::schema::<options::SinkOptions>),
 };

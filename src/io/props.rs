@@ -23,6 +23,7 @@ const OF_THE_STREAM: &[&str] = &[
     "format",
     "key",
     "kind",
+    "lookup",
     "schemaId",
     "delimiter",
     "retainSize",
@@ -113,6 +114,7 @@ fn kind_of_passed(name: &str) -> &'static str {
         "hasheader" | "shared" | "strictvalidation" | "useint64forwholenumber" => "boolean",
         "retainsize" => "integer",
         "fields" => "array",
+        "lookup" => "object",
         _ => "string",
     }
 }

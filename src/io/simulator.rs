@@ -18,6 +18,7 @@ pub(super) const CONNECTOR: Connector = Connector {
     defaults: include_str!("../../config/sources/simulator.yaml"),
     source: Some(plan),
     sink: None,
+    lookup: None,
     source_schema: Some(props::schema::<Options>),
     sink_schema: None,
 };

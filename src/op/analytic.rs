@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Value};
+use crate::data::{Account, Batch, Value, key};
 use crate::diag::{Fault, Result};
 use crate::expr::{Predicate, Program};
 use crate::func::analytic::{Analytic as State, start_analytic};
 use crate::func::{Ctx, Func};
 
 use super::compute::{Computed, fail_rows, load_all, save_all};
-use super::{Cx, Operator, Out, Saved, key};
+use super::{Cx, Operator, Out, Saved};
 
 /// One call: its state is kept apart for each partition, and steps on where the condition holds.
 pub struct AnalyticCall {
@@ -34,6 +34,7 @@ pub enum AnalyticStep {
 /// Fills the slots of analytic calls, before anything takes a row out. A row of which a call fails is dropped.
 pub struct Analytic {
     steps: Vec<AnalyticStep>,
+    only: Option<(usize, usize)>,
     key: Vec<u8>,
     args: Vec<Value>,
 }
@@ -129,8 +130,10 @@ fn broken() -> Fault {
 }
 
 impl Analytic {
-    pub fn new(steps: Vec<AnalyticStep>) -> Self {
-        Analytic { steps, key: Vec::new(), args: Vec::new() }
+    /// `only`: of several sources the rows of this one alone are looked at; the source, and the slot that says of which
+    /// one a row is.
+    pub fn new(steps: Vec<AnalyticStep>, only: Option<(usize, usize)>) -> Self {
+        Analytic { steps, only, key: Vec::new(), args: Vec::new() }
     }
 
     fn fill(&mut self, batch: &mut Batch, row: usize, cx: &Cx<'_>) -> Result<()> {
@@ -151,6 +154,11 @@ impl Operator for Analytic {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
         let mut failed = Vec::new();
         for row in batch.selected().to_vec() {
+            if let Some((source, slot)) = self.only
+                && batch.row(row as usize)[slot] != Value::Int(source as i64)
+            {
+                continue;
+            }
             let filled = self.fill(&mut batch, row as usize, cx);
             failed.extend(filled.err().map(|fault| (row, fault.context("run Analytic error: "))));
         }

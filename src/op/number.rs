@@ -1,13 +1,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Emissions, Value};
+use crate::data::{Account, Batch, Emissions, Value, key};
 use crate::diag::{Fault, Result};
 use crate::expr::Program;
 
 use super::compute::{load_all, save_all};
 use super::order::{Order, OrderKey};
-use super::{Cx, Operator, Out, Saved, key};
+use super::{Cx, Operator, Out, Saved};
 
 /// One call of `row_number`.
 pub struct NumberCall {

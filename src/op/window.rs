@@ -13,7 +13,7 @@ mod event_session;
 mod events;
 mod grid;
 mod hopping;
-mod kept;
+pub(super) mod kept;
 mod session;
 mod sliding;
 mod state;
@@ -53,7 +53,7 @@ fn write_bounds(bounds: &Bounds, row: &mut [Value], span: Span) {
 }
 
 /// A batch for the rows of one window.
-fn emission(width: usize, rows: usize) -> Batch {
+pub(super) fn emission(width: usize, rows: usize) -> Batch {
     let mut batch = Batch::with_capacity(width, rows);
     batch.emissions = Emissions::Whole;
     batch

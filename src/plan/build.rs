@@ -9,9 +9,10 @@ use crate::sql::{self, Expr, ExprNode, Field, Select};
 
 use super::findings::{Findings, dedup};
 use super::guests::Hoist;
+use super::join::{self, Joins, before_window, join_steps, of_several, push_down};
 use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
 use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
-use super::sources::Asked;
+use super::sources::{Asked, at_the_source, find_all, source_names, written};
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
 use super::window::{self, Window, Windowed};
 use super::{EventTime, Options, Stream};
@@ -26,12 +27,12 @@ pub fn plan(
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
-    refuse_later(select, &mut found);
+    refuse_whole(select, &mut found);
     if !found.0.is_empty() {
         // What is refused as a whole makes the rest look wrong that is not.
         return Err(found.0);
     }
-    let streams = find_all(select, find, &mut found);
+    let streams = find_all(select, find, &mut found.0);
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
@@ -43,6 +44,11 @@ pub fn plan(
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
     if names.sources.len() > 1 {
         names.source_slot = Some(names.fresh());
+        names.order_sources(select);
+        join::check(select, &names, &mut found.0);
+        if !found.0.is_empty() {
+            return Err(dedup(found.0));
+        }
     }
     let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
@@ -52,43 +58,8 @@ pub fn plan(
     assemble(select, names, clauses, stamps, options)
 }
 
-/// The sources as they are written: FROM, then the joins.
-fn written(select: &Select) -> impl Iterator<Item = &sql::Source> {
-    std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source))
-}
-
-/// The definitions of all sources; what is missing is told.
-fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut Findings) -> Vec<Stream> {
-    let mut streams = Vec::new();
-    for source in written(select) {
-        let name = &source.name;
-        match find(&name.name) {
-            Some(stream) => streams.push(stream),
-            None => found.add(
-                Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
-                    .at(name.span)
-                    .help("create it with CREATE STREAM first")
-                    .known_as(format!("fail to get stream {}, please check if stream is created", name.name)),
-            ),
-        }
-    }
-    if let (true, [only]) = (found.0.is_empty(), streams.as_slice())
-        && only.is_table()
-    {
-        let message = format!("`{}` is a table, and a rule needs a stream to be driven by", only.name);
-        found.add(Diagnostic::error("K0202", message).at(select.from.name.span));
-    }
-    streams
-}
-
-/// What a later version brings is refused, never ignored.
-fn refuse_later(select: &Select, found: &mut Findings) {
-    let later = |what: &str, span: Span| {
-        Diagnostic::error("K0203", format!("{what} is refused: this version does not have it")).at(span)
-    };
-    if let Some(join) = select.joins.first() {
-        found.add(later("JOIN", join.span));
-    }
+/// What makes the rest look wrong.
+fn refuse_whole(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
@@ -140,6 +111,7 @@ struct Clauses {
     order: Vec<(Bound, bool)>,
     fields: Vec<OutputColumn>,
     aggregated: bool,
+    joins: Joins,
 }
 
 fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found: &mut Findings) -> Clauses {
@@ -218,6 +190,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         let spread = is_columns(field, funcs);
         fields.push(OutputColumn { name, expr, plain, keep_null: keep_null && !spread, spread });
     }
+    let joins = join::bind_joins(select, names, &mut found.0);
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
     let window_filter = select.windows.first().and_then(|window| window.filter.as_ref());
     let window_filter = window_filter.and_then(|expr| clause(names, Stage::Group, "FILTER", expr, found));
@@ -263,7 +236,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             column.expr = known.read_at(slot);
         }
     }
-    Clauses { filter, window, window_filter, keys, having, order, fields, aggregated }
+    Clauses { filter, window, window_filter, keys, having, order, fields, aggregated, joins }
 }
 
 fn check_output(name: &Text, field: &Field, taken: &mut HashSet<Text>, found: &mut Findings) {
@@ -293,6 +266,7 @@ fn bind_field(field: &Field, names: &mut Names<'_>, found: &mut Findings) -> Opt
 fn reserve_for_wildcard(select: &Select, names: &mut Names<'_>, found: &mut Findings) {
     let mut all: Vec<&Expr> = select.fields.iter().map(|field| &field.expr).collect();
     all.extend(&select.filter);
+    all.extend(select.joins.iter().filter_map(|join| join.on.as_ref()));
     all.extend(&select.group);
     all.extend(&select.having);
     all.extend(select.order.iter().map(|sort| &sort.expr));
@@ -376,6 +350,9 @@ fn assemble(
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
     let windowed = !select.windows.is_empty();
+    let is_join = names.sources.len() > 1;
+    // What is given out are sets of rows.
+    let sets = windowed || is_join;
     let compute = |nodes: &mut Vec<Node>, names: &mut Names<'_>, stage: Stage, clause: Clause| {
         let mut aliases = ordered_aliases(names, stage);
         nodes.extend(hoisted(&mut aliases, &mut [], names, clause.stage()));
@@ -383,38 +360,55 @@ fn assemble(
             nodes.push(Node::Compute { aliases, clause });
         }
     };
+    let mut branches: Vec<Vec<Node>> = names.sources.iter().map(at_the_source).collect();
     let is_event = stamps.is_some();
     if let (Some(stamps), Some(pace)) = (&stamps, options.event_time) {
         let EventTime { tolerance, patience } = pace;
         nodes.push(Node::Watermark { stamps: stamps.clone(), tolerance, patience, marks: windowed });
     }
     let analytic = ordered_aliases(&names, Stage::Analytic);
-    nodes.extend(analytic_steps(&mut names, analytic));
+    let looks_back = analytic_steps(&names, analytic, &mut nodes, &mut branches);
     let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
     let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
     let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
     let whole = !calls.is_empty();
+    // A condition on all rows of a window needs them.
+    let above = sets && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
+    if is_join {
+        if !above && !looks_back && !is_event {
+            condition = push_down(condition, &clauses.joins, &names, &mut branches);
+        }
+        // What FILTER and the window read has to be there before the rows are joined; all else is computed behind.
+        let aliases = before_window(&names, &clauses.window_filter, &clauses.window);
+        nodes.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Filter }));
+    }
     let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
-    let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !windowed, stage: Clause::Where.stage() });
+    let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !sets, stage: Clause::Where.stage() });
+    // What WHERE reads of each row, and WHERE itself.
+    let (mut before, mut filter) = (Vec::new(), Vec::new());
+    if is_join {
+        let aliases = of_several(&names);
+        before.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Where }));
+    }
     let mut aliases = ordered_aliases(&names, Stage::Where);
     aliases.extend(of_where.iter().cloned());
-    let filter = match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
-        Some(node) => sums.into_iter().chain([node]).collect(),
+    match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
+        Some(node) => filter.extend(sums.into_iter().chain([node])),
         None => {
-            compute(&mut nodes, &mut names, Stage::Where, Clause::Where);
+            compute(&mut before, &mut names, Stage::Where, Clause::Where);
             let aliases = (!of_where.is_empty()).then_some(Node::Compute { aliases: of_where, clause: Clause::Where });
-            let filter = condition.map(|predicate| filter(predicate, &mut names));
-            sums.into_iter().chain(aliases).chain(filter.into_iter().flatten()).collect::<Vec<_>>()
+            filter.extend(sums.into_iter().chain(aliases));
+            filter.extend(condition.into_iter().flat_map(|predicate| self::filter(predicate, &mut names)));
         }
-    };
-    // A condition on all rows of a window needs them.
-    let above = windowed && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
-    let mut filter: Vec<Node> = filter;
-    if !above {
-        nodes.append(&mut filter);
     }
-    compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
+    if !is_join {
+        nodes.append(&mut before);
+        if !above {
+            nodes.append(&mut filter);
+        }
+        compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
+    }
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
@@ -422,20 +416,26 @@ fn assemble(
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
         // What looks at the rows of the finished window needs them.
-        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty();
+        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty() && !is_join;
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
         let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
-    nodes.extend(filter);
+    let mut entries = vec![0; names.sources.len()];
+    join_steps(clauses.joins, &names, &mut nodes, &mut entries);
+    nodes.append(&mut before);
+    nodes.append(&mut filter);
+    if is_join {
+        compute(&mut nodes, &mut names, Stage::Group, Clause::Group);
+    }
     match grouping {
-        Some(grouping) if clauses.aggregated && windowed => nodes.push(Node::Group { grouping }),
+        Some(grouping) if clauses.aggregated && sets => nodes.push(Node::Group { grouping }),
         Some(grouping) if !grouping.calls.is_empty() => {
-            nodes.push(Node::Aggregate { grouping, each_row: !windowed, stage: SELECT })
+            nodes.push(Node::Aggregate { grouping, each_row: !sets, stage: SELECT })
         }
         _ => {}
     }
-    if windowed && clauses.aggregated && !has_keys {
+    if windowed && !is_join && clauses.aggregated && !has_keys {
         // A window without rows gives a row all the same, in which nothing was computed before.
         let before = [Stage::Where, Stage::Group].into_iter().flat_map(|stage| ordered_aliases(&names, stage));
         let aliases: Vec<_> = before.collect();
@@ -451,12 +451,12 @@ fn assemble(
     let numbers = std::mem::take(&mut names.special.numbers);
     nodes.extend((!numbers.is_empty()).then_some(Node::Number { calls: numbers }));
     compute(&mut nodes, &mut names, Stage::Order, Clause::Order);
-    if !clauses.order.is_empty() && windowed {
+    if !clauses.order.is_empty() && sets {
         nodes.push(Node::Order { keys: clauses.order });
     }
     let limit = select.limit.as_ref().and_then(|limit| usize::try_from(limit.rows).ok());
     if let Some(rows) = limit
-        && (rows == 0 || (windowed && names.special.rows.is_none()))
+        && (rows == 0 || (sets && names.special.rows.is_none()))
     {
         nodes.push(Node::Limit { rows });
     }
@@ -465,11 +465,11 @@ fn assemble(
     nodes.extend((!changed.is_empty()).then_some(Node::Columns { calls: changed }));
     let mut columns = clauses.fields;
     if options.send_meta {
-        if windowed {
-            let problem = Diagnostic::error(
-                "K0227",
-                "`sendMetaToSink` cannot be applied to a window, which mixes the metadata of many messages",
-            );
+        if sets {
+            let of = if is_join { "a join" } else { "a window" };
+            let message =
+                format!("`sendMetaToSink` cannot be applied to {of}, which mixes the metadata of many messages");
+            let problem = Diagnostic::error("K0227", message);
             let words = "Invalid option sendMetaToSink, it can not be applied to window";
             found.add(problem.at(select.span).known_as(words));
         }
@@ -494,25 +494,15 @@ fn assemble(
     nodes.extend(rows);
     let width = names.width;
     let called = source_names(&names);
-    let sources = names.sources.into_iter().zip(called).map(|(asked, name)| {
-        let nodes = at_the_source(&asked);
+    let parts = names.sources.into_iter().zip(called).zip(branches).zip(entries);
+    let sources = parts.map(|(((asked, name), nodes), entry)| {
         let (stream, kind, meta) = (asked.stream.name.clone(), asked.stream.kind, asked.meta || options.send_meta);
         let called = asked.name().clone();
         let wanted = Wanted { width, ..asked.wanted };
-        Source { stream, name, called, kind, wanted, meta, nodes, entry: 0 }
+        Source { stream, name, called, kind, wanted, meta, nodes, entry }
     });
     let sources = sources.collect();
-    Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !windowed })
-}
-
-/// What the sources are called in the status: by their streams, and, where one is there twice, by their aliases.
-fn source_names(names: &Names<'_>) -> Vec<Text> {
-    let mut called: Vec<Text> = Vec::new();
-    for source in &names.sources {
-        let stream = &source.stream.name;
-        called.push(if called.contains(stream) { source.name().clone() } else { stream.clone() });
-    }
-    called
+    Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !sets })
 }
 
 /// The steps of WHERE.
@@ -539,28 +529,8 @@ fn hoisted(
     (!calls.is_empty()).then_some(Node::Guests { calls, stage })
 }
 
-/// What is done with the rows of a source before anything looks at them.
-fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    if let (Some(rest), false) = (asked.wanted.rest, asked.resolved.is_empty()) {
-        nodes.push(Node::Resolve { columns: asked.resolved.clone(), rest });
-    }
-    let stream = asked.stream;
-    if stream.strict {
-        // In the order of the declaration, so that of several errors the same is always told.
-        let columns = stream.columns.iter().filter_map(|column| Some((asked.slot(&column.name)?, column.clone())));
-        let columns: Vec<_> = columns.collect();
-        let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
-        nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
-    }
-    if !asked.shared.is_empty() {
-        nodes.push(Node::Share { columns: asked.shared.clone() });
-    }
-    nodes
-}
-
 /// The aliases of a stage that need a slot, each after those that it reads.
-fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
+pub(super) fn ordered_aliases(names: &Names<'_>, stage: Stage) -> Vec<(usize, Text, Bound)> {
     fn visit(names: &Names<'_>, n: usize, stage: Stage, done: &mut [bool], out: &mut Vec<(usize, Text, Bound)>) {
         if std::mem::replace(&mut done[n], true) {
             return;

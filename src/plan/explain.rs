@@ -4,7 +4,9 @@ use serde_json::Value as Json;
 
 use crate::data::Text;
 use crate::expr::Bound;
+use crate::sql::JoinKind;
 
+use super::join::{Join, Joined, LookupJoin};
 use super::node::{AnalyticStep, Clause, Grouping, Node, NumberCall, OutputColumn, Plan, Source, SourceKind};
 
 /// The plan as text: one JSON object a line, the projection first, each node below what it feeds. Where rows of several
@@ -75,11 +77,13 @@ fn step(node: &Node) -> (&'static str, String) {
             let aggregates = windowed.grouping.as_ref().map_or(String::new(), |rows| format!(", {}", groups(rows)));
             ("WindowPlan", format!("{{ {}{aggregates} }}", windowed.window))
         }
+        Node::Join(joined) => ("JoinPlan", joins(joined)),
+        Node::Lookup(lookup) => ("LookupPlan", asks(lookup)),
         Node::Group { grouping } => ("AggregatePlan", groups(grouping)),
         Node::Guests { calls, .. } => ("PluginPlan", format!("Calls:{calls:?}")),
         Node::Aggregate { grouping, .. } => ("AggregatePlan", groups(grouping)),
         Node::Order { keys } => ("OrderPlan", format!("SortFields:[ {} ]", sorts(keys))),
-        Node::Analytic { steps } => {
+        Node::Analytic { steps, .. } => {
             let shown: Vec<String> = steps.iter().map(analytic).collect();
             ("AnalyticFuncsPlan", format!("Funcs:[ {} ]", shown.join(", ")))
         }
@@ -104,6 +108,33 @@ fn step(node: &Node) -> (&'static str, String) {
             ("ProjectPlan", format!("Fields:[ {} ]", columns.iter().map(column).collect::<Vec<_>>().join(", ")))
         }
     }
+}
+
+fn joins(joined: &Joined) -> String {
+    let join = |join: &Join| {
+        let on = join.on.as_ref().map_or(String::new(), |on| format!(", expr:{on}"));
+        let by: Vec<String> = join.keys.iter().map(|(left, right)| format!("{left} = {right}")).collect();
+        let by = if by.is_empty() { String::new() } else { format!(", by:[ {} ]", by.join(", ")) };
+        format!("{{ joinType:{}{on}{by} }}", kind(join.kind))
+    };
+    format!("Joins:[ {} ]", joined.joins.iter().map(join).collect::<Vec<_>>().join(", "))
+}
+
+fn kind(kind: JoinKind) -> &'static str {
+    match kind {
+        JoinKind::Inner => "INNER_JOIN",
+        JoinKind::Left => "LEFT_JOIN",
+        JoinKind::Right => "RIGHT_JOIN",
+        JoinKind::Full => "FULL_JOIN",
+        JoinKind::Cross => "CROSS_JOIN",
+    }
+}
+
+fn asks(lookup: &LookupJoin) -> String {
+    let keys: Vec<String> = lookup.keys.iter().map(|(column, bound)| format!("{column}: {bound}")).collect();
+    let on = lookup.on.as_ref().map_or(String::new(), |on| format!(", expr:{on}"));
+    let kind = if lookup.outer { "LEFT_JOIN" } else { "INNER_JOIN" };
+    format!("joinType:{kind}, Keys:[ {} ]{on}", keys.join(", "))
 }
 
 fn named(aliases: &[(usize, Text, Bound)]) -> String {

@@ -8,6 +8,7 @@ use crate::func::Func;
 use super::window::Windowed;
 
 use super::StreamColumn;
+use super::join::{Joined, LookupJoin};
 
 /// A statement, planned.
 ///
@@ -33,6 +34,19 @@ impl Plan {
     /// The rule reads metadata.
     pub fn reads_meta(&self) -> bool {
         self.sources.iter().any(|source| source.meta)
+    }
+
+    /// The lookup tables, in the order of the sources, and the columns that each is asked by.
+    pub fn lookups(&self) -> impl Iterator<Item = (&Source, Vec<Text>)> {
+        self.sources.iter().enumerate().filter(|(_, source)| source.kind == SourceKind::Lookup).map(
+            |(place, source)| {
+                let asks = self.nodes.iter().find_map(|node| match node {
+                    Node::Lookup(lookup) if lookup.source == place => Some(&lookup.keys),
+                    _ => None,
+                });
+                (source, asks.into_iter().flatten().map(|(column, _)| column.clone()).collect())
+            },
+        )
     }
 }
 
@@ -111,6 +125,10 @@ pub enum Node {
         stage: &'static str,
     },
     Window(Box<Windowed>),
+    /// Rows of several sources, made one.
+    Join(Box<Joined>),
+    /// A lookup table, asked for the rows that belong to each row.
+    Lookup(Box<LookupJoin>),
     /// The rows of an emission brought together.
     Group {
         grouping: Grouping,
@@ -132,6 +150,8 @@ pub enum Node {
     /// Functions that look back at earlier rows, and the aliases that they read.
     Analytic {
         steps: Vec<AnalyticStep>,
+        /// Of several sources the rows of this one alone: the source, and the slot that says of which one a row is.
+        only: Option<(usize, usize)>,
     },
     /// A condition with functions that count how often it was met, and the aliases that it reads.
     Counted {

@@ -10,9 +10,9 @@ use crate::codec::{Wanted, WantedColumn};
 use crate::data::{Kind, Text};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Path, RowShape};
-use crate::sql::Wildcard;
+use crate::sql::{self, JoinKind, Select, Wildcard};
 
-use super::node::{Resolved, Shared};
+use super::node::{Node, Resolved, Shared, SourceKind};
 use super::scope::Names;
 use super::{Stream, StreamColumn};
 
@@ -95,6 +95,20 @@ impl Names<'_> {
     pub fn fresh(&mut self) -> usize {
         self.width += 1;
         self.width - 1
+    }
+
+    /// Whether rows of several sources are joined.
+    pub fn is_join(&self) -> bool {
+        self.sources.len() > 1
+    }
+
+    /// Sets whose columns win over others of the same name: what stands left, or, in a RIGHT JOIN, right.
+    pub fn order_sources(&mut self, select: &Select) {
+        self.precedence = vec![0];
+        for (n, join) in select.joins.iter().enumerate() {
+            let right = join.kind == JoinKind::Right && self.sources[n + 1].stream.kind != SourceKind::Lookup;
+            self.precedence.insert(if right { 0 } else { n + 1 }, n + 1);
+        }
     }
 
     /// The source that a qualifier means.
@@ -319,4 +333,63 @@ impl Names<'_> {
             _ => parts.swap_remove(0),
         }
     }
+}
+
+/// The sources as they are written: FROM, then the joins.
+pub fn written(select: &Select) -> impl Iterator<Item = &sql::Source> {
+    std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source))
+}
+
+/// The definitions of all sources; what is missing is told.
+pub fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut Vec<Diagnostic>) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    for source in written(select) {
+        let name = &source.name;
+        match find(&name.name) {
+            Some(stream) => streams.push(stream),
+            None => found.push(
+                Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
+                    .at(name.span)
+                    .help("create it with CREATE STREAM first")
+                    .known_as(format!("fail to get stream {}, please check if stream is created", name.name)),
+            ),
+        }
+    }
+    if let (true, [only]) = (found.is_empty(), streams.as_slice())
+        && only.is_table()
+    {
+        let message = format!("`{}` is a table, and a rule needs a stream to be driven by", only.name);
+        found.push(Diagnostic::error("K0202", message).at(select.from.name.span));
+    }
+    streams
+}
+
+/// What the sources are called in the status: by their streams, and, where one is there twice, by their aliases.
+pub fn source_names(names: &Names<'_>) -> Vec<Text> {
+    let mut called: Vec<Text> = Vec::new();
+    for source in &names.sources {
+        let stream = &source.stream.name;
+        called.push(if called.contains(stream) { source.name().clone() } else { stream.clone() });
+    }
+    called
+}
+
+/// What is done with the rows of a source before anything looks at them.
+pub fn at_the_source(asked: &Asked<'_>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    if let (Some(rest), false) = (asked.wanted.rest, asked.resolved.is_empty()) {
+        nodes.push(Node::Resolve { columns: asked.resolved.clone(), rest });
+    }
+    let stream = asked.stream;
+    if stream.strict {
+        // In the order of the declaration, so that of several errors the same is always told.
+        let columns = stream.columns.iter().filter_map(|column| Some((asked.slot(&column.name)?, column.clone())));
+        let columns: Vec<_> = columns.collect();
+        let format = Some(stream.timestamp_format.clone()).filter(|format| !format.is_empty());
+        nodes.extend((!columns.is_empty()).then_some(Node::Validate { columns, format }));
+    }
+    if !asked.shared.is_empty() {
+        nodes.push(Node::Share { columns: asked.shared.clone() });
+    }
+    nodes
 }

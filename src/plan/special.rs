@@ -7,7 +7,9 @@ use crate::expr::{Bound, bind};
 use crate::func::{Body, Catalogue, Func, Special};
 use crate::sql::{Call, Expr, ExprNode, Field, Literal, Sort};
 
-use super::node::{AnalyticCall, AnalyticStep, Clause, ColumnsCall, HitCall, Node, NumberCall, OutputColumn};
+use super::node::{
+    AnalyticCall, AnalyticStep, Clause, ColumnsCall, HitCall, Node, NumberCall, OutputColumn, SourceKind,
+};
 use super::scope::{AliasState, Names, Stage};
 
 type Found = Vec<Diagnostic>;
@@ -62,10 +64,10 @@ impl Names<'_> {
         let refused = |message: String, help: &str| {
             Err(vec![Diagnostic::error("K0247", message).at(field.span).help(help.to_string())])
         };
-        if self.windowed {
+        if self.windowed || self.is_join() {
             return refused(
-                format!("`{DEDUP}` looks at single rows, and cannot stand beside a window"),
-                "leave GROUP BY out",
+                format!("`{DEDUP}` looks at single rows, and cannot stand beside a window or a join"),
+                "leave it out",
             );
         }
         if self.special.dedup.is_some() {
@@ -240,7 +242,7 @@ impl Names<'_> {
         if of_groups {
             self.refuse_aggregate(func.name, span)?;
             self.met_aggregate = true;
-        } else if self.windowed && self.clause != "OVER" {
+        } else if (self.windowed || self.is_join()) && self.clause != "OVER" {
             let message = format!("`{}` counts rows, and a statement with GROUP BY gives groups", func.name);
             let help = format!("use `{}`", func.name.replace("last_", "last_agg_"));
             return Err(vec![Diagnostic::error("K0245", message).at(span).help(help)]);
@@ -283,10 +285,37 @@ impl Names<'_> {
     }
 }
 
-/// The step of analytic calls: the calls in the order in which they were met, each after the aliases that it reads,
-/// which are given in the order of their dependence.
-pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>) -> Option<Node> {
-    let calls = std::mem::take(&mut names.special.analytics);
+/// The steps of analytic calls: the calls in the order in which they were met, each after the aliases that it reads,
+/// which are given in the order of their dependence. Where there are several sources, a call that reads one of them sees
+/// the rows of that source alone: of a stream among the common nodes, of a table in its branch. Says whether any stands
+/// among the common nodes.
+pub fn analytic_steps(
+    names: &Names<'_>,
+    aliases: Vec<(usize, Text, Bound)>,
+    nodes: &mut Vec<Node>,
+    branches: &mut [Vec<Node>],
+) -> bool {
+    let mut places: Vec<Option<usize>> = Vec::new();
+    for call in &names.special.analytics {
+        let of = if names.is_join() { names.of_call(call) } else { Vec::new() };
+        places.push(of.first().copied().filter(|_| of.len() == 1));
+    }
+    let before = nodes.len();
+    for source in std::iter::once(None).chain((0..names.sources.len()).map(Some)) {
+        let calls = names.special.analytics.iter().zip(&places);
+        let calls = calls.filter(|(_, place)| **place == source).map(|(call, _)| call.clone()).collect();
+        let Some(steps) = analytic_step(calls, aliases.clone()) else { continue };
+        let of_stream = |source: &usize| names.sources[*source].stream.kind == SourceKind::Stream;
+        let only = source.filter(of_stream).zip(names.source_slot);
+        match source {
+            Some(source) if only.is_none() => branches[source].push(Node::Analytic { steps, only }),
+            _ => nodes.push(Node::Analytic { steps, only }),
+        }
+    }
+    nodes.len() > before
+}
+
+fn analytic_step(calls: Vec<AnalyticCall>, aliases: Vec<(usize, Text, Bound)>) -> Option<Vec<AnalyticStep>> {
     if calls.is_empty() {
         return None;
     }
@@ -309,7 +338,7 @@ pub fn analytic_steps(names: &mut Names<'_>, aliases: Vec<(usize, Text, Bound)>)
         steps.extend((!taken.is_empty()).then_some(AnalyticStep::Aliases(taken)));
         steps.push(AnalyticStep::Call(call));
     }
-    Some(Node::Analytic { steps })
+    Some(steps)
 }
 
 /// Takes the calls that count hits out of a condition and the aliases that it reads: their value is read before the

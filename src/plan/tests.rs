@@ -261,7 +261,7 @@ fn every_finding_is_told_at_its_place() {
         ("SELECT uper(a) FROM s", "K0210", "uper"),
         ("SELECT a FROM s GROUP BY HOPPINGWINDOW(ss, 9, 0)", "K0209", "0"),
         ("SELECT a FROM s GROUP BY SLIDINGWINDOW(ss, 9, -1)", "K0209", "-1"),
-        ("SELECT a FROM s INNER JOIN d ON s.a = d.a WHERE nope.x = 1", "K0203", "INNER JOIN d ON s.a = d.a"),
+        ("SELECT s.a FROM s INNER JOIN d ON s.a = d.a", "K0252", "INNER JOIN d ON s.a = d.a"),
         ("SELECT count(*) FROM s GROUP BY TUMBLINGWINDOW(ss, 1) HAVING (v > 1)", "K0217", "(v > 1)"),
         ("SELECT * REPLACE (a + 1) FROM s", "K0226", "a + 1"),
     ] {

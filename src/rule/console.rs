@@ -25,6 +25,7 @@ pub const STDIN: Connector = Connector {
     defaults: "",
     source: Some(stdin),
     sink: None,
+    lookup: None,
     source_schema: None,
     sink_schema: None,
 };
@@ -36,6 +37,7 @@ pub const STDOUT: Connector = Connector {
     defaults: "",
     source: None,
     sink: Some(stdout),
+    lookup: None,
     source_schema: None,
     sink_schema: Some(props::schema::<Options>),
 };

@@ -50,7 +50,7 @@ impl Foreground {
             for warning in host.advice(&definition) {
                 tracing::warn!("{warning}");
             }
-            host.catalog.create(definition).map_err(|refused| refused.to_string())?;
+            host.run(Command::Create(Box::new(definition))).map_err(|refused| refused.to_string())?;
         }
         if host.catalog.find(STDIN.name).is_none() {
             let lines = Command::parse(r#"CREATE STREAM stdin () WITH (TYPE="stdin", FORMAT="json")"#);

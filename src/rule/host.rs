@@ -1,20 +1,21 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
 use super::{advice, props};
-use crate::catalog::{Catalog, Definition, Properties};
+use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
 use crate::config::Layers;
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
+use crate::flow::CacheOptions;
 use crate::flow::shape::Facts;
 use crate::func::{Catalogue, RuleInfo};
-use crate::io::{self, Bus, Connector, Env, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 use crate::plugin::{self, Kind, Plugins};
 use crate::store::{Bucket, Store};
 
@@ -40,6 +41,14 @@ pub struct Setup {
     pub connectors: Vec<Connector>,
 }
 
+/// A lookup table that is there.
+pub struct Shelf {
+    pub table: Arc<dyn LookupTable>,
+    pub cache: CacheOptions,
+    /// By which it was made.
+    statement: String,
+}
+
 /// What a server has once and every rule may use.
 pub struct Host {
     pub clock: Clock,
@@ -57,6 +66,8 @@ pub struct Host {
     props: Arc<Object>,
     facts: Facts,
     connectors: Vec<Connector>,
+    /// The lookup tables that are there, by name.
+    lookups: Mutex<HashMap<String, Arc<Shelf>>>,
     started: Time,
     instance: OnceLock<String>,
 }
@@ -106,8 +117,14 @@ impl Host {
             facts,
             props,
             connectors: setup.connectors,
+            lookups: Mutex::default(),
             instance: OnceLock::new(),
         };
+        for table in host.catalog.all(What::Table) {
+            if let Err(found) = host.prepare(&table) {
+                told.push(format!("the lookup table `{}` cannot be made: {found}", table.name));
+            }
+        }
         Ok((host, told))
     }
 
@@ -201,6 +218,60 @@ impl Host {
             Some(plan) => plan(spec),
             None => self.plugins.sink(name, spec).unwrap_or_else(|| Err(self.unknown("sink", name))),
         }
+    }
+
+    /// A lookup table as it is defined, and its warnings: the one that is there, or a new one.
+    pub fn lookup(&self, table: &Definition) -> Result<(Arc<Shelf>, Vec<Diagnostic>), Diagnostic> {
+        let shelves = || self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = shelves().get(table.name.as_str()).filter(|shelf| shelf.statement == table.statement) {
+            return Ok((there.clone(), Vec::new()));
+        }
+        let (mut props, mut warnings) = self.source_props(table)?;
+        let cache = CacheOptions::take(&mut props)?;
+        let spec = LookupSpec { props, env: self.env(&table.name) };
+        let plan = self.connectors().find(|one| one.name == table.connector()).and_then(|one| one.lookup);
+        let plan = plan.ok_or_else(|| {
+            let names: Vec<&str> = self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
+            let text = format!("a table of type `{}` cannot be asked for rows", table.connector());
+            Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", ")))
+        })?;
+        let made = plan(spec)?;
+        warnings.extend(made.warnings);
+        let shelf = Arc::new(Shelf { table: made.table, cache, statement: table.statement.clone() });
+        shelves().insert(table.name.to_string(), shelf.clone());
+        Ok((shelf, warnings))
+    }
+
+    /// Follows a statement about streams and tables. A lookup table is there at once, or is not defined at all.
+    pub fn run(&self, command: Command) -> Result<String, catalog::Refused> {
+        if let Command::Drop(_, name) = &command {
+            let name = name.clone();
+            let answer = self.catalog.run(command)?;
+            self.release(&name);
+            return Ok(answer);
+        }
+        let Command::Create(definition) = command else { return self.catalog.run(command) };
+        let (what, name) = (definition.what, definition.name.clone());
+        let made = if definition.is_lookup() { Some(Definition::clone(&definition)) } else { None };
+        let answer = self.catalog.run(Command::Create(definition))?;
+        if let Some(Err(found)) = made.map(|definition| self.prepare(&definition)) {
+            self.catalog.drop(what, &name)?;
+            return Err(catalog::Refused::Conflict(format!("Create table fails: {found}")));
+        }
+        Ok(answer)
+    }
+
+    /// Makes a stream or table that was defined ready: a lookup table takes rows up from now on.
+    ///
+    /// # Errors
+    /// What the connector has against its properties.
+    pub fn prepare(&self, definition: &Definition) -> Result<(), Diagnostic> {
+        if definition.is_lookup() { self.lookup(definition).map(drop) } else { Ok(()) }
+    }
+
+    /// Lets go of a lookup table that was dropped or is defined anew.
+    pub fn release(&self, name: &str) {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     /// Names of all sources or sinks, sorted, with whether each came as a plugin.

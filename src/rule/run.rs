@@ -12,7 +12,7 @@ use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
-use crate::flow::{self, Chain, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
+use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
@@ -87,6 +87,10 @@ impl Engine for FlowEngine {
                 continue;
             }
             let Some(stream) = host.catalog.find(&source.stream) else { continue };
+            if source.kind == plan::SourceKind::Lookup {
+                warnings.extend(host.lookup(&stream).map_err(one)?.1);
+                continue;
+            }
             let meta = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
             let feed = feed_spec(host, def, &stream, meta, &mut warnings).map_err(one)?;
             streams.push((stream, feed));
@@ -198,9 +202,8 @@ fn sink_spec(
 
 /// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.
 fn topo(plan: &Plan, decodes: &dyn Fn(&str) -> bool, sinks: &[SinkSpec]) -> Topo {
-    let sources: Vec<String> = plan.sources.iter().map(|source| format!("source_{}", source.name)).collect();
     let sinks: Vec<String> = sinks.iter().map(|sink| format!("sink_{}", sink.name)).collect();
-    let edges = Chain::steps(plan).edges(&sources, &|n| decodes(&plan.sources[n].stream), &sinks);
+    let (sources, edges) = Chain::steps(plan).edges(plan, decodes, &sinks);
     Topo { sources, edges }
 }
 
@@ -242,6 +245,13 @@ impl Planned for PlannedFlow {
         }
         let of_sources = self.plan.sources.iter().filter_map(|source| feeds.get(source.stream.as_str()).cloned());
         let of_sources = of_sources.collect();
+        let mut desks = Vec::new();
+        for (source, columns) in self.plan.lookups() {
+            let gone = || Fault::setup(format!("there is no table `{}`", source.stream));
+            let table = self.host.catalog.find(&source.stream).ok_or_else(gone)?;
+            let (shelf, _) = self.host.lookup(&table).map_err(|found| Fault::setup(found.to_string()))?;
+            desks.push(Desk::new(shelf.table.clone(), columns, shelf.cache, self.host.clock.clone()));
+        }
         // The rule alone holds them from here on, so that the last one to let go ends them.
         drop(feeds);
         let spec = FlowSpec {
@@ -249,6 +259,7 @@ impl Planned for PlannedFlow {
             local: TimeZone::system(),
             clock: self.host.clock.clone(),
             feeds: of_sources,
+            desks,
             send_error: self.def.options.send_error,
             overflow: match self.def.options.overflow {
                 Overflow::Drop => flow::Overflow::Drop(self.def.options.buffer),

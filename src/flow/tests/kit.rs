@@ -369,6 +369,7 @@ impl Rule {
             local: TimeZone::UTC,
             clock: self.clock.clone(),
             feeds: vec![feed.clone()],
+            desks: Vec::new(),
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),

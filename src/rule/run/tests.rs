@@ -23,6 +23,7 @@ const TRICKLE: Connector = Connector {
     defaults: "",
     source: Some(trickle),
     sink: None,
+    lookup: None,
     source_schema: None,
     sink_schema: None,
 };

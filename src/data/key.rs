@@ -1,8 +1,10 @@
-use crate::data::Value;
+//! Values as bytes, by which rows are found.
+
+use super::Value;
 
 /// Adds a value to a key, so that lists of values have the same key only when they are the same, value by value. As in
 /// `=`, an integer and a float of the same number are the same; text and number never are, and null is the same as null.
-pub(super) fn add(key: &mut Vec<u8>, value: &Value) {
+pub fn add(key: &mut Vec<u8>, value: &Value) {
     let mut put = |tag: u8, bytes: &[u8]| {
         key.push(tag);
         key.extend_from_slice(bytes);
