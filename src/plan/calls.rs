@@ -231,6 +231,15 @@ mod tests {
         let expected = ["K0210", "K0214", "K0242", "K0241", "K0213", "K0244", "K0207", "K0216", "K0209", "K0211"];
         assert_eq!(codes, expected, "{found:?}");
         assert!(found.iter().all(|one| one.span.is_some()));
+        // Nor does what is wrong with the sources, or a second window.
+        let text = "SELECT volts FROM pump CROSS JOIN pump AS other WHERE pump.amps > 1";
+        let found = plan(&parse_select(text).unwrap(), &find, &Catalogue::default(), &Options::default()).unwrap_err();
+        let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
+        assert_eq!(codes, ["K0214", "K0252", "K0214"], "{found:?}");
+        let text = "SELECT volts FROM pump GROUP BY COUNTWINDOW(2), COUNTWINDOW(3)";
+        let found = plan(&parse_select(text).unwrap(), &find, &Catalogue::default(), &Options::default()).unwrap_err();
+        let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
+        assert_eq!(codes, ["K0214", "K0204"], "{found:?}");
         // A stream that is not there hides nothing.
         let text = "SELECT uper(a) AS x, b AS X FROM nowhere GROUP BY sum(a) > list[3:2]";
         let found = plan(&parse_select(text).unwrap(), &find, &Catalogue::default(), &Options::default()).unwrap_err();

@@ -124,3 +124,22 @@ fn validate_warns_of_what_is_most_likely_not_meant() {
     assert_eq!(said.status, 0);
     assert!(said.err.contains("the divisor `0` is always zero"), "{}", said.err);
 }
+
+/// The rules that are there to be copied are in the style that is taught, and nothing in them is suspicious.
+#[test]
+fn the_rules_of_the_guide_are_formatted_and_sound() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
+    let mut files: Vec<String> = fs::read_dir(&rules)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .filter(|path| path.ends_with(".json"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 3);
+    for command in ["fmt", "lint"] {
+        let mut args = vec![command, "--check"];
+        args.extend(files.iter().map(String::as_str));
+        let said = run(&rules, &args);
+        assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "", ""));
+    }
+}
