@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use crate::data::Text;
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Span};
 use crate::plan::Stream;
 use crate::sql::{Call, Expr, ExprNode, Field, Select};
 
@@ -57,6 +57,7 @@ pub fn lint(select: &Select, streams: &[Stream], samples: &Samples) -> Vec<Diagn
 struct Source<'a> {
     name: &'a str,
     alias: Option<&'a str>,
+    span: Span,
     /// `None`: its definition is not known.
     stream: Option<&'a Stream>,
     rows: Vec<&'a Map<String, Json>>,
@@ -71,6 +72,8 @@ impl Source<'_> {
 struct Scope<'a> {
     select: &'a Select,
     sources: Vec<Source<'a>>,
+    /// All streams that are known, of the statement or not.
+    known: &'a [Stream],
 }
 
 impl<'a> Scope<'a> {
@@ -78,11 +81,12 @@ impl<'a> Scope<'a> {
         let written = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
         let sources = written.map(|source| Source {
             name: &source.name.name,
+            span: source.name.span,
             alias: source.alias.as_ref().map(|alias| alias.name.as_str()),
             stream: streams.iter().find(|stream| stream.name == source.name.name),
             rows: samples.of(&source.name.name),
         });
-        Scope { select, sources: sources.collect() }
+        Scope { select, sources: sources.collect(), known: streams }
     }
 
     /// The field that an alias stands for.

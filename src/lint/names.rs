@@ -8,8 +8,20 @@ use crate::diag::{Diagnostic, Span, nearest};
 use crate::sql::{Expr, ExprNode, Field};
 
 pub(super) fn check(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
+    unknown(scope, found);
     absent(scope, found);
     hidden(scope, found);
+}
+
+/// A stream that is not among those that are known, but nearly one of them.
+fn unknown(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
+    for source in scope.sources.iter().filter(|source| source.stream.is_none()) {
+        if let Some(near) = nearest(source.name, scope.known.iter().map(|stream| stream.name.as_str())) {
+            let message = format!("`{}` is not among the streams that are known", source.name);
+            let help = format!("did you mean `{near}`?");
+            found.push(Diagnostic::warning("K0308", message).at(source.span).help(help));
+        }
+    }
 }
 
 /// A column that none of the rows has that are known.

@@ -125,6 +125,16 @@ fn aliases_that_hide_columns() {
 }
 
 #[test]
+fn streams_that_are_nearly_known() {
+    let streams = ["CREATE STREAM pump () WITH ()", "CREATE STREAM door () WITH ()"];
+    assert_eq!(
+        found(&streams, &[], "SELECT a FROM pumps CROSS JOIN dooor"),
+        [("K0308", "pumps".to_string()), ("K0308", "dooor".to_string()),]
+    );
+    assert_eq!(found(&streams, &[], "SELECT a FROM pump CROSS JOIN window"), []);
+}
+
+#[test]
 fn clauses_without_effect() {
     finds("SELECT a FROM s ORDER BY a DESC LIMIT 5", &[("K0307", "a"), ("K0307", "LIMIT 5")]);
     finds("SELECT a FROM s GROUP BY COUNTWINDOW(5) OVER (WHEN a PARTITION BY b)", &[("K0307", "a"), ("K0307", "b")]);
