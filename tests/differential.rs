@@ -15,10 +15,14 @@ mod analytic;
 mod case;
 #[path = "differential/evaluate.rs"]
 mod evaluate;
+#[path = "differential/event.rs"]
+mod event;
 #[path = "differential/expr.rs"]
 mod expr;
 #[path = "differential/generate.rs"]
 mod generate;
+#[path = "differential/join.rs"]
+mod join;
 #[path = "differential/query.rs"]
 mod query;
 #[path = "differential/random.rs"]
@@ -57,7 +61,8 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
     let first = number("DIFFERENTIAL_FIRST", 0);
     let shown = number("DIFFERENTIAL_SHOWN", SHOWN as u64) as usize;
     let next = AtomicU64::new(first);
-    let (found, run, rows) = (Mutex::new(Vec::new()), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (found, run) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let (emissions, errors, rows) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         while found.lock().unwrap().len() < shown {
             let from = next.fetch_add(TOGETHER, Ordering::Relaxed);
@@ -69,7 +74,10 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
             for number in from..until {
                 let case = generate::case(seed, number);
                 if let Ok(expected) = evaluate(&case) {
-                    rows.fetch_add(expected.emissions.len(), Ordering::Relaxed);
+                    emissions.fetch_add(expected.emissions.len(), Ordering::Relaxed);
+                    let bodies = || expected.emissions.iter().map(|emission| &emission.body);
+                    errors.fetch_add(bodies().filter(|body| body.is_err()).count(), Ordering::Relaxed);
+                    rows.fetch_add(bodies().flatten().map(Vec::len).sum(), Ordering::Relaxed);
                     cases.push((number, case, expected));
                 }
             }
@@ -88,7 +96,8 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
         }
     });
     let (mut found, run) = (found.into_inner().unwrap(), run.into_inner());
-    println!("{run} rules of seed {seed} from {first} on, {} emissions", rows.into_inner());
+    let (emissions, errors, rows) = (emissions.into_inner(), errors.into_inner(), rows.into_inner());
+    println!("{run} rules of seed {seed} from {first} on: {emissions} emissions, {errors} of them errors, {rows} rows");
     if found.is_empty() {
         assert!(run as u64 * 10 >= rules * 8, "only {run} of {rules} generated rules are tests");
         return;
@@ -97,7 +106,7 @@ fn generated_rules_give_what_the_naive_evaluator_gives() {
     println!("{} rules differ, the first is number {}", found.len(), found[0].0);
     for (_, found) in found.into_iter().take(shown) {
         let sql = found.case.sql.clone();
-        let small = shrink(found, 1_500);
+        let small = shrink(found, number("DIFFERENTIAL_STEPS", 1_500) as usize);
         println!("\n# {sql}\n{}# {}", small.case.yaml(&small.expected), small.why.replace('\n', "\n# "));
     }
     panic!("rules differ from the naive evaluator");

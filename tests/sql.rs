@@ -21,7 +21,7 @@ use regex::Regex;
 use tree::{same, tree};
 
 /// No statement of the length that is tried here may take longer to be read and planned.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn rounds(default: usize) -> usize {
     std::env::var("SQL_ROUNDS").map_or(default, |text| text.parse().expect("SQL_ROUNDS is a number"))

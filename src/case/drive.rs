@@ -102,7 +102,8 @@ fn once(
         }
         (Err(Refusal::Unknown(why)), _) => return (vec![why], None),
     };
-    if let Err(why) = play(case, &mut engine, way) {
+    let acknowledges = options.get("qos").and_then(Json::as_i64).is_some_and(|qos| qos > 0);
+    if let Err(why) = play(case, &mut engine, way, acknowledges) {
         return (vec![format!("{why}\n{}", clock(engine.now(), case.start))], None);
     }
     let mut failures = Vec::new();
@@ -114,7 +115,7 @@ fn once(
             }
         }
     }
-    failures.extend(check_ledger(&engine.ledger(), &case.ledger, engine.is_waiting()));
+    failures.extend(check_ledger(&engine.ledger(), &case.ledger));
     if settings.metrics {
         failures.extend(check_metrics(&engine.metrics(), &case.metrics));
     }
@@ -132,7 +133,7 @@ fn once(
 }
 
 /// Moves the clock from one instant at which something is due to the next, up to the end.
-fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
+fn play(case: &RuleCase, engine: &mut Engine, way: Way, acknowledges: bool) -> Result<(), String> {
     let (mut inputs, mut events) = (case.input.as_slice(), case.events.as_slice());
     loop {
         let due = [engine.due(), inputs.first().map(|input| input.at), events.first().map(|event| event.at)];
@@ -157,10 +158,10 @@ fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
             events = later;
             match event.what {
                 Happening::SaveLoad => engine.checkpoint()?,
-                Happening::Restart => engine.restart()?,
-                Happening::Crash => engine.crash()?,
-                Happening::FailSink => engine.fail_sink(event.sink.as_deref(), true),
-                Happening::HealSink => engine.fail_sink(event.sink.as_deref(), false),
+                Happening::Restart => engine.restart(true)?,
+                Happening::Crash => engine.crash(acknowledges)?,
+                Happening::FailSink => engine.set_away(event.sink.as_deref(), true)?,
+                Happening::HealSink => engine.set_away(event.sink.as_deref(), false)?,
             }
         }
         if way == Way::SaveLoad {
@@ -231,10 +232,9 @@ fn show_emission(emission: &Emission, timed: bool, want: Option<&Want>) -> Vec<S
     lines
 }
 
-/// What waits for a sink that is away is on its way, and in no term until the rule stops.
-fn check_ledger(ledger: &LedgerView, wanted: &[(String, Counts)], waiting: bool) -> Vec<String> {
+fn check_ledger(ledger: &LedgerView, wanted: &[(String, Counts)]) -> Vec<String> {
     let mut failures = Vec::new();
-    if !waiting && !ledger.balances() {
+    if !ledger.balances() {
         failures.push(format!("the ledger does not balance: {}", show_ledger(ledger)));
     }
     if let Some(lost) = ledger.dead.get("lost") {

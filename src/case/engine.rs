@@ -1,9 +1,7 @@
 //! A rule on a virtual clock: scripted sources in front of the chain that production runs, and sinks behind it that
 //! remember what they are given. No task, no channel: each call returns when the rule is at rest.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use jiff::tz::TimeZone;
@@ -12,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use crate::catalog::Definition;
 use crate::clock::Clock;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Acknowledge, Batch, Fate, Meta, Object, Receipt, SourceAck, Text, Time, Value};
+use crate::data::{Batch, Fate, Meta, Receipt, Text, Time, Value};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, CacheOptions, Chain, Desk};
 use crate::func::{Catalogue, RuleInfo};
@@ -50,43 +48,8 @@ pub(super) struct Engine {
     ended: Vec<bool>,
     /// Names of all streams and tables of the case.
     known: Vec<String>,
-    acks: Arc<Acks>,
-    /// The state that was last written by an event of the case.
+    /// The state that an event of the case wrote last.
     saved: Option<Value>,
-}
-
-/// What the scripted source hears of its messages.
-#[derive(Default)]
-struct Acks {
-    /// Messages are given again until they are acknowledged.
-    wanted: bool,
-    open: Mutex<BTreeMap<u64, Input>>,
-    given: AtomicU64,
-}
-
-impl Acks {
-    /// Takes note of a message before it goes into the rule.
-    fn promise(self: &Arc<Self>, input: &Input) -> Option<SourceAck> {
-        if !self.wanted {
-            return None;
-        }
-        let id = self.given.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, input.clone());
-        Some(SourceAck::new(self.clone(), id))
-    }
-
-    /// The messages that are not acknowledged, in the order in which they came.
-    fn take_open(&self) -> Vec<Input> {
-        std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner)).into_values().collect()
-    }
-}
-
-impl Acknowledge for Acks {
-    fn done(&self, id: u64, good: bool) {
-        if good {
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        }
-    }
 }
 
 /// A lookup table of a case.
@@ -141,20 +104,27 @@ impl Engine {
             let create = create.ok_or_else(|| Refusal::Unknown(format!("the case has no `{}`", source.stream)))?;
             tables[place] = Some(table(create, columns, &clock)?);
         }
-        let rule = RuleInfo {
-            id: "case".into(),
-            started: case.start,
-            zone: options.zone.clone(),
-            props: Arc::new(Object::new()),
-        };
+        let rule =
+            RuleInfo { id: "case".into(), started: case.start, zone: options.zone.clone(), ..RuleInfo::nowhere() };
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
-        let acks = Arc::new(Acks { wanted: options.acknowledges, ..Acks::default() });
-        let (now, saved) = (case.start, None);
-        Ok(Engine { now, clock, plan, rule, book, chain, decoders, tables, sinks, ended, known, acks, saved })
+        Ok(Engine {
+            now: case.start,
+            clock,
+            plan,
+            rule,
+            book,
+            chain,
+            decoders,
+            tables,
+            sinks,
+            ended,
+            known,
+            saved: None,
+        })
     }
 
     pub fn now(&self) -> Time {
@@ -169,7 +139,7 @@ impl Engine {
 
     /// When something happens by itself.
     pub fn due(&self) -> Option<Time> {
-        self.chain.due().into_iter().chain(self.sinks.due()).min()
+        [self.chain.due(), self.sinks.due()].into_iter().flatten().min()
     }
 
     /// Does what is due by now.
@@ -232,10 +202,15 @@ impl Engine {
         ended[source] = true;
         let after = goes_on(&ended);
         self.ended = ended;
-        if before && !after {
-            let mut out = Vec::new();
+        let mut out = Vec::new();
+        if after {
+            self.chain.ended(source, self.now, &mut out).map_err(stopped)?;
+        } else if before {
             self.chain.finish(self.now, &mut out).map_err(stopped)?;
-            self.go_on(out)?;
+        }
+        self.go_on(out)?;
+        if before && !after {
+            self.sinks.finish();
         }
         Ok(())
     }
@@ -244,7 +219,6 @@ impl Engine {
     fn decode(&mut self, source: usize, input: &Input, batch: &mut Batch) {
         let before = batch.rows();
         let of = &self.plan.sources[source];
-        let ack = self.acks.promise(input);
         let decoded = match &input.what {
             Arrival::Bytes(bytes) => self.decoders[source].decode(bytes, batch),
             Arrival::Row(row) => {
@@ -258,14 +232,12 @@ impl Engine {
                 self.book.ledger.came(rows as u64);
                 let meta: Option<Meta> = input.meta.clone().filter(|_| of.meta).map(Arc::new);
                 for row in before..before + rows {
-                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), ack.clone()));
+                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), None));
                 }
-                // A message without a row has nothing to wait for.
-                ack.filter(|_| rows == 0).into_iter().for_each(SourceAck::settle);
             }
             Err(fault) => {
                 self.book.ledger.came(1);
-                Receipt::new(self.book.account(), ack).settle(Fate::dead(&fault));
+                Receipt::new(self.book.account(), None).settle(Fate::dead(&fault));
                 batch.note(before, fault);
             }
         }
@@ -322,54 +294,49 @@ impl Engine {
         self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))
     }
 
+    /// The sink goes away, or comes back.
+    pub fn set_away(&mut self, sink: Option<&str>, away: bool) -> Result<(), String> {
+        self.sinks.set_away(sink, away)
+    }
+
     /// Writes all state and reads it back; a crash comes back to what was written last.
     pub fn checkpoint(&mut self) -> Result<(), String> {
         self.saved = Some(self.chain.save());
         self.save_load()
     }
 
+    /// All that is in memory is gone. The rule begins with the state that was written last, or anew. What an operator held
+    /// was acknowledged, so the source has nothing to give again, but where results wait in a sink.
+    pub fn crash(&mut self, acknowledges: bool) -> Result<(), String> {
+        if acknowledges && self.sinks.waits() {
+            return Err("a crash at `qos` 1 while results wait in a sink is not supported".to_string());
+        }
+        self.restart(false)?;
+        let Some(saved) = self.saved.clone() else { return Ok(()) };
+        self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))?;
+        // The rows in it were counted as dropped with the memory; they come again out of the state.
+        self.book.ledger.came(u64::try_from(self.ledger().held).unwrap_or_default());
+        Ok(())
+    }
+
+    /// The rule is stopped and started again: what operators hold is thrown away, and what waits in a sink is sent if
+    /// the stop is a `clean` one.
+    pub fn restart(&mut self, clean: bool) -> Result<(), String> {
+        self.chain.discard();
+        if clean {
+            self.sinks.finish();
+        }
+        self.sinks.discard();
+        self.sinks.restart();
+        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
+        self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
+        Ok(())
+    }
+
     /// Stops the rule as by hand: what is held is thrown away.
     pub fn stop(&mut self) {
         self.chain.discard();
-        self.sinks.abandon();
-    }
-
-    /// Stops the rule as by hand and starts it again. The ledger goes on.
-    pub fn restart(&mut self) -> Result<(), String> {
-        self.stop();
-        let open = self.acks.take_open();
-        self.begin(None, open)
-    }
-
-    /// All that is in memory is gone, the counts too. The rule begins with the state that was written last, or anew.
-    pub fn crash(&mut self) -> Result<(), String> {
-        let open = self.acks.take_open();
-        self.stop();
-        self.book = Arc::new(Book::default());
-        self.begin(self.saved.clone(), open)
-    }
-
-    /// A new run, to which the source gives again what was not acknowledged.
-    fn begin(&mut self, saved: Option<Value>, open: Vec<Input>) -> Result<(), String> {
-        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
-        self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
-        if let Some(saved) = saved {
-            self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))?;
-            // The rows that the state holds came before; this account has not heard of them yet.
-            self.book.ledger.came(u64::try_from(self.ledger().held).unwrap_or_default());
-        }
-        let open: Vec<Input> = open.into_iter().map(|input| Input { at: self.now, ..input }).collect();
-        self.arrive(&open)
-    }
-
-    /// A sink that is away takes nothing until it is there again; `None`: all sinks.
-    pub fn fail_sink(&mut self, name: Option<&str>, away: bool) {
-        self.sinks.set_away(name, away);
-    }
-
-    /// Whether something waits for a sink that is away.
-    pub fn is_waiting(&self) -> bool {
-        self.sinks.due().is_some()
+        self.sinks.discard();
     }
 
     pub fn ledger(&self) -> LedgerView {
@@ -446,7 +413,7 @@ fn decoder(source: &Create, of: &Source, options: &Options) -> Result<Box<dyn De
     let format = FormatOptions {
         format: option("FORMAT").unwrap_or("json".into()).to_lowercase(),
         delimiter: option("DELIMITER").unwrap_or_default(),
-        fields: source.columns.iter().map(|column| column.name.name.clone()).collect(),
+        fields: Vec::new(),
         has_header: false,
         whole_numbers_as_int: options.whole_numbers_as_int,
         schema_id: option("SCHEMAID").unwrap_or_default(),

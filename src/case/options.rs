@@ -11,8 +11,6 @@ use crate::plan;
 #[derive(Debug)]
 pub(super) struct Options {
     pub send_error: bool,
-    /// A message is acknowledged when the sinks have confirmed what came of it, and not at once.
-    pub acknowledges: bool,
     pub plan: plan::Options,
     /// `basic.timezone`; UTC where the case says nothing.
     pub zone: TimeZone,
@@ -22,6 +20,7 @@ pub(super) struct Options {
 
 /// Options that change nothing on a virtual clock, with one rule and sinks that always take what they are given.
 const WITHOUT_EFFECT: &[&str] = &[
+    "qos",
     "checkpointInterval",
     "bufferLength",
     "disableBufferFullDiscard",
@@ -30,6 +29,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "logFilename",
     "restartStrategy",
     "notifySub",
+    "experiment",
+    "enableRuleTracer",
+    "enableSaveStateBeforeStop",
+    "forceExitTimeout",
     "overflow",
 ];
 
@@ -39,7 +42,6 @@ impl Options {
     pub fn read(options: &Map<String, Json>, config: &Map<String, Json>) -> Result<Options, String> {
         let mut read = Options {
             send_error: false,
-            acknowledges: false,
             plan: plan::Options::default(),
             zone: TimeZone::UTC,
             whole_numbers_as_int: false,
@@ -47,17 +49,20 @@ impl Options {
         let (mut is_event_time, mut event_time) = (false, plan::EventTime::default());
         for (name, value) in options {
             match name.as_str() {
-                "qos" => {
-                    let level =
-                        value.as_u64().ok_or_else(|| format!("the option `qos` must be a number, found {value}"))?;
-                    read.acknowledges = level > 0;
-                }
                 "sendError" => read.send_error = flag(name, value)?,
                 "sendMetaToSink" => read.plan.send_meta = flag(name, value)?,
                 "sendNilField" => read.plan.send_nil = flag(name, value)?,
                 "planOptimizeStrategy" => {
                     let version = value.pointer("/windowOption/windowVersion");
                     read.plan.windows_v2 = version == Some(&Json::from("v2"));
+                    let twice = value.pointer("/windowOption/enableSendSlidingWindowTwice");
+                    read.plan.sliding_twice = twice.map_or(Ok(false), |twice| flag(name, twice))?;
+                    let disabled = value.pointer("/optimizeControl/disableOptimizeRules").and_then(Json::as_array);
+                    for name in disabled.into_iter().flatten() {
+                        if !read.plan.disabled.add(name.as_str().unwrap_or_default()) {
+                            return Err(format!("`disableOptimizeRules` knows no {name}"));
+                        }
+                    }
                 }
                 "isEventTime" => is_event_time = flag(name, value)?,
                 "lateTolerance" => event_time.tolerance = span(name, value)?,

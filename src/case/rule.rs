@@ -43,7 +43,7 @@ pub(super) enum Body {
 }
 
 /// One thing that arrives.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Input {
     pub stream: String,
     pub at: Time,
@@ -51,7 +51,7 @@ pub(super) struct Input {
     pub meta: Option<Object>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Arrival {
     Row(Object),
     /// A row of a lookup table goes away.
@@ -66,7 +66,7 @@ pub(super) enum Arrival {
 pub(super) struct Event {
     pub at: Time,
     pub what: Happening,
-    /// The sink that fails or heals; `None`: all.
+    /// The sink that it is about; `None`: the only one.
     pub sink: Option<String>,
 }
 
@@ -87,10 +87,6 @@ impl Happening {
         ("fail_sink", Happening::FailSink),
         ("heal_sink", Happening::HealSink),
     ];
-
-    fn is_of_sinks(self) -> bool {
-        matches!(self, Happening::FailSink | Happening::HealSink)
-    }
 }
 
 /// What the ledger must say of one term: a total, or a count for each reason.
@@ -149,10 +145,6 @@ impl RuleCase {
             None | Some(Yaml::Null) => None,
             Some(yaml) => Some(read_sinks(yaml)?),
         };
-        let named = |name: &String| sinks.iter().flatten().any(|(sink, _)| sink == name);
-        if let Some(unknown) = events.iter().filter_map(|event| event.sink.as_ref()).find(|name| !named(name)) {
-            return Err(format!("`events`: the case has no sink `{unknown}`"));
-        }
         let refused = match fields.take("create_error") {
             None | Some(Yaml::Null | Yaml::Bool(false)) => false,
             Some(Yaml::String(_) | Yaml::Bool(true)) => true,
@@ -272,9 +264,6 @@ fn read_events(fields: &mut Fields, start: Time, advance: Time) -> Read<Vec<Even
             return fields.wrong("do", "is missing");
         };
         let sink = fields.text("sink")?;
-        if sink.is_some() && !what.is_of_sinks() {
-            return fields.wrong("sink", "belongs to `fail_sink` and `heal_sink`");
-        }
         fields.end()?;
         if at < events.last().map_or(start, |last| last.at) || at > advance {
             return Err(format!("`events[{n}].at` is out of order"));

@@ -1,15 +1,14 @@
 //! Sinks that remember what they are given, shaped as any sink of a rule is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
 use crate::clock::Clock;
-use crate::data::{Batch, Fate, Layout, Object, Receipt, Time, Value};
+use crate::data::{Batch, Fate, Held, Layout, Object, Receipt, Time, Value};
 use crate::diag::Fault;
-use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{RETRY_PAUSES, emissions};
+use crate::flow::emissions;
+use crate::flow::shape::{Common, Facts, Gather, Shape};
 use crate::func::RuleInfo;
 use crate::io::{Content, Parcel, Takes};
 use crate::plan::Plan;
@@ -30,12 +29,10 @@ pub(super) struct Sinks {
 struct Sink {
     name: String,
     shape: Shape,
+    gather: Option<Gather>,
     given: Vec<Emission>,
-    away: bool,
-    /// What it is to be given when it is there again, oldest first, and the promises that wait for that.
-    waiting: Vec<(Vec<Emission>, Vec<Receipt>, Fate)>,
-    /// When it is tried again, and how long is waited after that, as the outlet of a sink does.
-    retry: Option<(Time, Duration)>,
+    /// What waits for the sink to come back, while it is away.
+    away: Option<Vec<(Emission, Vec<Receipt>)>>,
 }
 
 impl Sinks {
@@ -54,8 +51,8 @@ impl Sinks {
             }
             let takes = if wants_messages(case, name, props) { Takes::Bytes } else { Takes::Rows };
             let shape = Shape::new(&common, layout.clone(), takes, facts.clone()).map_err(refused)?;
-            let (given, waiting) = (Vec::new(), Vec::new());
-            all.push(Sink { name: name.clone(), shape, given, away: false, waiting, retry: None });
+            let gather = shape.gather(case.start);
+            all.push(Sink { name: name.clone(), shape, gather, given: Vec::new(), away: None });
         }
         Ok(Sinks { layout, send_error, clock, all })
     }
@@ -70,28 +67,48 @@ impl Sinks {
         named.map(|sink| format!("sink_{}", sink.name)).collect()
     }
 
+    /// Whether results wait in a sink, for its batch or for itself to come back.
+    pub fn waits(&self) -> bool {
+        let gathers = |sink: &Sink| sink.gather.as_ref().is_some_and(|gather| gather.due().is_some());
+        self.all.iter().any(|sink| gathers(sink) || sink.away.as_ref().is_some_and(|waiting| !waiting.is_empty()))
+    }
+
     /// Takes what left the chain.
     pub fn take(&mut self, mut batch: Batch) {
         let rows = batch.selected().to_vec();
-        let receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
+        let mut receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
+        // What waits in a sink is counted as held.
+        let waits = self.all.iter().any(|sink| sink.gather.is_some() || sink.away.is_some());
+        let mut keepers: Vec<Held> = Vec::new();
+        if waits {
+            let mut left = receipts.drain(..);
+            for emission in emissions(&batch) {
+                let mut keeper = Held::default();
+                left.by_ref().take(emission.len()).for_each(|receipt| keeper.merge(receipt.hold()));
+                keepers.push(keeper);
+            }
+        }
         for sink in &mut self.all {
             let mut faults = batch.faults().iter().peekable();
             let mut at = 0;
-            for emission in emissions(&batch) {
+            for (n, emission) in emissions(&batch).into_iter().enumerate() {
                 if let Some(first) = emission.first() {
                     while let Some((_, fault)) = faults.next_if(|(row, _)| row <= first) {
                         sink.error(fault, self.send_error, self.clock.now());
                     }
                 }
                 let values: Vec<&[Value]> = emission.iter().map(|row| batch.row(*row as usize)).collect();
-                let promises: Vec<Receipt> = receipts.iter().skip(at).take(values.len()).cloned().collect();
+                let promises: Vec<Receipt> = match keepers.get_mut(n) {
+                    Some(keeper) => vec![keeper.part()],
+                    None => receipts.iter().skip(at).take(values.len()).cloned().collect(),
+                };
                 at += values.len();
                 let mut parcels = Vec::new();
                 match sink.shape.parcels(&self.layout, &values, &mut parcels) {
-                    Ok(()) => {
-                        let parcels = parcels.into_iter().map(|parcel| received(parcel, self.clock.now()));
-                        sink.give(parcels.collect(), promises, Fate::Out, self.clock.now());
+                    Ok(()) if sink.gather.is_some() && !parcels.is_empty() => {
+                        sink.wait(parcels, promises, self.clock.now());
                     }
+                    Ok(()) => sink.give(parcels, promises, self.clock.now()),
                     Err(fault) => {
                         sink.error(&fault, self.send_error, self.clock.now());
                         promises.into_iter().for_each(|promise| promise.settle(Fate::dead(&fault)));
@@ -102,33 +119,59 @@ impl Sinks {
         }
         // The sinks have spoken; the least of all fates adds nothing to theirs.
         receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Filtered));
+        keepers.into_iter().for_each(|keeper| keeper.settle(Fate::Filtered));
     }
 
-    /// The sinks of that name, or all, are away, or there again.
-    pub fn set_away(&mut self, name: Option<&str>, away: bool) {
-        for sink in self.all.iter_mut().filter(|sink| name.is_none_or(|name| sink.name == name)) {
-            sink.away = away;
-        }
-    }
-
-    /// When a sink that was away is tried next.
+    /// When something is sent by itself.
     pub fn due(&self) -> Option<Time> {
-        self.all.iter().filter_map(|sink| sink.retry.map(|(at, _)| at)).min()
+        self.all.iter().filter_map(|sink| sink.gather.as_ref().and_then(Gather::due)).min()
     }
 
-    /// Tries the sinks whose pause is over.
+    /// Sends what has waited long enough.
     pub fn tick(&mut self) {
         let now = self.clock.now();
-        self.all.iter_mut().for_each(|sink| sink.try_again(now));
+        let due = |sink: &&mut Sink| sink.gather.as_ref().and_then(Gather::due).is_some_and(|due| due <= now);
+        self.all.iter_mut().filter(due).for_each(|sink| sink.flush(now));
     }
 
-    /// The rule stops: what waits is given up.
-    pub fn abandon(&mut self) {
+    /// The source has come to its end: what waits is sent.
+    pub fn finish(&mut self) {
+        let now = self.clock.now();
+        self.all.iter_mut().for_each(|sink| sink.flush(now));
+    }
+
+    /// The rule is stopped: what waits is thrown away.
+    pub fn discard(&mut self) {
         for sink in &mut self.all {
-            sink.retry = None;
-            let promises = sink.waiting.drain(..).flat_map(|(_, promises, _)| promises);
-            promises.for_each(|promise| promise.settle(Fate::Abandoned));
+            let gathered = sink.gather.as_mut().and_then(Gather::take).map(|gathered| gathered.receipts);
+            let away = sink.away.as_mut().map(std::mem::take).unwrap_or_default();
+            let waiting = gathered.into_iter().chain(away.into_iter().map(|(_, receipts)| receipts)).flatten();
+            waiting.for_each(|receipt| receipt.settle(Fate::DroppedStop));
         }
+    }
+
+    /// The rule starts anew: batches count from now.
+    pub fn restart(&mut self) {
+        let now = self.clock.now();
+        self.all.iter_mut().for_each(|sink| sink.gather = sink.shape.gather(now));
+    }
+
+    /// The sink of that name goes away, or comes back and is given what waited; the only one needs no name.
+    pub fn set_away(&mut self, name: Option<&str>, away: bool) -> Result<(), String> {
+        let now = self.clock.now();
+        let mut found = self.all.iter_mut().filter(|sink| name.is_none_or(|name| sink.name == name));
+        let (Some(sink), None) = (found.next(), found.next()) else {
+            return Err(format!("the event names no sink of the case: `{}`", name.unwrap_or_default()));
+        };
+        if away {
+            sink.away.get_or_insert_default();
+            return Ok(());
+        }
+        for (emission, receipts) in sink.away.take().unwrap_or_default() {
+            sink.given.push(Emission { at: now, ..emission });
+            receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Out));
+        }
+        Ok(())
     }
 
     /// Everything that the sinks were given.
@@ -138,36 +181,51 @@ impl Sinks {
 }
 
 impl Sink {
+    /// What became of an emission waits for more.
+    fn wait(&mut self, parcels: Vec<Parcel>, promises: Vec<Receipt>, now: Time) {
+        let full = self.gather.as_mut().is_some_and(|gather| {
+            let rows = promises.len() as u32;
+            gather.add(parcels.into_iter(), promises.into_iter(), rows, now)
+        });
+        if full {
+            self.flush(now);
+        }
+    }
+
+    fn flush(&mut self, now: Time) {
+        let Some(gathered) = self.gather.as_mut().and_then(Gather::take) else { return };
+        match self.shape.packed(gathered.parcel) {
+            Ok(parcel) => self.give(vec![parcel], gathered.receipts, now),
+            Err(fault) => gathered.receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(&fault))),
+        }
+    }
+
+    /// The sink is given parcels, or will be when it comes back.
+    fn give(&mut self, parcels: Vec<Parcel>, promises: Vec<Receipt>, now: Time) {
+        let emissions = parcels.into_iter().map(|parcel| received(parcel, now));
+        match &mut self.away {
+            Some(waiting) => {
+                waiting.extend(emissions.map(|emission| (emission, Vec::new())));
+                match waiting.last_mut() {
+                    Some((_, receipts)) => receipts.extend(promises),
+                    None => promises.into_iter().for_each(|promise| promise.settle(Fate::Out)),
+                }
+            }
+            None => {
+                self.given.extend(emissions);
+                promises.into_iter().for_each(|promise| promise.settle(Fate::Out));
+            }
+        }
+    }
+
     /// With `sendError` an error goes to the sink too.
     fn error(&mut self, fault: &Fault, send: bool, now: Time) {
         if send {
-            let error = Emission { at: now, error: Some(fault.to_string()), ..Emission::default() };
-            self.give(vec![error], Vec::new(), Fate::Out, now);
-        }
-    }
-
-    /// Hands over what leaves together, or lets it wait behind what waits already.
-    fn give(&mut self, emissions: Vec<Emission>, promises: Vec<Receipt>, fate: Fate, now: Time) {
-        if self.away || !self.waiting.is_empty() {
-            let (first, _) = RETRY_PAUSES;
-            self.retry.get_or_insert((later(now, first), first));
-            return self.waiting.push((emissions, promises, fate));
-        }
-        self.given.extend(emissions);
-        promises.into_iter().for_each(|promise| promise.settle(fate));
-    }
-
-    fn try_again(&mut self, now: Time) {
-        let Some((_, pause)) = self.retry.filter(|(at, _)| *at <= now) else { return };
-        if self.away {
-            let pause = (pause * 2).min(RETRY_PAUSES.1);
-            self.retry = Some((later(now, pause), pause));
-            return;
-        }
-        self.retry = None;
-        for (emissions, promises, fate) in std::mem::take(&mut self.waiting) {
-            self.given.extend(emissions.into_iter().map(|emission| Emission { at: now, ..emission }));
-            promises.into_iter().for_each(|promise| promise.settle(fate));
+            let emission = Emission { at: now, error: Some(fault.to_string()), ..Emission::default() };
+            match &mut self.away {
+                Some(waiting) => waiting.push((emission, Vec::new())),
+                None => self.given.push(emission),
+            }
         }
     }
 }
@@ -182,10 +240,6 @@ fn wants_messages(case: &RuleCase, name: &str, props: &Map<String, Json>) -> boo
         WantBody::Error(_) => None,
     });
     kinds.next().unwrap_or_else(|| ["dataTemplate", "format", "delimiter"].iter().any(|key| props.contains_key(*key)))
-}
-
-fn later(now: Time, pause: Duration) -> Time {
-    Time(now.0.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)))
 }
 
 fn received(parcel: Parcel, now: Time) -> Emission {

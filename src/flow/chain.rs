@@ -229,6 +229,11 @@ impl Chain {
         self.links.iter().filter_map(|link| link.op.due()).min()
     }
 
+    /// One of several sources has come to its end, and others go on.
+    pub fn ended(&mut self, source: usize, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        self.each(now, out, |op, cx, given| op.ended(source, cx, given))
+    }
+
     /// The input has come to its end: what is open is given out.
     pub fn finish(&mut self, now: Time, out: &mut Vec<Batch>) -> Result<()> {
         self.each(now, out, |op, cx, given| op.finish(cx, given))
@@ -397,13 +402,13 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<G
 fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
     let mut read_later: HashSet<usize> = HashSet::new();
     let made = columns.iter().rev().map(|column| {
-        let program = Program::new(&column.expr);
+        let program = Program::named(&column.expr, &column.name);
         let take = match program.slot() {
             Some(slot) if column.plain => Take::Column { slot, last: !read_later.contains(&slot) },
             _ => Take::Program(program),
         };
-        read_later.extend(column.expr.slots());
-        OutColumn { take, keep_null: column.keep_null }
+        read_later.extend(column.expr.slots().into_iter().chain(column.or));
+        OutColumn { take, keep_null: column.keep_null, or: column.or }
     });
     let mut made: Vec<OutColumn> = made.collect();
     made.reverse();
@@ -411,9 +416,9 @@ fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
 }
 
 pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
-    let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
+    let one = |(slot, name, bound): &(usize, Text, Bound)| Computed {
         slot: *slot,
-        program: Program::new(bound),
+        program: Program::named(bound, name),
         lazy: bound.is_pure(),
     };
     aliases.iter().map(one).collect()
@@ -445,6 +450,7 @@ pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
             _ => return Err(Fault::bug(format!("`{}` was planned as an aggregate", call.func.name))),
         };
         calls.push(AggregateCall {
+            label: format!("expr: {call:?}: ").into(),
             slot: call.slot,
             start,
             args: call.args.iter().map(Program::new).collect(),
@@ -452,5 +458,6 @@ pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
             filter: call.filter.as_ref().map(Predicate::new),
         });
     }
-    Ok(Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls))
+    let groups = Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls);
+    Ok(groups.only(grouping.filter.as_ref().map(Predicate::new)))
 }

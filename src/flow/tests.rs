@@ -2,6 +2,7 @@
 //! accounts of the sinks balance, no receipt was dropped without a word, and no message was acknowledged twice.
 
 mod ending;
+mod event_time;
 mod feeding;
 mod kit;
 mod overflow;

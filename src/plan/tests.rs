@@ -215,7 +215,6 @@ fn wide_statements_are_planned_at_once() {
     let window = "GROUP BY TUMBLINGWINDOW(ss, 1)";
     for (text, columns) in [
         (format!("SELECT {} FROM s", list(&|n| format!("c{n}"))), wide),
-        ("SELECT * FROM s".into(), 1),
         (format!("SELECT {} FROM s WHERE a0 > 1", list(&|n| format!("c{n} * 2 AS a{n}"))), wide),
         (
             format!(
@@ -234,6 +233,9 @@ fn wide_statements_are_planned_at_once() {
             assert_eq!(plan.unwrap().layout.width(), columns);
         }
     }
+    let select = sql::parse_select("SELECT *, c7 + 1 AS c7 FROM s").unwrap();
+    let star = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap();
+    assert_eq!(star.layout.width(), wide);
     let select = sql::parse_select(&format!("SELECT {} FROM s", list(&|n| format!("d{n}")))).unwrap();
     let found = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap_err();
     assert_eq!(found.len(), wide);
@@ -298,15 +300,86 @@ fn explain_shows_the_plan_from_its_end() {
     let wanted = [
         r#"{"op":"ProjectPlan_0","info":"Fields:[ k, m: avg(v) ]"}"#,
         r#"{"op":"OrderPlan_1","info":"SortFields:[ avg(v) DESC ]"}"#,
-        r#"{"op":"WindowPlan_2","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS, Groups:[ k ], Aggregates:[avg(v)] }"}"#,
+        r#"{"op":"WindowPlan_2","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS, Groups:[ k ], Aggregates:[avg(v)] }, Keeps:accumulators"}"#,
         r#"{"op":"FilterPlan_3","info":"Condition:{ (v > 0) }"}"#,
-        r#"{"op":"DataSourcePlan_4","info":"StreamName: s, StreamFields:[ k, v ]"}"#,
+        r#"{"op":"DataSourcePlan_4","info":"StreamName: s, StreamFields:[ k, v ], Slots:[ 0: k, 1: v ], PushedDown:[ (v > 0) ]"}"#,
     ];
     let text = explain(&plan);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.iter().map(|line| line.trim_start_matches('\t')).collect::<Vec<_>>(), wanted);
     let depth = |line: &&str| line.len() - line.trim_start_matches('\t').len();
     assert_eq!(lines.iter().map(depth).collect::<Vec<_>>(), [0, 1, 3, 5, 7]);
+}
+
+#[test]
+fn explain_says_what_windows_keep_and_what_is_pushed_down() {
+    let keeps = |text: &str, options: &Options| {
+        let text = explain(&planned(text, options).unwrap());
+        let line = text.lines().find(|line| line.contains("WindowPlan")).unwrap();
+        line.split_once("Keeps:").unwrap().1.trim_end_matches("\"}").to_string()
+    };
+    let usual = Options::default();
+    let tumbling = "GROUP BY TUMBLINGWINDOW(ss, 9)";
+    for (text, wanted) in [
+        (format!("SELECT count(*) AS n FROM s {tumbling}"), "accumulators"),
+        (format!("SELECT v FROM s {tumbling}"), "rows, since they are given out"),
+        (
+            format!("SELECT count(*) AS n FROM s WHERE v > avg(v) {tumbling}"),
+            "rows, since WHERE looks at those of the finished window",
+        ),
+        ("SELECT sum(v) AS n FROM s GROUP BY COUNTWINDOW(3)".into(), "rows, since windows of this kind share them"),
+        (
+            "SELECT sum(v) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "accumulators, one for each part that its windows share",
+        ),
+        (
+            "SELECT count(DISTINCT v) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "rows, since `count(DISTINCT v)` of two parts of a window cannot be put together",
+        ),
+        (
+            "SELECT max(v - window_start()) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "rows, since what is computed reads the bounds of the window",
+        ),
+    ] {
+        assert_eq!(keeps(&text, &usual), wanted, "{text}");
+    }
+    let disabled = Disabled { incremental: true, ..Disabled::default() };
+    let options = Options { disabled, ..Options::default() };
+    let text = format!("SELECT count(*) AS n FROM s {tumbling}");
+    assert_eq!(keeps(&text, &options), "rows, since `incrementalWindow` is switched off");
+    let source = |text: &str| explain(&good(text)).lines().last().unwrap().trim().to_string();
+    let one = source("SELECT *, b FROM d WHERE a > 1 GROUP BY TUMBLINGWINDOW(ss, 1) FILTER(WHERE b = \"x\")");
+    let wanted = r#"Slots:[ 0: a bigint, 1: b string, 2: at datetime ], PushedDown:[ (a > 1), (b = \"x\") ]"#;
+    assert!(one.contains(wanted), "{one}");
+    let one = source("SELECT * FROM s WHERE lag(v) > 1");
+    assert!(one.contains("Slots:[ 0: v, 1: all others ]") && !one.contains("PushedDown"), "{one}");
+    let one = source("SELECT v FROM s WHERE v > 1 GROUP BY COUNTWINDOW(2)");
+    assert!(!one.contains("PushedDown"), "{one}");
+}
+
+/// `*` is the columns that have slots, and the one object of the others, if there can be others.
+#[test]
+fn a_star_is_the_columns_that_it_stands_for() {
+    for (text, columns, shown) in [
+        ("SELECT * FROM d", "a b at", "*"),
+        ("SELECT * FROM s", "*", "*"),
+        ("SELECT * FROM s WHERE v > 1", "v *", "*"),
+        ("SELECT x, *, v + 1 AS v FROM s", "x v *", "x, *, v: (v + 1)"),
+        ("SELECT * EXCEPT (a, n) FROM d", "b at", "* EXCEPT (a, n)"),
+        ("SELECT * EXCEPT (v) FROM s WHERE v > w", "w *", "* EXCEPT (v)"),
+        ("SELECT a, *, * FROM d", "a b at", "a, *"),
+        ("SELECT * REPLACE (a + 1 AS a) FROM d", "a b at", "*, a: (a + 1)"),
+        ("SELECT *, changed_cols(\"\", true, v) FROM s", "* changed_cols", "*, changed_cols(\"\", true, v)"),
+        ("SELECT *, unnest(v) FROM s", "* * unnest", "*, unnest: v, NULL"),
+    ] {
+        let plan = good(text);
+        let mut names: Vec<&str> = plan.layout.columns().iter().map(|column| column.name.as_str()).collect();
+        names.sort_by_key(|name| (*name == "*", *name));
+        let mut wanted: Vec<&str> = columns.split_whitespace().collect();
+        wanted.sort_by_key(|name| (*name == "*", *name));
+        assert_eq!(names, wanted, "{text}");
+        assert!(explain(&plan).contains(&format!("Fields:[ {} ]", shown.replace('"', "\\\""))), "{}", explain(&plan));
+    }
 }
 
 #[test]

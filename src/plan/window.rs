@@ -43,6 +43,8 @@ pub enum Window {
         delay: i64,
         /// A row that is exactly the length older is outside.
         open: bool,
+        /// With a delay it is given out in two parts.
+        twice: bool,
         /// Which rows trigger it; all where there is none.
         when: Option<Bound>,
         /// What counts in that condition how often it was met.
@@ -102,7 +104,7 @@ impl fmt::Display for Window {
             Window::Hopping { unit: of, count, interval } => {
                 write!(f, "length:{count}, interval:{interval}, windowType:HOPPING_WINDOW, timeUnit: {}", unit(of))
             }
-            Window::Sliding { unit: of, count, delay, open, when, .. } => {
+            Window::Sliding { unit: of, count, delay, open, twice, when, .. } => {
                 write!(f, "length:{count}, ")?;
                 if *delay > 0 {
                     write!(f, "delay:{delay}, ")?;
@@ -110,7 +112,11 @@ impl fmt::Display for Window {
                 if let Some(when) = when {
                     write!(f, "triggerCondition:{when}, ")?;
                 }
-                let version = if *open { ", windowVersion: v2" } else { "" };
+                let version = match (*open, *twice) {
+                    (false, false) => "",
+                    (true, false) => ", windowVersion: v2",
+                    (_, true) => ", in two parts",
+                };
                 write!(f, "windowType:SLIDING_WINDOW, timeUnit: {}{version}", unit(of))
             }
             Window::Session { unit: of, longest, timeout } => {
@@ -186,6 +192,7 @@ pub(super) fn bind(
                 let found = format!("the delay of a window cannot be negative, but it is {}", delay.0);
                 return Err(Diagnostic::error("K0209", found).at(delay.1));
             }
+            let twice = options.sliding_twice && delay.0 > 0;
             let mut hits = Vec::new();
             let when = match &window.when {
                 None => None,
@@ -195,7 +202,7 @@ pub(super) fn bind(
                     Some(when)
                 }
             };
-            Window::Sliding { unit, count, delay: delay.0, open, when, hits }
+            Window::Sliding { unit, count, delay: delay.0, open, twice, when, hits }
         }
         WindowKind::Session => Window::Session {
             unit,

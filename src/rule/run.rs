@@ -62,6 +62,8 @@ impl Engine for FlowEngine {
             send_meta: def.options.send_meta,
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
+            sliding_twice: def.options.sliding_twice,
+            disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
         let mut plan = plan::plan(&select, &find, &host.functions(), &options)
@@ -180,6 +182,12 @@ fn sink_spec(
     let mut props = action.props.clone();
     let mut common = Common::take(&mut props)?;
     warnings.extend(common.warnings.iter().cloned());
+    // A file is compressed as a whole, which its sink has to do.
+    if action.sink == "file"
+        && let Some(method) = common.compression.take()
+    {
+        props.insert("compression".to_owned(), method.as_str().into());
+    }
     // A sink that chooses columns itself may need others to know what to do with a row.
     if host.plugins.sink_declares(&action.sink, "fields")
         && let Some(fields) = common.taken.get("fields")
@@ -196,6 +204,10 @@ fn sink_spec(
         shape = shape.errors_as_rows();
     }
     let drops = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    if !drops && common.buffer_length != Common::default().buffer_length {
+        let text = "property `bufferLength` of a sink has no effect: the rule waits for its sinks";
+        warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
+    }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
     Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
@@ -325,7 +337,7 @@ impl Running for RunningFlow {
 
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => status(flow.nodes(), flow.ledger()),
+            Some(flow) => RunStatus { tide: flow.tide(), ..status(flow.nodes(), flow.ledger()) },
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -56,9 +56,13 @@ fn find<'a>(query: &Query, expr: &'a Expr, within: Option<&'a str>, found: &mut 
 impl History {
     /// Shows a row to all calls; their values are written into it. Aliases may read calls that stand later, so a call
     /// is made when all that it reads is there.
+    ///
+    /// # Errors
+    /// A call fails. Which of several calls were made before is not defined, and so is not what they remember.
     pub fn show(&mut self, query: &Query, row: &Rc<Row>) -> Got<()> {
         let tuple: Tuple = vec![row.clone()];
         let mut waiting = calls(query);
+        let alone = waiting.len() == 1;
         while !waiting.is_empty() {
             let ready = waiting.iter().position(|(place, call, within)| {
                 let mut needs = Vec::new();
@@ -67,7 +71,11 @@ impl History {
                 !waiting.iter().any(|(other, ..)| other != place && needs.contains(other))
             });
             let (place, call, within) = waiting.remove(ready.unwrap_or(0));
-            let value = self.look(query, place, call, within, &tuple)?;
+            let value = self.look(query, place, call, within, &tuple);
+            let value = value.map_err(|stop| match stop {
+                Stop::Fails(why) if !alone => Stop::Open(why),
+                stop => stop,
+            })?;
             row.looked.borrow_mut().insert(place, value);
         }
         Ok(())

@@ -11,9 +11,11 @@ use kuiper::sql::{Expr, ExprNode, WindowKind};
 use super::aggregate::try_all;
 use super::analytic::{History, expressions, printed};
 use super::case::{Case, Emission, Expected};
+use super::event::{self, Order, stamp};
 use super::expr::{all_columns, column, condition, eval, order, passes, qualified};
+use super::join::{RETAINED, is_table, joined};
 use super::query::{Got, Query, Row, Scope, Stop, Tuple, fails};
-use super::window::{Firing, firings};
+use super::window::{self, Firing};
 
 /// What became of a row in one result; of several the greatest counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,15 +23,18 @@ enum Fate {
     Held,
     Filtered,
     Out,
+    Late,
     Dead,
 }
 
 struct Run<'a> {
     case: &'a Case,
     query: &'a Query,
-    /// With the row that caused it, for those of one instant.
-    emissions: Vec<(i64, usize, Emission)>,
+    /// Each with what it is ordered by.
+    emissions: Vec<((i64, usize, usize), Emission)>,
     fates: Vec<Fate>,
+    /// All rows of scan tables.
+    tables: Vec<Rc<Row>>,
 }
 
 /// What the rule must give out.
@@ -38,27 +43,32 @@ struct Run<'a> {
 /// The reference leaves it open.
 pub fn evaluate(case: &Case) -> Result<Expected, String> {
     let query = Query::new(case);
-    let mut run = Run { case, query: &query, emissions: Vec::new(), fates: vec![Fate::Held; case.rows.len()] };
+    if case.rows.iter().any(|row| query.sources.iter().all(|(name, _)| name != row.stream)) {
+        return Err("a row of no source".to_string());
+    }
+    let mut run = Run {
+        case,
+        query: &query,
+        emissions: Vec::new(),
+        fates: vec![Fate::Held; case.rows.len()],
+        tables: Vec::new(),
+    };
     match run.all() {
         Ok(()) => {}
         Err(Stop::Open(why) | Stop::Fails(why)) => return Err(why),
     }
-    let at_once = |(at, cause, one): &(i64, usize, Emission)| {
-        let others = run.emissions.iter().filter(|(other, of, _)| other == at && of != cause);
-        one.body.is_err() && *cause != usize::MAX && others.count() > 0
-    };
-    if !query.select.windows.is_empty() && run.emissions.iter().any(at_once) {
-        return Err("a row fails at the instant of a window".to_string());
-    }
-    run.emissions.sort_by_key(|(at, cause, _)| (*at, *cause));
-    let emissions = run.emissions.into_iter().map(|(.., emission)| emission).collect();
+    run.emissions.sort_by_key(|(when, _)| *when);
+    let emissions = run.emissions.into_iter().map(|(_, emission)| emission).collect();
     Ok(Expected { emissions, ledger: ledger(&query, &run.fates) })
 }
 
 /// Windows that overlap hold their rows for later ones; theirs is not predicted.
 fn ledger(query: &Query, fates: &[Fate]) -> Vec<(&'static str, usize)> {
     let kinds = [WindowKind::Hopping, WindowKind::Sliding, WindowKind::Count];
-    if query.select.windows.iter().any(|window| kinds.contains(&window.kind) || window.kind == WindowKind::State) {
+    let joins = !query.select.joins.is_empty();
+    if joins
+        || query.select.windows.iter().any(|window| kinds.contains(&window.kind) || window.kind == WindowKind::State)
+    {
         return Vec::new();
     }
     let count = |wanted: Fate| fates.iter().filter(|fate| **fate == wanted).count();
@@ -66,6 +76,7 @@ fn ledger(query: &Query, fates: &[Fate]) -> Vec<(&'static str, usize)> {
         ("in", fates.len()),
         ("out", count(Fate::Out)),
         ("filtered", count(Fate::Filtered)),
+        ("late", count(Fate::Late)),
         ("held", count(Fate::Held)),
         ("dead", count(Fate::Dead)),
     ]
@@ -73,46 +84,85 @@ fn ledger(query: &Query, fates: &[Fate]) -> Vec<(&'static str, usize)> {
 
 impl Run<'_> {
     fn all(&mut self) -> Got<()> {
-        let query = self.query;
+        let (case, query) = (self.case, self.query);
+        let streams: Vec<&str> =
+            query.sources.iter().map(|(name, _)| name.as_str()).filter(|name| !is_table(name)).collect();
+        let order = case.has("isEventTime").then(|| Order::new(case, &streams));
         let mut history = History::default();
         let mut accepted: Vec<Tuple> = Vec::new();
-        for (number, arriving) in self.case.rows.iter().enumerate() {
-            let row = Rc::new(Row {
-                number,
-                stream: arriving.stream.into(),
-                at: arriving.at,
-                time: arriving.at,
-                data: arriving.data.clone(),
-                looked: RefCell::new(HashMap::new()),
-            });
+        for row in self.arrive(order.as_ref()) {
+            if is_table(&row.stream) {
+                self.tables.push(row);
+                continue;
+            }
             match self.accepts(&mut history, &row) {
                 Ok(true) => accepted.push(vec![row]),
-                Ok(false) => self.fates[number] = Fate::Filtered,
+                Ok(false) => self.fates[row.number] = Fate::Filtered,
                 Err(Stop::Fails(why)) => {
-                    self.fates[number] = Fate::Dead;
-                    self.emit(arriving.at, Some(number), Err(why));
+                    self.fates[row.number] = Fate::Dead;
+                    self.emit((row.at, row.by, row.place), Err(why));
                 }
                 Err(open) => return Err(open),
             }
         }
-        let Some(window) = query.select.windows.first() else {
-            return accepted.into_iter().try_for_each(|tuple| self.single(&tuple));
+        let fired = match (query.select.windows.first(), &order) {
+            (Some(window), Some(order)) => event::firings(query, window, &accepted, case, order)?,
+            (Some(window), None) => window::firings(query, window, &accepted, case)?,
+            (None, _) if query.select.joins.is_empty() => {
+                return accepted.into_iter().try_for_each(|tuple| self.single(&tuple));
+            }
+            // Beside a table each row is a list of its own.
+            (None, _) => accepted.into_iter().map(Firing::alone).collect(),
         };
-        let open = self.case.option("planOptimizeStrategy").is_some_and(|text| text.contains("v2"));
-        for firing in firings(query, window, &accepted, self.case.length, open)? {
+        for firing in fired {
+            let when = (firing.at, firing.cause.unwrap_or(usize::MAX), firing.place);
             match self.fire(&firing) {
-                Ok(Some(rows)) => self.emit(firing.at, firing.cause, Ok(rows)),
+                Ok(Some(rows)) => self.emit(when, Ok(rows)),
                 Ok(None) => {}
-                Err(Stop::Fails(why)) => self.emit(firing.at, firing.cause, Err(why)),
+                Err(Stop::Fails(why)) => self.emit(when, Err(why)),
                 Err(open) => return Err(open),
             }
         }
         Ok(())
     }
 
-    fn emit(&mut self, at: i64, cause: Option<usize>, body: Result<Vec<Object>, String>) {
+    /// The rows in the order in which the rule sees them.
+    fn arrive(&mut self, order: Option<&Order>) -> Vec<Rc<Row>> {
+        let case = self.case;
+        let mut rows = Vec::new();
+        for (number, arriving) in case.rows.iter().enumerate() {
+            let time = match order.map(|_| stamp(case, &arriving.data)) {
+                None => arriving.at,
+                Some(Ok(time)) => time,
+                Some(Err(why)) => {
+                    self.fates[number] = Fate::Dead;
+                    self.emit((arriving.at, number, 0), Err(why));
+                    continue;
+                }
+            };
+            if order.is_some_and(|order| order.is_late(number, time)) {
+                self.fates[number] = Fate::Late;
+                continue;
+            }
+            let stream = arriving.stream.into();
+            let (data, looked) = (arriving.data.clone(), RefCell::new(HashMap::new()));
+            rows.push(Row { number, stream, at: arriving.at, by: number, place: number, time, data, looked });
+        }
+        if let Some(order) = order {
+            rows.retain(|row| order.release(row.number, row.time).is_some());
+            rows.iter_mut().for_each(|row| row.by = order.release(row.number, row.time).unwrap());
+            rows.sort_by_key(|row| (row.by, row.time, row.number));
+            for (place, row) in rows.iter_mut().enumerate() {
+                (row.at, row.place) = (case.rows[row.by].at, place);
+            }
+        }
+        rows.into_iter().map(Rc::new).collect()
+    }
+
+    /// Where an emission stands: its time, the arrival that caused it, the place behind that.
+    fn emit(&mut self, when: (i64, usize, usize), body: Result<Vec<Object>, String>) {
         if body.is_ok() || self.case.has("sendError") {
-            self.emissions.push((at, cause.unwrap_or(usize::MAX), Emission { at, body }));
+            self.emissions.push((when, Emission { at: when.0, body }));
         }
     }
 
@@ -130,7 +180,14 @@ impl Run<'_> {
     /// WHERE stands before these windows, and after the others (section 16.2).
     fn where_is_below(&self) -> bool {
         let select = &self.query.select;
-        !select.windows.iter().any(|window| matches!(window.kind, WindowKind::Count | WindowKind::Sliding))
+        if !select.joins.is_empty() {
+            return false;
+        }
+        // One with aggregates looks at all rows of a window, and in event time none is before it.
+        let looks = self.case.has("isEventTime")
+            || select.filter.as_ref().is_some_and(|filter| self.query.has_aggregate(filter, None));
+        let late = |kind: WindowKind| looks || matches!(kind, WindowKind::Count | WindowKind::Sliding);
+        !select.windows.iter().any(|window| late(window.kind))
     }
 
     /// What happens to a row when it arrives.
@@ -141,6 +198,7 @@ impl Run<'_> {
         let below = select.filter.as_ref().filter(|_| self.where_is_below());
         let filters = below.into_iter().chain(select.windows.iter().filter_map(|window| window.filter.as_ref()));
         for filter in filters {
+            try_all(filter, &self.scope(&tuple))?;
             if !passes(filter, &self.scope(&tuple))? {
                 return Ok(false);
             }
@@ -159,11 +217,11 @@ impl Run<'_> {
         match shown {
             Ok(shown) => {
                 self.meets(tuple, Fate::Out);
-                self.emit(row.at, Some(row.number), Ok(vec![shown]));
+                self.emit((row.at, row.by, row.place), Ok(vec![shown]));
             }
             Err(Stop::Fails(why)) => {
                 self.meets(tuple, Fate::Dead);
-                self.emit(row.at, Some(row.number), Err(why));
+                self.emit((row.at, row.by, row.place), Err(why));
             }
             Err(open) => return Err(open),
         }
@@ -174,22 +232,25 @@ impl Run<'_> {
     fn fire(&mut self, firing: &Firing) -> Got<Option<Vec<Object>>> {
         let query = self.query;
         let select = &query.select;
-        let bounds = Some((query.start + firing.start, query.start + firing.end));
+        let bounds = select.windows.first().map(|_| (query.start + firing.start, query.start + firing.end));
         let mut tuples = firing.rows.clone();
+        if !select.joins.is_empty() {
+            tuples = joined(query, &firing.rows, &self.kept_rows(firing), bounds)?;
+            if tuples.is_empty() {
+                return Ok(None);
+            }
+        }
         if let Some(filter) = select.filter.as_ref().filter(|_| !self.where_is_below()) {
-            let mut kept = Vec::new();
+            let (mut kept, mut gone) = (Vec::new(), Vec::new());
             for tuple in &tuples {
-                let scope = Scope { bounds, ..self.scope(tuple) };
-                match passes(filter, &scope) {
+                let scope = Scope { bounds, group: Some(&tuples), ..self.scope(tuple) };
+                match try_all(filter, &scope).and_then(|()| passes(filter, &scope)) {
                     Ok(true) => kept.push(tuple.clone()),
-                    Ok(false) => {}
+                    Ok(false) => gone.push(tuple.clone()),
                     Err(why) => return self.dies(why, &firing.rows),
                 }
             }
-            tuples.iter().filter(|tuple| !kept.iter().any(|kept| Rc::ptr_eq(&kept[0], &tuple[0]))).for_each(|gone| {
-                let known = &mut self.fates[gone[0].number];
-                *known = (*known).max(Fate::Filtered);
-            });
+            gone.iter().for_each(|tuple| self.meets(tuple, Fate::Filtered));
             tuples = kept;
             if tuples.is_empty() {
                 return Ok(None);
@@ -200,6 +261,17 @@ impl Run<'_> {
             Ok(None) => Ok(None),
             Err(why) => self.dies(why, &[]),
         }
+    }
+
+    /// The rows of tables that are kept when a window is given out.
+    fn kept_rows(&self, firing: &Firing) -> Vec<Rc<Row>> {
+        let came = |row: &&Rc<Row>| firing.cause.map_or(row.at < firing.at, |cause| row.number < cause);
+        let mut kept: Vec<Rc<Row>> = Vec::new();
+        for (name, _) in self.query.sources.iter().filter(|(name, _)| is_table(name)) {
+            let of: Vec<&Rc<Row>> = self.tables.iter().filter(|row| row.stream == *name).filter(came).collect();
+            kept.extend(of[of.len().saturating_sub(RETAINED)..].iter().map(|row| Rc::clone(row)));
+        }
+        kept
     }
 
     /// A failure: these rows are dead with it.

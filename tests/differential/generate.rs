@@ -1,6 +1,7 @@
 //! Rules made up at random: statements that the planner must take, over rows of all kinds.
 
 use super::case::Case;
+use super::join::{RETAINED, is_table};
 use super::random::Random;
 use super::rows;
 use super::words::{Name, Words};
@@ -9,10 +10,32 @@ use super::words::{Name, Words};
 pub fn case(seed: u64, number: u64) -> Case {
     let mut random = Random::new(seed, number);
     let windowed = random.chance(55);
-    let (rows, length) = rows::stream(&mut random);
-    let mut statement = Statement::new(&mut random, windowed, length);
+    let event_time = random.chance(35);
+    let others: &[&'static str] = match random.below(10) {
+        // Two streams meet in windows only; a table keeps its rows for single ones too.
+        0 | 1 if windowed => &["j"],
+        2 if windowed => &["j", "k"],
+        3 if windowed && !event_time => &["table_t", "j"],
+        4 if !event_time => &["table_t"],
+        _ => &[],
+    };
+    let crowd = !others.is_empty() && random.chance(40);
+    let (mut rows, length) = rows::stream(&mut random, crowd);
+    if !others.is_empty() {
+        rows::divide(&mut random, &mut rows, others);
+    }
+    let mut statement = Statement::new(&mut random, windowed, event_time, length);
+    statement.words.others = others.to_vec();
+    statement.words.look = others.is_empty();
     let sql = statement.write();
     let mut options = vec![];
+    if event_time {
+        rows::stamp(&mut random, &mut rows);
+        options.push(("isEventTime", "true".to_string()));
+        if random.chance(75) {
+            options.push(("lateTolerance", format!("{}ms", random.pick(&[0, 300, 700, 2000, 5000]))));
+        }
+    }
     if random.chance(90) {
         options.push(("sendError", "true".to_string()));
     }
@@ -25,7 +48,7 @@ pub fn case(seed: u64, number: u64) -> Case {
     }
     Case {
         name: format!("generated/{seed}_{number}"),
-        streams: vec![r#"CREATE STREAM s () WITH (DATASOURCE="s", FORMAT="JSON")"#.to_string()],
+        streams: std::iter::once(&"s").chain(others).map(|name| create(name)).collect(),
         sql,
         options,
         start: rows::START,
@@ -34,9 +57,19 @@ pub fn case(seed: u64, number: u64) -> Case {
     }
 }
 
+fn create(name: &str) -> String {
+    match is_table(name) {
+        true => {
+            format!(r#"CREATE TABLE {name} () WITH (DATASOURCE="{name}", FORMAT="JSON", RETAIN_SIZE="{RETAINED}")"#)
+        }
+        false => format!(r#"CREATE STREAM {name} () WITH (DATASOURCE="{name}", FORMAT="JSON", TIMESTAMP="ts")"#),
+    }
+}
+
 struct Statement<'a> {
     words: Words<'a>,
     windowed: bool,
+    event_time: bool,
     /// Of the run, in milliseconds.
     length: i64,
     /// With a name of its own, and those without.
@@ -45,22 +78,28 @@ struct Statement<'a> {
 }
 
 impl<'a> Statement<'a> {
-    fn new(random: &'a mut Random, windowed: bool, length: i64) -> Self {
+    fn new(random: &'a mut Random, windowed: bool, event_time: bool, length: i64) -> Self {
         let words = Words::new(random, windowed);
-        Statement { words, windowed, length, fields: Vec::new(), aggregated: false }
+        Statement { words, windowed, event_time, length, fields: Vec::new(), aggregated: false }
     }
 
     fn write(&mut self) -> String {
         let grouping = self.windowed && self.words.random.chance(60);
         self.write_fields(grouping);
-        let source = if self.words.random.chance(10) { "s AS src" } else { "s" };
-        self.words.source = if source == "s" { "s" } else { "src" };
-        let mut sql = format!("SELECT {} FROM {source}", self.fields.join(", "));
+        let others = self.words.others.clone();
+        let source = if others.is_empty() && self.words.random.chance(10) { "s AS src" } else { "s" };
+        let joins: String = others.iter().map(|other| self.words.join(other)).collect();
+        let mut sql = format!("SELECT {} FROM {source}{joins}", self.fields.join(", "));
         if self.words.random.chance(50) {
-            sql += &format!(" WHERE {}", self.words.rows_only(|words| words.condition(2)));
+            let of_rows = self.words.rows_only(|words| words.condition(2));
+            let of_all = match others.is_empty() && self.words.random.chance(10) {
+                true => format!("{} >= {} AND ", self.words.column(), self.words.group_value(0)),
+                false => String::new(),
+            };
+            sql += &format!(" WHERE {of_all}{of_rows}");
         }
         if !self.windowed {
-            if self.words.random.chance(5) {
+            if others.is_empty() && self.words.random.chance(5) {
                 sql += &format!(" LIMIT {}", self.words.random.below(3));
             }
             return sql;
@@ -69,8 +108,9 @@ impl<'a> Statement<'a> {
         let count =
             if self.aggregated || self.words.random.chance(15) { *self.words.random.pick(&[0, 0, 1, 1, 2]) } else { 0 };
         for _ in 0..count {
-            keys.push(self.words.rows_only(|words| match words.random.below(6) {
+            keys.push(self.words.rows_only(|words| match words.random.below(7) {
                 0 | 1 => "id".to_string(),
+                6 => "t".to_string(),
                 2 => format!("{} % 2", words.column()),
                 3 => "window_end()".to_string(),
                 4 => words.number(1),
@@ -85,7 +125,8 @@ impl<'a> Statement<'a> {
         sql += &format!(" GROUP BY {}", group.join(", "));
         if self.words.random.chance(25) {
             let aggregate = self.words.group_value(1);
-            let having = match self.words.random.below(4) {
+            let having = match self.words.random.below(5) {
+                4 => "last_value(ok, false)".to_string(),
                 0 => format!("{aggregate} > {} AND count(*) < {}", self.words.literal(), self.words.random.range(1, 6)),
                 1 => format!("NOT {aggregate} = {}", self.words.literal()),
                 _ => format!("{aggregate} {} {}", self.words.comparison(), self.words.literal()),
@@ -145,7 +186,7 @@ impl<'a> Statement<'a> {
         for _ in 0..self.words.random.range(1, 3) {
             let (name, expr) = match self.words.random.below(9) {
                 0..=2 => {
-                    let name = *self.words.random.pick(&["a", "b", "c", "t", "id", "ok", "o", "l", "gone"]);
+                    let name = *self.words.random.pick(&["a", "b", "c", "t", "id", "ok", "o", "l", "gone", "ts", "d"]);
                     (name.to_string(), name.to_string())
                 }
                 3 if self.windowed => ("window_start".to_string(), "window_start()".to_string()),
@@ -190,7 +231,9 @@ impl<'a> Statement<'a> {
         let size = if unit == "ss" { 1000 } else { 1 };
         let step = if unit == "ss" { 1 } else { 100 };
         let more = |random: &mut Random, most: i64| random.range(1, (count * most / step).max(1)) * step;
-        let kind = self.words.random.below(6);
+        // There are no count windows in event time.
+        let kinds: &[u8] = if self.event_time { &[0, 1, 2, 3, 5] } else { &[0, 1, 2, 3, 4, 5] };
+        let kind = *self.words.random.pick(kinds);
         let text = match kind {
             0 => format!("TUMBLINGWINDOW({unit}, {count})"),
             1 => format!("HOPPINGWINDOW({unit}, {}, {count})", more(self.words.random, 3)),

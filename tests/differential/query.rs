@@ -31,8 +31,12 @@ pub struct Row {
     /// Its place in the order of arrival.
     pub number: usize,
     pub stream: Text,
-    /// When it arrived, and the time by which it belongs to windows; milliseconds since the start.
+    /// When the rule sees it, and which arrival lets it: its own, or in event time the one that moves the watermark.
     pub at: i64,
+    pub by: usize,
+    /// Its place in the order in which the rule sees rows.
+    pub place: usize,
+    /// The time by which it belongs to windows; milliseconds since the start, as all times here.
     pub time: i64,
     pub data: Object,
     /// By the place of the call in the statement.

@@ -6,36 +6,51 @@ use kuiper::data::Value;
 use kuiper::sql::{Expr, ExprNode, Literal, Unit, Window, WindowKind};
 
 use super::analytic::printed;
+use super::case::Case;
 use super::expr::eval;
 use super::query::{Got, Query, Scope, Stop, Tuple};
 
 /// One window that is given out. All times in milliseconds since the start of the rule.
 pub struct Firing {
     pub at: i64,
-    /// The row that caused it; `None` for the clock.
+    /// The arrival that caused it; `None` for the clock.
     pub cause: Option<usize>,
+    /// Where it stands among the rows that the cause lets the rule see; behind them where it waits for the watermark.
+    pub place: usize,
     pub rows: Vec<Tuple>,
     pub start: i64,
     pub end: i64,
 }
 
-/// Everything the window gives out until the run ends.
-///
-/// # Errors
-/// Two things fall on the same millisecond, so that the order is not defined.
-pub fn firings(query: &Query, window: &Window, rows: &[Tuple], length: i64, open: bool) -> Got<Vec<Firing>> {
-    let numbers: Vec<i64> = window
-        .args
-        .iter()
-        .filter_map(|arg| match arg.bare().node {
-            ExprNode::Literal(Literal::Int(n)) => Some(n),
-            _ => None,
-        })
-        .collect();
+impl Firing {
+    /// A row of a rule without a window.
+    pub fn alone(tuple: Tuple) -> Firing {
+        let (at, cause, place) = (tuple[0].at, Some(tuple[0].by), tuple[0].place);
+        Firing { at, cause, place, rows: vec![tuple], start: at, end: at }
+    }
+}
+
+/// The unit and the numbers that a window is written with.
+pub fn reads(window: &Window) -> (Unit, Vec<i64>) {
+    let number = |arg: &Expr| match arg.bare().node {
+        ExprNode::Literal(Literal::Int(n)) => Some(n),
+        _ => None,
+    };
     let unit = match window.args.first().map(|arg| &arg.node) {
         Some(ExprNode::Unit(unit)) => *unit,
         _ => Unit::Millisecond,
     };
+    (unit, window.args.iter().filter_map(number).collect())
+}
+
+/// Everything a window in processing time gives out until the run ends.
+///
+/// # Errors
+/// Two things fall on the same millisecond, so that the order is not defined.
+pub fn firings(query: &Query, window: &Window, rows: &[Tuple], case: &Case) -> Got<Vec<Firing>> {
+    let length = case.length;
+    let open = case.option("planOptimizeStrategy").is_some_and(|text| text.contains("v2"));
+    let (unit, numbers) = reads(window);
     let millis = |count: i64| count * size(unit);
     let fired = match (window.kind, numbers.as_slice()) {
         (WindowKind::Tumbling, [n]) => tumbling(rows, &boundaries(query, unit, *n, length)),
@@ -54,7 +69,7 @@ pub fn firings(query: &Query, window: &Window, rows: &[Tuple], length: i64, open
         (WindowKind::State, _) => state(query, window, rows),
         _ => return Err(Stop::Open("a window that is not evaluated".into())),
     };
-    let ties = |firing: &Firing| firing.cause.is_none() && rows.iter().any(|row| time(row) == firing.at);
+    let ties = |firing: &Firing| firing.cause.is_none() && case.rows.iter().any(|row| row.at == firing.at);
     if fired.iter().any(ties) {
         return Err(Stop::Open("a row falls on a boundary".into()));
     }
@@ -65,7 +80,7 @@ fn time(tuple: &Tuple) -> i64 {
     tuple[0].time
 }
 
-fn size(unit: Unit) -> i64 {
+pub fn size(unit: Unit) -> i64 {
     match unit {
         Unit::Day => 86_400_000,
         Unit::Hour => 3_600_000,
@@ -75,31 +90,30 @@ fn size(unit: Unit) -> i64 {
     }
 }
 
-/// The boundaries up to the end of the run: the first is aligned within the next larger unit (section 9.3).
-fn boundaries(query: &Query, unit: Unit, count: i64, until: i64) -> Vec<i64> {
+/// The natural boundary of a time (section 9.3): aligned within the next larger unit; not always behind it.
+pub fn natural(query: &Query, unit: Unit, count: i64, time: i64) -> i64 {
     let larger = match unit {
-        Unit::Day => 86_400_000,
-        Unit::Hour => 86_400_000,
+        Unit::Day | Unit::Hour => 86_400_000,
         Unit::Minute => 3_600_000,
         Unit::Second => 60_000,
         Unit::Millisecond => 1_000,
     };
-    let (now, step) = (query.start, count * size(unit));
+    let (now, step) = (query.start + time, count * size(unit));
     let base = now - now.rem_euclid(larger);
     let passed = (now - base) / size(unit);
-    let mut next = base + step * if passed > count { passed / count + 1 } else { 1 };
-    if next <= now {
-        next += step;
-    }
-    let mut all = Vec::new();
-    while next - now <= until {
-        all.push(next - now);
-        next += step;
-    }
-    all
+    base + step * if passed > count { passed / count + 1 } else { 1 } - query.start
 }
 
-fn between(rows: &[Tuple], low: i64, high: i64) -> Vec<Tuple> {
+/// The boundaries up to the end of the run, the first behind its start.
+fn boundaries(query: &Query, unit: Unit, count: i64, until: i64) -> Vec<i64> {
+    let step = count * size(unit);
+    let first = natural(query, unit, count, 0);
+    let first = if first > 0 { first } else { first + step };
+    (0..).map(|n| first + n * step).take_while(|end| *end <= until).collect()
+}
+
+/// The rows from one time on and before another.
+pub fn content(rows: &[Tuple], low: i64, high: i64) -> Vec<Tuple> {
     rows.iter().filter(|row| low <= time(row) && time(row) < high).cloned().collect()
 }
 
@@ -108,7 +122,8 @@ fn tumbling(rows: &[Tuple], ticks: &[i64]) -> Vec<Firing> {
     let window = |(start, end): (&i64, &i64)| Firing {
         at: *end,
         cause: None,
-        rows: between(rows, *start, *end),
+        place: usize::MAX,
+        rows: content(rows, *start, *end),
         start: *start,
         end: *end,
     };
@@ -118,7 +133,7 @@ fn tumbling(rows: &[Tuple], ticks: &[i64]) -> Vec<Firing> {
 fn hopping(rows: &[Tuple], ticks: &[i64], length: i64) -> Vec<Firing> {
     let window = |end: &i64| {
         let start = end - length;
-        Firing { at: *end, cause: None, rows: between(rows, start, *end), start, end: *end }
+        Firing { at: *end, cause: None, place: usize::MAX, rows: content(rows, start, *end), start, end: *end }
     };
     ticks.iter().map(window).collect()
 }
@@ -146,15 +161,15 @@ fn sliding(
             let before = if open || delay == 0 { time(row) <= end } else { time(row) < end };
             after && before
         };
-        let content = came.iter().filter(inside).cloned().collect();
-        let cause = (delay == 0).then_some(row[0].number);
-        fired.push(Firing { at: end, cause, rows: content, start, end });
+        let content: Vec<Tuple> = came.iter().filter(inside).cloned().collect();
+        let cause = (delay == 0).then_some(row[0].by);
+        fired.push(Firing { at: end, cause, place: row[0].place, rows: content, start, end });
     }
     fired
 }
 
 /// A condition of a window: what fails does not hold.
-fn holds(query: &Query, condition: &Expr, row: &Tuple) -> bool {
+pub fn holds(query: &Query, condition: &Expr, row: &Tuple) -> bool {
     eval(condition, &scope(query, row)).is_ok_and(|value| value == Value::Bool(true))
 }
 
@@ -180,7 +195,7 @@ fn session(rows: &[Tuple], cuts: &[i64], longest: i64, timeout: i64, until: i64)
             break;
         }
         let start = cut_at.unwrap_or(time(first));
-        fired.push(Firing { at: end, cause: None, rows: rest[..count].to_vec(), start, end });
+        fired.push(Firing { at: end, cause: None, place: usize::MAX, rows: rest[..count].to_vec(), start, end });
         cut_at = cut;
         rest = &rest[count..];
     }
@@ -192,13 +207,13 @@ fn counted(rows: &[Tuple], length: usize, every: usize) -> Vec<Firing> {
         .filter(|came| came % every == 0 && *came >= length)
         .map(|came| {
             let last = &rows[came - 1];
-            let at = last[0].at;
-            Firing { at, cause: Some(last[0].number), rows: rows[came - length..came].to_vec(), start: at, end: at }
+            let (at, cause, place) = (last[0].at, Some(last[0].by), last[0].place);
+            Firing { at, cause, place, rows: rows[came - length..came].to_vec(), start: at, end: at }
         })
         .collect()
 }
 
-fn state(query: &Query, window: &Window, rows: &[Tuple]) -> Vec<Firing> {
+pub fn state(query: &Query, window: &Window, rows: &[Tuple]) -> Vec<Firing> {
     let mut parts: BTreeMap<Vec<String>, Vec<Tuple>> = BTreeMap::new();
     for row in rows {
         let key =
@@ -218,7 +233,8 @@ fn state(query: &Query, window: &Window, rows: &[Tuple]) -> Vec<Firing> {
             if let (Some(first), true) = (opened, closes) {
                 fired.push(Firing {
                     at: row[0].at,
-                    cause: Some(row[0].number),
+                    cause: Some(row[0].by),
+                    place: row[0].place,
                     rows: part[first..through].to_vec(),
                     start: time(&part[first]),
                     end: time(row),

@@ -18,15 +18,15 @@ pub struct Words<'a> {
     pub hidden: Vec<&'static str>,
     /// The alias whose expression is made.
     pub within: Option<&'static str>,
-    /// What stands before the dot of a column.
-    pub source: &'static str,
+    /// Sources beside the first, and that there are no analytic functions then.
+    pub others: Vec<&'static str>,
     /// An analytic function was made since this was cleared.
     pub looked: bool,
     windowed: bool,
     /// Aggregates, and aliases of such, may stand here.
     group: bool,
     /// Analytic functions may stand here.
-    look: bool,
+    pub look: bool,
 }
 
 impl<'a> Words<'a> {
@@ -36,7 +36,7 @@ impl<'a> Words<'a> {
             aliases: Vec::new(),
             hidden: Vec::new(),
             within: None,
-            source: "s",
+            others: Vec::new(),
             looked: false,
             windowed,
             group: false,
@@ -64,6 +64,14 @@ impl<'a> Words<'a> {
     pub fn column(&mut self) -> String {
         let hidden =
             |name: &&&str| self.hidden.contains(*name) || self.aliases.iter().any(|alias| alias.name == **name);
+        if !self.others.is_empty() && self.random.chance(30) {
+            let other = *self.random.pick(&self.others);
+            return match self.random.below(3) {
+                0 => "d".to_string(),
+                1 => format!("{other}.d"),
+                _ => format!("{other}.a"),
+            };
+        }
         let free: Vec<&str> = ["a", "b", "c"].iter().filter(|name| !hidden(name)).copied().collect();
         let own: Vec<&str> =
             free.into_iter().chain(self.within.filter(|name| ["a", "b", "c"].contains(name))).collect();
@@ -97,10 +105,10 @@ impl<'a> Words<'a> {
     fn atom(&mut self) -> String {
         match self.random.below(20) {
             0 => "o->k".to_string(),
-            1 => format!("l[{}]", self.random.range(-1, 1)),
+            1 => format!("l[{}]", *self.random.pick(&[-1, 0, 0, 0, 1])),
             2..=5 => self.literal(),
             6 if self.windowed => (*self.random.pick(&["window_end()", "window_start()"])).to_string(),
-            7 if self.random.chance(20) => (*self.random.pick(&["t", "ok", "gone", "o", "l"])).to_string(),
+            7 if self.random.chance(5) => (*self.random.pick(&["t", "ok", "gone", "o", "l"])).to_string(),
             _ => self.name(),
         }
     }
@@ -112,9 +120,17 @@ impl<'a> Words<'a> {
         let d = depth - 1;
         match self.random.below(22) {
             0..=2 => self.atom(),
-            3..=9 => {
-                let op = *self.random.pick(&["+", "-", "*", "+", "-", "*", "/", "%"]);
+            3..=8 => {
+                let op = *self.random.pick(&["+", "-", "*"]);
                 format!("({} {op} {})", self.number(d), self.number(d))
+            }
+            9 => {
+                // Zero fails, so mostly by what is not.
+                let by = match self.random.chance(25) {
+                    true => self.number(0),
+                    false => (*self.random.pick(&["2", "3", "2.5", "-2", "7", "0.5"])).to_string(),
+                };
+                format!("({} {} {by})", self.number(d), self.random.pick(&["/", "%"]))
             }
             10 => format!("(- {})", self.number(d)),
             11 | 12 => {
@@ -142,8 +158,11 @@ impl<'a> Words<'a> {
             }
             17 => format!("length({})", self.text(d)),
             18 => "cardinality(l)".to_string(),
-            19 => format!("({} {} {})", self.number(d), self.random.pick(&["&", "|", "^"]), self.number(0)),
-            20 if self.look && !self.group => self.look(),
+            19 => {
+                let of = if self.random.chance(15) { self.number(d) } else { format!("length({})", self.text(d)) };
+                format!("({of} {} {})", self.random.pick(&["&", "|", "^"]), self.random.range(0, 7))
+            }
+            20 if self.look && !self.group => self.look_back(),
             _ => format!("mod({}, {})", self.number(d), self.number(0)),
         }
     }
@@ -194,6 +213,24 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// JOIN of one source with what stands before it.
+    pub fn join(&mut self, other: &str) -> String {
+        let kind = *self.random.pick(&["INNER", "LEFT", "RIGHT", "FULL", "CROSS", "INNER", "LEFT"]);
+        if kind == "CROSS" || self.random.chance(8) {
+            return format!(" {kind} JOIN {other}");
+        }
+        let equal = *self.random.pick(&["id", "id", "a"]);
+        let on = match self.random.below(6) {
+            0 => format!("{other}.{equal} = s.{equal} AND s.b > {other}.d"),
+            1 => format!("s.a + 1 = {other}.d AND {other}.id != s.id"),
+            2 => format!("s.b >= {other}.a"),
+            3 => format!("s.{equal} = {other}.{equal} OR {other}.d = 2"),
+            4 if self.random.chance(30) => format!("{other}.ok"),
+            _ => format!("s.{equal} = {other}.{equal}"),
+        };
+        format!(" {kind} JOIN {other} ON {on}")
+    }
+
     /// OVER, or nothing.
     fn over(&mut self) -> String {
         let part = match self.random.below(3) {
@@ -210,6 +247,9 @@ impl<'a> Words<'a> {
     }
 
     pub fn lag(&mut self) -> String {
+        if !self.look {
+            return "abs(s.a)".to_string();
+        }
         self.looked = true;
         let of = self.rows_only(|words| words.number(1));
         let rest = match self.random.below(4) {
@@ -222,7 +262,7 @@ impl<'a> Words<'a> {
     }
 
     /// An analytic number.
-    fn look(&mut self) -> String {
+    fn look_back(&mut self) -> String {
         self.looked = true;
         match self.random.below(8) {
             0..=2 => self.lag(),
@@ -245,7 +285,7 @@ impl<'a> Words<'a> {
     /// A value of a group: an aggregate, or something made of aggregates.
     pub fn group_value(&mut self, depth: usize) -> String {
         let name = *self.random.pick(&["count", "sum", "avg", "min", "max", "sum", "count"]);
-        let distinct = if self.random.chance(12) { "DISTINCT " } else { "" };
+        let distinct = if self.random.chance(25) { "DISTINCT " } else { "" };
         let aggregate = match self.random.below(12) {
             0 | 1 => "count(*)".to_string(),
             2 => format!("collect({})", self.rows_only(|words| words.number(1))),

@@ -15,7 +15,7 @@ use crate::codec::FormatOptions;
 use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec};
+use crate::flow::{Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
@@ -319,6 +319,7 @@ pub struct Rule {
     pub funcs: Catalogue,
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
+    pub options: plan::Options,
     sinks: Vec<(Fake, Json, bool)>,
 }
 
@@ -331,6 +332,7 @@ pub fn rule(sql: &'static str) -> Rule {
         drop_on_overflow: false,
         funcs: Catalogue::default(),
         stream: None,
+        options: plan::Options::default(),
         sinks: Vec::new(),
     }
 }
@@ -351,9 +353,17 @@ impl Rule {
     }
 
     pub async fn start(self, feed: &Arc<Feed>) -> Result<Running> {
-        let stream = |name: &str| Some(self.stream.map_or_else(|| Stream::schemaless(name), declared));
+        self.start_over(vec![feed.clone()]).await
+    }
+
+    /// A rule of several sources, each with its feed.
+    pub async fn start_over(self, feeds: Vec<Arc<Feed>>) -> Result<Running> {
+        let stream = |name: &str| {
+            let stream = self.stream.map_or_else(|| Stream::schemaless(name), declared);
+            Some(Stream { name: name.into(), ..stream })
+        };
         let select = sql::parse_select(self.sql).unwrap();
-        let plan = plan::plan(&select, &stream, &self.funcs, &plan::Options::default()).unwrap();
+        let plan = plan::plan(&select, &stream, &self.funcs, &self.options).unwrap();
         let facts = Facts::new(self.clock.clone(), TimeZone::UTC, Arc::new(Object::new()));
         let layout = Arc::new(plan.layout.clone());
         let sinks = self.sinks.into_iter().enumerate().map(|(n, (fake, props, drop_on_overflow))| {
@@ -365,10 +375,13 @@ impl Rule {
             SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
         });
         let spec = FlowSpec {
-            rule: Arc::new(RuleInfo::nowhere()),
+            rule: Arc::new(RuleInfo {
+                around: Arc::new(Surroundings::new(self.clock.clone(), None)),
+                ..RuleInfo::nowhere()
+            }),
             local: TimeZone::UTC,
             clock: self.clock.clone(),
-            feeds: vec![feed.clone()],
+            feeds,
             desks: Vec::new(),
             sinks: sinks.collect(),
             send_error: self.send_error,
