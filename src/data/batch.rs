@@ -38,6 +38,8 @@ pub struct Batch {
     pub emissions: Emissions,
     /// The time that made a window give out these rows.
     pub trigger: Option<Time>,
+    /// Where that window starts, for who makes rows of a window that has none.
+    pub start: Option<Time>,
 }
 
 impl Batch {

@@ -64,7 +64,7 @@ fn send(mut batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
     for row in 0..batch.rows() {
         write_bounds(bounds, batch.row_mut(row), span);
     }
-    batch.trigger = Some(span.end);
+    (batch.start, batch.trigger) = (Some(span.start), Some(span.end));
     out.send(batch);
 }
 
