@@ -10,6 +10,7 @@ mod answer;
 mod call;
 mod fetch;
 mod json;
+mod keyed;
 mod metadata;
 mod plugins;
 mod routes;

@@ -100,6 +100,26 @@ impl Clock {
         }
     }
 
+    /// Blocks the thread for this span, or until it is `over` before. A worker of the runtime gives its other tasks away
+    /// first. On a virtual clock nothing is waited for, since who calls is who would move it.
+    pub fn block(&self, span: Duration, over: impl Fn() -> bool) {
+        let Kind::Real = self.0 else { return };
+        let wait = || {
+            let watch = Stopwatch::start();
+            while !over() {
+                match span.saturating_sub(watch.elapsed()) {
+                    Duration::ZERO => return,
+                    left => std::thread::sleep(left.min(Duration::from_millis(20))),
+                }
+            }
+        };
+        let flavor = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        match flavor {
+            Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+            _ => wait(),
+        }
+    }
+
     /// Returns after this span, also when a real clock is stepped meanwhile.
     pub async fn sleep(&self, span: Duration) {
         match &self.0 {
@@ -160,6 +180,18 @@ mod tests {
         for text in ["", "10", "s", "-1s", "1x", "1 s", "1.2.3s", "10sm"] {
             assert_eq!(parse_span(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn to_block_takes_real_time_only_by_a_real_clock_and_can_be_cut_short() {
+        let long = Duration::from_secs(3600);
+        let watch = Stopwatch::start();
+        Clock::stopped_at(Time(0)).block(long, || false);
+        Clock::real().block(long, || watch.elapsed() > Duration::from_millis(5));
+        assert!(watch.elapsed() < Duration::from_secs(60));
+        let watch = Stopwatch::start();
+        Clock::real().block(Duration::from_millis(30), || false);
+        assert!(watch.elapsed() >= Duration::from_millis(30));
     }
 
     #[tokio::test]

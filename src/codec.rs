@@ -116,8 +116,14 @@ pub const FORMATS: &[Format] = &[json::FORMAT, delimited::FORMAT, binary::FORMAT
 /// The format of that name.
 pub fn format(name: &str) -> Result<&'static Format, Diagnostic> {
     FORMATS.iter().find(|format| format.name == name).ok_or_else(|| {
-        Diagnostic::error("K0601", format!("there is no format `{name}`"))
-            .suggest(name, FORMATS.iter().map(|format| format.name))
+        let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        let error = Diagnostic::error("K0601", format!("there is no format `{name}`"));
+        match error.suggest(name, names.iter().copied()) {
+            Diagnostic { help: None, code, message, .. } => {
+                Diagnostic::error(code, message).help(format!("there are `{}`", names.join("`, `")))
+            }
+            near => near,
+        }
     })
 }
 
@@ -131,6 +137,9 @@ mod tests {
         assert_eq!(format("delimited").unwrap().name, "delimited");
         let told = format("jsn").err().unwrap();
         assert_eq!(told.to_string(), "there is no format `jsn` (did you mean `json`?)");
+        let told = format("protobuf").err().unwrap();
+        let all = "there are `json`, `delimited`, `binary`, `urlencoded`";
+        assert_eq!(told.to_string(), format!("there is no format `protobuf` ({all})"));
     }
 
     /// What every format says of its own row, written and read again.

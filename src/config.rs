@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json};
 
 use crate::clock::parse_span;
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, words};
 
 pub use file::File;
 pub use layers::{Layers, Sections};
@@ -78,7 +78,10 @@ impl Settings {
             Ok(text) => file.add_yaml(&text, &chosen.display().to_string()),
             Err(_) if flags.config.is_none() && !chosen.exists() => {}
             Err(error) => {
-                return Err(vec![Diagnostic::error("K0701", format!("cannot read `{}`: {error}", chosen.display()))]);
+                return Err(vec![Diagnostic::error(
+                    "K0701",
+                    format!("cannot read `{}`: {}", chosen.display(), words(&error)),
+                )]);
             }
         }
         file.add_env(&env);

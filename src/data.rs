@@ -24,7 +24,7 @@ pub use crate::clock::Time;
 pub use batch::{Batch, Emissions, Meta};
 pub use datetime::DateTime;
 pub use layout::{Column, Layout};
-pub use object::Object;
+pub use object::{Object, Shape};
 pub use parse_time::{parse_datetime, parse_zoned};
 pub use print::{push_general_float, push_json_float};
 pub use receipt::{Account, Acknowledge, Fate, Held, Receipt, SourceAck};

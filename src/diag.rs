@@ -107,12 +107,34 @@ impl Diagnostic {
         let width = text[start..end.min(line_end).max(start)].chars().count().max(1);
         let gutter = " ".repeat(number.to_string().len());
         let _ = write!(out, "\n{gutter}--> {origin}:{number}:{}", column + 1);
-        let _ = write!(out, "\n{gutter} |\n{number} | {}", line.replace('\t', " "));
+        let (line, column, width) = part(&line.replace('\t', " "), column, width);
+        let _ = write!(out, "\n{gutter} |\n{number} | {line}");
         let _ = write!(out, "\n{gutter} | {}{}", " ".repeat(column), "^".repeat(width));
         if let Some(help) = &self.help {
             let _ = write!(out, " {help}");
         }
         out
+    }
+}
+
+/// The part of a long line around a place, so that line and carets stay below each other on a terminal.
+fn part(line: &str, column: usize, width: usize) -> (String, usize, usize) {
+    const WIDTH: usize = 100;
+    let letters: Vec<char> = line.chars().collect();
+    if letters.len() <= WIDTH {
+        return (line.to_owned(), column, width);
+    }
+    // The place stands in the middle, or begins the part where it is itself too long.
+    let start = column.saturating_sub(WIDTH.saturating_sub(width) / 2).min(letters.len() - WIDTH);
+    let end = start + WIDTH;
+    let mut shown: String = letters[start..end].iter().collect();
+    let width = width.min(end - column.min(end)).max(1);
+    if end < letters.len() {
+        shown.push_str(" …");
+    }
+    match start {
+        0 => (shown, column, width),
+        _ => (format!("… {shown}"), column - start + 2, width),
     }
 }
 
@@ -152,10 +174,16 @@ fn floor_boundary(text: &str, mut at: usize) -> usize {
 /// The candidate that a person most likely meant: at most a third of its letters differ, case apart.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
+    let most = |letters: usize| letters.max(wanted.len()).div_ceil(3).min(4);
     candidates
         .into_iter()
+        // Among many names most differ by their length alone.
+        .filter(|candidate| {
+            let letters = candidate.chars().count();
+            letters.abs_diff(wanted.len()) <= most(letters)
+        })
         .map(|candidate| (distance(&wanted, &candidate.to_lowercase().chars().collect::<Vec<_>>()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count().max(wanted.len())).div_ceil(3).min(4))
+        .filter(|(distance, candidate)| *distance <= most(candidate.chars().count()))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -176,6 +204,19 @@ fn distance(a: &[char], b: &[char]) -> usize {
         before = std::mem::replace(&mut last, row);
     }
     last[b.len()]
+}
+
+/// What the system says of a failure, as the end of a sentence: without numbers, and its first letter small.
+pub fn words(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    match letters.clone().next() {
+        // An abbreviation stays as it is.
+        Some(second) if second.is_uppercase() => text.to_owned(),
+        _ => first + letters.as_str(),
+    }
 }
 
 /// Who has to act on a fault.
@@ -305,6 +346,39 @@ mod tests {
             found.render("rule.sql", sql),
             "error[K0214]: stream `demo` has no column `temprature`\n --> rule.sql:3:7\n  |\n3 | WHERE temprature > 30\n  |       ^^^^^^^^^^ did you mean `temperature`?"
         );
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_the_place_is_shown() {
+        let line = format!("{}{}", "0123456789".repeat(30), "x");
+        for (at, width) in [(0, 3), (5, 1), (150, 4), (297, 3), (301, 0), (10, 280), (40, 60)] {
+            let (shown, column, carets) = part(&line, at, width.max(1));
+            assert!(shown.chars().count() <= 104, "{shown}");
+            let marked: String = shown.chars().skip(column).take(carets).collect();
+            let meant: String = line.chars().skip(at).take(carets).collect();
+            assert_eq!(marked, meant, "{at} {width}: {shown}");
+            assert!(carets == width.max(1) || width > 100, "{at} {width}: {carets}");
+        }
+        assert_eq!(part("short", 2, 1), ("short".to_owned(), 2, 1));
+    }
+
+    #[test]
+    fn what_clients_know_begins_with_its_words() {
+        let sql = "SELECT a FROM b";
+        let own = Diagnostic::error("K0001", "this is ours").help("mend it");
+        let known = Diagnostic::error("K0002", "there is no `b`").at(Span::new(14, 15)).known_as("b is gone");
+        assert_eq!(
+            render_known(&[own, known], "sql", sql),
+            "b is gone [K0002]\n --> sql:1:15\n  |\n1 | SELECT a FROM b\n  |               ^\nerror[K0001]: this is ours\n  mend it"
+        );
+    }
+
+    #[test]
+    fn the_words_of_the_system_end_a_sentence() {
+        let say = |text: &str| words(&std::io::Error::other(text.to_owned()));
+        assert_eq!(say("No such file (os error 2)"), "no such file");
+        assert_eq!(say("URL scheme is not allowed"), "URL scheme is not allowed");
+        assert_eq!(say(""), "");
     }
 
     #[test]

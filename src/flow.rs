@@ -19,6 +19,7 @@ mod outlet;
 mod seat;
 pub mod shape;
 mod special;
+mod surroundings;
 mod task;
 mod template;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
 use crate::io::{LinkStatus, SinkPlan};
 use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
+use crate::op::Gauge;
 use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
@@ -47,7 +49,10 @@ pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
 pub use outlet::emissions;
+pub use surroundings::Surroundings;
 pub use task::Ended;
+
+pub use crate::op::Tide;
 
 use feed::Subscriber;
 use lane::lane;
@@ -92,8 +97,11 @@ pub struct Flow {
     sources: Vec<Inflow>,
     book: Arc<Book>,
     ops: Vec<(String, Arc<NodeMeter>)>,
+    /// In event time: how far it has come.
+    gauge: Option<Arc<Gauge>>,
     outlets: Vec<Outlet>,
     ended: watch::Receiver<Option<Ended>>,
+    rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
 }
 
@@ -135,7 +143,7 @@ impl Flow {
         let book = Arc::<Book>::default();
         let now = spec.clock.now();
         let chain = Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account())?;
-        let ops = chain.meters();
+        let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
         let (ended_to, ended) = watch::channel(None);
@@ -176,6 +184,7 @@ impl Flow {
             .map(|sink| {
                 Outlet::start(OutletSpec {
                     log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
+                    rule: spec.rule.id.to_string(),
                     name: sink.name,
                     sink: sink.plan,
                     shape: sink.shape,
@@ -202,7 +211,7 @@ impl Flow {
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, outlets, ended, task })
+        Ok(Flow { sources, book, ops, gauge, outlets, ended, rule: spec.rule, task })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -211,14 +220,17 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some seconds more than `patience` where
-    /// a connector does not end. Returns the fault of a sink that had ended before.
+    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some
+    /// seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
-        let Flow { sources, book, ops, outlets, task, .. } = self;
+        let Flow { sources, book, ops, outlets, rule, task, .. } = self;
         unsubscribe(&sources).await;
         let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
+        if !drained {
+            rule.around.hurry();
+        }
         let left = patience.saturating_sub(watch.elapsed());
         let sinks: Vec<_> = outlets.iter().map(Sink::of).collect();
         let mut fault = None;
@@ -246,6 +258,11 @@ impl Flow {
 
     pub fn ledger(&self) -> LedgerView {
         self.book.ledger.view()
+    }
+
+    /// How far the event time has come; nothing in processing time.
+    pub fn tide(&self) -> Option<Tide> {
+        self.gauge.as_ref().map(|gauge| gauge.read())
     }
 }
 

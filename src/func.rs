@@ -33,11 +33,14 @@ mod window;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
 use crate::data::{Object, Text, Time, Value};
 use crate::diag::Result;
+
+pub use convert::compressed;
 
 /// What a function may know beside its arguments.
 pub struct Ctx<'a> {
@@ -49,7 +52,7 @@ pub struct Ctx<'a> {
 }
 
 /// The same for all calls of one rule.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RuleInfo {
     pub id: Text,
     /// When the rule was started.
@@ -58,12 +61,33 @@ pub struct RuleInfo {
     pub zone: TimeZone,
     /// Static properties, `KUIPER_PROPS_*`, names in lower case.
     pub props: Arc<Object>,
+    pub around: Arc<dyn Around>,
 }
+
+/// What functions reach beyond their arguments.
+pub trait Around: Send + Sync {
+    /// Waits so long, as the rule's clock goes.
+    fn pause(&self, _: Duration) {}
+
+    /// The rule is to end: nothing is waited for any more.
+    fn hurry(&self) {}
+
+    /// A value of the keyed state.
+    fn keyed_state(&self, _: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// No time to wait for, and no state.
+struct Nowhere;
+
+impl Around for Nowhere {}
 
 impl RuleInfo {
     /// For calls outside of any rule: folding of constants, examples.
     pub fn nowhere() -> Self {
-        RuleInfo { id: Text::default(), started: Time(0), zone: TimeZone::UTC, props: Arc::default() }
+        let (id, props, around) = (Text::default(), Arc::default(), Arc::new(Nowhere));
+        RuleInfo { id, started: Time(0), zone: TimeZone::UTC, props, around }
     }
 }
 

@@ -115,6 +115,11 @@ pub trait Operator: Send {
         None
     }
 
+    /// One of several sources has come to its end, and others go on.
+    fn ended(&mut self, _source: usize, _cx: &Cx<'_>, _out: &mut Out) -> Result<()> {
+        Ok(())
+    }
+
     /// The input has come to its end: what is open is given out.
     fn finish(&mut self, _cx: &Cx<'_>, _out: &mut Out) -> Result<()> {
         Ok(())

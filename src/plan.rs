@@ -10,14 +10,17 @@
 mod aliases;
 mod build;
 mod calls;
+mod event_time;
 mod explain;
 mod findings;
 mod guests;
 mod join;
+mod keeping;
 mod node;
 mod scope;
 mod sources;
 mod special;
+mod star;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -133,8 +136,12 @@ pub struct Options {
     /// `planOptimizeStrategy.windowOption.windowVersion` is `v2`: a row that is exactly the length of a sliding window
     /// older than its trigger is outside.
     pub windows_v2: bool,
+    /// `planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice`: a sliding window with a delay is given out in two
+    /// parts, up to the row that triggers it and behind that.
+    pub sliding_twice: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
+    pub disabled: Disabled,
     /// `isEventTime`: rows count by the time at which they happened.
     pub event_time: Option<EventTime>,
 }
@@ -151,6 +158,35 @@ pub struct EventTime {
 impl Default for EventTime {
     fn default() -> Self {
         EventTime { tolerance: Duration::from_secs(1), patience: None }
+    }
+}
+
+/// What is done to a plan to make it cheaper, and a rule can switch off
+/// (`planOptimizeStrategy.optimizeControl.disableOptimizeRules`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Disabled {
+    /// `predicatePushDown`: WHERE looks at the rows of finished windows, so that a row that it takes out counts there.
+    pub push_down: bool,
+    /// `columnPruner`: all declared columns are decoded, so that a wrong value in any of them fails the message.
+    pub pruning: bool,
+    /// `incrementalWindow`: windows keep rows, never accumulators in their place.
+    pub incremental: bool,
+}
+
+impl Disabled {
+    /// The names that can be switched off; what `push_alias` is in eKuiper is never done here.
+    pub const NAMES: [&str; 4] = ["columnPruner", "predicatePushDown", "push_alias", "incrementalWindow"];
+
+    /// Switches one off; false where there is none of that name.
+    pub fn add(&mut self, name: &str) -> bool {
+        match name {
+            "columnPruner" => self.pruning = true,
+            "predicatePushDown" => self.push_down = true,
+            "incrementalWindow" => self.incremental = true,
+            "push_alias" => {}
+            _ => return false,
+        }
+        true
     }
 }
 

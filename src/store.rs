@@ -13,7 +13,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::diag::{Fault, Result};
+use crate::diag::{Fault, Result, words};
 
 pub use kv::Bucket;
 pub use uploads::{Upload, Uploads};
@@ -28,8 +28,13 @@ pub struct Store {
 impl Store {
     /// Opens the folder, and makes it when it is missing. Fails with `Setup` when another process holds it.
     pub fn open(folder: &Path) -> Result<Store> {
-        let refused =
-            |error: std::io::Error| Fault::setup(format!("cannot use the data folder `{}`: {error}", folder.display()));
+        let refused = |error: std::io::Error| {
+            let why = if folder.is_file() { "it is a file".to_owned() } else { words(&error) };
+            Fault::setup(format!(
+                "cannot use the data folder `{}`: {why}; choose another with `--data`",
+                folder.display()
+            ))
+        };
         fs::create_dir_all(folder).map_err(refused)?;
         // Absolute from here on, so that a rule finds its files wherever the process goes.
         let folder = folder.canonicalize().map_err(refused)?;

@@ -8,6 +8,7 @@
 #[allow(dead_code)]
 mod broker;
 #[path = "served/kuiper.rs"]
+#[allow(dead_code)]
 mod kuiper;
 
 use std::collections::BTreeSet;
@@ -197,7 +198,7 @@ impl Reader {
         let file = fs::File::create(folder.path().join("seen")).unwrap();
         let port = broker.port.to_string();
         let child = Command::new("mosquitto_sub")
-            .args(["-q", "1", "-t", topic, "-p", &port, "-F", "%p"])
+            .args(["-h", "127.0.0.1", "-q", "1", "-t", topic, "-p", &port, "-F", "%p"])
             .stdin(Stdio::null())
             .stdout(file)
             .spawn()
@@ -269,7 +270,7 @@ async fn a_sink_that_is_away_for_seconds_loses_nothing_and_holds_the_broker_back
 fn clients(broker: &Broker, which: &str) -> i64 {
     let topic = format!("$SYS/broker/clients/{which}");
     let output = Command::new("mosquitto_sub")
-        .args(["-C", "1", "-W", "5", "-t", &topic, "-p", &broker.port.to_string()])
+        .args(["-h", "127.0.0.1", "-C", "1", "-W", "5", "-t", &topic, "-p", &broker.port.to_string()])
         .output()
         .expect("mosquitto-clients must be installed");
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap_or(-1)

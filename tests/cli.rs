@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "cli/told.rs"]
+mod told;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -323,26 +326,6 @@ fn a_rule_may_be_named_on_the_command_line_updated_and_validated() {
     let wrong = server.ask(&["rule", "create", "-f", "wrong.json"]);
     assert_eq!(wrong.status, 1);
     assert!(wrong.err.contains("mqqt"), "{}", wrong.err);
-}
-
-#[test]
-fn what_has_no_effect_is_told_on_standard_error() {
-    let server = Server::start();
-    let created =
-        server.ask(&["stream", "create", r#"CREATE STREAM mem () WITH (TYPE="memory", DATASOURCE="a", KEY="é")"#]);
-    assert_eq!((created.status, created.out.as_str()), (0, "Stream mem is created.\n"));
-    let told = "kuiper: warning: option `KEY` of stream `mem` has no effect: only a table has a key (leave it out)\n";
-    assert_eq!(created.err, told);
-    let rule = r#"{"sql": "SELECT v FROM mem", "actions": [{"nop": {}}], "options": {"concurrency": 2}, "é": 1}"#;
-    server.write("rule.json", rule);
-    let told = "kuiper: warning: a rule has no member `é`\nkuiper: warning: option `concurrency` has no effect: \
-        one task carries a rule and keeps its rows in order\n";
-    let valid = server.ask(&["rule", "validate", "r", "-f", "rule.json"]);
-    assert_eq!((valid.status, valid.err.as_str()), (0, told));
-    assert_eq!(valid.out, "The rule has been successfully validated and is confirmed to be correct.\n");
-    let created = server.ask(&["rule", "create", "r", "-f", "rule.json"]);
-    assert_eq!((created.status, created.out.as_str()), (0, "Rule r was created successfully.\n"));
-    assert_eq!(created.err, told);
 }
 
 #[test]

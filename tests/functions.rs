@@ -29,8 +29,8 @@ fn run(call: &str) -> Result<Value, String> {
     let rule = RuleInfo {
         id: "r1".into(),
         started: Time(NOW.0 - 1000),
-        zone: TimeZone::UTC,
         props: Arc::new(Object::from_iter([("plant", Value::text("north"))])),
+        ..RuleInfo::nowhere()
     };
     let account = Arc::new(Book::default()).account();
     let mut chain = Chain::build(&plan, Arc::new(rule), &TimeZone::UTC, NOW, account).unwrap();

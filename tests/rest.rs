@@ -27,6 +27,10 @@ async fn paths_and_methods() {
         ("GET /streams/", "", 404, "404 page not found\n"),
         ("PUT /plugins/sources", "", 405, ""),
         ("GET /plugins/portables", "", 404, "404 page not found\n"),
+        ("POST /rules/bulkstart", "{}", 404, "404 page not found\n"),
+        ("PUT /rules/r/tags", "{}", 404, "404 page not found\n"),
+        ("POST /batch/req", "[]", 404, "404 page not found\n"),
+        ("PUT /rules/r/start", "", 405, ""),
         ("GET /streams//demo?x=1", "", 301, ""),
     ])
     .await;
@@ -96,7 +100,7 @@ async fn streams_and_tables() {
         ("DELETE /streams/t", "", 404, "{\"error\":1002,\"message\":\"delete stream error: stream t is not found\"}\n"),
         ("POST /streams", r#"{"sql": "DROP STREAM b"}"#, 201, "Stream b is dropped."),
         ("POST /tables", r#"{"sql": "DROP TABLE b"}"#, 400, "{\"error\":3000,\"message\":\"Table command error: Drop table fails: b is not found.\"}\n"),
-        ("POST /streams", r#"{"sql": "}"#, 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: …"),
+        ("POST /streams", r#"{"sql": "}"#, 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: the body is no JSON: EOF while parsing a string at line 1 column 10\"}\n"),
         ("POST /streams", "", 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: …"),
         ("POST /streams", r#"{"sql": 3}"#, 400, "{\"error\":1000,\"message\":\"Invalid body: Error decoding the statement descriptor: …"),
     ])
@@ -105,6 +109,27 @@ async fn streams_and_tables() {
     let refused: Json = serde_json::from_str(&reply.body).unwrap();
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("^^^^^") && message.contains("did you mean `FORMAT`?"), "{message}");
+}
+
+#[tokio::test]
+async fn keyed_state() {
+    let w = World::new().await;
+    w.follow(&[
+        ("GET /keyedstate", "", 200, "{}\n"),
+        ("GET /keyedstate/limit%20a", "", 404, "{\"error\":1002,\"message\":\"there is no keyed state `limit a`\"}\n"),
+        ("PUT /keyedstate/limit%20a", "12", 200, "keyed state limit a is set"),
+        ("PUT /keyedstate/limit%20a", "17.5", 200, "keyed state limit a is set"),
+        ("GET /keyedstate/limit%20a", "", 200, "17.5"),
+        ("GET /keyedstate", "", 200, "{\"limit a\":\"17.5\"}\n"),
+        ("DELETE /keyedstate/limit%20a", "", 200, "keyed state limit a is deleted"),
+        (
+            "DELETE /keyedstate/limit%20a",
+            "",
+            404,
+            "{\"error\":1002,\"message\":\"there is no keyed state `limit a`\"}\n",
+        ),
+    ])
+    .await;
 }
 
 #[tokio::test]
@@ -262,10 +287,24 @@ async fn configuration_keys_and_metadata() {
         let found = list.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
         assert_eq!(found["type"], "internal");
     }
-    let fields = w.json("/metadata/sources/simulator").await;
-    let fields = fields["properties"]["default"].as_array().unwrap().clone();
+    let form = w.json("/metadata/sources/simulator").await;
+    let fields = form["properties"]["default"].as_array().unwrap();
     let again = fields.iter().find(|field| field["name"] == "loop").unwrap();
+    let members: Vec<&str> = again.as_object().unwrap().keys().map(String::as_str).collect();
+    let known = "exist name default type control connection_related optional values hint label";
+    assert_eq!(members.join(" "), known);
     assert_eq!((&again["type"], &again["control"]), (&json!("bool"), &json!("radio")), "{again}");
+    assert!(!again["hint"]["en"].as_str().unwrap().is_empty() && again["hint"]["en"] == again["hint"]["zh"], "{again}");
+    let form = w.json("/metadata/sources/mqtt").await;
+    let members: Vec<&str> = form.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["about", "libs", "node", "dataSource", "properties", "type"]);
+    assert_eq!((&form["dataSource"]["name"], &form["type"]), (&json!("datasource"), &json!("internal")));
+    let about: Vec<&str> = form["about"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(about, ["trial", "installed", "author", "helpUrl", "description"]);
+    let form = w.json("/metadata/sinks/mqtt").await;
+    assert!(form["properties"].as_array().unwrap().iter().any(|field| field["name"] == "topic"), "{form}");
+    let lookups = w.json("/metadata/sources?kind=lookup").await;
+    assert_eq!(lookups.as_array().unwrap().iter().map(|one| one["name"].clone()).collect::<Vec<_>>(), ["memory"]);
     let functions = w.json("/metadata/functions").await;
     let all: Vec<&Json> = functions.as_array().unwrap().iter().flat_map(|one| one["fds"].as_array().unwrap()).collect();
     assert!(all.len() >= 60 && all.iter().any(|one| one["name"] == "avg"), "{}", all.len());
@@ -308,12 +347,24 @@ async fn uploads() {
         (json!({"name": "x", "file": format!("file://{}/../kuiper.redb", folder.display())}), "file access denied"),
         (json!({"name": "x", "file": "http://169.254.169.254/latest"}), "link-local"),
         (json!({"name": "x", "file": "gopher://x/y"}), "invalid uri"),
+        (
+            json!({"name": "x", "file": "http://127.0.0.1:1/y"}),
+            "fail to download file http://127.0.0.1:1/y: connection refused\"}\n",
+        ),
+        (
+            json!({"name": "x", "file": "http://nobody.invalid/y"}),
+            "http://nobody.invalid/y: nobody knows the host `nobody.invalid`",
+        ),
+        (json!({"name": "x", "file": format!("file://{}", folder.display())}), "`: it is a folder"),
     ] {
         let reply = w.raw(as_json(&body.to_string()).as_bytes()).await;
         assert_eq!(reply.status, 400, "{body}");
         assert!(reply.body.contains(part), "{body}: {}", reply.body);
     }
     assert_eq!(w.json("/config/uploads").await.as_array().unwrap().len(), 3, "what is refused leaves nothing");
+    let bare =
+        "{\"error\":1000,\"message\":\"Error Retrieving the File: request Content-Type isn't multipart/form-data; …";
+    w.follow(&[("POST /config/uploads", "bytes", 400, bare)]).await;
     w.follow(&[
         ("DELETE /config/uploads/a.txt", "", 200, "ok"),
         (
@@ -341,7 +392,7 @@ async fn plugins_that_are_not_there_or_cannot_be() {
         ("POST /plugins/sinks", r#"{"file": "http://127.0.0.1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: `name` of the plugin is missing\"}\n"),
         ("POST /plugins/sinks", r#"{"name": "mqtt", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to install plugin: `mqtt` is a sink of kuiper itself; give the plugin another name\"}\n"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1/x.tar"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: invalid uri …"),
-        ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to download file http://127.0.0.1:1/x.zip: …"),
+        ("POST /plugins/sinks", r#"{"name": "x", "file": "http://127.0.0.1:1/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: fail to download file http://127.0.0.1:1/x.zip: connection refused\"}\n"),
         ("POST /plugins/sinks", r#"{"name": "x", "file": "file:///etc/x.zip"}"#, 400, "{\"error\":1000,\"message\":\"sinks plugins create command error: file access denied: …"),
     ])
     .await;

@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 #define KUIPER_ABI_MAJOR 1
-#define KUIPER_ABI_MINOR 0
+#define KUIPER_ABI_MINOR 1
 #define KUIPER_ABI_VERSION (((uint32_t)KUIPER_ABI_MAJOR << 16) | KUIPER_ABI_MINOR)
 
 /* const unsigned char KUIPER_PLUGIN_ABI[16] = KUIPER_MARKER; read from the file before anything of it is executed */
@@ -60,7 +60,8 @@ enum {
     KUIPER_AGGREGATE = 4,   /* a function takes the rows of a group */
     KUIPER_REQUIRED = 8,    /* a property must be given */
     KUIPER_SECRET = 16,     /* a property is never shown */
-    KUIPER_ONE_AS_ROW = 32  /* a sink takes a list of one row as a row */
+    KUIPER_ONE_AS_ROW = 32, /* a sink takes a list of one row as a row */
+    KUIPER_DYNAMIC = 64     /* a sink's property may be a template, evaluated for the rows of each call */
 };
 
 /* Levels of the log, and states of a connection. */
@@ -105,6 +106,7 @@ typedef struct kuiper_batch {
     const kuiper_value *values; /* height * width, row after row */
     const int64_t *times;       /* height, or NULL */
     const kuiper_value *metas;  /* height objects, or NULL */
+    const kuiper_value *properties; /* for a sink: an object of the templates, evaluated for these rows, or NULL; since 1.1 */
 } kuiper_batch;
 
 /* Messages that the stream's format decodes. */

@@ -58,7 +58,7 @@ impl Call {
         match serde_json::Deserializer::from_str(&text).into_iter::<Json>().next() {
             Some(Ok(Json::Object(members))) => Ok(Members(members)),
             Some(Ok(_)) => Err(Refusal::bad("expected a JSON object")),
-            Some(Err(error)) => Err(Refusal::bad(error.to_string())),
+            Some(Err(error)) => Err(Refusal::bad(format!("the body is no JSON: {error}"))),
             None => Err(Refusal::bad("the body is empty, expected a JSON object")),
         }
     }

@@ -11,6 +11,7 @@ use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 
 use super::Server;
+use crate::diag::words;
 use crate::store::Upload;
 
 /// The largest file that is fetched.
@@ -41,10 +42,13 @@ fn copy(server: &Arc<Server>, url: &Url, upload: &mut Upload) -> Result<(), Stri
         return Err(format!("there is no file `{}`", path.display()));
     }
     let mut read = || -> Result<(), String> {
-        let mut file = std::fs::File::open(&path).map_err(|error| error.to_string())?;
+        if path.is_dir() {
+            return Err("it is a folder".to_owned());
+        }
+        let mut file = std::fs::File::open(&path).map_err(|error| words(&error))?;
         let mut piece = vec![0; 1 << 16];
         loop {
-            let size = file.read(&mut piece).map_err(|error| error.to_string())?;
+            let size = file.read(&mut piece).map_err(|error| words(&error))?;
             if size == 0 {
                 return Ok(());
             }
@@ -100,7 +104,7 @@ async fn resolve(url: &Url) -> Result<(String, Vec<SocketAddr>), String> {
     let port = url.port_or_known_default().unwrap_or(80);
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let found = tokio::net::lookup_host((bare.as_str(), port)).await;
-    let addresses: Vec<SocketAddr> = found.map_err(|error| format!("`{host}` is unknown: {error}"))?.collect();
+    let addresses: Vec<SocketAddr> = found.map_err(|_| format!("nobody knows the host `{host}`"))?.collect();
     match addresses.iter().find(|address| is_refused(address.ip())) {
         Some(address) => {
             Err(format!("ip {} is link-local, unspecified or multicast, which is not allowed", address.ip()))
@@ -118,15 +122,16 @@ fn is_refused(ip: IpAddr) -> bool {
     }
 }
 
-/// An error with what is behind it: the outermost text alone says little.
+/// What went wrong underneath: the outer errors only say that something did.
 fn sentence(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut inner = std::error::Error::source(error);
-    while let Some(cause) = inner {
-        text = format!("{text}: {cause}");
-        inner = cause.source();
+    if error.is_timeout() {
+        return "the other side does not answer in time".to_owned();
     }
-    text
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    words(cause)
 }
 
 #[cfg(test)]

@@ -11,7 +11,13 @@ use crate::plugin::Kind;
 use crate::rule::{Host, check_id};
 
 pub(super) async fn sources(call: Call) -> Answer {
-    Ok(object(&list(call.server.host(), Kind::Sources)))
+    let host = call.server.host();
+    let mut all = list(host, Kind::Sources);
+    if call.query("kind").as_deref() == Some("lookup") {
+        let lookups: Vec<&str> = host.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
+        all.retain(|one| one["name"].as_str().is_some_and(|name| lookups.contains(&name)));
+    }
+    Ok(object(&all))
 }
 
 pub(super) async fn sinks(call: Call) -> Answer {
@@ -20,56 +26,99 @@ pub(super) async fn sinks(call: Call) -> Answer {
 
 fn list(host: &Host, kind: Kind) -> Vec<Json> {
     let names = host.connector_names(kind);
-    names
-        .into_iter()
-        .map(|(name, guest)| json!({"name": name, "about": about(host, &name, guest), "type": origin(guest)}))
-        .collect()
+    let line = |(name, guest): (String, bool)| {
+        let about = form(host, kind, &name)["about"].take();
+        json!({"name": name, "about": about, "type": origin(guest)})
+    };
+    names.into_iter().map(line).collect()
 }
 
 fn origin(guest: bool) -> &'static str {
     if guest { "native" } else { "internal" }
 }
 
-fn about(host: &Host, name: &str, guest: bool) -> Json {
-    let own = host.connectors().find(|one| one.name == name);
-    let text = own.map_or("", |one| one.about);
-    json!({"trial": false, "installed": true, "description": {"en": text}, "native": guest})
-}
-
 pub(super) async fn source(call: Call) -> Answer {
-    let properties = detail(&call, Kind::Sources)?;
-    let (host, name) = (call.server.host(), call.param(0));
-    let guest = is_guest(host, Kind::Sources, name);
-    Ok(object(&json!({
-        "about": about(host, name, guest),
-        "libs": [],
-        "properties": {"default": properties},
-        "type": origin(guest),
-    })))
+    detail(&call, Kind::Sources)
 }
 
 pub(super) async fn sink(call: Call) -> Answer {
-    let properties = detail(&call, Kind::Sinks)?;
-    let (host, name) = (call.server.host(), call.param(0));
-    let guest = is_guest(host, Kind::Sinks, name);
-    Ok(object(&json!({
-        "about": about(host, name, guest),
-        "libs": [],
-        "properties": properties,
-        "type": origin(guest),
-    })))
+    detail(&call, Kind::Sinks)
 }
 
-fn is_guest(host: &Host, kind: Kind, name: &str) -> bool {
-    host.connector_names(kind).iter().any(|(one, guest)| one == name && *guest)
+/// What a form needs to know of a connector.
+fn detail(call: &Call, kind: Kind) -> Answer {
+    let (host, name) = (call.server.host(), call.param(0));
+    let names = host.connector_names(kind);
+    let Some((_, guest)) = names.iter().find(|(one, _)| one == name) else {
+        return Err(Refusal::new(code::CONFIG_KEY, format!("This plugin was not found:{name}")));
+    };
+    let mut form = form(host, kind, name);
+    form["type"] = origin(*guest).into();
+    Ok(object(&form))
+}
+
+/// The form of a connector: the file that came with a plugin, else what is known of the properties.
+fn form(host: &Host, kind: Kind, name: &str) -> Json {
+    let written = host.plugins.metadata(kind, name).filter(|_| !host.connectors().any(|one| one.name == name));
+    if let Some(Json::Object(mut form)) = written.and_then(|text| serde_json::from_str(&text).ok()) {
+        form.values_mut().for_each(short_languages);
+        if let Some(Json::Object(about)) = form.get_mut("about") {
+            about.insert("installed".into(), true.into());
+        }
+        return Json::Object(form);
+    }
+    let description = host.connectors().find(|one| one.name == name).map_or("", |one| one.about);
+    let mut form = json!({
+        "about": {
+            "trial": false,
+            "installed": true,
+            "author": {"name": "", "email": "", "company": "", "website": ""},
+            "helpUrl": both(""),
+            "description": both(description),
+        },
+        "libs": [],
+        "node": {"category": kind.one(), "icon": "", "label": both(name)},
+    });
+    let mut fields = fields(host, kind, name);
+    if kind == Kind::Sources {
+        let datasource = fields.iter().position(|field| field["name"] == "datasource").map(|at| fields.remove(at));
+        form["dataSource"] = datasource.unwrap_or_default();
+        form["properties"] = json!({"default": fields});
+    } else {
+        form["properties"] = fields.into();
+    }
+    form
+}
+
+/// A text in both languages that forms have; there is one only.
+fn both(text: &str) -> Json {
+    json!({"en": text, "zh": text})
+}
+
+/// `en_US` in the files of plugins is `en` in answers, and `zh_CN` is `zh`.
+fn short_languages(value: &mut Json) {
+    match value {
+        Json::Object(members) => {
+            *members = std::mem::take(members)
+                .into_iter()
+                .map(|(name, mut value)| {
+                    short_languages(&mut value);
+                    let short = match name.as_str() {
+                        "en_US" => "en",
+                        "zh_CN" => "zh",
+                        other => other,
+                    };
+                    (short.to_owned(), value)
+                })
+                .collect();
+        }
+        Json::Array(items) => items.iter_mut().for_each(short_languages),
+        _ => {}
+    }
 }
 
 /// The properties of a connector as fields of a form.
-fn detail(call: &Call, kind: Kind) -> Result<Vec<Json>, Refusal> {
-    let (host, name) = (call.server.host(), call.param(0));
-    if !host.connector_names(kind).iter().any(|(one, _)| one == name) {
-        return Err(Refusal::new(code::CONFIG_KEY, format!("This plugin was not found:{name}")));
-    }
+fn fields(host: &Host, kind: Kind, name: &str) -> Vec<Json> {
     let schema = host.schema(kind, name);
     let defaults = match kind {
         Kind::Sources => host.source_sections(name).ok().and_then(|mut all| all.remove("default")).unwrap_or_default(),
@@ -78,23 +127,26 @@ fn detail(call: &Call, kind: Kind) -> Result<Vec<Json>, Refusal> {
     let none = Map::new();
     let known = schema["properties"].as_object().unwrap_or(&none);
     let required = schema["required"].as_array().cloned().unwrap_or_default();
-    Ok(known
+    known
         .iter()
         .map(|(name, property)| {
             let (kind, control) = control(property);
-            let default = defaults.get(name).or_else(|| property.get("default")).cloned().unwrap_or_default();
-            let hint = property["description"].as_str().unwrap_or_default();
+            let written = defaults.get(name);
+            let default = written.or_else(|| property.get("default")).cloned().unwrap_or_default();
             json!({
+                "exist": written.is_some(),
                 "name": name,
                 "default": default,
                 "type": kind,
                 "control": control,
+                "connection_related": false,
                 "optional": !required.iter().any(|one| one == name),
-                "hint": {"en": hint},
-                "label": {"en": name},
+                "values": null,
+                "hint": both(property["description"].as_str().unwrap_or_default()),
+                "label": both(name),
             })
         })
-        .collect())
+        .collect()
 }
 
 /// Type and control of a field, in the words of eKuiper's forms.
@@ -125,7 +177,7 @@ pub(super) async fn functions(call: Call) -> Answer {
             "name": name,
             "example": func.examples.first().map_or("", |(example, _)| example),
             "signature": func.signature,
-            "hint": {"en": func.about},
+            "hint": both(func.about),
         }));
     }
     let all: Vec<Json> = families

@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use super::answer::text;
 use super::call::decoded;
-use super::{Answer, Call, Server, metadata, plugins, rules, streams, system, uploads};
+use super::{Answer, Call, Server, keyed, metadata, plugins, rules, streams, system, uploads};
 use crate::catalog::What::{Stream, Table};
 
 type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -59,6 +59,11 @@ const ROUTES: &[Route] = routes! {
     GET "/rules/{}/topo" rules::topo;
     GET "/rules/{}/explain" rules::explain;
 
+    GET "/keyedstate" keyed::list;
+    GET "/keyedstate/{}" keyed::get;
+    PUT "/keyedstate/{}" keyed::put;
+    DELETE "/keyedstate/{}" keyed::drop;
+
     POST "/config/uploads" uploads::create;
     GET "/config/uploads" uploads::list;
     DELETE "/config/uploads/{}" uploads::drop;
@@ -86,6 +91,9 @@ const ROUTES: &[Route] = routes! {
 const ALIASES: &[(&str, &str)] =
     &[("/stream", "/streams"), ("/Stream", "/streams"), ("/table", "/tables"), ("/Table", "/tables")];
 
+/// Paths of eKuiper that are not there, though one of the routes would fit with another method.
+const MISSING: &[&str] = &["/rules/bulkstart", "/rules/bulkstop"];
+
 /// Finds the route of a request and lets it answer.
 pub(super) async fn answer(server: Arc<Server>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
@@ -101,7 +109,7 @@ pub(super) async fn answer(server: Arc<Server>, request: Request) -> Response {
         }
         known = true;
     }
-    if known {
+    if known && !MISSING.contains(&path.as_str()) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         return response;

@@ -3,7 +3,8 @@ use serde_json::json;
 
 use super::answer::{code, escaped, logged, object, text, warned};
 use super::{Answer, Call, Refusal};
-use crate::catalog::{Command, Definition, What, word};
+use crate::catalog::{self, Command, Definition, What, word};
+use crate::diag::Diagnostic;
 
 fn title(what: What) -> &'static str {
     match what {
@@ -51,7 +52,13 @@ pub(super) async fn command(call: Call, what: What) -> Answer {
         && fits(*what, name)
         && server.rules.is_read(name)
     {
-        return Err(refuse(referenced(*what, name)));
+        let words = match server.host().catalog.find(name).is_some_and(|table| table.is_lookup()) {
+            true => Refusal::bad(format!(
+                "Drop table fails: lookup table {name} is still in use, stop all using rules before dropping it."
+            )),
+            false => referenced(*what, name),
+        };
+        return Err(refuse(words));
     }
     if let Command::Drop(what, name) = &command
         && fits(*what, name)
@@ -87,15 +94,17 @@ pub(super) async fn schema(call: Call, what: What) -> Answer {
 pub(super) async fn replace(call: Call, what: What) -> Answer {
     let (server, name) = (call.server.clone(), call.id(0)?);
     let sql = statement(call).await?;
-    let refuse = |refused: crate::catalog::Refused| {
+    let refuse = |refused: catalog::Refused| {
         Refusal::from(refused).or_code(code::STREAM).prefix(&format!("{} command error", title(what)))
     };
     let definition = Definition::parse(&sql).map_err(refuse)?;
-    let warnings = server.host().advice(&definition);
-    if let Err(found) = server.host().prepare(&definition) {
-        return Err(Refusal::bad(found.to_string()).or_code(code::STREAM));
-    }
-    let answer = server.host().catalog.replace(what, &name, definition).map_err(refuse)?;
+    let host = server.host();
+    let warnings = host.advice(&definition);
+    // Before the old one is gone; what is refused leaves it as it was, with its rows.
+    let against = |found: Diagnostic| refuse(catalog::Refused::Conflict(format!("Replace {name} fails: {found}.")));
+    host.check(&definition).map_err(against)?;
+    let answer = host.catalog.replace(what, &name, definition.clone()).map_err(refuse)?;
+    host.prepare(&definition).map_err(against)?;
     Ok(warned(escaped(StatusCode::OK, &answer), &logged(warnings)))
 }
 
@@ -103,7 +112,7 @@ pub(super) async fn drop(call: Call, what: What) -> Answer {
     let name = call.id(0)?;
     let server = &call.server;
     let prefix = format!("delete {} error", word(what));
-    let refuse = |refused: crate::catalog::Refused| Refusal::from(refused).prefix(&prefix);
+    let refuse = |refused: catalog::Refused| Refusal::from(refused).prefix(&prefix);
     server.host().catalog.get(what, &name).map_err(refuse)?;
     if !call.query_is("force") && server.rules.is_read(&name) {
         return Err(referenced(what, &name));

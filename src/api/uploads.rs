@@ -10,7 +10,16 @@ const LIMIT: u64 = 1 << 30;
 /// Takes a file: as a member of a JSON object, from a place that one names, or as a form.
 pub(super) async fn create(call: Call) -> Answer {
     let kind = call.request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    let path = if kind.starts_with("application/json") { from_json(call).await? } else { from_form(call).await? };
+    let path = match kind {
+        kind if kind.starts_with("application/json") => from_json(call).await?,
+        kind if kind.starts_with("multipart/form-data") => from_form(call).await?,
+        _ => {
+            return Err(Refusal::bad(
+                "Error Retrieving the File: request Content-Type isn't multipart/form-data; send a form with the field \
+                 `uploadFile`, or application/json with `name` and `content`",
+            ));
+        }
+    };
     Ok(escaped(StatusCode::CREATED, &path))
 }
 

@@ -60,7 +60,7 @@ fn rule(zone: Option<&str>) -> Result<RuleInfo, String> {
         None => TimeZone::UTC,
         Some(name) => TimeZone::get(name).map_err(|_| format!("there is no time zone `{name}`"))?,
     };
-    Ok(RuleInfo { id: "case".into(), started: NOW, zone, props: Arc::new(Object::new()) })
+    Ok(RuleInfo { id: "case".into(), started: NOW, zone, ..RuleInfo::nowhere() })
 }
 
 fn context(rule: &RuleInfo, now: Time) -> Ctx<'_> {
@@ -77,6 +77,11 @@ fn call(func: &Func, args: &[Value], ctx: &Ctx<'_>) -> Result<Came, String> {
     match func.body {
         Body::Scalar(body) => Ok(body(args, ctx)),
         Body::Stateful(start) => Ok(start().call(args, ctx)),
+        // An aggregate is called with the lists of a group; null is none.
+        Body::Aggregate(start) if args.iter().all(Value::is_null) => Ok(start().give()),
+        // Known inside of a window only.
+        Body::Special(Special::WindowBound) => Ok(Ok(Value::Null)),
+        Body::Special(Special::Meta) if args.iter().all(Value::is_null) => Ok(Ok(Value::Null)),
         Body::Special(Special::Rows) => Ok(expand(func.name, args.first().unwrap_or(&Value::Null)).map(Value::array)),
         _ => Err(format!("`{}` cannot be called without a rule around it", func.name)),
     }

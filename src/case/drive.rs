@@ -102,7 +102,8 @@ fn once(
         }
         (Err(Refusal::Unknown(why)), _) => return (vec![why], None),
     };
-    if let Err(why) = play(case, &mut engine, way) {
+    let keeps_state = options.get("qos").and_then(Json::as_i64).is_some_and(|qos| qos > 0);
+    if let Err(why) = play(case, &mut engine, way, keeps_state) {
         return (vec![format!("{why}\n{}", clock(engine.now(), case.start))], None);
     }
     let mut failures = Vec::new();
@@ -132,7 +133,7 @@ fn once(
 }
 
 /// Moves the clock from one instant at which something is due to the next, up to the end.
-fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
+fn play(case: &RuleCase, engine: &mut Engine, way: Way, keeps_state: bool) -> Result<(), String> {
     let (mut inputs, mut events) = (case.input.as_slice(), case.events.as_slice());
     loop {
         let due = [engine.due(), inputs.first().map(|input| input.at), events.first().map(|event| event.at)];
@@ -157,7 +158,13 @@ fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
             events = later;
             match event.what {
                 Happening::SaveLoad => engine.save_load()?,
-                other => return Err(format!("the event `{}` is not supported", other.word())),
+                Happening::Restart => engine.restart(true)?,
+                Happening::Crash if keeps_state => {
+                    return Err(format!("the event `{}` needs checkpoints, which are not there", event.what.word()));
+                }
+                Happening::Crash => engine.restart(false)?,
+                Happening::FailSink => engine.set_away(event.sink.as_deref(), true)?,
+                Happening::HealSink => engine.set_away(event.sink.as_deref(), false)?,
             }
         }
         if way == Way::SaveLoad {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use crate::catalog::Definition;
 use crate::clock::Clock;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Batch, Fate, Meta, Object, Receipt, Text, Time};
+use crate::data::{Batch, Fate, Meta, Receipt, Text, Time};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, CacheOptions, Chain, Desk};
 use crate::func::{Catalogue, RuleInfo};
@@ -102,12 +102,8 @@ impl Engine {
             let create = create.ok_or_else(|| Refusal::Unknown(format!("the case has no `{}`", source.stream)))?;
             tables[place] = Some(table(create, columns, &clock)?);
         }
-        let rule = RuleInfo {
-            id: "case".into(),
-            started: case.start,
-            zone: options.zone.clone(),
-            props: Arc::new(Object::new()),
-        };
+        let rule =
+            RuleInfo { id: "case".into(), started: case.start, zone: options.zone.clone(), ..RuleInfo::nowhere() };
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
@@ -128,7 +124,7 @@ impl Engine {
 
     /// When something happens by itself.
     pub fn due(&self) -> Option<Time> {
-        self.chain.due()
+        [self.chain.due(), self.sinks.due()].into_iter().flatten().min()
     }
 
     /// Does what is due by now.
@@ -138,6 +134,7 @@ impl Engine {
             self.chain.tick(self.now, &mut out).map_err(stopped)?;
             self.go_on(out)?;
         }
+        self.sinks.tick();
         Ok(())
     }
 
@@ -151,8 +148,10 @@ impl Engine {
             if sources.is_empty() && !self.known.contains(&first.stream) {
                 return Err(format!("`{}` is no stream or table of the case", first.stream));
             }
-            for source in sources {
-                self.arrive_at(source, together)?;
+            // A stream that is there twice gives each row to both sources before the next one.
+            let most = if sources.len() > 1 { 1 } else { together.len() };
+            for inputs in together.chunks(most) {
+                sources.iter().try_for_each(|source| self.arrive_at(*source, inputs))?;
             }
         }
         Ok(())
@@ -190,10 +189,15 @@ impl Engine {
         ended[source] = true;
         let after = goes_on(&ended);
         self.ended = ended;
-        if before && !after {
-            let mut out = Vec::new();
+        let mut out = Vec::new();
+        if after {
+            self.chain.ended(source, self.now, &mut out).map_err(stopped)?;
+        } else if before {
             self.chain.finish(self.now, &mut out).map_err(stopped)?;
-            self.go_on(out)?;
+        }
+        self.go_on(out)?;
+        if before && !after {
+            self.sinks.finish();
         }
         Ok(())
     }
@@ -277,9 +281,29 @@ impl Engine {
         self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))
     }
 
+    /// The sink goes away, or comes back.
+    pub fn set_away(&mut self, sink: Option<&str>, away: bool) -> Result<(), String> {
+        self.sinks.set_away(sink, away)
+    }
+
+    /// The rule is stopped and started again: what operators hold is thrown away, and what waits in a sink is sent if
+    /// the stop is a `clean` one.
+    pub fn restart(&mut self, clean: bool) -> Result<(), String> {
+        self.chain.discard();
+        if clean {
+            self.sinks.finish();
+        }
+        self.sinks.discard();
+        self.sinks.restart();
+        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
+        self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
+        Ok(())
+    }
+
     /// Stops the rule as by hand: what is held is thrown away.
     pub fn stop(&mut self) {
         self.chain.discard();
+        self.sinks.discard();
     }
 
     pub fn ledger(&self) -> LedgerView {
@@ -372,7 +396,7 @@ fn decoder(source: &Create, of: &Source, options: &Options) -> Result<Box<dyn De
     let format = FormatOptions {
         format: option("FORMAT").unwrap_or("json".into()).to_lowercase(),
         delimiter: option("DELIMITER").unwrap_or_default(),
-        fields: source.columns.iter().map(|column| column.name.name.clone()).collect(),
+        fields: Vec::new(),
         has_header: false,
         whole_numbers_as_int: options.whole_numbers_as_int,
         schema_id: option("SCHEMAID").unwrap_or_default(),

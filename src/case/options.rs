@@ -29,6 +29,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "logFilename",
     "restartStrategy",
     "notifySub",
+    "experiment",
+    "enableRuleTracer",
+    "enableSaveStateBeforeStop",
+    "forceExitTimeout",
     "overflow",
 ];
 
@@ -51,6 +55,14 @@ impl Options {
                 "planOptimizeStrategy" => {
                     let version = value.pointer("/windowOption/windowVersion");
                     read.plan.windows_v2 = version == Some(&Json::from("v2"));
+                    let twice = value.pointer("/windowOption/enableSendSlidingWindowTwice");
+                    read.plan.sliding_twice = twice.map_or(Ok(false), |twice| flag(name, twice))?;
+                    let disabled = value.pointer("/optimizeControl/disableOptimizeRules").and_then(Json::as_array);
+                    for name in disabled.into_iter().flatten() {
+                        if !read.plan.disabled.add(name.as_str().unwrap_or_default()) {
+                            return Err(format!("`disableOptimizeRules` knows no {name}"));
+                        }
+                    }
                 }
                 "isEventTime" => is_event_time = flag(name, value)?,
                 "lateTolerance" => event_time.tolerance = span(name, value)?,

@@ -66,6 +66,8 @@ pub(super) enum Arrival {
 pub(super) struct Event {
     pub at: Time,
     pub what: Happening,
+    /// The sink that it is about; `None`: the only one.
+    pub sink: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,12 +267,12 @@ fn read_events(fields: &mut Fields, start: Time, advance: Time) -> Read<Vec<Even
         let Some(what) = fields.word("do", Happening::WORDS)? else {
             return fields.wrong("do", "is missing");
         };
-        fields.text("sink")?;
+        let sink = fields.text("sink")?;
         fields.end()?;
         if at < events.last().map_or(start, |last| last.at) || at > advance {
             return Err(format!("`events[{n}].at` is out of order"));
         }
-        events.push(Event { at, what });
+        events.push(Event { at, what, sink });
     }
     Ok(events)
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use crate::clock::Clock;
-use crate::data::{Batch, Fate, Layout, Object, Receipt, Time, Value};
+use crate::data::{Batch, Fate, Held, Layout, Object, Receipt, Time, Value};
 use crate::diag::Fault;
 use crate::flow::emissions;
-use crate::flow::shape::{Common, Facts, Shape};
+use crate::flow::shape::{Common, Facts, Gather, Shape};
 use crate::func::RuleInfo;
 use crate::io::{Content, Parcel, Takes};
 use crate::plan::Plan;
@@ -29,7 +29,10 @@ pub(super) struct Sinks {
 struct Sink {
     name: String,
     shape: Shape,
+    gather: Option<Gather>,
     given: Vec<Emission>,
+    /// What waits for the sink to come back, while it is away.
+    away: Option<Vec<(Emission, Vec<Receipt>)>>,
 }
 
 impl Sinks {
@@ -48,7 +51,8 @@ impl Sinks {
             }
             let takes = if wants_messages(case, name, props) { Takes::Bytes } else { Takes::Rows };
             let shape = Shape::new(&common, layout.clone(), takes, facts.clone()).map_err(refused)?;
-            all.push(Sink { name: name.clone(), shape, given: Vec::new() });
+            let gather = shape.gather(case.start);
+            all.push(Sink { name: name.clone(), shape, gather, given: Vec::new(), away: None });
         }
         Ok(Sinks { layout, send_error, clock, all })
     }
@@ -60,36 +64,102 @@ impl Sinks {
     /// Takes what left the chain.
     pub fn take(&mut self, mut batch: Batch) {
         let rows = batch.selected().to_vec();
-        let receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
+        let mut receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
+        // What waits in a sink is counted as held.
+        let waits = self.all.iter().any(|sink| sink.gather.is_some() || sink.away.is_some());
+        let mut keepers: Vec<Held> = Vec::new();
+        if waits {
+            let mut left = receipts.drain(..);
+            for emission in emissions(&batch) {
+                let mut keeper = Held::default();
+                left.by_ref().take(emission.len()).for_each(|receipt| keeper.merge(receipt.hold()));
+                keepers.push(keeper);
+            }
+        }
         for sink in &mut self.all {
             let mut faults = batch.faults().iter().peekable();
             let mut at = 0;
-            for emission in emissions(&batch) {
+            for (n, emission) in emissions(&batch).into_iter().enumerate() {
                 if let Some(first) = emission.first() {
                     while let Some((_, fault)) = faults.next_if(|(row, _)| row <= first) {
                         sink.error(fault, self.send_error, self.clock.now());
                     }
                 }
                 let values: Vec<&[Value]> = emission.iter().map(|row| batch.row(*row as usize)).collect();
-                let promises = receipts.iter().skip(at).take(values.len());
+                let promises: Vec<Receipt> = match keepers.get_mut(n) {
+                    Some(keeper) => vec![keeper.part()],
+                    None => receipts.iter().skip(at).take(values.len()).cloned().collect(),
+                };
                 at += values.len();
                 let mut parcels = Vec::new();
-                let fate = match sink.shape.parcels(&self.layout, &values, &mut parcels) {
-                    Ok(()) => {
-                        sink.given.extend(parcels.into_iter().map(|parcel| received(parcel, self.clock.now())));
-                        Fate::Out
+                match sink.shape.parcels(&self.layout, &values, &mut parcels) {
+                    Ok(()) if sink.gather.is_some() && !parcels.is_empty() => {
+                        sink.wait(parcels, promises, self.clock.now());
                     }
+                    Ok(()) => sink.give(parcels, promises, self.clock.now()),
                     Err(fault) => {
                         sink.error(&fault, self.send_error, self.clock.now());
-                        Fate::dead(&fault)
+                        promises.into_iter().for_each(|promise| promise.settle(Fate::dead(&fault)));
                     }
-                };
-                promises.cloned().for_each(|promise| promise.settle(fate));
+                }
             }
             faults.for_each(|(_, fault)| sink.error(fault, self.send_error, self.clock.now()));
         }
         // The sinks have spoken; the least of all fates adds nothing to theirs.
         receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Filtered));
+        keepers.into_iter().for_each(|keeper| keeper.settle(Fate::Filtered));
+    }
+
+    /// When something is sent by itself.
+    pub fn due(&self) -> Option<Time> {
+        self.all.iter().filter_map(|sink| sink.gather.as_ref().and_then(Gather::due)).min()
+    }
+
+    /// Sends what has waited long enough.
+    pub fn tick(&mut self) {
+        let now = self.clock.now();
+        let due = |sink: &&mut Sink| sink.gather.as_ref().and_then(Gather::due).is_some_and(|due| due <= now);
+        self.all.iter_mut().filter(due).for_each(|sink| sink.flush(now));
+    }
+
+    /// The source has come to its end: what waits is sent.
+    pub fn finish(&mut self) {
+        let now = self.clock.now();
+        self.all.iter_mut().for_each(|sink| sink.flush(now));
+    }
+
+    /// The rule is stopped: what waits is thrown away.
+    pub fn discard(&mut self) {
+        for sink in &mut self.all {
+            let gathered = sink.gather.as_mut().and_then(Gather::take).map(|gathered| gathered.receipts);
+            let away = sink.away.as_mut().map(std::mem::take).unwrap_or_default();
+            let waiting = gathered.into_iter().chain(away.into_iter().map(|(_, receipts)| receipts)).flatten();
+            waiting.for_each(|receipt| receipt.settle(Fate::DroppedStop));
+        }
+    }
+
+    /// The rule starts anew: batches count from now.
+    pub fn restart(&mut self) {
+        let now = self.clock.now();
+        self.all.iter_mut().for_each(|sink| sink.gather = sink.shape.gather(now));
+    }
+
+    /// The sink of that name goes away, or comes back and is given what waited; the only one needs no name.
+    pub fn set_away(&mut self, name: Option<&str>, away: bool) -> Result<(), String> {
+        let now = self.clock.now();
+        let mut found = self.all.iter_mut().filter(|sink| name.is_none_or(|name| sink.name == name));
+        let (Some(sink), None) = (found.next(), found.next()) else {
+            return Err(format!("the event names no sink of the case: `{}`", name.unwrap_or_default()));
+        };
+        if away {
+            sink.away.get_or_insert_default();
+            return Ok(());
+        }
+        for (emission, receipts) in sink.away.take().unwrap_or_default() {
+            sink.given.push(Emission { at: now, ..emission });
+            receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Out));
+        }
+        Ok(())
     }
 
     /// Everything that the sinks were given.
@@ -99,10 +169,51 @@ impl Sinks {
 }
 
 impl Sink {
+    /// What became of an emission waits for more.
+    fn wait(&mut self, parcels: Vec<Parcel>, promises: Vec<Receipt>, now: Time) {
+        let full = self.gather.as_mut().is_some_and(|gather| {
+            let rows = promises.len() as u32;
+            gather.add(parcels.into_iter(), promises.into_iter(), rows, now)
+        });
+        if full {
+            self.flush(now);
+        }
+    }
+
+    fn flush(&mut self, now: Time) {
+        let Some(gathered) = self.gather.as_mut().and_then(Gather::take) else { return };
+        match self.shape.packed(gathered.parcel) {
+            Ok(parcel) => self.give(vec![parcel], gathered.receipts, now),
+            Err(fault) => gathered.receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(&fault))),
+        }
+    }
+
+    /// The sink is given parcels, or will be when it comes back.
+    fn give(&mut self, parcels: Vec<Parcel>, promises: Vec<Receipt>, now: Time) {
+        let emissions = parcels.into_iter().map(|parcel| received(parcel, now));
+        match &mut self.away {
+            Some(waiting) => {
+                waiting.extend(emissions.map(|emission| (emission, Vec::new())));
+                match waiting.last_mut() {
+                    Some((_, receipts)) => receipts.extend(promises),
+                    None => promises.into_iter().for_each(|promise| promise.settle(Fate::Out)),
+                }
+            }
+            None => {
+                self.given.extend(emissions);
+                promises.into_iter().for_each(|promise| promise.settle(Fate::Out));
+            }
+        }
+    }
+
     /// With `sendError` an error goes to the sink too.
     fn error(&mut self, fault: &Fault, send: bool, now: Time) {
         if send {
-            self.given.push(Emission { at: now, error: Some(fault.to_string()), ..Emission::default() });
+            let emission = Emission { at: now, error: Some(fault.to_string()), ..Emission::default() };
+            match &mut self.away {
+                Some(waiting) => waiting.push((emission, Vec::new())),
+                None => self.given.push(emission),
+            }
         }
     }
 }

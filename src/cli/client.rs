@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -5,7 +6,8 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde_json::Value as Json;
 
-use super::print::{FAILED, USAGE, cause_of, fail, say, warn};
+use super::print::{FAILED, USAGE, fail, say, warn};
+use crate::diag::words;
 
 /// Which server to ask, and how to show what it says.
 #[derive(Debug, clap::Args)]
@@ -62,7 +64,8 @@ impl Client {
             true => remote.server.clone(),
             false => format!("http://{}", remote.server),
         };
-        let base = Url::parse(&text).ok().filter(|url| url.has_host() && !url.cannot_be_a_base());
+        let fits = |url: &Url| url.has_host() && ["http", "https"].contains(&url.scheme());
+        let base = Url::parse(&text).ok().filter(fits);
         let base = base.ok_or_else(|| {
             Failure::Usage(format!("`{}` is no address of a server; write it as http://127.0.0.1:9081", remote.server))
         })?;
@@ -140,10 +143,14 @@ impl Client {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
+        let why = match words(cause) {
+            why if why.starts_with("failed to lookup address") => "nobody knows its name".to_owned(),
+            why => why,
+        };
         Failure::Usage(format!(
             "cannot reach the server at {}: {}; start one with `kuiper serve`, or name it with `--server`",
             self.base.as_str().trim_end_matches('/'),
-            cause_of(cause),
+            why,
         ))
     }
 }
@@ -173,11 +180,20 @@ fn unescaped(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'").replace("&#34;", "\"").replace("&amp;", "&")
 }
 
+/// Why a file gives no text.
+pub(super) fn unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        _ => words(error),
+    }
+}
+
 /// The content of a file; `-` is standard input.
 pub(super) fn read(file: &Path) -> Result<String, Failure> {
     let text = match file.as_os_str() == "-" {
         true => std::io::read_to_string(std::io::stdin()),
         false => std::fs::read_to_string(file),
     };
-    text.map_err(|error| Failure::Usage(format!("cannot read `{}`: {}", file.display(), cause_of(&error))))
+    text.map_err(|error| Failure::Usage(format!("cannot read `{}`: {}", file.display(), unreadable(&error))))
 }

@@ -194,5 +194,5 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
 
 /// A failure that names a file.
 fn cannot(what: &str, path: &std::path::Path, error: &std::io::Error) -> Failure {
-    Failure::Refused(format!("cannot {what} `{}`: {error}", path.display()))
+    Failure::Refused(format!("cannot {what} `{}`: {}", path.display(), crate::diag::words(error)))
 }

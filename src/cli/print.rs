@@ -4,9 +4,12 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
+use serde_json::Value as Json;
 use tracing_subscriber::EnvFilter;
 
 use crate::diag::Diagnostic;
+
+pub(super) use crate::diag::words as cause_of;
 
 /// Refused, or failed.
 pub(super) const FAILED: u8 = 1;
@@ -24,6 +27,11 @@ pub(super) fn fail(status: u8, line: impl Display) -> ExitCode {
     ExitCode::from(status)
 }
 
+/// A remark on standard error.
+pub(super) fn note(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "kuiper: {line}");
+}
+
 /// A warning on standard error.
 pub(super) fn warn(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "kuiper: warning: {line}");
@@ -35,12 +43,27 @@ pub(super) fn findings(found: &[Diagnostic]) -> ExitCode {
     fail(USAGE, lines.join("\nkuiper: "))
 }
 
-/// What the system says of a failure, as the end of a sentence.
-pub(super) fn cause_of(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+/// An account on one line: the first term, then all others that are not zero, reasons in brackets.
+pub(super) fn account(sums: &Json) -> String {
+    let mut parts = Vec::new();
+    for (index, (term, value)) in sums.as_object().into_iter().flatten().enumerate() {
+        match value {
+            Json::Object(reasons) => {
+                let total: u64 = reasons.values().filter_map(Json::as_u64).sum();
+                if total > 0 {
+                    let reasons: Vec<String> = reasons.iter().map(|(why, rows)| format!("{rows} {why}")).collect();
+                    parts.push(format!("{total} {term} ({})", reasons.join(", ")));
+                }
+            }
+            value if index == 0 || value.as_i64() != Some(0) => parts.push(format!("{value} {term}")),
+            _ => {}
+        }
+    }
+    match parts.split_first() {
+        Some((first, [])) => first.clone(),
+        Some((first, rest)) => format!("{first} = {}", rest.join(" + ")),
+        None => String::new(),
+    }
 }
 
 /// Columns side by side, the head in capitals, as wide as the widest cell.
@@ -78,4 +101,19 @@ pub(super) fn logs(level: &str, extra: &str) {
         .with_target(false);
     // Set once in a process; a second wish changes nothing.
     let _ = subscriber.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_account_reads_as_a_sum() {
+        let ledger =
+            json!({"in": 9, "out": 4, "filtered": 3, "held": 0, "late": 0, "dropped": {}, "dead": {"decode": 2}});
+        assert_eq!(account(&ledger), "9 in = 4 out + 3 filtered + 2 dead (2 decode)");
+        assert_eq!(account(&json!({"in": 0, "out": 0, "dropped": {}})), "0 in");
+    }
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use super::client::{Client, Failure, Remote, read, talk};
-use super::print::{say, table, warn};
+use super::print::{account, say, table, warn};
 use super::test;
 
 #[derive(Debug, clap::Subcommand)]
@@ -66,9 +66,9 @@ impl Written {
         let text = read(&self.file)?;
         let place = self.file.display();
         let rule: Json = serde_json::from_str(&text)
-            .map_err(|error| Failure::Refused(format!("`{place}` is no rule: {error}; a rule is one JSON object")))?;
+            .map_err(|error| Failure::Refused(format!("`{place}` is no JSON: {error}; a rule is one JSON object")))?;
         let Json::Object(members) = rule else {
-            return Err(Failure::Refused(format!("`{place}` is no rule: expected a JSON object")));
+            return Err(Failure::Refused(format!("`{place}` is no rule, which is one JSON object")));
         };
         let id = members.iter().find(|(key, _)| key.eq_ignore_ascii_case("id"));
         let id = id.and_then(|(_, id)| id.as_str()).filter(|id| !id.is_empty()).map(str::to_owned);
@@ -206,7 +206,8 @@ fn status(found: &Json) {
             .map(|node| {
                 let mut row = vec![(*node).to_owned()];
                 row.extend(COUNTERS.map(|(counter, _)| number(format!("{node}_0_{counter}"))));
-                row.push(connection(found, node));
+                // Of a rule that does not run only the counters are left.
+                row.push(if text("status") == "running" { connection(found, node) } else { String::new() });
                 row
             })
             .collect();
@@ -221,7 +222,7 @@ fn status(found: &Json) {
     say("");
     say(format!("rows     {}", account(&found["ledger"])));
     for (sink, sums) in found["sinks"].as_object().into_iter().flatten() {
-        say(format!("results  {} to {sink}", account(sums)));
+        say(format!("{sink:<8} {}", account(sums)));
     }
 }
 
@@ -235,41 +236,5 @@ fn connection(found: &Json, node: &str) -> String {
     match found[format!("{node}_0_connection_last_disconnected_message")].as_str() {
         Some(why) if state != "connected" && !why.is_empty() => format!("{state}: {why}"),
         _ => state.to_owned(),
-    }
-}
-
-/// An account on one line: the first term, then all others that are not zero, reasons in brackets.
-fn account(sums: &Json) -> String {
-    let mut parts = Vec::new();
-    for (index, (term, value)) in sums.as_object().into_iter().flatten().enumerate() {
-        match value {
-            Json::Object(reasons) => {
-                let total: u64 = reasons.values().filter_map(Json::as_u64).sum();
-                if total > 0 {
-                    let reasons: Vec<String> = reasons.iter().map(|(why, rows)| format!("{rows} {why}")).collect();
-                    parts.push(format!("{total} {term} ({})", reasons.join(", ")));
-                }
-            }
-            value if index == 0 || value.as_i64() != Some(0) => parts.push(format!("{value} {term}")),
-            _ => {}
-        }
-    }
-    match parts.split_first() {
-        Some((first, [])) => first.clone(),
-        Some((first, rest)) => format!("{first} = {}", rest.join(" + ")),
-        None => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_account_reads_as_a_sum() {
-        let ledger =
-            json!({"in": 9, "out": 4, "filtered": 3, "held": 0, "late": 0, "dropped": {}, "dead": {"decode": 2}});
-        assert_eq!(account(&ledger), "9 in = 4 out + 3 filtered + 2 dead (2 decode)");
-        assert_eq!(account(&json!({"in": 0, "out": 0, "dropped": {}})), "0 in");
     }
 }

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::print::{FAILED, USAGE, cause_of, fail, findings, logs};
+use super::client::unreadable;
+use super::print::{FAILED, USAGE, account, fail, findings, logs, note};
 use super::serve::{end, runtime};
 use crate::config::{Flags, Settings};
 use crate::rule::{Foreground, reader_gone};
@@ -60,12 +62,21 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 /// The rule that was meant: the content of a file, or the statement itself.
 fn text(rule: &str) -> Result<String, ExitCode> {
-    let path = Path::new(rule);
-    let is_file = path.extension().is_some_and(|end| end == "json") || path.is_file();
+    if rule.trim().is_empty() {
+        return Err(fail(USAGE, "there is nothing to run; give a SELECT, or a file with a rule as JSON"));
+    }
+    // No statement is a single word.
+    let is_file = !rule.contains(char::is_whitespace) || Path::new(rule).exists();
     if !is_file {
         return Ok(rule.to_owned());
     }
-    std::fs::read_to_string(path).map_err(|error| fail(USAGE, format!("cannot read `{rule}`: {}", cause_of(&error))))
+    let why = |error| {
+        fail(
+            USAGE,
+            format!("cannot read `{rule}`: {}; give a SELECT, or a file with a rule as JSON", unreadable(&error)),
+        )
+    };
+    std::fs::read_to_string(rule).map_err(why)
 }
 
 async fn foreground(settings: &Settings, streams: &[String], text: &str) -> ExitCode {
@@ -77,13 +88,20 @@ async fn foreground(settings: &Settings, streams: &[String], text: &str) -> Exit
         Ok(end) => end,
         Err(error) => return fail(FAILED, format!("cannot wait for signals: {error}")),
     };
+    // Who has read enough does not ask what became of the rest.
+    let enough_read = AtomicBool::new(false);
     let enough = async {
         tokio::select! {
             _ = interrupted => {}
-            () = reader_gone() => {}
+            () = reader_gone() => enough_read.store(true, Ordering::Relaxed),
         }
     };
-    match foreground.run(enough).await {
+    let (ledger, result) = foreground.run(enough).await;
+    let lost = ["dropped", "dead"].iter().any(|term| ledger[*term].as_object().is_some_and(|why| !why.is_empty()));
+    if (lost || ledger["late"].as_u64() > Some(0)) && !enough_read.into_inner() {
+        note(format!("rows: {}", account(&ledger)));
+    }
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(FAILED, why),
     }

@@ -69,7 +69,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Some(path) = args.json
         && let Err(error) = std::fs::write(&path, format!("{:#}\n", report.json()))
     {
-        return fail(USAGE, format!("cannot write `{}`: {error}", path.display()));
+        return fail(USAGE, format!("cannot write `{}`: {}", path.display(), crate::diag::words(&error)));
     }
     say(&report);
     if report.failed() > 0 { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }

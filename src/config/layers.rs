@@ -3,7 +3,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value as Json};
 
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, words};
 
 /// Configuration of one connector: section to properties.
 pub type Sections = BTreeMap<String, Map<String, Json>>;
@@ -33,7 +33,7 @@ impl Layers {
             if !is_yaml || !path.is_file() {
                 continue;
             }
-            let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+            let read = std::fs::read_to_string(&path).map_err(|error| words(&error));
             match read.and_then(|text| sections(&text)) {
                 Ok(sections) => {
                     let kind = if stem == "mqtt_source" { "mqtt".to_owned() } else { stem };

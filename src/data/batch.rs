@@ -38,8 +38,8 @@ pub struct Batch {
     pub emissions: Emissions,
     /// The time that made a window give out these rows.
     pub trigger: Option<Time>,
-    /// Where that window starts, for who makes rows of a window that has none.
-    pub start: Option<Time>,
+    /// Of an emission without rows: what its window would have put into each, by slot.
+    pub blank: Vec<(usize, Value)>,
 }
 
 impl Batch {
@@ -106,6 +106,11 @@ impl Batch {
     pub fn set_meta(&mut self, row: usize, meta: &Meta) {
         self.metas.resize(self.times.len(), None);
         self.metas[row] = Some(meta.clone());
+    }
+
+    /// Drops all metadata.
+    pub fn clear_meta(&mut self) {
+        self.metas.clear();
     }
 
     pub fn row(&self, row: usize) -> &[Value] {

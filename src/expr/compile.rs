@@ -96,24 +96,54 @@ pub struct Program {
     env: Env,
     /// Set when the expression is a plain slot, so that callers can move the value instead of copying it.
     slot: Option<usize>,
+    /// What an error begins with.
+    label: Box<str>,
 }
 
 /// A compiled condition.
 pub struct Predicate {
     test: Test,
     env: Env,
+    /// What an error begins with.
+    label: Box<str>,
+}
+
+/// The expression as errors show it: not more than two lines of it, and none where nothing can fail.
+fn label(bound: &Bound, name: Option<&str>) -> Box<str> {
+    const WIDTH: usize = 160;
+    if matches!(bound, Bound::Slot(..) | Bound::Const(_)) {
+        return "".into();
+    }
+    let mut text = bound.to_string();
+    let name = name.filter(|name| *name != text).map(|name| format!("alias: {name} ")).unwrap_or_default();
+    if let Some((end, _)) = text.char_indices().nth(WIDTH) {
+        text.truncate(end);
+        text.push('…');
+    }
+    format!("{name}expr: {text}: ").into()
 }
 
 impl Program {
     pub fn new(bound: &Bound) -> Self {
+        Program::labelled(bound, label(bound, None))
+    }
+
+    /// The same for an output column or alias, which errors name too.
+    pub fn named(bound: &Bound, name: &str) -> Self {
+        Program::labelled(bound, label(bound, Some(name)))
+    }
+
+    fn labelled(bound: &Bound, label: Box<str>) -> Self {
         let mut making = Making::default();
         let eval = value(bound, &mut making);
         let slot = if let Bound::Slot(slot, _) = bound { Some(*slot) } else { None };
-        Program { eval, env: making.finish(), slot }
+        Program { eval, env: making.finish(), slot, label }
     }
 
+    /// # Errors
+    /// What failed, behind the expression.
     pub fn eval(&self, frame: &Frame<'_>) -> Result<Value> {
-        (self.eval)(frame, &self.env)
+        (self.eval)(frame, &self.env).map_err(|fault| fault.context(&self.label))
     }
 
     /// The slot, when the expression is nothing but a column.
@@ -135,18 +165,22 @@ impl Predicate {
     pub fn new(bound: &Bound) -> Self {
         let mut making = Making::default();
         let test = test(bound, &mut making);
-        Predicate { test, env: making.finish() }
+        Predicate { test, env: making.finish(), label: label(bound, None) }
+    }
+
+    fn test(&self, frame: &Frame<'_>) -> Result<Truth> {
+        (self.test)(frame, &self.env).map_err(|fault| fault.context(&self.label))
     }
 
     /// Whether the condition holds; null does not hold, and another type is an error.
     pub fn holds(&self, frame: &Frame<'_>) -> Result<bool> {
-        Ok((self.test)(frame, &self.env)? == Truth::True)
+        Ok(self.test(frame)? == Truth::True)
     }
 
     /// Whether the condition holds, where it must be one or the other: null is an error too.
     pub fn decides(&self, frame: &Frame<'_>) -> Result<bool> {
-        match (self.test)(frame, &self.env)? {
-            Truth::Null => Err(Fault::eval("the condition is null, and must be true or false")),
+        match self.test(frame)? {
+            Truth::Null => Err(Fault::eval("the condition is null, and must be true or false").context(&self.label)),
             truth => Ok(truth == Truth::True),
         }
     }

@@ -25,8 +25,8 @@ pub struct Chain {
     entries: Vec<usize>,
     /// Slot that says of which source a row is.
     source_slot: Option<usize>,
-    /// The names of the sources, where a row's metadata is kept apart by them.
-    names: Vec<Text>,
+    /// The names of the sources, under which the metadata of a joined row stands; none where no one reads it.
+    names: Vec<Option<Text>>,
     rule: Arc<RuleInfo>,
     account: Arc<dyn Account>,
     /// In event time: how far it has come.
@@ -127,7 +127,7 @@ impl Chain {
         for (node, (name, next)) in nodes.zip(steps.ops) {
             links.push(Link { op: operator(node, plan, local, now, &gauge)?, name, next, meter: Arc::default() });
         }
-        let names = plan.sources.iter().map(|source| source.called.clone()).collect();
+        let names = plan.sources.iter().map(|source| source.meta.then(|| source.called.clone())).collect();
         let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
         let gauge = is_event.then_some(gauge);
         let common = links.len() - plan.nodes.len();
@@ -174,11 +174,14 @@ impl Chain {
             return Err(Fault::bug(format!("the rule has no source {source}")));
         };
         if let Some(slot) = self.source_slot {
+            let name = self.names[source].as_ref();
+            if name.is_none() {
+                batch.clear_meta();
+            }
             for row in 0..batch.rows() {
                 batch.row_mut(row)[slot] = Value::Int(source as i64);
-                if let Some(meta) = batch.meta(row).cloned() {
-                    let name = self.names[source].clone();
-                    batch.set_meta(row, &Meta::new(Object::from_iter([(name, Value::Object(meta))])));
+                if let (Some(name), Some(meta)) = (name, batch.meta(row).cloned()) {
+                    batch.set_meta(row, &Meta::new(Object::from_iter([(name.clone(), Value::Object(meta))])));
                 }
             }
         }
@@ -193,6 +196,11 @@ impl Chain {
     /// When `tick` is to be called next.
     pub fn due(&self) -> Option<Time> {
         self.links.iter().filter_map(|link| link.op.due()).min()
+    }
+
+    /// One of several sources has come to its end, and others go on.
+    pub fn ended(&mut self, source: usize, now: Time, out: &mut Vec<Batch>) -> Result<()> {
+        self.each(now, out, |op, cx, given| op.ended(source, cx, given))
     }
 
     /// The input has come to its end: what is open is given out.
@@ -363,13 +371,13 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<G
 fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
     let mut read_later: HashSet<usize> = HashSet::new();
     let made = columns.iter().rev().map(|column| {
-        let program = Program::new(&column.expr);
+        let program = Program::named(&column.expr, &column.name);
         let take = match program.slot() {
             Some(slot) if column.plain => Take::Column { slot, last: !read_later.contains(&slot) },
             _ => Take::Program(program),
         };
-        read_later.extend(column.expr.slots());
-        OutColumn { take, keep_null: column.keep_null }
+        read_later.extend(column.expr.slots().into_iter().chain(column.or));
+        OutColumn { take, keep_null: column.keep_null, or: column.or }
     });
     let mut made: Vec<OutColumn> = made.collect();
     made.reverse();
@@ -377,9 +385,9 @@ fn out_columns(columns: &[OutputColumn]) -> Vec<OutColumn> {
 }
 
 pub(super) fn computed(aliases: &[(usize, Text, Bound)]) -> Vec<Computed> {
-    let one = |(slot, _, bound): &(usize, Text, Bound)| Computed {
+    let one = |(slot, name, bound): &(usize, Text, Bound)| Computed {
         slot: *slot,
-        program: Program::new(bound),
+        program: Program::named(bound, name),
         lazy: bound.is_pure(),
     };
     aliases.iter().map(one).collect()
@@ -411,6 +419,7 @@ pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
             _ => return Err(Fault::bug(format!("`{}` was planned as an aggregate", call.func.name))),
         };
         calls.push(AggregateCall {
+            label: format!("expr: {call:?}: ").into(),
             slot: call.slot,
             start,
             args: call.args.iter().map(Program::new).collect(),
@@ -418,5 +427,6 @@ pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
             filter: call.filter.as_ref().map(Predicate::new),
         });
     }
-    Ok(Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls))
+    let groups = Groups::new(width, grouping.keys.iter().map(Program::new).collect(), calls);
+    Ok(groups.only(grouping.filter.as_ref().map(Predicate::new)))
 }

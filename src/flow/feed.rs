@@ -146,9 +146,6 @@ struct Driver {
     leaver: Option<u64>,
     /// The last subscriber has left this life of the source.
     over: Arc<AtomicBool>,
-    /// A chunk is being given out. Who leaves meanwhile hears of its end when it has got its part.
-    giving: bool,
-    parting: Vec<oneshot::Sender<Close>>,
     /// All handles are gone.
     deserted: bool,
     /// Chunks that came, of all openings.
@@ -188,8 +185,6 @@ impl Driver {
             decoding: None,
             leaver: None,
             over: Arc::default(),
-            giving: false,
-            parting: Vec::new(),
             deserted: false,
             chunks: 0,
         }
@@ -298,19 +293,8 @@ impl Driver {
             return;
         }
         let (_, subscriber) = self.subscribers.remove(at);
-        self.parting.push(subscriber.close);
-        if !self.giving {
-            self.part();
-        }
+        let _ = subscriber.close.send(Close::Left);
         self.decoding = None;
-    }
-
-    /// Tells those who have left that nothing comes any more.
-    fn part(&mut self) {
-        for close in self.parting.drain(..) {
-            // A rule that is gone needs no word.
-            let _ = close.send(Close::Left);
-        }
     }
 
     /// No one wants the source as it runs now.
@@ -370,12 +354,9 @@ impl Driver {
                 }
             }
         }
-        self.giving = true;
         for (to, fed) in late {
             self.give(&to, fed, run).await;
         }
-        self.giving = false;
-        self.part();
         gone.into_iter().for_each(|id| self.leave(id));
         Ok(())
     }

@@ -15,13 +15,13 @@ use tokio::task::JoinHandle;
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt, Value};
 use crate::diag::{Fault, Retry, Whose};
-use crate::io::{Link, LinkStatus, Report, Sink, SinkPlan};
+use crate::io::{Link, LinkStatus, Parcel, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
 use super::caught::caught;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
-use super::shape::Shape;
+use super::shape::{Gather, Gathered, Shape};
 use super::task::{Ended, ErrorLog};
 
 /// Parcels that are given to a sink in one call, about.
@@ -55,6 +55,8 @@ impl lane::Load for Outgoing {
 
 /// How to make an outlet.
 pub struct OutletSpec {
+    /// The rule that it belongs to.
+    pub rule: String,
     /// For example `mqtt_0`.
     pub name: String,
     pub sink: SinkPlan,
@@ -70,6 +72,7 @@ pub struct OutletSpec {
 
 /// A running outlet. It ends when it is dropped, when it is stopped, or when the rule gives no more.
 pub struct Outlet {
+    rule: String,
     pub name: String,
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
@@ -87,16 +90,18 @@ impl Outlet {
         let (report, link) = Report::timed(spec.clock.clone());
         let (stop, stopped) = watch::channel(false);
         let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
-        let name = spec.name.clone();
+        let (rule, name) = (spec.rule.clone(), spec.name.clone());
         let (ends, done) = watch::channel(false);
         let load = Load::new(account.clone(), meter.clone());
-        let driver = Driver { spec, from, load, report, stopped, meter: meter.clone(), account: account.clone() };
+        let gather = spec.shape.gather(spec.clock.now());
+        let driver =
+            Driver { spec, from, gather, load, report, stopped, meter: meter.clone(), account: account.clone() };
         let task = tokio::spawn(async move {
             let fault = driver.run().await;
             ends.send_replace(true);
             fault
         });
-        (Outlet { name, meter, account, link, stop, done, task }, to)
+        (Outlet { rule, name, meter, account, link, stop, done, task }, to)
     }
 
     /// Turns true, or ends, when the task has delivered or given up everything.
@@ -120,7 +125,8 @@ impl Outlet {
         match tokio::time::timeout(FAREWELL, &mut task).await {
             Ok(ended) => ended.ok().flatten(),
             Err(_) => {
-                tracing::warn!(sink = %self.name, "the sink did not close within {} s", FAREWELL.as_secs());
+                let limit = FAREWELL.as_secs();
+                tracing::warn!(rule = self.rule, sink = self.name, "the sink did not close within {limit} s");
                 task.abort();
                 None
             }
@@ -128,9 +134,21 @@ impl Outlet {
     }
 }
 
+/// What an outlet does next.
+enum Next {
+    Rows(Outgoing),
+    /// What waits to be sent together has waited long enough.
+    Due,
+    /// The rule gives no more.
+    End,
+    Stop,
+}
+
 struct Driver {
     spec: OutletSpec,
     from: Taker<Outgoing>,
+    /// What waits to be sent together.
+    gather: Option<Gather>,
     load: Load,
     report: Report,
     stopped: watch::Receiver<bool>,
@@ -164,7 +182,7 @@ impl Driver {
         self.end(fault.as_ref()).await;
         if let Err(fault) = sink.close().await {
             self.meter.failed(fault.to_string(), self.spec.clock.now());
-            tracing::warn!(sink = %self.spec.name, "closing failed: {fault}");
+            tracing::warn!(rule = self.spec.rule, sink = self.spec.name, "closing failed: {fault}");
         }
         fault
     }
@@ -188,8 +206,13 @@ impl Driver {
     async fn serve(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
         let mut fault = self.connect(sink).await;
         while fault.is_none() {
-            let outgoing = self.next(sink).await?;
-            self.take(outgoing);
+            let next = self.next(sink).await;
+            let last = matches!(next, Next::End);
+            match next {
+                Next::Rows(outgoing) => self.take(outgoing),
+                Next::Due | Next::End => self.flush(),
+                Next::Stop => return None,
+            }
             // More may have come meanwhile; a sink is cheaper by the dozen.
             while self.load.parcels().len() < PARCELS
                 && let Some(outgoing) = self.from.take_now()
@@ -198,18 +221,47 @@ impl Driver {
             }
             self.meter.waiting(self.from.waiting() as u64);
             fault = self.deliver(sink).await;
+            if last {
+                break;
+            }
         }
         fault
     }
 
     /// Waits for work; meanwhile the sink may keep its connection alive.
-    async fn next(&mut self, sink: &mut dyn Sink) -> Option<Outgoing> {
+    async fn next(&mut self, sink: &mut dyn Sink) -> Next {
+        let due = self.gather.as_ref().and_then(Gather::due);
         // All of them can be given up without a loss; after the stop nothing is begun.
         tokio::select! {
             biased;
-            _ = stop(&mut self.stopped) => None,
-            outgoing = self.from.take() => outgoing,
-            _ = idle(sink) => None,
+            _ = stop(&mut self.stopped) => Next::Stop,
+            outgoing = self.from.take() => outgoing.map_or(Next::End, Next::Rows),
+            _ = until(&self.spec.clock, due) => Next::Due,
+            _ = idle(sink) => Next::Stop,
+        }
+    }
+
+    /// What waits to be sent together is sent.
+    fn flush(&mut self) {
+        let Some(Gathered { parcel, receipts, rows }) = self.gather.as_mut().and_then(Gather::take) else { return };
+        match self.spec.shape.packed(parcel) {
+            Ok(parcel) => self.load.add(parcel, receipts.into_iter(), rows),
+            Err(fault) => {
+                receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(&fault)));
+                self.dead(&fault, rows.into());
+            }
+        }
+    }
+
+    /// Keeps what became of an emission until more has come; `made` is left empty.
+    fn gather(&mut self, made: &mut Vec<Parcel>, receipts: impl Iterator<Item = Receipt>, rows: usize) {
+        let now = self.spec.clock.now();
+        if self.gather.as_ref().and_then(Gather::due).is_some_and(|due| due <= now) {
+            self.flush();
+        }
+        let full = self.gather.as_mut().is_some_and(|gather| gather.add(made.drain(..), receipts, rows as u32, now));
+        if full {
+            self.flush();
         }
     }
 
@@ -225,6 +277,10 @@ impl Driver {
             });
         }
         self.load.settle(usize::MAX, Fate::Abandoned);
+        if let Some(gathered) = self.gather.as_mut().and_then(Gather::take) {
+            self.account.dropped(Fate::Abandoned.reason(), gathered.rows.into());
+            gathered.receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Abandoned));
+        }
         self.from.drain(|outgoing| outgoing.settle(&self.account, Fate::Abandoned)).await;
     }
 
@@ -256,7 +312,7 @@ impl Driver {
     fn away(&self, fault: &Fault) {
         self.meter.failed(fault.to_string(), self.spec.clock.now());
         self.report.set(Link::Disconnected(fault.to_string()));
-        tracing::warn!(sink = %self.spec.name, "{fault}; trying again");
+        tracing::warn!(rule = self.spec.rule, sink = self.spec.name, "{fault}; trying again");
     }
 
     /// Waits; true when the outlet was stopped meanwhile.
@@ -296,6 +352,7 @@ impl Driver {
             let shaped = self.spec.shape.parcels(&self.spec.layout, rows, &mut made);
             let mut promises = receipts.receipts.by_ref().take(rows.len());
             match shaped {
+                Ok(()) if self.gather.is_some() && !made.is_empty() => self.gather(&mut made, promises, rows.len()),
                 Ok(()) if made.len() == 1 => {
                     made.drain(..).for_each(|parcel| self.load.add(parcel, promises.by_ref(), rows.len() as u32))
                 }
@@ -418,6 +475,14 @@ impl Drop for Rest {
 /// Returns when the outlet is told to give up, or when no one is left to tell it.
 async fn stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// Returns at that time, if there is one.
+async fn until(clock: &Clock, due: Option<Time>) {
+    match due {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Never returns, whatever the connector does.

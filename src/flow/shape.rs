@@ -7,20 +7,24 @@
 //! An emission that cannot be shaped is a `Fault` of its rows, and gives no parcel at all.
 
 mod common;
+mod gather;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::codec::{self, Decoder, Encoder, Rows, Wanted, json};
-use crate::data::{Batch, Column, Layout, Object, Text, Value};
+use crate::data::{Batch, Column, Layout, Object, Text, Time, Value};
 use crate::diag::{Diagnostic, Fault, Result};
+use crate::func;
 use crate::io::{Content, Parcel, RowSet, Takes};
 
 use super::template::{Item, Template};
 
 pub use super::template::Facts;
 pub use common::{Common, Overflow};
+pub use gather::{Gather, Gathered};
 
 /// Bytes of a block that messages are cut from.
 const BLOCK: usize = 64 * 1024;
@@ -39,7 +43,18 @@ pub struct Shape {
     /// Properties that are evaluated for each parcel.
     dynamic: Vec<(String, Template)>,
     objects: Option<Objects>,
+    /// The method by which messages are compressed.
+    compression: Option<Text>,
+    batch: Option<Together>,
     scratch: Scratch,
+}
+
+/// Emissions are sent together.
+#[derive(Clone, Copy)]
+struct Together {
+    size: usize,
+    linger: Duration,
+    joined: gather::Joined,
 }
 
 /// Memory that is used again for each message.
@@ -125,6 +140,8 @@ impl Shape {
                 .map(|(name, text)| Ok((name.clone(), compiled(name, text)?)))
                 .collect::<Result<_, Diagnostic>>()?,
             objects,
+            compression: common.compression.clone(),
+            batch: together(common, format.name),
             scratch: Scratch { buffer: Vec::new(), block: BytesMut::with_capacity(BLOCK) },
         })
     }
@@ -133,6 +150,19 @@ impl Shape {
     pub fn errors_as_rows(mut self) -> Self {
         self.errors_as_rows = true;
         self
+    }
+
+    /// Where emissions wait that are to be sent together, if they are; the sink starts now.
+    pub fn gather(&self, now: Time) -> Option<Gather> {
+        self.batch.map(|batch| Gather::new(batch.size, batch.linger, batch.joined, now))
+    }
+
+    /// The parcel as it is delivered: compressed, where the sink asks for it.
+    pub fn packed(&self, mut parcel: Parcel) -> Result<Parcel> {
+        if let (Some(method), Content::Bytes(bytes)) = (&self.compression, &mut parcel.content) {
+            *bytes = func::compressed(bytes, method)?.into();
+        }
+        Ok(parcel)
     }
 
     /// Adds the parcels of one emission: no rows are those of an empty window. The layout is the one that the shape was
@@ -209,7 +239,9 @@ impl Shape {
                 }
             },
         };
-        out.push(Parcel { content, props });
+        let parcel = Parcel { content, props };
+        // What is sent together is compressed together.
+        out.push(if self.batch.is_none() { self.packed(parcel)? } else { parcel });
         Ok(())
     }
 }
@@ -221,6 +253,16 @@ fn is_empty(layout: &Layout, row: &[Value]) -> bool {
         Value::Object(object) => column.spread && object.is_empty(),
         _ => false,
     })
+}
+
+fn together(common: &Common, format: &str) -> Option<Together> {
+    let joined = match format {
+        "json" => gather::Joined::Json,
+        "delimited" => gather::Joined::Lines { header: common.format.has_header },
+        _ => gather::Joined::Plain,
+    };
+    let (size, linger) = (common.batch_size, common.linger);
+    (size > 0 || !linger.is_zero()).then_some(Together { size, linger, joined })
 }
 
 /// The layout of rows that are objects.

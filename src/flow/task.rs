@@ -183,8 +183,8 @@ impl RuleTask {
                             self.take(fed).await?;
                         }
                     }
-                    if let Some(close) = self.closings.end(source, close) {
-                        return self.finish(close).await;
+                    if let Some(close) = self.source_ended(source, close).await? {
+                        return Ok(close);
                     }
                 }
                 Step::Dry => {
@@ -241,6 +241,21 @@ impl RuleTask {
         Ok(())
     }
 
+    /// A source has ended; gives what that means for the rule, if it ends too.
+    async fn source_ended(&mut self, source: usize, close: Close) -> Result<Option<Close>> {
+        let finished = close == Close::Finished;
+        match self.closings.end(source, close) {
+            Some(close) => self.finish(close).await.map(Some),
+            None => {
+                if finished {
+                    self.chain.ended(source, self.clock.now(), &mut self.out)?;
+                    self.go_on().await?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
     async fn finish(&mut self, close: Close) -> Result<Close> {
         if close == Close::Finished {
             self.chain.finish(self.clock.now(), &mut self.out)?;
@@ -271,6 +286,7 @@ impl RuleTask {
 }
 
 /// What a rule waits for.
+#[allow(clippy::large_enum_variant, reason = "it lives for one turn of the loop; a box would be an allocation a batch")]
 enum Step {
     Time,
     Rows(Fed),

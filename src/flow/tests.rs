@@ -2,7 +2,9 @@
 //! accounts of the sinks balance, no receipt was dropped without a word, and no message was acknowledged twice.
 
 mod ending;
+mod event_time;
 mod feeding;
+mod joining;
 mod kit;
 mod overflow;
 mod sending;

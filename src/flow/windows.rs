@@ -26,9 +26,10 @@ pub(super) fn operator(windowed: &Windowed, width: usize, local: &TimeZone, now:
             let length = length_of(*unit, *count);
             Box::new(Hopping::new(grid(*unit, *interval), length, now, *bounds, width, groups, *boundless))
         }
-        Window::Sliding { unit, count, delay, open, when, hits } => {
+        Window::Sliding { unit, count, delay, open, twice, when, hits } => {
             let delay = if *delay == 0 { Duration::ZERO } else { length_of(*unit, *delay) };
-            let times = SlidingTimes { length: length_of(*unit, *count), delay, open: *open, event: is_event };
+            let twice = *twice && !delay.is_zero();
+            let times = SlidingTimes { length: length_of(*unit, *count), delay, open: *open, twice, event: is_event };
             let counters = Counters::new(hits.iter().map(|call| (call.func, call.slot)));
             let when = when.as_ref().map(|when| (Predicate::new(when), counters));
             Box::new(Sliding::new(times, when, *bounds, width))

@@ -229,6 +229,11 @@ impl Packer {
     }
 }
 
+/// The bytes compressed by `zlib`, `gzip` or `flate`; an error for any other name.
+pub fn compressed(bytes: &[u8], method: &str) -> Result<Vec<u8>> {
+    pack(bytes, packing(method)?).map_err(|error| Fault::encode(format!("a message cannot be compressed: {error}")))
+}
+
 fn packing(name: &str) -> Result<Packing> {
     match name {
         "zlib" => Ok(Packing::Zlib),

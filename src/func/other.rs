@@ -1,7 +1,10 @@
 //! What fits no other family: null handling, identifiers, the rule itself.
 
+use std::time::Duration;
+
 use uuid::{Builder, Timestamp, Uuid};
 
+use crate::data::cast::{self, Reading};
 use crate::data::{Text, Value};
 use crate::diag::{Fault, Result};
 
@@ -53,12 +56,12 @@ pub const FUNCS: &[Func] = &[
     row("delay", "(number, any) -> any", delay)
         .impure()
         .check(check_delay)
-        .about("Holds the rule up for so many milliseconds of real time, then gives the second argument.")
+        .about("Holds the rule up for so many milliseconds, then gives the second argument. A test on a virtual clock does not wait.")
         .examples(&[("delay(0, \"ok\")", "\"ok\""), ("delay(1, 7)", "7")]),
     row("get_keyed_state", "(text, text, any) -> any", get_keyed_state)
         .impure()
         .check(check_keyed)
-        .about("A value of the shared key-value state as `bigint`, `float`, `string`, `boolean` or `datetime`, or else the third argument.")
+        .about("A value of the keyed state, set with `PUT /keyedstate/{key}`, as `bigint`, `float`, `string`, `boolean` or `datetime`; the third argument where there is none.")
         .examples(&[("get_keyed_state(\"no such key\", \"bigint\", 7)", "7"), ("get_keyed_state(\"\", \"string\", \"-\")", "\"-\"")]),
     row("props", "(text) -> text", props)
         .null(NullGuard::Null)
@@ -135,13 +138,12 @@ fn check_delay(args: &[Arg]) -> std::result::Result<(), String> {
     check_number(args, 0)
 }
 
-fn delay(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
+fn delay(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
     if args.iter().any(Value::is_null) {
         return Ok(Value::Null);
     }
-    let millis = int(args, 0)?;
-    if let Ok(millis @ 1..) = u64::try_from(millis) {
-        std::thread::sleep(std::time::Duration::from_millis(millis));
+    if let Ok(millis @ 1..) = u64::try_from(int(args, 0)?) {
+        ctx.rule.around.pause(Duration::from_millis(millis));
     }
     Ok(arg(args, 1).clone())
 }
@@ -158,13 +160,18 @@ fn check_keyed(args: &[Arg]) -> std::result::Result<(), String> {
     literal(args, 1, STATE_KINDS, is_state_kind)
 }
 
-/// There is no store of keyed state that could be read, so it is always the default.
-fn get_keyed_state(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
-    text(args, 0)?;
-    if !is_state_kind(arg(args, 1)) {
-        return Err(wrong(args, 1, STATE_KINDS));
+/// What is stored is text; what is not there, or cannot be read, is the default.
+fn get_keyed_state(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
+    let key = text(args, 0)?;
+    let kind = arg(args, 1).as_str().filter(|_| is_state_kind(arg(args, 1))).and_then(cast::kind_of_name);
+    let kind = kind.ok_or_else(|| wrong(args, 1, STATE_KINDS))?;
+    match ctx.rule.around.keyed_state(key) {
+        Ok(Some(stored)) => {
+            let reading = Reading { format: None, zone: &ctx.rule.zone, now: ctx.now };
+            cast::cast(&Value::from(stored), &kind, &reading)
+        }
+        Ok(None) | Err(_) => Ok(arg(args, 2).clone()),
     }
-    Ok(arg(args, 2).clone())
 }
 
 fn props(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {

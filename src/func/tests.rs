@@ -15,8 +15,8 @@ use super::*;
 /// Runs something with a context of a rule at 2023-11-14 22:13:20 UTC.
 fn with_ctx<T>(run: impl FnOnce(&Ctx<'_>) -> T) -> T {
     let props = Object::from_iter([("plant", Value::text("north"))]);
-    let rule =
-        RuleInfo { id: "r1".into(), started: Time(1_699_999_999_000), zone: TimeZone::UTC, props: Arc::new(props) };
+    let started = Time(1_699_999_999_000);
+    let rule = RuleInfo { id: "r1".into(), started, props: Arc::new(props), ..RuleInfo::nowhere() };
     let now = Time(1_700_000_000_000);
     run(&Ctx { now, row_time: Some(now), rule: &rule })
 }

@@ -404,6 +404,10 @@ mod tests {
         let error = options(json!({"mergeField": "a"})).unwrap_err();
         assert_eq!(error, "the `mqtt` source cannot do what property `mergeField` asks for (leave the property out)");
         assert!(options(json!({"mergeField": "", "datasource": "a", "FORMAT": "json"})).is_ok());
+        let error = options(json!({"useInt64ForWholeNumbers": true})).unwrap_err();
+        assert!(error.ends_with("(did you mean `useInt64ForWholeNumber`?)"), "{error}");
+        let sink = read::<Options>(json!({"sendSingel": true}).as_object().unwrap(), &Names::sink("the `x` sink", &[]));
+        assert!(sink.unwrap_err().to_string().ends_with("(did you mean `sendSingle`?)"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct AggregateCall {
     pub slot: usize,
     pub start: Start,
     pub args: Vec<Program>,
+    /// What an error of the aggregate begins with.
+    pub label: Box<str>,
     /// Equal arguments count once.
     pub distinct: bool,
     /// Rows for which it does not hold are left out of this aggregate.
@@ -30,6 +32,8 @@ pub struct AggregateCall {
 pub struct Groups {
     keys: Vec<Program>,
     calls: Vec<AggregateCall>,
+    /// WHERE: rows for which it does not hold are left out, and a window of which nothing is left gives nothing.
+    filter: Option<Predicate>,
     width: usize,
     tally: Tally,
     /// Room for the arguments of one call.
@@ -60,13 +64,21 @@ impl AggregateCall {
             return Ok(());
         }
         let context = Ctx { now: cx.now, row_time: Some(frame.time), rule: cx.rule };
-        into.add(args, &context)
+        into.add(args, &context).map_err(|fault| fault.context(&self.label))
     }
 }
 
 impl Groups {
     pub fn new(width: usize, keys: Vec<Program>, calls: Vec<AggregateCall>) -> Self {
-        Groups { keys, calls, width, tally: Tally::default(), args: Vec::new(), stage: "run Select error: " }
+        Groups {
+            keys,
+            calls,
+            filter: None,
+            width,
+            tally: Tally::default(),
+            args: Vec::new(),
+            stage: "run Select error: ",
+        }
     }
 
     /// The same for a clause other than SELECT: its words before an error.
@@ -74,8 +86,21 @@ impl Groups {
         Groups { stage, ..self }
     }
 
+    /// Only rows for which the condition holds, which remembers nothing and fails a window with the row that it fails for.
+    pub fn only(mut self, filter: Option<Predicate>) -> Self {
+        self.filter = filter;
+        self
+    }
+
     /// Takes a row into its group and keeps the promise for it.
     pub fn add(&mut self, batch: &Batch, row: usize, held: Held, cx: &Cx<'_>) {
+        if let Some(filter) = &self.filter {
+            match filter.holds(&cx.frame(batch, row)) {
+                Ok(true) => {}
+                Ok(false) => return held.settle(Fate::Filtered),
+                Err(fault) => return self.tally.fail(fault.context("run Where error: "), held),
+            }
+        }
         match self.group(batch, row, cx) {
             Ok(group) => self.tally.groups[group].held.merge(held),
             Err(fault) => self.tally.fail(fault, held),
@@ -158,7 +183,7 @@ impl Groups {
             batch.note(0, fault);
             return batch;
         }
-        if groups.is_empty() && self.keys.is_empty() {
+        if groups.is_empty() && self.keys.is_empty() && self.filter.is_none() {
             let row = batch.push(trigger, crate::data::Receipt::none());
             self.calls.iter().for_each(|call| row[call.slot] = Value::Null);
         }
@@ -170,7 +195,7 @@ impl Groups {
             for (call, accumulator) in self.calls.iter().zip(&group.accumulators) {
                 match accumulator.give() {
                     Ok(value) => slots[call.slot] = value,
-                    Err(fault) => drop(failed.get_or_insert(fault.context(self.stage))),
+                    Err(fault) => drop(failed.get_or_insert(fault.context(&call.label).context(self.stage))),
                 }
             }
             if let Some(meta) = &group.meta {

@@ -30,7 +30,10 @@ impl Operator for Group {
             let held = batch.take_receipt(row as usize).hold();
             self.groups.add(&batch, row as usize, held, cx);
         }
-        let groups = self.groups.close(batch.trigger.unwrap_or(cx.now));
+        let mut groups = self.groups.close(batch.trigger.unwrap_or(cx.now));
+        for (slot, value) in std::mem::take(&mut batch.blank) {
+            (0..groups.rows()).for_each(|row| groups.row_mut(row)[slot] = value.clone());
+        }
         if !groups.is_empty() {
             out.send(groups);
         }

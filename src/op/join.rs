@@ -7,6 +7,8 @@
 
 mod index;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -370,10 +372,10 @@ impl Join {
     fn write_bounds(&self, batch: &Batch, rows: &[u32], slots: &mut [Value]) {
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger].into_iter().flatten();
         for slot in bounds.filter(|slot| matches!(slots[*slot], Value::Absent)).collect::<Vec<_>>() {
-            let bound = if Some(slot) == self.bounds.start { batch.start } else { batch.trigger };
-            slots[slot] = match rows.first() {
-                Some(row) => batch.row(*row as usize)[slot].clone(),
-                None => bound.map_or(Value::Absent, |bound| Value::Int(bound.0)),
+            slots[slot] = match (rows.first(), batch.trigger) {
+                (Some(row), _) => batch.row(*row as usize)[slot].clone(),
+                (None, Some(trigger)) if Some(slot) != self.bounds.start => Value::Int(trigger.0),
+                _ => Value::Absent,
             };
         }
     }

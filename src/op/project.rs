@@ -21,6 +21,8 @@ pub struct OutColumn {
     pub take: Take,
     /// A null is written, and a missing column becomes one.
     pub keep_null: bool,
+    /// The slot that shows where the value is null.
+    pub or: Option<usize>,
 }
 
 /// Makes the rows that leave the rule: SELECT.
@@ -44,7 +46,7 @@ impl Project {
                 Take::Column { slot, last: true } => std::mem::take(&mut batch.row_mut(row)[*slot]),
                 Take::Column { slot, last: false } => batch.row(row)[*slot].clone(),
                 Take::Program(program) => match program.eval(&cx.frame(batch, row))? {
-                    value if value.is_null() => Value::Absent,
+                    value if value.is_null() => column.or.map_or(Value::Absent, |or| batch.row(row)[or].clone()),
                     value => value,
                 },
             };

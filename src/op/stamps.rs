@@ -42,6 +42,11 @@ impl Stamps {
         self.of.iter().position(|stamp| stamp.source as i64 == *source).unwrap_or_default()
     }
 
+    /// The stream that is that source of the rule.
+    pub fn of_source(&self, source: usize) -> Option<usize> {
+        self.of.iter().position(|stamp| stamp.source == source)
+    }
+
     /// When a row happened, in the zone that it is written in.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! Operators over rows and times, without a plan: what the case files cannot say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod watermark;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -122,6 +124,7 @@ fn ten_seconds(now: i64, groups: Option<Groups>) -> Tumbling {
 fn summed() -> Groups {
     let Body::Aggregate(start) = Catalogue::default().find("sum").unwrap().body else { panic!("sum") };
     let call = AggregateCall {
+        label: "".into(),
         slot: 3,
         start: Arc::new(start),
         args: vec![Program::new(&slot(0))],
@@ -377,8 +380,8 @@ fn a_value_that_fails_is_met_by_its_reader_or_at_once() {
         [&[int(4), int(2), Value::Absent], &[int(4), int(0), Value::Absent], &[int(4), Value::Null, Value::Absent]];
     for (lazy, whole, wanted, fates) in [
         (true, false, "[4,2,2 4,0,- 4,,]", "Out=3"),
-        (false, false, "[4,2,2 4,, 1!x: divided by zero]", "DeadEval=1 Out=2"),
-        (false, true, "[0!x: divided by zero]", "DeadEval=3"),
+        (false, false, "[4,2,2 4,, 1!x: expr: (x / x): divided by zero]", "DeadEval=1 Out=2"),
+        (false, true, "[0!x: expr: (x / x): divided by zero]", "DeadEval=3"),
     ] {
         let bench = Bench::new();
         let mut compute = Compute::new(vec![Computed { slot: 2, program: failing(), lazy }], "x: ");
@@ -399,9 +402,9 @@ fn a_value_that_fails_is_met_by_its_reader_or_at_once() {
 #[test]
 fn a_projection_takes_columns_and_expressions() {
     let bench = Bench::new();
-    let column = |slot, keep_null| OutColumn { take: Take::Column { slot, last: false }, keep_null };
+    let column = |slot, keep_null| OutColumn { take: Take::Column { slot, last: false }, keep_null, or: None };
     let sum = Bound::Binary(BinaryOp::Add, Box::new(slot(0)), Box::new(slot(1)));
-    let expression = |keep_null| OutColumn { take: Take::Program(Program::new(&sum)), keep_null };
+    let expression = |keep_null| OutColumn { take: Take::Program(Program::new(&sum)), keep_null, or: None };
     let mut project =
         Project::new(Vec::new(), vec![column(0, false), column(0, true), expression(false), expression(true)]);
     let rows: [&[Value]; 4] =

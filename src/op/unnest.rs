@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use crate::data::{Batch, Emissions, Fate, Object, Text, Value};
 use crate::diag::Result;
 use crate::func::rows::expand;
@@ -10,7 +12,7 @@ pub struct Unnest {
     func: &'static str,
     column: usize,
     /// Columns that an entry of an object can replace.
-    named: Vec<(Text, usize)>,
+    named: HashMap<Text, usize>,
     /// Where all other entries go.
     rest: usize,
     /// Rows an emission, at most.
@@ -25,7 +27,7 @@ impl Unnest {
         rest: usize,
         limit: Option<usize>,
     ) -> Self {
-        Unnest { func, column, named, rest, limit: limit.unwrap_or(usize::MAX) }
+        Unnest { func, column, named: named.into_iter().collect(), rest, limit: limit.unwrap_or(usize::MAX) }
     }
 
     /// Puts one part into a row.
@@ -35,7 +37,7 @@ impl Unnest {
             return;
         };
         row[self.column] = Value::Absent;
-        let slot = |name: &Text| self.named.iter().find(|(other, _)| other == name).map(|(_, slot)| *slot);
+        let slot = |name: &Text| self.named.get(name).copied();
         let mut replaced = false;
         for (name, value) in object.iter() {
             if let Some(slot) = slot(name) {

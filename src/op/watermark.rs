@@ -79,14 +79,14 @@ impl Watermark {
 
     /// Where the watermark would stand by what has been seen.
     fn computed(&self) -> Option<Time> {
-        let counts = |seen: &&Seen| !seen.idle && !seen.ended;
-        // When no stream counts, the time stands still.
         let mut least = None;
-        for seen in self.seen.iter().filter(counts) {
+        for seen in self.seen.iter().filter(|seen| !seen.idle && !seen.ended) {
             let largest = seen.largest?;
             least = Some(least.map_or(largest, |least: Time| least.min(largest)));
         }
-        least.map(|least| least - self.pace.tolerance)
+        // When all streams are idle none of them holds the newest up.
+        let newest = || self.seen.iter().filter_map(|seen| seen.largest).max();
+        least.or_else(newest).map(|time| time - self.pace.tolerance)
     }
 
     /// Lets the watermark go on, if it does: what it has passed goes into the batch, in order.
@@ -202,6 +202,18 @@ impl Operator for Watermark {
     fn due(&self) -> Option<Time> {
         let patience = self.pace.patience.filter(|_| self.seen.len() > 1)?;
         self.seen.iter().filter(|seen| !seen.idle && !seen.ended).map(|seen| seen.came + patience).min()
+    }
+
+    /// What is left of the stream holds nothing up.
+    fn ended(&mut self, source: usize, _: &Cx<'_>, out: &mut Out) -> Result<()> {
+        if let Some(seen) = self.stamps.of_source(source).and_then(|stream| self.seen.get_mut(stream)) {
+            seen.ended = true;
+        }
+        let mut into = Batch::new(self.width);
+        self.advance(&mut into);
+        send(&mut into, out);
+        self.tell();
+        Ok(())
     }
 
     /// Nothing that could be older comes any more: all is given out, and the time goes on to the last row.

@@ -43,13 +43,21 @@ struct Span {
     end: Time,
 }
 
-/// Writes the bounds of a window into the slots of a row that ask for them.
+/// The bounds of a window in the slots that ask for them.
+fn written(bounds: &Bounds, span: Span, trigger: Time) -> impl Iterator<Item = (usize, Value)> {
+    [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, trigger)]
+        .into_iter()
+        .filter_map(|(slot, time)| Some((slot?, Value::Int(time.0))))
+}
+
+/// Writes the bounds of a window into a row.
 fn write_bounds(bounds: &Bounds, row: &mut [Value], span: Span) {
-    for (slot, time) in [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, span.end)] {
-        if let Some(slot) = slot {
-            row[slot] = Value::Int(time.0);
-        }
-    }
+    write_triggered(bounds, row, span, span.end);
+}
+
+/// The same for a window that something else than its end has triggered.
+fn write_triggered(bounds: &Bounds, row: &mut [Value], span: Span, trigger: Time) {
+    written(bounds, span, trigger).for_each(|(slot, time)| row[slot] = time);
 }
 
 /// A batch for the rows of one window.
@@ -60,11 +68,18 @@ pub(super) fn emission(width: usize, rows: usize) -> Batch {
 }
 
 /// Sends the rows of one window on.
-fn send(mut batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
+fn send(batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
+    send_triggered(batch, bounds, span, span.end, out);
+}
+
+fn send_triggered(mut batch: Batch, bounds: &Bounds, span: Span, trigger: Time, out: &mut Out) {
     for row in 0..batch.rows() {
-        write_bounds(bounds, batch.row_mut(row), span);
+        write_triggered(bounds, batch.row_mut(row), span, trigger);
     }
-    (batch.start, batch.trigger) = (Some(span.start), Some(span.end));
+    if batch.rows() == 0 {
+        batch.blank = written(bounds, span, trigger).collect();
+    }
+    batch.trigger = Some(trigger);
     out.send(batch);
 }
 

@@ -2,18 +2,20 @@ use std::collections::{HashMap, HashSet};
 
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
-use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Path, bind};
+use crate::diag::Diagnostic;
+use crate::expr::{Bound, Bounds, Path, bind};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
+use super::event_time;
 use super::findings::{Findings, dedup};
 use super::guests::Hoist;
 use super::join::{self, Joins, before_window, join_steps, of_several, push_down};
-use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, SourceKind, Stamp, Stamps};
+use super::node::{Clause, Grouping, Node, OutputColumn, Plan, Source, Stamps};
 use super::scope::{AliasState, Names, OfWhere, Stage, counted, mentioned};
 use super::sources::{Asked, at_the_source, find_all, source_names, written};
 use super::special::{analytic_steps, counted_step, dedup_call, is_columns, is_rows, rows_step};
+use super::star;
 use super::window::{self, Window, Windowed};
 use super::{EventTime, Options, Stream};
 
@@ -37,8 +39,8 @@ pub fn plan(
         return Err(dedup(found.0));
     }
     let alias = |source: &sql::Source| source.alias.as_ref().map(|alias| alias.name.clone());
-    let written = written(select).map(alias);
-    let sources = streams.iter().zip(written).map(|(stream, alias)| Asked::new(stream, alias)).collect();
+    let sources =
+        streams.iter().zip(written(select).map(alias)).map(|(stream, alias)| Asked::new(stream, alias)).collect();
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
@@ -50,8 +52,11 @@ pub fn plan(
             return Err(dedup(found.0));
         }
     }
-    let stamps = options.event_time.and_then(|_| event_time(&mut names, select, &mut found));
+    let stamps = options.event_time.and_then(|_| event_time::stamps(&mut names, written(select), &mut found.0));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
+    if options.disabled.pruning {
+        names.decode_all(&mut found.0);
+    }
     if !found.0.is_empty() {
         return Err(dedup(found.0));
     }
@@ -63,29 +68,6 @@ fn refuse_whole(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }
-}
-
-/// Where rows say when they happened. Those columns are decoded whatever else is asked for.
-fn event_time(names: &mut Names<'_>, select: &Select, found: &mut Findings) -> Option<Stamps> {
-    let mut of = Vec::new();
-    for (source, written) in written(select).enumerate() {
-        let Stream { name, timestamp, timestamp_format, kind, .. } = names.sources[source].stream;
-        let span = written.name.span;
-        if *kind == SourceKind::Lookup {
-            continue;
-        }
-        if timestamp.is_empty() {
-            let text = format!("`isEventTime` needs the time of each row, but `{name}` declares no TIMESTAMP");
-            found.add(Diagnostic::error("K0233", text).at(span).help("add `TIMESTAMP=\"column\"` to its WITH clause"));
-            continue;
-        }
-        let bound = names.column_of(source, timestamp, span).map_err(|problem| vec![problem]);
-        let (Some(Bound::Slot(slot, _)), SourceKind::Stream) = (found.take(bound), *kind) else { continue };
-        let format = Some(timestamp_format.clone()).filter(|format| !format.is_empty());
-        let stream = names.sources[source].name().clone();
-        of.push(Stamp { source, stream, column: timestamp.clone(), slot, format });
-    }
-    (!of.is_empty()).then_some(Stamps { of, source: names.source_slot })
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {
@@ -139,9 +121,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         if let ExprNode::Wildcard(wildcard) = &field.expr.node {
             match names.all_columns(wildcard, field.span) {
                 Ok(shape) => {
-                    let expr = Bound::Row(Box::new(shape));
-                    let name = Text::const_new("*");
-                    fields.push(OutputColumn { name, expr, plain: false, keep_null: false, spread: true });
+                    fields.push(OutputColumn::spread(Bound::Row(Box::new(shape))));
                 }
                 Err(problem) => found.add(problem),
             }
@@ -157,8 +137,8 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
                 names.met_aggregate = false;
                 if let Some(expr) = clause(names, Stage::Select, "SELECT", &replaced.expr, found) {
                     aggregated |= names.met_aggregate;
-                    let name = alias.name.clone();
-                    fields.push(OutputColumn { name, expr, plain: false, keep_null: options.send_nil, spread: false });
+                    let column = OutputColumn::new(alias.name.clone(), expr);
+                    fields.push(OutputColumn { keep_null: options.send_nil, ..column });
                 }
             }
             continue;
@@ -188,7 +168,8 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             matches!(&field.expr.bare().node, ExprNode::Call(call) if call.name.name.eq_ignore_ascii_case("collect"));
         let keep_null = collects || (options.send_nil && (plain || field.alias.is_some()));
         let spread = is_columns(field, funcs);
-        fields.push(OutputColumn { name, expr, plain, keep_null: keep_null && !spread, spread });
+        let column = OutputColumn::new(name, expr);
+        fields.push(OutputColumn { plain, keep_null: keep_null && !spread, spread, ..column });
     }
     let joins = join::bind_joins(select, names, &mut found.0);
     let filter = select.filter.as_ref().and_then(|expr| clause(names, Stage::Where, "WHERE", expr, found));
@@ -374,7 +355,8 @@ fn assemble(
     let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
     let whole = !calls.is_empty();
     // A condition on all rows of a window needs them.
-    let above = sets && (whole || clauses.window.as_ref().is_some_and(|window| window.is_before_where(is_event)));
+    let late = |window: &Window| options.disabled.push_down || window.is_before_where(is_event);
+    let above = sets && (whole || clauses.window.as_ref().is_some_and(late));
     if is_join {
         if !above && !looks_back && !is_event {
             condition = push_down(condition, &clauses.joins, &names, &mut branches);
@@ -383,7 +365,7 @@ fn assemble(
         let aliases = before_window(&names, &clauses.window_filter, &clauses.window);
         nodes.extend((!aliases.is_empty()).then_some(Node::Compute { aliases, clause: Clause::Filter }));
     }
-    let sums = whole.then(|| Grouping { keys: Vec::new(), calls });
+    let sums = whole.then(|| Grouping { calls, ..Grouping::default() });
     let sums = sums.map(|grouping| Node::Aggregate { grouping, each_row: !sets, stage: Clause::Where.stage() });
     // What WHERE reads of each row, and WHERE itself.
     let (mut before, mut filter) = (Vec::new(), Vec::new());
@@ -412,13 +394,22 @@ fn assemble(
     nodes.extend(clauses.window_filter.map(|predicate| Node::Filter { predicate, clause: Clause::Filter }));
     let has_keys = !clauses.keys.is_empty();
     let calls = std::mem::take(&mut names.calls);
-    let mut grouping = Some(Grouping { keys: clauses.keys, calls });
+    let mut grouping = Some(Grouping { keys: clauses.keys, calls, filter: None });
     if let Some(window) = clauses.window {
         let bounds = names.bounds;
+        let early = asked_early(&filter, &bounds);
         // What looks at the rows of the finished window needs them.
-        let inside = clauses.aggregated && window.is_incremental() && filter.is_empty() && !is_join;
+        let inside = clauses.aggregated
+            && window.is_incremental()
+            && (filter.is_empty() || early.is_some())
+            && !is_join
+            && !options.disabled.incremental;
+        let mut grouping = if inside { grouping.take() } else { None };
+        if let Some(grouping) = &mut grouping {
+            filter.clear();
+            grouping.filter = early;
+        }
         let boundless = grouping.as_ref().is_some_and(|grouping| !grouping.reads(&bounds));
-        let grouping = if inside { grouping.take() } else { None };
         nodes.push(Node::Window(Box::new(Windowed { window, bounds, grouping, boundless, event: stamps })));
     }
     let mut entries = vec![0; names.sources.len()];
@@ -474,13 +465,7 @@ fn assemble(
             found.add(problem.at(select.span).known_as(words));
         }
         let name = Text::const_new("__meta");
-        columns.push(OutputColumn {
-            name,
-            expr: Bound::Meta(Path::default()),
-            plain: false,
-            keep_null: false,
-            spread: false,
-        });
+        columns.push(OutputColumn::new(name, Bound::Meta(Path::default())));
     }
     if !found.0.is_empty() {
         return Err(found.0);
@@ -488,6 +473,9 @@ fn assemble(
     let mut aliases = ordered_aliases(&names, Stage::Select);
     nodes.extend(hoisted(&mut aliases, &mut columns, &mut names, SELECT));
     let rows = rows_step(&names, &mut columns, limit);
+    if rows.is_none() {
+        star::expand(&mut columns);
+    }
     let layout =
         Layout::new(columns.iter().map(|column| Column { name: column.name.clone(), spread: column.spread }).collect());
     nodes.push(Node::Project { aliases, columns });
@@ -503,6 +491,13 @@ fn assemble(
     });
     let sources = sources.collect();
     Ok(Plan { sources, source_slot: names.source_slot, width, nodes, layout, windowless: !sets })
+}
+
+/// WHERE behind a window, if each row can be asked as it comes: the answer is the same then.
+fn asked_early(filter: &[Node], bounds: &Bounds) -> Option<Bound> {
+    let [Node::Filter { predicate, .. }] = filter else { return None };
+    let asks_window = Grouping { filter: Some(predicate.clone()), ..Grouping::default() }.reads(bounds);
+    (predicate.is_pure() && !asks_window).then(|| predicate.clone())
 }
 
 /// The steps of WHERE.

@@ -7,6 +7,7 @@ use crate::expr::Bound;
 use crate::sql::JoinKind;
 
 use super::join::{Join, Joined, LookupJoin};
+use super::keeping::keeping;
 use super::node::{AnalyticStep, Clause, Grouping, Node, NumberCall, OutputColumn, Plan, Source, SourceKind};
 
 /// The plan as text: one JSON object a line, the projection first, each node below what it feeds. Where rows of several
@@ -26,22 +27,56 @@ pub fn explain(plan: &Plan) -> String {
     // Below a node stand the sources whose rows come to it, and then the node before it.
     for (at, node) in plan.nodes.iter().enumerate().rev() {
         let level = plan.nodes.len() - 1 - at;
-        line(level, step(node));
+        line(level, step_at(plan, at, node));
         for source in plan.sources.iter().filter(|source| source.entry == at) {
-            let steps = source.nodes.iter().rev().map(step).chain([source_step(source)]);
+            let steps = source.nodes.iter().rev().map(step).chain([source_step(plan, source)]);
             steps.enumerate().for_each(|(below, step)| line(level + 1 + below, step));
         }
     }
     out
 }
 
-fn source_step(source: &Source) -> (&'static str, String) {
-    let names: Vec<&str> = source.wanted.columns.iter().map(|column| column.name.as_str()).collect();
-    let fields = if source.wanted.rest.is_some() { "*".into() } else { names.join(", ") };
-    let info = format!("StreamName: {}, StreamFields:[ {fields} ]", source.stream);
+fn source_step(plan: &Plan, source: &Source) -> (&'static str, String) {
+    let wanted = &source.wanted;
+    let names: Vec<&str> = wanted.columns.iter().map(|column| column.name.as_str()).collect();
+    let fields = if wanted.rest.is_some() { "*".into() } else { names.join(", ") };
+    let mut info = format!("StreamName: {}, StreamFields:[ {fields} ]", source.stream);
+    // What is decoded, and where it stands in a row.
+    let slots = wanted.columns.iter().map(|column| {
+        let kind = column.kind.as_ref().map_or(String::new(), |kind| format!(" {}", kind.name()));
+        format!("{}: {}{kind}", column.slot, column.name)
+    });
+    let slots: Vec<String> = slots.chain(wanted.rest.map(|slot| format!("{slot}: all others"))).collect();
+    let _ = write!(info, ", Slots:[ {} ]", slots.join(", "));
+    let pushed = pushed(plan, source);
+    if !pushed.is_empty() {
+        let _ = write!(info, ", PushedDown:[ {} ]", pushed.join(", "));
+    }
     match source.kind {
         SourceKind::Lookup => ("LookupSourcePlan", info),
         SourceKind::Stream | SourceKind::Scan { .. } => ("DataSourcePlan", info),
+    }
+}
+
+/// The conditions that rows of the source meet as they come: before they are kept, joined or looked back at.
+fn pushed(plan: &Plan, source: &Source) -> Vec<String> {
+    let common: &[Node] = if plan.sources.len() == 1 { &plan.nodes } else { &[] };
+    let early = source.nodes.iter().chain(common).take_while(|node| {
+        !matches!(node, Node::Window(_) | Node::Watermark { .. } | Node::Analytic { .. } | Node::Project { .. })
+    });
+    let condition = |node: &Node| match node {
+        Node::Filter { predicate, clause: Clause::Where | Clause::Filter } => Some(predicate.to_string()),
+        _ => None,
+    };
+    early.filter_map(condition).collect()
+}
+
+/// A step with what the plan around it says.
+fn step_at(plan: &Plan, at: usize, node: &Node) -> (&'static str, String) {
+    let (op, info) = step(node);
+    match node {
+        Node::Window(windowed) => (op, format!("{info}, Keeps:{}", keeping(windowed, &plan.nodes[at + 1..]))),
+        _ => (op, info),
     }
 }
 
@@ -105,7 +140,8 @@ fn step(node: &Node) -> (&'static str, String) {
         }
         Node::Limit { rows } => ("LimitPlan", format!("Limit:{rows}")),
         Node::Project { columns, .. } => {
-            ("ProjectPlan", format!("Fields:[ {} ]", columns.iter().map(column).collect::<Vec<_>>().join(", ")))
+            let shown = columns.iter().filter(|column| column.star.as_ref().is_none_or(|star| !star.is_empty()));
+            ("ProjectPlan", format!("Fields:[ {} ]", shown.map(column).collect::<Vec<_>>().join(", ")))
         }
     }
 }
@@ -162,11 +198,15 @@ fn number(call: &NumberCall) -> String {
 }
 
 fn column(column: &OutputColumn) -> String {
+    if let Some(star) = &column.star {
+        return star.to_string();
+    }
     let shown = column.expr.to_string();
     if column.spread || shown == column.name { shown } else { format!("{}: {shown}", column.name) }
 }
 
 fn groups(grouping: &Grouping) -> String {
     let keys: Vec<String> = grouping.keys.iter().map(ToString::to_string).collect();
-    format!("Groups:[ {} ], Aggregates:{:?}", keys.join(", "), grouping.calls)
+    let filter = grouping.filter.as_ref().map_or(String::new(), |filter| format!("Condition:{{ {filter} }}, "));
+    format!("{filter}Groups:[ {} ], Aggregates:{:?}", keys.join(", "), grouping.calls)
 }

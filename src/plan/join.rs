@@ -84,13 +84,16 @@ pub fn check(select: &Select, names: &Names<'_>, found: &mut Vec<Diagnostic>) {
         } else {
             "all sources are tables, and a rule needs a stream to be driven by"
         };
-        found.push(Diagnostic::error("K0202", message).at(select.from.name.span));
+        let problem = Diagnostic::error("K0202", message).at(select.from.name.span);
+        let words = "cannot run window for TABLE sources";
+        found.push(if names.windowed { problem.known_as(words) } else { problem });
     }
     if streams > 1 && !names.windowed {
         let span = select.joins.first().map_or(select.span, |join| join.span);
         let message = "a join of streams needs a window, since a stream never ends";
         let help = "add one, for example `GROUP BY TUMBLINGWINDOW(ss, 10)`";
-        found.push(Diagnostic::error("K0252", message).at(span).help(help));
+        let words = "a time window or count window is required to join multiple streams";
+        found.push(Diagnostic::error("K0252", message).at(span).help(help).known_as(words));
     }
 }
 
@@ -242,7 +245,8 @@ fn lookup(join: &sql::Join, source: usize, on: Option<Bound>, names: &Names<'_>)
     if keys.is_empty() {
         let message = format!("the join with lookup table `{name}` needs an equality to ask by");
         let help = format!("write `ON {name}.column = expression`, alone or with AND");
-        return Err(Diagnostic::error("K0257", message).at(on_span(join)).help(help));
+        let words = "join condition is invalid, at least one equi-join predicate is required";
+        return Err(Diagnostic::error("K0257", message).at(on_span(join)).help(help).known_as(words));
     }
     let outer = join.kind == JoinKind::Left;
     let precedence = names.precedence.clone();

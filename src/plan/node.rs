@@ -263,13 +263,15 @@ impl Clause {
 pub struct Grouping {
     pub keys: Vec<Bound>,
     pub calls: Vec<Aggregated>,
+    /// WHERE of a window that brings its rows together itself although WHERE comes behind it.
+    pub filter: Option<Bound>,
 }
 
 impl Grouping {
     /// Whether it reads the bounds of the window.
     pub fn reads(&self, bounds: &Bounds) -> bool {
         let of_calls = self.calls.iter().flat_map(|call| call.args.iter().chain(&call.filter));
-        let slots: Vec<usize> = self.keys.iter().chain(of_calls).flat_map(Bound::slots).collect();
+        let slots: Vec<usize> = self.keys.iter().chain(&self.filter).chain(of_calls).flat_map(Bound::slots).collect();
         [bounds.start, bounds.end, bounds.trigger].into_iter().flatten().any(|slot| slots.contains(&slot))
     }
 }
@@ -398,4 +400,20 @@ pub struct OutputColumn {
     pub keep_null: bool,
     /// `*`: the entries are columns of their own.
     pub spread: bool,
+    /// The slot of the column of that name that `*` stands for, which shows where the expression gives null.
+    pub or: Option<usize>,
+    /// It came of a `*`: its text, and nothing for the further columns of the same one.
+    pub star: Option<Text>,
+}
+
+impl OutputColumn {
+    /// An expression under a name; null is left out.
+    pub fn new(name: Text, expr: Bound) -> Self {
+        OutputColumn { name, expr, plain: false, keep_null: false, spread: false, or: None, star: None }
+    }
+
+    /// The entries of an object are columns of their own.
+    pub fn spread(expr: Bound) -> Self {
+        OutputColumn { spread: true, ..OutputColumn::new(Text::const_new("*"), expr) }
+    }
 }

@@ -502,6 +502,12 @@ pub fn mentioned(expr: &Expr, names: &mut Vec<Text>, qualifiers: &dyn Fn(&str) -
         ExprNode::Dotted(first, second) => names.push(if qualifiers(first) { second.clone() } else { first.clone() }),
         ExprNode::Call(call)
             if call.name.name.eq_ignore_ascii_case("meta") || call.name.name.eq_ignore_ascii_case("mqtt") => {}
-        _ => expr.parts(&mut |part| mentioned(part, names, qualifiers)),
+        _ => {
+            // What `*` leaves out needs a slot of its own, so that it is not among the others.
+            if let ExprNode::Wildcard(wildcard) = &expr.node {
+                names.extend(wildcard.except.iter().map(|name| name.name.clone()));
+            }
+            expr.parts(&mut |part| mentioned(part, names, qualifiers));
+        }
     }
 }

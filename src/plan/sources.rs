@@ -300,6 +300,15 @@ impl Names<'_> {
         Ok(RowShape { columns, rest, except })
     }
 
+    /// Has all declared columns decoded.
+    pub fn decode_all(&mut self, found: &mut Vec<Diagnostic>) {
+        for source in 0..self.sources.len() {
+            for column in &self.sources[source].stream.columns {
+                found.extend(self.column_of(source, &column.name, Span::default()).err());
+            }
+        }
+    }
+
     /// Gives a name its slot in every source that could have it, so that `*` finds it there.
     pub fn reserve(&mut self, name: &Text, span: Span) -> Result<(), Diagnostic> {
         for source in 0..self.sources.len() {

@@ -281,7 +281,7 @@ impl Names<'_> {
         self.binding.truncate(self.binding.len() - usize::from(own.is_some()));
         let (Some(expr), true) = (expr, found.is_empty()) else { return Err(found) };
         let name = field.alias.as_ref().map_or_else(|| Text::new(func.name), |alias| alias.name.clone());
-        Ok(OutputColumn { name, expr, plain: false, keep_null: false, spread: false })
+        Ok(OutputColumn::new(name, expr))
     }
 }
 
@@ -405,14 +405,7 @@ pub fn rows_step(names: &Names<'_>, columns: &mut Vec<OutputColumn>, limit: Opti
     let named = columns.iter().enumerate().filter(|(_, column)| !column.spread);
     let named = named.map(|(slot, column)| (column.name.clone(), slot)).collect();
     let rest = columns.len();
-    let nothing = Bound::Const(crate::data::Value::Null);
-    columns.push(OutputColumn {
-        name: Text::const_new("*"),
-        expr: nothing,
-        plain: false,
-        keep_null: false,
-        spread: true,
-    });
+    columns.push(OutputColumn::spread(Bound::Const(crate::data::Value::Null)));
     Some(Node::Rows { func: func.name, column, named, rest, limit })
 }
 

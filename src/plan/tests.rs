@@ -127,6 +127,45 @@ fn clauses_become_nodes_in_their_order() {
 }
 
 #[test]
+fn in_event_time_the_watermark_comes_first_and_where_behind_the_window() {
+    let timed = |name: &str| Some(Stream { timestamp: "ts".into(), ..stream(name)? });
+    let options = Options { event_time: Some(EventTime::default()), ..Options::default() };
+    let planned = |text: &str| plan(&sql::parse_select(text).unwrap(), &timed, &catalogue(), &options).unwrap();
+    for (text, wanted, marks) in [
+        ("SELECT a FROM s WHERE a > 1", "DataSource Watermark Filter Project", false),
+        ("SELECT lag(a) AS b FROM s WHERE b > 1", "DataSource Watermark AnalyticFuncs Filter Project", false),
+        (
+            "SELECT a FROM s WHERE a > 1 GROUP BY TUMBLINGWINDOW(ss, 1)",
+            "DataSource Watermark Window Filter Project",
+            true,
+        ),
+        // Here each row can be asked as it comes, so that no rows are kept.
+        (
+            "SELECT max(a) AS m FROM s WHERE a > 1 GROUP BY HOPPINGWINDOW(ss, 2, 1) FILTER(WHERE a < 9)",
+            "DataSource Watermark Filter Window Project",
+            true,
+        ),
+        (
+            "SELECT max(a) AS m FROM s WHERE a > window_end() GROUP BY TUMBLINGWINDOW(ss, 1)",
+            "DataSource Watermark Window Filter Aggregate Project",
+            true,
+        ),
+        (
+            "SELECT max(a) AS m FROM s WHERE newuuid() != a GROUP BY TUMBLINGWINDOW(ss, 1)",
+            "DataSource Watermark Window Filter Aggregate Project",
+            true,
+        ),
+    ] {
+        let plan = planned(text);
+        assert_eq!(nodes(&plan), wanted, "{text}");
+        assert!(plan.sources[0].wanted.columns.iter().any(|column| column.name == "ts"), "{text}");
+        assert!(matches!(plan.nodes[0], Node::Watermark { marks: told, .. } if told == marks), "{text}");
+    }
+    let found = plan(&sql::parse_select("SELECT a FROM s").unwrap(), &stream, &catalogue(), &options).unwrap_err();
+    assert_eq!(found.iter().map(|found| found.code).collect::<Vec<_>>(), ["K0233"]);
+}
+
+#[test]
 fn equal_aggregates_are_computed_once() {
     let calls = |text: &str| {
         let plan = good(text);
@@ -215,7 +254,6 @@ fn wide_statements_are_planned_at_once() {
     let window = "GROUP BY TUMBLINGWINDOW(ss, 1)";
     for (text, columns) in [
         (format!("SELECT {} FROM s", list(&|n| format!("c{n}"))), wide),
-        ("SELECT * FROM s".into(), 1),
         (format!("SELECT {} FROM s WHERE a0 > 1", list(&|n| format!("c{n} * 2 AS a{n}"))), wide),
         (
             format!(
@@ -234,6 +272,9 @@ fn wide_statements_are_planned_at_once() {
             assert_eq!(plan.unwrap().layout.width(), columns);
         }
     }
+    let select = sql::parse_select("SELECT *, c7 + 1 AS c7 FROM s").unwrap();
+    let star = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap();
+    assert_eq!(star.layout.width(), wide);
     let select = sql::parse_select(&format!("SELECT {} FROM s", list(&|n| format!("d{n}")))).unwrap();
     let found = plan(&select, &|_| Some(declared.clone()), &catalogue(), &Options::default()).unwrap_err();
     assert_eq!(found.len(), wide);
@@ -298,15 +339,86 @@ fn explain_shows_the_plan_from_its_end() {
     let wanted = [
         r#"{"op":"ProjectPlan_0","info":"Fields:[ k, m: avg(v) ]"}"#,
         r#"{"op":"OrderPlan_1","info":"SortFields:[ avg(v) DESC ]"}"#,
-        r#"{"op":"WindowPlan_2","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS, Groups:[ k ], Aggregates:[avg(v)] }"}"#,
+        r#"{"op":"WindowPlan_2","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS, Groups:[ k ], Aggregates:[avg(v)] }, Keeps:accumulators"}"#,
         r#"{"op":"FilterPlan_3","info":"Condition:{ (v > 0) }"}"#,
-        r#"{"op":"DataSourcePlan_4","info":"StreamName: s, StreamFields:[ k, v ]"}"#,
+        r#"{"op":"DataSourcePlan_4","info":"StreamName: s, StreamFields:[ k, v ], Slots:[ 0: k, 1: v ], PushedDown:[ (v > 0) ]"}"#,
     ];
     let text = explain(&plan);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.iter().map(|line| line.trim_start_matches('\t')).collect::<Vec<_>>(), wanted);
     let depth = |line: &&str| line.len() - line.trim_start_matches('\t').len();
     assert_eq!(lines.iter().map(depth).collect::<Vec<_>>(), [0, 1, 3, 5, 7]);
+}
+
+#[test]
+fn explain_says_what_windows_keep_and_what_is_pushed_down() {
+    let keeps = |text: &str, options: &Options| {
+        let text = explain(&planned(text, options).unwrap());
+        let line = text.lines().find(|line| line.contains("WindowPlan")).unwrap();
+        line.split_once("Keeps:").unwrap().1.trim_end_matches("\"}").to_string()
+    };
+    let usual = Options::default();
+    let tumbling = "GROUP BY TUMBLINGWINDOW(ss, 9)";
+    for (text, wanted) in [
+        (format!("SELECT count(*) AS n FROM s {tumbling}"), "accumulators"),
+        (format!("SELECT v FROM s {tumbling}"), "rows, since they are given out"),
+        (
+            format!("SELECT count(*) AS n FROM s WHERE v > avg(v) {tumbling}"),
+            "rows, since WHERE looks at those of the finished window",
+        ),
+        ("SELECT sum(v) AS n FROM s GROUP BY COUNTWINDOW(3)".into(), "rows, since windows of this kind share them"),
+        (
+            "SELECT sum(v) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "accumulators, one for each part that its windows share",
+        ),
+        (
+            "SELECT count(DISTINCT v) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "rows, since `count(DISTINCT v)` of two parts of a window cannot be put together",
+        ),
+        (
+            "SELECT max(v - window_start()) AS n FROM s GROUP BY HOPPINGWINDOW(ss, 9, 3)".into(),
+            "rows, since what is computed reads the bounds of the window",
+        ),
+    ] {
+        assert_eq!(keeps(&text, &usual), wanted, "{text}");
+    }
+    let disabled = Disabled { incremental: true, ..Disabled::default() };
+    let options = Options { disabled, ..Options::default() };
+    let text = format!("SELECT count(*) AS n FROM s {tumbling}");
+    assert_eq!(keeps(&text, &options), "rows, since `incrementalWindow` is switched off");
+    let source = |text: &str| explain(&good(text)).lines().last().unwrap().trim().to_string();
+    let one = source("SELECT *, b FROM d WHERE a > 1 GROUP BY TUMBLINGWINDOW(ss, 1) FILTER(WHERE b = \"x\")");
+    let wanted = r#"Slots:[ 0: a bigint, 1: b string, 2: at datetime ], PushedDown:[ (a > 1), (b = \"x\") ]"#;
+    assert!(one.contains(wanted), "{one}");
+    let one = source("SELECT * FROM s WHERE lag(v) > 1");
+    assert!(one.contains("Slots:[ 0: v, 1: all others ]") && !one.contains("PushedDown"), "{one}");
+    let one = source("SELECT v FROM s WHERE v > 1 GROUP BY COUNTWINDOW(2)");
+    assert!(!one.contains("PushedDown"), "{one}");
+}
+
+/// `*` is the columns that have slots, and the one object of the others, if there can be others.
+#[test]
+fn a_star_is_the_columns_that_it_stands_for() {
+    for (text, columns, shown) in [
+        ("SELECT * FROM d", "a b at", "*"),
+        ("SELECT * FROM s", "*", "*"),
+        ("SELECT * FROM s WHERE v > 1", "v *", "*"),
+        ("SELECT x, *, v + 1 AS v FROM s", "x v *", "x, *, v: (v + 1)"),
+        ("SELECT * EXCEPT (a, n) FROM d", "b at", "* EXCEPT (a, n)"),
+        ("SELECT * EXCEPT (v) FROM s WHERE v > w", "w *", "* EXCEPT (v)"),
+        ("SELECT a, *, * FROM d", "a b at", "a, *"),
+        ("SELECT * REPLACE (a + 1 AS a) FROM d", "a b at", "*, a: (a + 1)"),
+        ("SELECT *, changed_cols(\"\", true, v) FROM s", "* changed_cols", "*, changed_cols(\"\", true, v)"),
+        ("SELECT *, unnest(v) FROM s", "* * unnest", "*, unnest: v, NULL"),
+    ] {
+        let plan = good(text);
+        let mut names: Vec<&str> = plan.layout.columns().iter().map(|column| column.name.as_str()).collect();
+        names.sort_by_key(|name| (*name == "*", *name));
+        let mut wanted: Vec<&str> = columns.split_whitespace().collect();
+        wanted.sort_by_key(|name| (*name == "*", *name));
+        assert_eq!(names, wanted, "{text}");
+        assert!(explain(&plan).contains(&format!("Fields:[ {} ]", shown.replace('"', "\\\""))), "{}", explain(&plan));
+    }
 }
 
 #[test]
@@ -327,4 +439,59 @@ fn special_calls_have_steps_of_their_own() {
     }
     let text = explain(&good("SELECT a + 1 AS b, lag(b) OVER (PARTITION BY k WHEN b > 0) AS p FROM s"));
     assert!(text.contains(r"Funcs:[ b: (a + 1), lag(b) OVER (PARTITION BY k WHEN (b > 0)) ]"), "{text}");
+}
+
+#[test]
+fn joins_are_planned_in_branches() {
+    let find = |name: &str| {
+        let text = match name {
+            "a" => "CREATE STREAM a (id BIGINT, v BIGINT) WITH ()",
+            "b" => "CREATE STREAM b (id BIGINT, w BIGINT) WITH ()",
+            "t" => "CREATE TABLE t (id BIGINT, hall STRING) WITH (RETAIN_SIZE=\"5\")",
+            "l" => "CREATE TABLE l (id BIGINT, boss STRING) WITH (KIND=\"lookup\")",
+            _ => return None,
+        };
+        match sql::parse(text).unwrap() {
+            sql::Statement::Create(create) => Some(Stream::of(&create)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let explained = |text: &str| {
+        let select = sql::parse_select(text).unwrap();
+        let plan = plan(&select, &find, &catalogue(), &Options::default());
+        explain(&plan.unwrap_or_else(|found| panic!("{text}: {found:?}")))
+    };
+    let text = "SELECT v, w, hall, boss FROM a INNER JOIN b ON a.id = b.id AND v < w LEFT JOIN t ON t.id = a.id \
+        INNER JOIN l ON a.id + 1 = l.id AND boss != hall WHERE v > 1 AND w > 2 AND hall = \"x\" AND boss = \"y\" \
+        GROUP BY TUMBLINGWINDOW(ss, 10)";
+    let wanted = [
+        r#"{"op":"ProjectPlan_0","info":"Fields:[ v: a.v, w: b.w, hall: t.hall, boss: l.boss ]"}"#,
+        r#"{"op":"FilterPlan_1","info":"Condition:{ ((t.hall = \"x\") AND (l.boss = \"y\")) }"}"#,
+        r#"{"op":"LookupPlan_2","info":"joinType:INNER_JOIN, Keys:[ id: (a.id + 1) ], expr:(l.boss != t.hall)"}"#,
+        r#"{"op":"LookupSourcePlan_3","info":"StreamName: l, StreamFields:[ boss, id ], Slots:[ 4: boss string, 8: id bigint ]"}"#,
+        r#"{"op":"JoinPlan_3","info":"Joins:[ { joinType:INNER_JOIN, expr:((a.id = b.id) AND (a.v < b.w)), by:[ a.id = b.id ] }, { joinType:LEFT_JOIN, expr:(t.id = a.id), by:[ a.id = t.id ] } ]"}"#,
+        r#"{"op":"DataSourcePlan_4","info":"StreamName: t, StreamFields:[ hall, id ], Slots:[ 3: hall string, 7: id bigint ]"}"#,
+        r#"{"op":"WindowPlan_4","info":"{ length:10, windowType:TUMBLING_WINDOW, timeUnit: SS }, Keeps:rows, since they are joined"}"#,
+        r#"{"op":"FilterPlan_5","info":"Condition:{ (a.v > 1) }"}"#,
+        r#"{"op":"DataSourcePlan_6","info":"StreamName: a, StreamFields:[ v, id ], Slots:[ 1: v bigint, 5: id bigint ], PushedDown:[ (a.v > 1) ]"}"#,
+        r#"{"op":"FilterPlan_5","info":"Condition:{ (b.w > 2) }"}"#,
+        r#"{"op":"DataSourcePlan_6","info":"StreamName: b, StreamFields:[ w, id ], Slots:[ 2: w bigint, 6: id bigint ], PushedDown:[ (b.w > 2) ]"}"#,
+    ];
+    let text = explained(text);
+    assert_eq!(text.lines().map(str::trim_start).collect::<Vec<_>>(), wanted);
+    for (text, pushed) in [
+        ("SELECT v FROM a LEFT JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", "a.v"),
+        ("SELECT v FROM a RIGHT JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", "b.w"),
+        ("SELECT v FROM a FULL JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", ""),
+        ("SELECT v FROM a INNER JOIN b ON a.id = b.id WHERE v > 1 AND w > 1 GROUP BY COUNTWINDOW(3)", ""),
+        ("SELECT lag(v) FROM a INNER JOIN b ON a.id = b.id WHERE v > 1 GROUP BY TUMBLINGWINDOW(ss, 1)", ""),
+        ("SELECT v FROM a INNER JOIN t ON a.id = t.id WHERE v > 1 AND hall > \"\"", "a.v"),
+    ] {
+        let below = explained(text);
+        let filters: Vec<&str> = below.lines().filter(|line| line.contains("FilterPlan")).collect();
+        let last = filters.last().map_or("", |line| *line);
+        let is_pushed = below.find("JoinPlan") < below.rfind("FilterPlan");
+        assert_eq!(is_pushed, !pushed.is_empty(), "{below}");
+        assert!(last.contains(pushed), "{below}");
+    }
 }

@@ -43,6 +43,8 @@ pub enum Window {
         delay: i64,
         /// A row that is exactly the length older is outside.
         open: bool,
+        /// With a delay it is given out in two parts.
+        twice: bool,
         /// Which rows trigger it; all where there is none.
         when: Option<Bound>,
         /// What counts in that condition how often it was met.
@@ -186,6 +188,7 @@ pub(super) fn bind(
                 let found = format!("the delay of a window cannot be negative, but it is {}", delay.0);
                 return Err(Diagnostic::error("K0209", found).at(delay.1));
             }
+            let twice = options.sliding_twice && delay.0 > 0;
             let mut hits = Vec::new();
             let when = match &window.when {
                 None => None,
@@ -195,7 +198,7 @@ pub(super) fn bind(
                     Some(when)
                 }
             };
-            Window::Sliding { unit, count, delay: delay.0, open, when, hits }
+            Window::Sliding { unit, count, delay: delay.0, open, twice, when, hits }
         }
         WindowKind::Session => Window::Session {
             unit,

@@ -129,21 +129,23 @@ pub struct Row {
 ///
 /// # Safety
 /// The batch keeps the contract.
-pub unsafe fn rows(batch: &abi::Batch) -> Vec<Row> {
-    // SAFETY: the contract.
+pub unsafe fn rows(batch: *const abi::Batch) -> Vec<Row> {
+    // SAFETY: the contract. An older guest's batch is shorter, so that no reference to the whole may be made.
     unsafe {
-        let names: Vec<Text> = pointed(batch.columns, batch.width).iter().map(|text| name(*text)).collect();
-        let values = pointed(batch.values, batch.width.saturating_mul(batch.height));
+        let (width, height) = ((*batch).width, (*batch).height);
+        let (times, metas) = (pointed((*batch).times, height), pointed((*batch).metas, height));
+        let names: Vec<Text> = pointed((*batch).columns, width).iter().map(|text| name(*text)).collect();
+        let values = pointed((*batch).values, width.saturating_mul(height));
         let row = |n: usize| {
-            let cells = &values[n * batch.width..(n + 1) * batch.width];
+            let cells = &values[n * width..(n + 1) * width];
             let present = names.iter().zip(cells).filter(|(_, cell)| cell.tag != tag::MISSING);
             Row {
                 object: present.map(|(name, cell)| (name.clone(), taken(cell))).collect(),
-                time: time(pointed(batch.times, batch.height), n),
-                meta: meta(pointed(batch.metas, batch.height), n),
+                time: time(times, n),
+                meta: meta(metas, n),
             }
         };
-        (0..batch.height).map(row).collect()
+        (0..height).map(row).collect()
     }
 }
 

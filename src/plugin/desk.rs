@@ -229,7 +229,7 @@ unsafe extern "C" fn emit_rows(this: *const abi::Context, batch: *const abi::Bat
     // SAFETY: see above.
     unsafe {
         at(this, code::BUG, |desk| {
-            let all = rows(&*batch);
+            let all = rows(batch);
             desk.emit(|out| {
                 all.into_iter().map(|row| out.message(Payload::Row(row.object), row.time, row.meta)).collect()
             })

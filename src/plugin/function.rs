@@ -166,6 +166,7 @@ fn arguments(values: &[abi::Value], width: usize, height: usize) -> abi::Batch {
         values: values.as_ptr(),
         times: std::ptr::null(),
         metas: std::ptr::null(),
+        properties: std::ptr::null(),
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Property {
     pub expects: &'static str,
     pub required: bool,
     pub secret: bool,
+    /// It may hold a template.
+    pub dynamic: bool,
     /// JSON; empty where there is none.
     pub default: &'static str,
 }
@@ -168,6 +170,9 @@ impl Symbol {
             {
                 one.insert("default".into(), default);
             }
+            if property.dynamic {
+                one.insert("dynamic".into(), true.into());
+            }
             if property.secret {
                 one.insert("writeOnly".into(), true.into());
             }
@@ -179,7 +184,11 @@ impl Symbol {
 
     /// Whether the guest declares this property.
     pub fn declares(&self, name: &str) -> bool {
-        self.properties.iter().any(|property| property.name.eq_ignore_ascii_case(name))
+        self.property(name).is_some()
+    }
+
+    pub fn property(&self, name: &str) -> Option<&'static Property> {
+        self.properties.iter().find(|property| property.name.eq_ignore_ascii_case(name))
     }
 }
 
@@ -211,6 +220,7 @@ impl Property {
                 expects: text(property.expects)?,
                 required: property.flags & kind::REQUIRED != 0,
                 secret: property.flags & kind::SECRET != 0,
+                dynamic: property.flags & kind::DYNAMIC != 0,
                 default: text(property.default)?,
             })
         }

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kuiper_plugin::abi;
 use kuiper_plugin::abi::kind;
 use kuiper_plugin::has;
+use serde_json::{Map, Value as Json};
 
-use crate::data::{Layout, Value};
+use crate::data::{Layout, Object, Value};
 use crate::diag::{Diagnostic, Fault, Result};
-use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
+use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes, props};
 
 use super::cross::{Arena, Texts, properties};
 use super::desk::{Desk, States};
@@ -19,9 +20,17 @@ use super::worker::{Slot, Worker};
 
 /// Checks the properties, and says how to open.
 pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
-    let props = Arc::new(properties(&spec.props));
+    let decoded = Arc::new(properties(&spec.props));
     let owner = spec.env.owner;
-    check(name, symbol, &props, &owner)?;
+    check_templates(name, symbol, &spec.props)?;
+    check(name, symbol, &decoded, &owner).map_err(|found| {
+        // The plugin knows its own names only.
+        let unknown = spec.props.keys().find(|name| found.message.contains(&format!("`{name}` is not known")));
+        match unknown {
+            Some(name) => found.suggest(name, props::OF_EVERY_SINK.iter().copied()),
+            None => found,
+        }
+    })?;
     let (name, library) = (name.to_owned(), library.clone());
     let open = move || -> Result<Box<dyn Sink>> {
         let worker = worker(&library, symbol);
@@ -30,7 +39,7 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) 
             worker,
             user: next_user(),
             symbol,
-            props: props.clone(),
+            props: decoded.clone(),
             desk,
             closed: false,
             refused: Vec::new(),
@@ -56,6 +65,28 @@ pub fn check(name: &str, symbol: Symbol, props: &Value, owner: &str) -> Result<(
         }
         None => Ok(()),
     }
+}
+
+/// A template in a property that does not change from row to row would be taken for its text.
+fn check_templates(name: &str, symbol: Symbol, props: &Map<String, Json>) -> Result<(), Diagnostic> {
+    fn template(value: &Json) -> Option<&str> {
+        match value {
+            Json::String(text) => text.find("{{").filter(|at| text[*at..].contains("}}")).map(|_| text.as_str()),
+            Json::Object(members) => members.values().find_map(template),
+            _ => None,
+        }
+    }
+    let fixed = |key: &String| symbol.property(key).is_some_and(|property| !property.dynamic);
+    let found = props.iter().filter(|(key, _)| fixed(key)).find_map(|(key, value)| Some((key, template(value)?)));
+    found.map_or(Ok(()), |(key, text)| {
+        Err(Diagnostic::error(
+            "K1003",
+            format!(
+                "`{name}`: property `{key}` takes no template, for it cannot change from row to row; found `{text}`"
+            ),
+        )
+        .help("write one action for each value, with a rule that selects its rows"))
+    })
 }
 
 /// The thread of the singleton, or one of its own.
@@ -147,11 +178,14 @@ fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
 }
 
 /// Parcels that go over the line in one call.
-enum Run {
-    /// Parcels of one row each.
-    Rows(Vec<Line>),
-    /// One parcel, whose rows belong together.
-    List(Vec<Line>),
+struct Run {
+    lines: Vec<Line>,
+    /// One parcel, whose rows belong together; else parcels of one row each.
+    list: bool,
+    /// What the templates in properties come to, the same for all of them.
+    props: Vec<(String, String)>,
+    /// The same as an object.
+    properties: Value,
 }
 
 /// A row with the layout that names its slots.
@@ -169,9 +203,13 @@ fn runs(parcels: &[Parcel], one_as_row: bool) -> Result<Vec<Run>> {
         let lines = lines(set);
         let alone = lines.len() == 1 && (set.single || one_as_row);
         match runs.last_mut() {
-            Some(Run::Rows(rows)) if alone => rows.extend(lines),
-            _ if alone => runs.push(Run::Rows(lines)),
-            _ => runs.push(Run::List(lines)),
+            Some(run) if alone && !run.list && run.props == parcel.props => run.lines.extend(lines),
+            _ => {
+                let props = parcel.props.clone();
+                let members = props.iter().map(|(name, text)| (name.as_str(), Value::text(text)));
+                let properties = Value::object(members.collect::<Object>());
+                runs.push(Run { lines, list: !alone, props, properties });
+            }
         }
     }
     Ok(runs)
@@ -220,10 +258,11 @@ fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Ru
     }
     let this = slot.provisioned(user, props, desk)?;
     let table = slot.symbol.table.cast::<abi::Sink>();
-    match run {
-        Run::Rows(lines) => {
-            let crossing = Crossing::new(lines);
-            let batch = crossing.batch();
+    let lines = &run.lines;
+    let crossing = Crossing::new(run);
+    let batch = crossing.batch();
+    match run.list {
+        false => {
             let mut taken = 0;
             // SAFETY: the symbol is a sink.
             let collect = unsafe { has!(table, collect) };
@@ -237,9 +276,7 @@ fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Ru
                 }
             }
         }
-        Run::List(lines) => {
-            let crossing = Crossing::new(lines);
-            let batch = crossing.batch();
+        true => {
             // SAFETY: as above.
             let collect = unsafe { has!(table, collect_list) };
             // SAFETY: as above.
@@ -275,14 +312,15 @@ fn row_fault(failed: u32, texts: &mut Texts) -> Fault {
 struct Crossing<'l> {
     columns: Vec<abi::Str>,
     values: Vec<abi::Value>,
+    properties: Option<abi::Value>,
     height: usize,
     _arena: Arena,
-    _lines: &'l [Line],
+    _run: &'l Run,
 }
 
 impl<'l> Crossing<'l> {
-    fn new(lines: &'l [Line]) -> Crossing<'l> {
-        let mut arena = Arena::default();
+    fn new(run: &'l Run) -> Crossing<'l> {
+        let (lines, mut arena) = (&run.lines, Arena::default());
         let mut columns: Vec<&str> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut seen: Option<&Arc<Layout>> = None;
@@ -313,9 +351,10 @@ impl<'l> Crossing<'l> {
         Crossing {
             columns: columns.into_iter().map(abi::Str::new).collect(),
             values,
+            properties: (!run.props.is_empty()).then(|| arena.lend(&run.properties)),
             height: lines.len(),
             _arena: arena,
-            _lines: lines,
+            _run: run,
         }
     }
 
@@ -330,6 +369,7 @@ impl<'l> Crossing<'l> {
             values: self.values.as_ptr(),
             times: std::ptr::null(),
             metas: std::ptr::null(),
+            properties: self.properties.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
         }
     }
 }

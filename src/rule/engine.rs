@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Def, Host};
 use crate::diag::{Diagnostic, Fault};
+use crate::flow::Tide;
 use crate::io::LinkStatus;
 use crate::meter::{LedgerView, NodeView, SinkView};
 
@@ -71,6 +72,8 @@ pub struct RunStatus {
     pub ledger: LedgerView,
     /// Account of each sink by the name of its node.
     pub sinks: Vec<(String, SinkView)>,
+    /// How far the event time of a running rule has come; nothing in processing time.
+    pub tide: Option<Tide>,
 }
 
 /// One node of a run.

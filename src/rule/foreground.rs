@@ -3,13 +3,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::console::{STDIN, STDOUT};
+use super::status::ledger;
 use super::{Def, Ended, Host, Planned, Setup, engine};
 use crate::catalog::{Command, Definition};
 use crate::config::Settings;
-use crate::diag;
+use crate::diag::{self, Diagnostic};
 
 /// How long the end may wait for what the rule has left outside to be taken back.
 const FORGETTING: Duration = Duration::from_secs(1);
@@ -67,16 +68,28 @@ impl Foreground {
             tracing::warn!("{warning}");
         }
         let host = Arc::new(host);
-        let planned = engine().plan(&def, &host).map_err(|found| diag::render_all(&found, "sql", &def.sql))?;
+        let planned = engine().plan(&def, &host).map_err(|mut found| {
+            // Here no statement came first, and none of them is kept.
+            let generic = |one: &&mut Diagnostic| {
+                one.code == "K0201" && !one.help.as_deref().is_some_and(|help| help.starts_with("did you mean"))
+            };
+            for missing in found.iter_mut().filter(generic) {
+                missing.help = Some("define it with `--stream 'CREATE STREAM …'`; standard input is `stdin`".into());
+            }
+            diag::render_all(&found, "sql", &def.sql)
+        })?;
         for warning in planned.warnings() {
             tracing::warn!("{warning}");
         }
         Ok(Foreground { planned, def, host })
     }
 
-    /// Runs to the end of the input, or until it is `enough`.
-    pub async fn run(self, enough: impl Future<Output = ()>) -> Result<(), String> {
-        let running = self.planned.start().await.map_err(|fault| fault.to_string())?;
+    /// Runs to the end of the input, or until it is `enough`. Gives the ledger; the error is what to tell the user.
+    pub async fn run(self, enough: impl Future<Output = ()>) -> (Json, Result<(), String>) {
+        let running = match self.planned.start().await {
+            Ok(running) => running,
+            Err(fault) => return (Json::Null, Err(fault.to_string())),
+        };
         let ended = tokio::select! {
             ended = running.ended() => ended,
             () = enough => Ended::Finished,
@@ -89,9 +102,10 @@ impl Foreground {
             tracing::warn!("what the rule left outside could not be taken back in time");
         }
         drop(self.host);
-        match ended {
+        let result = match ended {
             Ended::Finished => Ok(()),
             Ended::Failed(fault) => Err(fault.to_string()),
-        }
+        };
+        (ledger(&running.status().ledger), result)
     }
 }

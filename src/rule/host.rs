@@ -12,8 +12,8 @@ use crate::clock::{Clock, Time};
 use crate::config::Layers;
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
-use crate::flow::CacheOptions;
 use crate::flow::shape::Facts;
+use crate::flow::{CacheOptions, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 use crate::plugin::{self, Kind, Plugins};
@@ -140,7 +140,13 @@ impl Host {
 
     /// What functions may know of a rule that is started now.
     pub fn rule_info(&self, id: &str) -> RuleInfo {
-        RuleInfo { id: id.into(), started: self.clock.now(), zone: self.zone.clone(), props: self.props.clone() }
+        RuleInfo {
+            id: id.into(),
+            started: self.clock.now(),
+            zone: self.zone.clone(),
+            props: self.props.clone(),
+            around: Arc::new(Surroundings::new(self.clock.clone(), Some(self.store.clone()))),
+        }
     }
 
     /// What templates of sinks may know.
@@ -226,6 +232,14 @@ impl Host {
         if let Some(there) = shelves().get(table.name.as_str()).filter(|shelf| shelf.statement == table.statement) {
             return Ok((there.clone(), Vec::new()));
         }
+        let (shelf, warnings) = self.shelf(table)?;
+        let shelf = Arc::new(shelf);
+        shelves().insert(table.name.to_string(), shelf.clone());
+        Ok((shelf, warnings))
+    }
+
+    /// A lookup table that nobody has yet, and its warnings.
+    fn shelf(&self, table: &Definition) -> Result<(Shelf, Vec<Diagnostic>), Diagnostic> {
         let (mut props, mut warnings) = self.source_props(table)?;
         let cache = CacheOptions::take(&mut props)?;
         let spec = LookupSpec { props, env: self.env(&table.name) };
@@ -237,9 +251,7 @@ impl Host {
         })?;
         let made = plan(spec)?;
         warnings.extend(made.warnings);
-        let shelf = Arc::new(Shelf { table: made.table, cache, statement: table.statement.clone() });
-        shelves().insert(table.name.to_string(), shelf.clone());
-        Ok((shelf, warnings))
+        Ok((Shelf { table: made.table, cache, statement: table.statement.clone() }, warnings))
     }
 
     /// Follows a statement about streams and tables. A lookup table is there at once, or is not defined at all.
@@ -259,6 +271,11 @@ impl Host {
             return Err(catalog::Refused::Conflict(format!("Create table fails: {found}")));
         }
         Ok(answer)
+    }
+
+    /// Checks whether [`Host::prepare`] would work, without changing what is there.
+    pub fn check(&self, definition: &Definition) -> Result<(), Diagnostic> {
+        if definition.is_lookup() { self.shelf(definition).map(drop) } else { Ok(()) }
     }
 
     /// Makes a stream or table that was defined ready: a lookup table takes rows up from now on.
@@ -346,6 +363,30 @@ pub(super) mod tests {
             connectors: Vec::new(),
         };
         Host::with_clock(setup, Clock::stopped_at(Time(1000))).unwrap().0
+    }
+
+    #[test]
+    fn functions_read_the_keyed_state_from_the_store() {
+        use crate::data::Value;
+        use crate::func::{Body, Ctx};
+
+        let (_home, host) = host();
+        let info = host.rule_info("r");
+        let func = Catalogue::default().find("get_keyed_state").unwrap();
+        let Body::Scalar(call) = func.body else { unreachable!() };
+        let get = |key: &str, kind: &str| {
+            let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
+            call(&[Value::text(key), Value::text(kind), Value::Int(7)], &ctx)
+        };
+        assert_eq!(get("limit", "bigint"), Ok(Value::Int(7)));
+        host.store.put(Bucket::KEYED_STATE, "limit", "42").unwrap();
+        assert_eq!(get("limit", "bigint"), Ok(Value::Int(42)));
+        assert_eq!(get("limit", "float"), Ok(Value::Float(42.0)));
+        assert_eq!(get("limit", "string"), Ok(Value::text("42")));
+        host.store.put(Bucket::KEYED_STATE, "limit", "many").unwrap();
+        assert!(get("limit", "bigint").is_err());
+        host.store.remove(Bucket::KEYED_STATE, "limit").unwrap();
+        assert_eq!(get("limit", "bigint"), Ok(Value::Int(7)));
     }
 
     #[test]

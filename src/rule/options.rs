@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::clock::parse_span;
 use crate::diag::Diagnostic;
+use crate::plan::Disabled;
 use crate::plan::EventTime;
 
 /// The options of a rule that mean something here, with the values that hold.
@@ -17,10 +18,14 @@ pub struct Options {
     pub send_nil: bool,
     /// Sliding windows leave out the row that is exactly their length old.
     pub windows_v2: bool,
+    /// Sliding windows with a delay are given out in two parts.
+    pub sliding_twice: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
     /// How, if they do.
     pub event_time: EventTime,
+    /// What is not done to the plan to make it cheaper.
+    pub disabled: Disabled,
     /// 0 or 1.
     pub qos: u8,
     /// Rows that may wait between two parts of the rule.
@@ -46,6 +51,8 @@ impl Default for Options {
             send_meta: false,
             send_nil: false,
             windows_v2: false,
+            sliding_twice: false,
+            disabled: Disabled::default(),
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
@@ -84,6 +91,7 @@ use Takes::{List, Number, Span, Text, Truth, Whole};
 
 /// Why the details of restarts have no effect.
 const NO_RESTART: &str = "a rule that ended with an error is not started again";
+const RENAMES: &str = "an alias is always the value of its expression, and a rename costs nothing";
 
 /// All options, by path.
 const OPTIONS: &[(&str, Takes, Standing)] = &[
@@ -116,10 +124,10 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("cronDatetimeRange", List, Later("[]", "schedules")),
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
-    ("planOptimizeStrategy.enableAliasPushdown", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.disableAliasRefCal", Truth, Later("false", "a choice of plans")),
-    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Later("[]", "a choice of plans")),
-    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Later("false", "a choice of plans")),
+    ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.disableAliasRefCal", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Counts),
+    ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
 ];
 
@@ -132,6 +140,15 @@ impl Options {
         if options.buffer != Options::default().buffer && options.overflow == Overflow::Wait {
             let text = "option `bufferLength` has no effect: a source waits for its rules, which hold a few batches";
             found.push(Diagnostic::warning("K0903", text).help("it counts with `overflow: drop`"));
+        }
+        let usual = EventTime::default();
+        let of_event_time = [
+            ("lateTolerance", options.event_time.tolerance != usual.tolerance),
+            ("idleTimeout", options.event_time.patience != usual.patience),
+        ];
+        for (name, _) in of_event_time.into_iter().filter(|(_, set)| *set && !options.is_event_time) {
+            let text = format!("option `{name}` has no effect: rows count by the time of their arrival");
+            found.push(Diagnostic::warning("K0903", text).help("it counts with `isEventTime: true`"));
         }
         options
     }
@@ -202,6 +219,7 @@ impl Options {
             "sendError" => self.send_error = truth,
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
+            "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
             "isEventTime" => self.is_event_time = truth,
             "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
             "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),
@@ -222,6 +240,17 @@ impl Options {
                 Some("v2") => self.windows_v2 = true,
                 _ => return Some(wrong(name, value, "`v1` or `v2`")),
             },
+            "planOptimizeStrategy.optimizeControl.disableOptimizeRules" => {
+                self.disabled = Disabled::default();
+                for one in value.as_array().into_iter().flatten() {
+                    let written = one.as_str().unwrap_or_default();
+                    if !self.disabled.add(written) {
+                        let expected =
+                            format!("a list of {}", Disabled::NAMES.map(|name| format!("`{name}`")).join(", "));
+                        return Some(wrong(name, one, &expected).suggest(written, Disabled::NAMES));
+                    }
+                }
+            }
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,
@@ -327,7 +356,6 @@ mod tests {
             (json!({"cronDatetimeRange": [{}]}), "schedules"),
             (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
             (json!({"logFilename": "a.log"}), "log files"),
-            (json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}), "plans"),
         ] {
             let (_, found) = read(written);
             assert_eq!(found.len(), 1, "{found:?}");
@@ -338,6 +366,10 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_told() {
         for (written, why) in [
+            (
+                json!({"planOptimizeStrategy": {"enableAliasPushdown": true}}),
+                "option `planOptimizeStrategy.enableAliasPushdown` has no effect: ",
+            ),
             (json!({"concurrency": 4}), "option `concurrency` has no effect: one task carries a rule"),
             (json!({"forceExitTimeout": "1s"}), "option `forceExitTimeout` has no effect: "),
             (json!({"restartStrategy": {"delay": 5}}), "option `restartStrategy.delay` has no effect: "),
@@ -351,6 +383,8 @@ mod tests {
             (json!({"debug": true}), "option `debug` has no effect: "),
             (json!({"enableRuleTracer": true}), "option `enableRuleTracer` has no effect: "),
             (json!({"bufferLength": 5}), "option `bufferLength` has no effect: "),
+            (json!({"lateTolerance": "5s"}), "option `lateTolerance` has no effect: "),
+            (json!({"idleTimeout": 100}), "option `idleTimeout` has no effect: "),
         ] {
             let mut found = Vec::new();
             Options::read(&Map::new(), written.as_object().unwrap(), &mut found);

@@ -62,14 +62,16 @@ impl Engine for FlowEngine {
             send_meta: def.options.send_meta,
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
+            sliding_twice: def.options.sliding_twice,
+            disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
-        let mut plan = plan::plan(&select, &find, &host.functions(), &options)
+        let plan = plan::plan(&select, &find, &host.functions(), &options)
             .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
-        for source in &mut plan.sources {
+        for source in &plan.sources {
             let name = &source.stream;
             let words = format!("fail to get stream {name}, please check if stream is created");
             let gone =
@@ -79,8 +81,6 @@ impl Engine for FlowEngine {
                 let text = format!("temp stream {} can only be used by temp rules", stream.name);
                 return Err(one(Diagnostic::error("K0908", &text).known_as(text.as_str())));
             }
-            // A shared feed decodes once for rules that may come later, and one of them may read metadata.
-            source.meta |= stream.options.shared;
         }
         for source in &plan.sources {
             if streams.iter().any(|(known, _)| known.name == source.stream) {
@@ -91,7 +91,9 @@ impl Engine for FlowEngine {
                 warnings.extend(host.lookup(&stream).map_err(one)?.1);
                 continue;
             }
-            let meta = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
+            // A shared feed decodes once for rules that may come later, and one of them may read metadata.
+            let reads = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
+            let meta = reads || stream.options.shared;
             let feed = feed_spec(host, def, &stream, meta, &mut warnings).map_err(one)?;
             streams.push((stream, feed));
         }
@@ -179,6 +181,12 @@ fn sink_spec(
     let mut props = action.props.clone();
     let mut common = Common::take(&mut props)?;
     warnings.extend(common.warnings.iter().cloned());
+    // A file is compressed as a whole, which its sink has to do.
+    if action.sink == "file"
+        && let Some(method) = common.compression.take()
+    {
+        props.insert("compression".to_owned(), method.as_str().into());
+    }
     // A sink that chooses columns itself may need others to know what to do with a row.
     if host.plugins.sink_declares(&action.sink, "fields")
         && let Some(fields) = common.taken.get("fields")
@@ -195,6 +203,10 @@ fn sink_spec(
         shape = shape.errors_as_rows();
     }
     let drops = common.overflow == shape::Overflow::Drop || def.options.overflow == Overflow::Drop;
+    if !drops && common.buffer_length != Common::default().buffer_length {
+        let text = "property `bufferLength` of a sink has no effect: the rule waits for its sinks";
+        warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
+    }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
     Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
@@ -337,7 +349,7 @@ impl Running for RunningFlow {
 
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => status(flow.nodes(), flow.ledger()),
+            Some(flow) => RunStatus { tide: flow.tide(), ..status(flow.nodes(), flow.ledger()) },
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

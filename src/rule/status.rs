@@ -2,7 +2,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{NodeKind, NodeStatus, RunStatus, State};
 use crate::clock::Time;
+use crate::flow::Tide;
 use crate::io::{Link, LinkStatus};
+use crate::meter::LedgerView;
 
 /// A rule at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,19 +34,7 @@ impl Status {
         for node in &self.run.nodes {
             node.print(&mut put);
         }
-        let ledger = &self.run.ledger;
-        put(
-            "ledger".into(),
-            json!({
-                "in": ledger.came,
-                "out": ledger.out,
-                "filtered": ledger.filtered,
-                "held": ledger.held,
-                "late": ledger.late,
-                "dropped": ledger.dropped,
-                "dead": ledger.dead,
-            }),
-        );
+        put("ledger".into(), ledger(&self.run.ledger));
         let account = |sink: &crate::meter::SinkView| {
             json!({
                 "results": sink.results,
@@ -57,6 +47,11 @@ impl Status {
         let sinks: Map<String, Json> =
             self.run.sinks.iter().map(|(name, sink)| (name.clone(), account(sink))).collect();
         put("sinks".into(), sinks.into());
+        if let Some(Tide { watermark, waiting, held_by }) = &self.run.tide {
+            let held_by: Vec<&str> = held_by.iter().map(|name| name.as_str()).collect();
+            let at = watermark.map(|at| at.0);
+            put("watermark".into(), json!({"at": at, "waiting": waiting, "heldBy": held_by}));
+        }
         all
     }
 
@@ -71,6 +66,19 @@ impl Status {
             .max_by_key(|view| view.last_exception_time)
             .map_or((String::new(), 0), |view| (view.last_exception.clone(), view.exceptions))
     }
+}
+
+/// The account of a rule's input rows, as REST gives it.
+pub(super) fn ledger(of: &LedgerView) -> Json {
+    json!({
+        "in": of.came,
+        "out": of.out,
+        "filtered": of.filtered,
+        "held": of.held,
+        "late": of.late,
+        "dropped": of.dropped,
+        "dead": of.dead,
+    })
 }
 
 impl NodeStatus {
@@ -114,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::meter::{LedgerView, NodeView, SinkView};
+    use crate::meter::{NodeView, SinkView};
 
     #[test]
     fn keys_stand_in_the_known_order() {
@@ -143,6 +151,7 @@ mod tests {
                 ],
                 ledger: LedgerView { came: 3, dead: BTreeMap::from([("decode", 3)]), ..LedgerView::default() },
                 sinks: vec![("log_0".into(), SinkView::default())],
+                tide: None,
             },
         };
         let json = status.to_json();
@@ -180,6 +189,9 @@ mod tests {
             json["sinks"].to_string(),
             r#"{"log_0":{"results":0,"delivered":0,"queued":0,"dropped":{},"dead":{}}}"#
         );
+        let tide = Tide { watermark: Some(Time(8)), waiting: 2, held_by: vec!["demo".into()] };
+        let event = Status { run: RunStatus { tide: Some(tide), ..status.run.clone() }, ..status.clone() };
+        assert_eq!(event.to_json()["watermark"].to_string(), r#"{"at":8,"waiting":2,"heldBy":["demo"]}"#);
         assert_eq!(status.exceptions(), ("at 9".to_owned(), 2));
         assert_eq!(Status { state: State::Stopped, ..status }.exceptions(), (String::new(), 0));
     }

@@ -19,6 +19,8 @@ impl Bucket {
     pub const CONF_KEYS: Bucket = Bucket("confkeys");
     /// Key `<kind>/<name>`.
     pub const PLUGINS: Bucket = Bucket("plugins");
+    /// Texts that other programs write and functions read.
+    pub const KEYED_STATE: Bucket = Bucket("keyed_state");
     /// What the server knows of itself: `instance` is its name.
     pub const SERVER: Bucket = Bucket("server");
 

@@ -3,7 +3,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::diag::{Fault, Result};
+use crate::diag::{Fault, Result, words};
 
 /// The folder of files that a user sent.
 #[derive(Clone, Debug)]
@@ -43,7 +43,15 @@ impl Uploads {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let target = self.path(name)?;
         let parent = target.parent().unwrap_or(&self.folder);
-        fs::create_dir_all(parent).map_err(|error| cannot("make", parent, &error))?;
+        if target.is_dir() {
+            return Err(Fault::setup(format!("`{name}` is a folder of uploads; choose another name for the file")));
+        }
+        fs::create_dir_all(parent).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                Fault::setup(format!("`{name}` would lie below a file; choose another name, or remove that file"))
+            }
+            _ => cannot("make", parent, &error),
+        })?;
         let part = parent.join(format!(".upload-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         let file = File::create(&part).map_err(|error| cannot("write", &part, &error))?;
         Ok(Upload { file, part, target, finished: false })
@@ -73,8 +81,15 @@ impl Uploads {
 
     pub fn remove(&self, name: &str) -> Result<()> {
         let path = self.path(name)?;
-        fs::remove_file(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Fault::setup(format!("there is no uploaded file `{name}`")),
+        // A folder stands in the list too, and goes when nothing is in it.
+        let removed = if path.is_dir() { fs::remove_dir(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                Fault::setup(format!("there is no uploaded file `{name}`"))
+            }
+            ErrorKind::DirectoryNotEmpty => {
+                Fault::setup(format!("`{name}` is a folder with files in it, and only an empty one can be removed"))
+            }
             _ => cannot("remove", &path, &error),
         })
     }
@@ -116,7 +131,7 @@ impl Drop for Upload {
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Fault {
-    Fault::unreachable(format!("cannot {what} `{}`: {error}", path.display()))
+    Fault::unreachable(format!("cannot {what} `{}`: {}", path.display(), words(error)))
 }
 
 #[cfg(test)]
@@ -153,5 +168,29 @@ mod tests {
         uploads.save("a.txt", b"x").unwrap();
         uploads.remove("a.txt").unwrap();
         assert!(uploads.remove("a.txt").unwrap_err().to_string().contains("`a.txt`"));
+    }
+
+    #[test]
+    fn folders_and_files_are_told_apart() {
+        let home = tempfile::tempdir().unwrap();
+        let uploads = Uploads::new(home.path().join("uploads"));
+        uploads.save("deep/a.txt", b"x").unwrap();
+        let told = |result: Result<()>| result.unwrap_err().to_string();
+        assert_eq!(
+            told(uploads.save("deep", b"x").map(drop)),
+            "`deep` is a folder of uploads; choose another name for the file"
+        );
+        assert_eq!(
+            told(uploads.save("deep/a.txt/b", b"x").map(drop)),
+            "`deep/a.txt/b` would lie below a file; choose another name, or remove that file"
+        );
+        assert_eq!(
+            told(uploads.remove("deep")),
+            "`deep` is a folder with files in it, and only an empty one can be removed"
+        );
+        assert_eq!(told(uploads.remove("deep/a.txt/b")), "there is no uploaded file `deep/a.txt/b`");
+        uploads.remove("deep/a.txt").unwrap();
+        uploads.remove("deep").unwrap();
+        assert!(uploads.list().unwrap().is_empty());
     }
 }

@@ -361,5 +361,5 @@ fn call(call: &Call, expr: &Expr, scope: &Scope<'_>) -> Got<Value> {
 
 pub fn rule(query: &Query) -> RuleInfo {
     let props = Arc::new(Object::new());
-    RuleInfo { id: "case".into(), started: Time(query.start), zone: TimeZone::UTC, props }
+    RuleInfo { id: "case".into(), started: Time(query.start), zone: TimeZone::UTC, props, ..RuleInfo::nowhere() }
 }

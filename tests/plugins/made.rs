@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 
 use kuiper::clock::{Clock, Time};
 use kuiper::codec::FormatOptions;
+use kuiper::data::Value;
+use kuiper::diag::Fault;
+use kuiper::func::{Body, Ctx, RuleInfo};
 use kuiper::io::{Bus, Env, SinkSpec, SourceSpec};
 use kuiper::plugin::{Install, Kind, Plugins, Settings};
 use serde_json::Value as Json;
@@ -136,5 +139,19 @@ fn object(json: Json) -> serde_json::Map<String, Json> {
     match json {
         Json::Object(members) => members,
         other => panic!("{other} is no object"),
+    }
+}
+
+/// Calls a scalar function as one call in a statement does.
+pub fn call(home: &Home, name: &str, rule: &str) -> impl Fn(&[&[Value]]) -> Vec<Result<Value, Fault>> {
+    let func = home.plugins.catalogue().find(name).unwrap_or_else(|| panic!("there is no `{name}`"));
+    let Body::Guest(start) = func.body else { panic!("`{name}` is no scalar of a plugin") };
+    let guest = start();
+    let info = RuleInfo { id: rule.into(), ..RuleInfo::nowhere() };
+    move |rows| {
+        let width = rows.first().map_or(0, |row| row.len());
+        let columns: Vec<Vec<Value>> = (0..width).map(|n| rows.iter().map(|row| row[n].clone()).collect()).collect();
+        let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
+        guest.call(&columns, rows.len(), &ctx)
     }
 }

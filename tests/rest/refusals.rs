@@ -98,11 +98,12 @@ async fn what_has_no_effect_is_told_beside_the_answer() {
     let replaced = w.ask("PUT", "/streams/mem", &stream.replace(", KEY=\\\"id\\\"", "")).await;
     assert_eq!((replaced.status, replaced.all("kuiper-warning").len()), (200, 1), "{}", replaced.body);
 
-    let rule = r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {"resendPriority": 1}}], "options": {"concurrency": 4}, "überflüssig": 1, "triggered": false}"#;
+    let rule = r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {"resendPriority": 1, "bufferLength": 5}}], "options": {"concurrency": 4}, "überflüssig": 1, "triggered": false}"#;
     let told = [
         "a rule has no member `überflüssig`",
         "option `concurrency` has no effect: one task carries a rule and keeps its rows in order",
         "property `resendPriority` of a sink has no effect (leave it out)",
+        "property `bufferLength` of a sink has no effect: the rule waits for its sinks (it counts with `overflow: drop`)",
     ];
     let checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();
     assert_eq!(checked, json!({"sources": ["mem"], "valid": true, "warnings": told}));
@@ -165,4 +166,27 @@ async fn a_configuration_key_that_cannot_be_is_not_stored() {
     assert_eq!(reply.header("kuiper-warning"), "property `parallel` of the `file` source has no effect (leave it out)");
     let w = w.restarted().await;
     assert_eq!(w.json("/metadata/sources/yaml/mqtt").await, before, "what was refused is not in the store");
+}
+
+#[tokio::test]
+async fn a_lookup_table_in_use_stays_as_it_is() {
+    let w = World::new().await;
+    let table = |with: &str| {
+        json!({"sql": format!("CREATE TABLE lk (id BIGINT) WITH (KIND=\"lookup\", KEY=\"id\", DATASOURCE=\"l\", {with})")}).to_string()
+    };
+    let stream = r#"{"sql": "CREATE STREAM mem (id BIGINT) WITH (TYPE=\"memory\", DATASOURCE=\"a\")"}"#;
+    let rule =
+        r#"{"id": "r", "sql": "SELECT mem.id FROM mem INNER JOIN lk ON mem.id = lk.id", "actions": [{"nop": {}}]}"#;
+    w.follow(&[
+        ("POST /tables", &table("TYPE=\"memory\""), 201, "Table lk is created."),
+        ("POST /streams", stream, 201, "Stream mem is created."),
+        ("POST /rules", rule, 201, "Rule r was created successfully."),
+        ("POST /tables", r#"{"sql": "DROP TABLE lk"}"#, 400, "{\"error\":3000,\"message\":\"Table command error: Drop table fails: lookup table lk is still in use, stop all using rules before dropping it.\"}\n"),
+        ("DELETE /tables/lk", "", 400, "{\"error\":1000,\"message\":\"table lk has been referenced by other rules\"}\n"),
+        ("DELETE /streams/lk", "", 404, "{\"error\":1002,\"message\":\"delete stream error: stream lk is not found\"}\n"),
+        ("PUT /tables/lk", &table("TYPE=\"mqtt\""), 400, "{\"error\":3000,\"message\":\"Table command error: Replace lk fails: a table of type `mqtt` cannot be asked for rows (types of lookup tables: memory).\"}\n"),
+        ("GET /tables?kind=lookup", "", 200, "[\"lk\"]\n"),
+    ])
+    .await;
+    assert_eq!(w.json("/tables/lk").await["Options"]["type"], "memory");
 }

@@ -40,6 +40,19 @@ impl Kuiper {
 
     /// Asks over HTTP, and gives the body of the answer.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let (status, body) = self.answer(method, path, body);
+        assert!(status < 300, "{method} {path}: {status} {body}\n{}", self.log());
+        body
+    }
+
+    /// Asks for what cannot be done, and gives the body of the answer.
+    pub fn refused(&self, method: &str, path: &str, body: &str) -> String {
+        let (status, body) = self.answer(method, path, body);
+        assert!((400..500).contains(&status), "{method} {path}: {status} {body}");
+        body
+    }
+
+    fn answer(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: kuiper\r\nconnection: close\r\n");
@@ -48,8 +61,7 @@ impl Kuiper {
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
-        assert!(status < 300, "{method} {path}: {answer}\n{}", self.log());
-        body.to_owned()
+        (status, body.to_owned())
     }
 
     pub fn stream(&self, statement: &str) {
@@ -114,7 +126,7 @@ pub struct Publisher {
 impl Publisher {
     pub fn new(port: u16, topic: &str) -> Publisher {
         let mut child = Command::new("mosquitto_pub")
-            .args(["-l", "-q", "1", "-t", topic, "-p", &port.to_string()])
+            .args(["-h", "127.0.0.1", "-l", "-q", "1", "-t", topic, "-p", &port.to_string()])
             .stdin(Stdio::piped())
             .spawn()
             .expect("mosquitto-clients must be installed");

@@ -56,9 +56,10 @@ fn is_about_the_row(code: u16, state: &str) -> bool {
     CLASSES.iter().any(|class| state.starts_with(class)) || ABOUT_THE_ROW.contains(&code)
 }
 
-/// The innermost cause: the wrappers around it say nothing.
+/// The innermost cause: the wrappers around it say nothing, and the system's number says no more than its words.
 fn root(error: &(dyn std::error::Error + 'static)) -> String {
-    error.source().map_or_else(|| error.to_string(), root)
+    let words = |text: String| text.split(" (os error").next().unwrap_or_default().to_owned();
+    error.source().map_or_else(|| words(error.to_string()), root)
 }
 
 #[cfg(test)]
@@ -89,5 +90,7 @@ mod tests {
         assert_eq!(connecting(server(1040, "08004")), Error::later("text"));
         let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "refused");
         assert_eq!(connecting(Sql::from(refused)), Error::later("refused"));
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert_eq!(connecting(Sql::from(refused)), Error::later("Connection refused"));
     }
 }

@@ -54,6 +54,7 @@ kuiper_plugin::properties! {
         /// File to which a line is added for whatever happens.
         path: String,
         /// Said with each row.
+        #[dynamic]
         greeting: String = "hello".to_owned(),
         /// Never shown.
         #[secret]
@@ -107,7 +108,8 @@ impl Sink for Count {
             Some(Value::Text("never")) => return Err(Error::never("not ever")),
             _ => {}
         }
-        self.note(context, &format!("row {}", Owned::Object(row.to_record())));
+        let greeting = row.property("greeting").map_or_else(String::new, |greeting| format!("{} ", greeting));
+        self.note(context, &format!("row {}{}", greeting, Owned::Object(row.to_record())));
         Ok(())
     }
 
@@ -118,7 +120,8 @@ impl Sink for Count {
             }
         }
         let all: Vec<Owned> = rows.iter().map(|row| Owned::Object(row.to_record())).collect();
-        self.note(context, &format!("list {}", Owned::Array(all)));
+        let greeting = rows.property("greeting").map_or_else(String::new, |greeting| format!("{} ", greeting));
+        self.note(context, &format!("list {}{}", greeting, Owned::Array(all)));
         Ok(())
     }
 

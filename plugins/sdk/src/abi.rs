@@ -9,14 +9,14 @@
 //! * no unwinding crosses; a failure is a code, and its text goes to the [`Fault`] of the call;
 //! * an instance is called by one thread at a time; the functions of a [`Context`] may be called by any thread.
 //!
-//! `kuiper.h` says the same for C; a test compares both.
+//! `kuiper.h` says the same for C; a test compares both. The file is longer than 600 lines, for the contract is one and stands in one place.
 
 use std::os::raw::c_void;
 
 /// Grows when something is changed that a plugin built before could not survive.
 pub const MAJOR: u16 = 1;
 /// Grows when something is appended.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 /// Both, as they stand in [`Plugin::abi`] and [`Context::abi`].
 pub const VERSION: u32 = (MAJOR as u32) << 16 | MINOR as u32;
 
@@ -103,6 +103,8 @@ pub mod kind {
     pub const REQUIRED: u32 = 8;
     /// Flag of a property: its value is never shown.
     pub const SECRET: u32 = 16;
+    /// Flag of a sink's property: it may hold a template; see [`Batch::properties`](super::Batch::properties). Since 1.1.
+    pub const DYNAMIC: u32 = 64;
 }
 
 /// Levels of [`Context::log`].
@@ -195,6 +197,8 @@ pub struct Batch {
     pub times: *const i64,
     /// `height` objects of metadata; or null.
     pub metas: *const Value,
+    /// For a sink: an object of the properties that are templates, evaluated for these rows; or null. Names are paths, `headers.token`. Since 1.1.
+    pub properties: *const Value,
 }
 
 /// Messages that the stream's format decodes.
@@ -419,7 +423,7 @@ pub type Group = unsafe extern "C" fn(
 pub struct Property {
     /// Bytes of this struct.
     pub size: u32,
-    /// [`kind::REQUIRED`], [`kind::SECRET`].
+    /// [`kind::REQUIRED`], [`kind::SECRET`], [`kind::DYNAMIC`].
     pub flags: u32,
     /// Its name.
     pub name: Str,

@@ -151,7 +151,7 @@ fn leak_property(property: Property) -> *const abi::Property {
     let secret = if property.secret { kind::SECRET } else { 0 };
     Box::into_raw(Box::new(abi::Property {
         size: std::mem::size_of::<abi::Property>() as u32,
-        flags: required | secret,
+        flags: required | secret | if property.dynamic { kind::DYNAMIC } else { 0 },
         name: leak_text(property.name),
         about: leak_text(property.about),
         expects: leak_text(property.expects),

@@ -29,6 +29,8 @@ pub struct Property {
     pub default: Option<Owned>,
     /// Whether its value is never shown.
     pub secret: bool,
+    /// Of a sink: whether it may hold a template, which is evaluated for the rows of each call.
+    pub dynamic: bool,
 }
 
 /// A struct that is decoded from properties.
@@ -377,7 +379,8 @@ pub fn camel(field: &str) -> String {
 /// Declares a struct that is decoded from properties: names, types, defaults and documentation stand in one place.
 ///
 /// A field without a default must be given. `row_kind_field` is the property `rowKindField`; other names follow `as`.
-/// `#[secret]` behind the documentation hides the value wherever properties are shown.
+/// `#[secret]` behind the documentation hides the value wherever properties are shown. `#[dynamic]`, behind that, lets users of a sink write a
+/// template: the struct then has its text, and [`Rows::property`](crate::Rows::property) what it comes to for the rows at hand.
 ///
 /// ```
 /// kuiper_plugin::properties! {
@@ -389,6 +392,9 @@ pub fn camel(field: &str) -> String {
 ///         /// What to log in with.
 ///         #[secret]
 ///         password: String = String::new(),
+///         /// Where rows go, for example `rooms/{{.room}}`.
+///         #[dynamic]
+///         topic: String = "all".to_owned(),
 ///         /// Columns to write; all where none is named.
 ///         fields: Vec<String> = Vec::new(),
 ///         /// Column that says what to do with a row.
@@ -404,6 +410,7 @@ macro_rules! properties {
             $(
                 $(#[doc = $doc:literal])*
                 $(#[secret $($flag:ident)?])?
+                $(#[dynamic $($changes:ident)?])?
                 $fvis:vis $field:ident : $type:ty $(as $($key:literal)|+)? $(= $default:expr)?
             ),* $(,)?
         }
@@ -432,12 +439,14 @@ macro_rules! properties {
                         let about: &[&str] = &[$($doc),*];
                         let default: Option<$type> = $crate::properties!(@default $($default)?);
                         let secret: &[&str] = &[$(stringify!(secret $($flag)?))?];
+                        let dynamic: &[&str] = &[$(stringify!(dynamic $($changes)?))?];
                         $crate::Property {
                             name: names[0].to_owned(),
                             about: about.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" "),
                             expects: <$type as $crate::PropertyType>::expects(),
                             default: default.as_ref().map(<$type as $crate::PropertyType>::show),
                             secret: !secret.is_empty(),
+                            dynamic: !dynamic.is_empty(),
                         }
                     }, )*
                 ]
@@ -474,6 +483,8 @@ mod tests {
             /// What to log in with.
             #[secret]
             password: String = String::new(),
+            /// How
+            #[dynamic]
             every: Duration = Duration::from_secs(1),
             fields: Vec<String> = Vec::new(),
             key_field: Option<String> = None,
@@ -530,5 +541,6 @@ mod tests {
         assert_eq!((schema[0].name.as_str(), &schema[0].default), ("url", &None));
         assert_eq!((schema[1].about.as_str(), &schema[1].default), ("How often.", &Some(Owned::Int(3))));
         assert!(schema[2].secret && !schema[1].secret);
+        assert!(schema[3].dynamic && !schema[2].dynamic);
     }
 }

@@ -3,6 +3,7 @@
 //! A row knows the difference between a column that is NULL and one that it does not have: the second does not appear.
 
 use std::marker::PhantomData;
+use std::ptr::addr_of;
 
 use crate::abi;
 use crate::abi::tag;
@@ -15,6 +16,7 @@ pub struct Rows<'a> {
     values: &'a [abi::Value],
     times: &'a [i64],
     metas: &'a [abi::Value],
+    properties: Option<&'a abi::Value>,
     width: usize,
     height: usize,
 }
@@ -23,14 +25,19 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// `batch` keeps the contract, and all that it leads to lives for `'a`.
     pub(crate) unsafe fn lent(batch: *const abi::Batch) -> Rows<'a> {
-        let batch = &*batch;
+        // An older engine's is shorter, so that no reference to the whole may be made.
+        let (width, height) = ((*batch).width, (*batch).height);
+        let field = addr_of!((*batch).properties);
+        let end = field as usize - batch as usize + abi::size_behind(field);
+        let properties = if (*batch).size as usize >= end { field.read() } else { std::ptr::null() };
         Rows {
-            columns: array(batch.columns, batch.width),
-            values: array(batch.values, batch.width * batch.height),
-            times: array(batch.times, batch.height),
-            metas: array(batch.metas, batch.height),
-            width: batch.width,
-            height: batch.height,
+            columns: array((*batch).columns, width),
+            values: array((*batch).values, width * height),
+            times: array((*batch).times, height),
+            metas: array((*batch).metas, height),
+            properties: properties.as_ref(),
+            width,
+            height,
         }
     }
 
@@ -49,6 +56,12 @@ impl<'a> Rows<'a> {
         self.columns.iter().map(|name| lent_text(*name))
     }
 
+    /// What the template in a property of the sink comes to for these rows; `None` where the property holds no template.
+    /// Only properties declared `#[dynamic]` may hold one.
+    pub fn property(&self, name: &str) -> Option<&'a str> {
+        property(self.properties, name)
+    }
+
     /// The row of that number; it must be less than `len`.
     pub fn row(&self, number: usize) -> Row<'a> {
         Row {
@@ -56,6 +69,7 @@ impl<'a> Rows<'a> {
             values: &self.values[number * self.width..(number + 1) * self.width],
             time: self.times.get(number).copied().filter(|time| *time != abi::NO_TIME),
             meta: self.metas.get(number),
+            properties: self.properties,
         }
     }
 
@@ -104,6 +118,7 @@ pub struct Row<'a> {
     values: &'a [abi::Value],
     time: Option<i64>,
     meta: Option<&'a abi::Value>,
+    properties: Option<&'a abi::Value>,
 }
 
 impl<'a> Row<'a> {
@@ -154,9 +169,24 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// What the template in a property of the sink comes to for this row; see [`Rows::property`].
+    pub fn property(&self, name: &str) -> Option<&'a str> {
+        property(self.properties, name)
+    }
+
     /// A copy that outlives the call.
     pub fn to_record(&self) -> Record {
         self.iter().map(|(name, value)| (name, value.to_owned())).collect()
+    }
+}
+
+fn property<'a>(all: Option<&'a abi::Value>, name: &str) -> Option<&'a str> {
+    match Value::lent(all?) {
+        Value::Object(members) => match members.get(name) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -292,6 +322,7 @@ impl<'a> Lent<'a> {
             values: self.values.as_ptr(),
             times: pointer(&self.times),
             metas: pointer(&self.metas),
+            properties: std::ptr::null(),
         }
     }
 }
@@ -322,6 +353,22 @@ mod tests {
         assert_eq!(rows.row(1).to_record(), batch.rows[1]);
         assert_eq!(rows.row(1).get("a"), None);
         assert_eq!(rows.row(1).get("c"), Some(Value::Null));
+    }
+
+    #[test]
+    fn properties_cross_and_an_older_engine_has_none() {
+        let batch = Batch::from(Record::new().with("a", 1));
+        let lent = Lent::new(&batch);
+        let given = Owned::Object(Record::new().with("topic", "t/1"));
+        let mut arena = Arena::default();
+        let value = arena.lend(&given);
+        let mut crossing = lent.batch();
+        crossing.properties = &value;
+        let rows = unsafe { Rows::lent(&crossing) };
+        assert_eq!((rows.property("topic"), rows.property("table")), (Some("t/1"), None));
+        assert_eq!(rows.row(0).property("topic"), Some("t/1"));
+        crossing.size -= std::mem::size_of::<*const abi::Value>() as u32;
+        assert_eq!(unsafe { Rows::lent(&crossing) }.property("topic"), None);
     }
 
     #[test]

@@ -245,11 +245,18 @@ impl SinkTest<'_> {
 
     /// Hands over rows that have nothing to do with each other, each an object.
     pub fn collect(&self, rows: &[Owned]) -> Result<()> {
-        let batch = batch(rows);
-        let lent = Lent::new(&batch);
+        self.collect_with(rows, Record::new())
+    }
+
+    /// The same, with what the templates in properties come to for these rows.
+    pub fn collect_with(&self, rows: &[Owned], properties: Record) -> Result<()> {
+        let (batch, properties) = (batch(rows), Owned::Object(properties));
+        let mut arena = Arena::default();
+        let (lent, properties) = (Lent::new(&batch), arena.lend(&properties));
+        let crossing = abi::Batch { properties: &properties, ..lent.batch() };
         let mut done = 0;
         self.host.entry(unsafe { has!(self.table, collect) }, |call, fault| unsafe {
-            call(self.this, self.host.raw(), &lent.batch(), &mut done, fault)
+            call(self.this, self.host.raw(), &crossing, &mut done, fault)
         })
     }
 
@@ -480,6 +487,7 @@ impl Arguments {
             values: self.values.as_ptr(),
             times: std::ptr::null(),
             metas: std::ptr::null(),
+            properties: std::ptr::null(),
         }
     }
 }

@@ -69,7 +69,7 @@ fn the_c_header_is_the_same_contract() {
         Str = kuiper_str { pointer, len }
         Value = kuiper_value { tag, extra, len, data }
         Member = kuiper_member { key, value }
-        Batch = kuiper_batch { size, flags, columns, width, height, values, times, metas }
+        Batch = kuiper_batch { size, flags, columns, width, height, values, times, metas, properties }
         Messages = kuiper_messages { size, flags, count, payloads, times, metas }
         Fault = kuiper_fault { size, reserved, host, set, row }
         Output = kuiper_output { size, reserved, host, put, fail }
@@ -117,6 +117,7 @@ fn the_c_header_is_the_same_contract() {
         ("KUIPER_REQUIRED", abi::kind::REQUIRED),
         ("KUIPER_SECRET", abi::kind::SECRET),
         ("KUIPER_ONE_AS_ROW", abi::kind::ONE_AS_ROW),
+        ("KUIPER_DYNAMIC", abi::kind::DYNAMIC),
         ("KUIPER_LOG_DEBUG", abi::level::DEBUG),
         ("KUIPER_CONNECTED", abi::status::CONNECTED),
     ] {

@@ -134,11 +134,16 @@ fn symbol(name: &str) -> String {
 
 fn readme(kind: Kind, name: &str) -> String {
     let one = kind.one();
+    let commands = [
+        ("cargo test".to_owned(), "without a server"),
+        (format!("kuiper plugin build --{one} {name}"), "the library"),
+        (format!("kuiper plugin deploy --{one} {name}"), "on the server that `kuiper serve` started"),
+    ];
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    let session: String = commands.iter().map(|(command, what)| format!("{command:width$}    # {what}\n")).collect();
     format!(
         "# {name}\n\nA {one} plugin of kuiper, made for version {} of the plugin interface.\n\n\
-         ```sh\ncargo test                             # without a server\n\
-         kuiper plugin build --{one} {name}     # the library\n\
-         kuiper plugin deploy --{one} {name}    # on the server that `kuiper serve` started\n```\n\n\
+         ```sh\n{session}```\n\n\
          `cargo doc --open` shows what the SDK offers; its source is in `../../{SDK_FOLDER}`.\n",
         abi_version()
     )
@@ -157,6 +162,15 @@ mod tests {
         assert_eq!(text, "sink \"Stock\" => constructor(Mysql::default)");
         let text = filled("{{name}} {{Symbol}} {{Type}} {{function}} {{kind}}", Kind::Sinks, "my-sink");
         assert_eq!(text, "my-sink My-sink MySink my_sink sinks");
+    }
+
+    #[test]
+    fn remarks_stand_below_each_other() {
+        for (kind, name) in [(Kind::Sinks, "a"), (Kind::Functions, "a-long-name")] {
+            let text = readme(kind, name);
+            let columns: Vec<usize> = text.lines().filter_map(|line| line.find("   # ")).collect();
+            assert!(columns.len() == 3 && columns.iter().all(|column| *column == columns[0]), "{text}");
+        }
     }
 
     #[test]

@@ -153,6 +153,12 @@ pub(super) fn metadata(manifest: &Path, options: &[&str]) -> Result<Json, Failur
     let done = command.stdin(Stdio::null()).output().map_err(|error| no_cargo(&error))?;
     if !done.status.success() {
         let told = String::from_utf8_lossy(&done.stderr);
+        if let Some((_, rest)) = told.split_once("could not find specification for target \"") {
+            let target = rest.split('"').next().unwrap_or_default();
+            return Err(Failure::Usage(format!(
+                "there is no target `{target}`; `rustc --print target-list` shows those that there are"
+            )));
+        }
         return Err(Failure::Refused(format!("cargo cannot read `{}`: {}", manifest.display(), told.trim())));
     }
     serde_json::from_slice(&done.stdout)
@@ -160,5 +166,5 @@ pub(super) fn metadata(manifest: &Path, options: &[&str]) -> Result<Json, Failur
 }
 
 pub(super) fn no_cargo(error: &std::io::Error) -> Failure {
-    Failure::Usage(format!("cannot run cargo ({error}); install Rust, or put cargo on the path"))
+    Failure::Usage(format!("cannot run cargo: {}; install Rust, or put cargo on the path", crate::diag::words(error)))
 }

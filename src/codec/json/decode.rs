@@ -8,15 +8,18 @@
 use std::collections::HashMap;
 
 use crate::codec::{Decoder, FormatOptions, Wanted};
-use crate::data::{Batch, Kind, Object, Receipt, Text, Time, Value};
+use crate::data::{Batch, Kind, Object, Receipt, Shape, Text, Time, Value};
 use crate::diag::{Fault, Result};
 
 use super::scan::Scan;
 use super::value::{typed, value};
 
-/// Names that are remembered, and bytes of them; a stream that makes up names for ever must not fill the memory.
+/// Names that are remembered, and bytes of them, unless a row alone has half as many; a stream that makes up names for
+/// ever must not fill the memory.
 const MAX_NAMES: usize = 4096;
 const MAX_BYTES: usize = 1 << 20;
+/// Sequences of names that are remembered.
+const MAX_SHAPES: usize = 8;
 
 /// Decodes JSON messages of one stream.
 pub(super) struct Json {
@@ -24,8 +27,42 @@ pub(super) struct Json {
     rest: Option<usize>,
     whole_as_int: bool,
     names: Names,
-    /// Columns in the rest of the last row.
-    others: usize,
+    /// Names in the last row.
+    in_row: usize,
+    /// The names in the rest of the row at hand, by number.
+    others: Vec<usize>,
+    shapes: Shapes,
+}
+
+/// The shapes of the rests of the last rows, with the numbers of their names.
+#[derive(Default)]
+struct Shapes {
+    known: Vec<(Box<[usize]>, Shape)>,
+    /// The one that fitted last.
+    last: usize,
+}
+
+impl Shapes {
+    fn object(&mut self, others: &[usize], values: Vec<Value>, seen: &[Seen]) -> Object {
+        let fits = |known: &(Box<[usize]>, Shape)| *known.0 == *others;
+        if !self.known.get(self.last).is_some_and(fits) {
+            let names = || others.iter().map(|number| seen[*number].name.clone());
+            match (self.known.iter().position(fits), Shape::of(names())) {
+                (Some(place), _) => self.last = place,
+                // Of two entries of one name the last counts.
+                (None, None) => return names().zip(values).collect(),
+                (None, Some(shape)) if self.known.len() < MAX_SHAPES => {
+                    self.last = self.known.len();
+                    self.known.push((others.into(), shape));
+                }
+                (None, Some(shape)) => {
+                    self.last = (self.last + 1) % MAX_SHAPES;
+                    self.known[self.last] = (others.into(), shape);
+                }
+            }
+        }
+        Object::shaped(&self.known[self.last].1, values)
+    }
 }
 
 /// What is done with the value of a name.
@@ -77,6 +114,12 @@ impl Names {
         names
     }
 
+    /// Whether they have become too many, where the last row had so many and its message so many bytes.
+    #[inline(always)]
+    fn are_too_many(&self, in_row: usize, message: usize) -> bool {
+        self.seen.len() >= MAX_NAMES.max(2 * in_row) || self.bytes >= MAX_BYTES.max(2 * message)
+    }
+
     fn forget(&mut self) {
         self.bytes = 0;
         self.numbers.clear();
@@ -115,18 +158,12 @@ impl Names {
             self.seen[last].next = number;
             return Ok(number);
         }
-        if self.seen.len() > MAX_NAMES || self.bytes > MAX_BYTES {
-            self.forget();
-        }
         let target = self.columns.get(&*name).copied().unwrap_or(self.other);
         let number = self.seen.len();
         self.bytes += raw.len();
         self.numbers.insert(raw.into(), number);
         self.seen.push(Seen { raw: raw.into(), name: Text::new(&name), target, next: 0 });
-        // After forgetting, the last name has no number any more.
-        if last < number {
-            self.seen[last].next = number;
-        }
+        self.seen[last].next = number;
         Ok(number)
     }
 }
@@ -138,7 +175,9 @@ impl Json {
             rest: wanted.rest,
             whole_as_int: options.whole_numbers_as_int,
             names: Names::new(wanted),
-            others: 0,
+            in_row: 0,
+            others: Vec::new(),
+            shapes: Shapes::default(),
         }
     }
 
@@ -186,19 +225,26 @@ impl Json {
     fn row(&mut self, scan: &mut Scan<'_>, out: &mut Batch, depth: usize) -> Result<()> {
         let depth = scan.deeper(depth)?;
         let row = out.push(Time(0), Receipt::none());
-        let mut others = Object::with_capacity(self.others);
+        if self.names.are_too_many(self.in_row, scan.length()) {
+            self.names.forget();
+            self.shapes = Shapes::default();
+        }
+        let mut values = Vec::with_capacity(self.others.len());
+        self.others.clear();
+        let mut in_row = 0;
         scan.open();
         if !scan.eat(b'}') {
             let mut last = 0;
             loop {
                 last = self.names.pass(scan, last)?;
+                in_row += 1;
                 match self.names.seen[last].target {
                     Target::Skip => scan.skip(depth)?,
                     Target::Slot(slot) => row[slot] = value(scan, self.whole_as_int, depth)?,
                     Target::Typed(slot, number) => row[slot] = self.declared(scan, last, number, depth)?,
                     Target::Rest => {
-                        let value = value(scan, self.whole_as_int, depth)?;
-                        others.insert(self.names.seen[last].name.clone(), value);
+                        values.push(value(scan, self.whole_as_int, depth)?);
+                        self.others.push(last);
                     }
                 }
                 if !scan.more(b'}')? {
@@ -206,9 +252,9 @@ impl Json {
                 }
             }
         }
+        self.in_row = in_row;
         if let Some(rest) = self.rest {
-            self.others = others.len();
-            row[rest] = Value::object(others);
+            row[rest] = Value::object(self.shapes.object(&self.others, values, &self.names.seen));
         }
         Ok(())
     }

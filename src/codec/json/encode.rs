@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::codec::{Encoder, Rows};
-use crate::data::{Layout, Object, Text, Value, push_json_float};
+use crate::data::{Layout, Object, Shape, Text, Value, push_json_float};
 use crate::diag::{Fault, Result};
 
 /// Writes JSON messages of one sink.
@@ -29,10 +29,9 @@ struct Entry {
 }
 
 /// How a row with one spread object was written.
-#[derive(Default)]
 struct Known {
     /// Names in the object, as they came.
-    names: Vec<Text>,
+    shape: Shape,
     /// What to write, in order.
     parts: Vec<Part>,
 }
@@ -68,7 +67,8 @@ impl Json {
         named.reverse();
         named.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
         named.dedup_by(|later, first| later.name == first.name);
-        let mut json = Json { named, spreads, known: Known::default() };
+        let known = Known { shape: Object::new().shape().clone(), parts: Vec::new() };
+        let mut json = Json { named, spreads, known };
         json.known = json.learn(&Object::new());
         json
     }
@@ -101,13 +101,16 @@ impl Json {
     }
 
     fn push_spread(&mut self, out: &mut Vec<u8>, row: &[Value], object: &Object) {
-        if !object.keys().eq(self.known.names.iter()) {
-            self.known = self.learn(object);
+        if !self.known.shape.is(object.shape()) {
+            match object.keys().eq(self.known.shape.names()) {
+                true => self.known.shape = object.shape().clone(),
+                false => self.known = self.learn(object),
+            }
         }
         for part in &self.known.parts {
             let named = part.slot.map_or(&Value::Absent, |slot| &row[slot]);
             let value = match (named, part.spread) {
-                (Value::Absent, Some(number)) => object.at(number).map_or(&Value::Absent, |(_, value)| value),
+                (Value::Absent, Some(number)) => object.value_at(number),
                 _ => named,
             };
             push_entry(out, &part.raw, value);
@@ -127,7 +130,7 @@ impl Json {
             }
         }
         parts.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
-        Known { names: object.keys().cloned().collect(), parts: parts.into_iter().map(|(_, part)| part).collect() }
+        Known { shape: object.shape().clone(), parts: parts.into_iter().map(|(_, part)| part).collect() }
     }
 }
 

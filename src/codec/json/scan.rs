@@ -55,6 +55,11 @@ impl<'a> Scan<'a> {
         Scan { bytes, at: 0 }
     }
 
+    /// Bytes of the whole text.
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn at(&self) -> usize {
         self.at
     }

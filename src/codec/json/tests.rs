@@ -259,6 +259,40 @@ fn names_without_end_are_forgotten() {
     assert!(decoder.remembered() <= 4097);
 }
 
+/// Rows whose names come and go, in any order and repeated, are what the same rows are one by one.
+#[test]
+fn rows_of_many_shapes_are_read_as_one_by_one() {
+    let wanted = wanted(&["a"], true);
+    let mut decoder = decoder(&wanted, false);
+    for n in 0..200usize {
+        let mut names: Vec<String> = (0..n % 13).map(|k| format!("k{}", (k * (n % 5 + 1)) % 11)).collect();
+        names.insert(n % (names.len() + 1), "a".into());
+        let text: Vec<String> = names.iter().enumerate().map(|(at, name)| format!("\"{name}\":{at}")).collect();
+        let mut batch = Batch::new(2);
+        decoder.decode(format!("{{{}}}", text.join(",")).as_bytes(), &mut batch).unwrap();
+        let others = names.iter().enumerate().filter(|(_, name)| *name != "a");
+        let others: Object = others.map(|(at, name)| (name.as_str(), Value::Float(at as f64))).collect();
+        let names = |value: &Value| match value {
+            Value::Object(object) => object.keys().cloned().collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        assert_eq!(names(&batch.row(0)[1]), others.keys().cloned().collect::<Vec<_>>());
+        assert_eq!(batch.row(0)[1], Value::object(others));
+    }
+}
+
+/// A message with more names than are kept for others is not read anew each time.
+#[test]
+fn the_names_of_wide_messages_are_kept() {
+    let mut decoder = decoder(&wanted(&["k7"], true), false);
+    let text: Vec<String> = (0..15_000).map(|n| format!("\"k{n}\":{n}")).collect();
+    let text = format!("{{{}}}", text.join(","));
+    for _ in 0..3 {
+        decoder.decode(text.as_bytes(), &mut Batch::new(2)).unwrap();
+        assert_eq!(decoder.remembered(), 15_001);
+    }
+}
+
 fn encoded(layout: &Layout, rows: &[&[Value]], single: bool) -> String {
     let mut out = Vec::new();
     encode::Json::new(layout).encode(&Rows { layout, rows, single }, &mut out).unwrap();

@@ -1,10 +1,14 @@
 //! The properties that every sink has, taken out of an action before the connector sees it.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value as Json};
 
 use crate::codec::{self, FormatOptions};
 use crate::data::Text;
 use crate::diag::Diagnostic;
+use crate::func;
+use crate::io::props::Period;
 
 use crate::flow::template::Template;
 
@@ -25,6 +29,12 @@ pub struct Common {
     /// Emissions that may wait for the sink.
     pub buffer_length: usize,
     pub overflow: Overflow,
+    /// Emissions that are sent together; 0: no number is.
+    pub batch_size: usize,
+    /// How often what has come is sent together; zero: never.
+    pub linger: Duration,
+    /// Messages are compressed by this method.
+    pub compression: Option<Text>,
     /// Properties of the connector that hold a template, with it; those inside of an object as `object.name`.
     pub dynamic: Vec<(String, String)>,
     /// What was taken, by name.
@@ -43,25 +53,20 @@ pub enum Overflow {
 }
 
 /// Properties that switch on what does not exist, and what that is.
-const MISSING: &[(&str, &str)] = &[
-    ("batchSize", "batches of messages"),
-    ("lingerInterval", "batches of messages"),
-    ("compression", "compressed messages"),
-    ("encryption", "encrypted messages"),
-    ("enableCache", "a cache on disk for messages that cannot be sent"),
-];
+const MISSING: &[(&str, &str)] =
+    &[("encryption", "encrypted messages"), ("enableCache", "a cache on disk for messages that cannot be sent")];
 
-/// Settings of what can only be off.
-const SETTINGS: &[&str] = &[
-    "bufferPageSize",
-    "cleanCacheAtStop",
-    "compressionProps",
-    "encProps",
-    "maxDiskCache",
-    "memoryCacheThreshold",
-    "resendAlterQueue",
-    "resendDestination",
-    "resendInterval",
+/// Settings of what can only be off, and the values that clients write by default.
+const SETTINGS: &[(&str, &str)] = &[
+    ("bufferPageSize", "256"),
+    ("cleanCacheAtStop", "false"),
+    ("compressionProps", "{}"),
+    ("encProps", "{}"),
+    ("maxDiskCache", "1024000"),
+    ("memoryCacheThreshold", "1024"),
+    ("resendAlterQueue", "false"),
+    ("resendDestination", "\"\""),
+    ("resendInterval", "0"),
 ];
 
 /// Properties without effect, here as there, and the value that clients write by default.
@@ -85,6 +90,9 @@ impl Default for Common {
             format: FormatOptions { format: "json".into(), ..FormatOptions::default() },
             buffer_length: 1024,
             overflow: Overflow::Wait,
+            batch_size: 0,
+            linger: Duration::ZERO,
+            compression: None,
             dynamic: Vec::new(),
             taken: Map::new(),
             warnings: Vec::new(),
@@ -144,8 +152,9 @@ impl Common {
         let mut from = Taker { props, taken: Map::new() };
         refuse_missing(&mut from)?;
         let mut warnings = Vec::new();
-        for (name, usual) in IDLE {
-            if from.take(name).is_some_and(|value| serde_json::from_str(usual).ok() != Some(value)) {
+        for (name, usual) in IDLE.iter().chain(SETTINGS) {
+            let usual: Option<Json> = serde_json::from_str(usual).ok();
+            if from.take(name).is_some_and(|value| is_on(&value) && Some(value) != usual) {
                 let text = format!("property `{name}` of a sink has no effect");
                 warnings.push(Diagnostic::warning("K0632", text).help("leave it out"));
             }
@@ -167,6 +176,9 @@ impl Common {
             exclude_fields,
             buffer_length: buffer_length(&mut from)?,
             overflow: overflow(&mut from)?,
+            batch_size: batch_size(&mut from)?,
+            linger: linger(&mut from)?,
+            compression: compression(&mut from)?,
             dynamic: Vec::new(),
             taken: from.taken,
             warnings,
@@ -189,9 +201,6 @@ fn refuse_missing(from: &mut Taker<'_>) -> Result<(), Diagnostic> {
             let text = format!("property `{name}` asks for {what}, which sinks cannot do");
             return Err(Diagnostic::error("K0631", text).help("leave it out"));
         }
-    }
-    for name in SETTINGS {
-        from.take(name);
     }
     Ok(())
 }
@@ -228,6 +237,28 @@ fn buffer_length(from: &mut Taker<'_>) -> Result<usize, Diagnostic> {
     let Some(value) = from.take("bufferLength") else { return Ok(1024) };
     let length = value.as_f64().filter(|length| length.fract() == 0.0 && (1.0..=1e9).contains(length));
     length.map(|length| length as usize).ok_or_else(|| wrong("bufferLength", "a whole number from 1 on", &value))
+}
+
+fn batch_size(from: &mut Taker<'_>) -> Result<usize, Diagnostic> {
+    let Some(value) = from.take("batchSize") else { return Ok(0) };
+    let size = value.as_f64().filter(|size| size.fract() == 0.0 && (0.0..=1e6).contains(size));
+    size.map(|size| size as usize).ok_or_else(|| wrong("batchSize", "a whole number from 0 to 1000000", &value))
+}
+
+fn linger(from: &mut Taker<'_>) -> Result<Duration, Diagnostic> {
+    let Some(value) = from.take("lingerInterval") else { return Ok(Duration::ZERO) };
+    let period = serde_json::from_value::<Period>(value.clone());
+    period
+        .map(|period| period.0)
+        .map_err(|_| wrong("lingerInterval", "a span such as `500ms`, or milliseconds", &value))
+}
+
+fn compression(from: &mut Taker<'_>) -> Result<Option<Text>, Diagnostic> {
+    let Some(method) = from.text("compression")? else { return Ok(None) };
+    match func::compressed(&[], &method) {
+        Ok(_) => Ok(Some(method.into())),
+        Err(_) => Err(wrong("compression", "`gzip`, `zlib` or `flate`", &method.into())),
+    }
 }
 
 fn overflow(from: &mut Taker<'_>) -> Result<Overflow, Diagnostic> {
@@ -293,6 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_proposed_for_a_misspelt_name_is_taken() {
+        for name in crate::io::props::OF_EVERY_SINK {
+            let (_, left) = take(&format!(r#"{{"{name}": null}}"#));
+            assert!(left.is_empty(), "{name} is left to the connector");
+        }
+    }
+
+    #[test]
+    fn settings_of_what_is_off_are_warned_of() {
+        let (common, left) = take(
+            r#"{"bufferPageSize":256,"cleanCacheAtStop":false,"maxDiskCache":1024000,"memoryCacheThreshold":1024,"encProps":{},
+            "resendInterval":"0s","resendPriority":0,"concurrency":1,"runAsync":false,"resendDestination":""}"#,
+        );
+        assert!(left.is_empty() && common.unwrap().warnings.is_empty());
+        for props in [r#"{"resendInterval":"1s"}"#, r#"{"maxDiskCache":5}"#, r#"{"compressionProps":{"windowSize":1}}"#]
+        {
+            let warnings = take(props).0.unwrap().warnings;
+            assert!(warnings.len() == 1 && warnings[0].message.ends_with("of a sink has no effect"), "{warnings:?}");
+        }
+    }
+
+    #[test]
     fn nothing_given_is_the_default() {
         let (common, left) = take(r#"{"fields":null,"dataTemplate":""}"#);
         assert_eq!(Common { taken: Map::new(), ..common.unwrap() }, Common::default());
@@ -328,15 +381,16 @@ mod tests {
             assert_eq!(take(props).0.unwrap_err(), told);
         }
         for props in [
-            r#"{"batchSize":10}"#,
             r#"{"batchSize":-1}"#,
-            r#"{"lingerInterval":"1s"}"#,
-            r#"{"lingerInterval":100}"#,
-            r#"{"compression":"gzip"}"#,
-            r#"{"encryption":"aes"}"#,
+            r#"{"batchSize":"10"}"#,
+            r#"{"lingerInterval":"soon"}"#,
+            r#"{"lingerInterval":-100}"#,
+            r#"{"compression":"zstd"}"#,
+            r#"{"compression":"GZIP"}"#,
         ] {
-            assert!(take(props).0.unwrap_err().starts_with("K0631 "), "{props}");
+            assert!(take(props).0.unwrap_err().starts_with("K0630 "), "{props}");
         }
+        assert!(take(r#"{"encryption":"aes"}"#).0.unwrap_err().starts_with("K0631 "));
         for props in [r#"{"dataTemplate":"{{.a"}"#, r#"{"topic":"{{nofunc}}"}"#] {
             assert!(take(props).0.unwrap_err().starts_with("K0633 the template in property `"), "{props}");
         }

@@ -157,6 +157,37 @@ async fn a_panic_with_rows_held_throws_them_away_and_counts_them() {
     assert_eq!((acks.good(), acks.bad()), (vec![0, 1, 2], vec![3]));
 }
 
+/// `delay` blocks its own rule: the others have the thread that it sleeps on, also where there is no second one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_rule_that_is_held_up_holds_up_no_other_and_can_be_stopped() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (stuck, fine) = (sink(), sink());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let held_up = rule("SELECT delay(3600000, a) as a FROM demo").to(&stuck).start(&feed).await.unwrap();
+    let free = rule("SELECT a FROM demo").to(&fine).start(&feed).await.unwrap();
+    for n in 0..3 {
+        tap.give(acks.rows(n..n + 1)).await;
+        until("the other rule", || fine.took().len() as u64 == n + 1).await;
+    }
+    let left = held_up.give_up().await;
+    assert_eq!(left.ledger.came, 3);
+    assert!(stuck.took().len() <= 1, "it has waited for the first row");
+    assert_eq!(free.stop().await.terms(), [3, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn on_a_virtual_clock_a_delay_takes_no_time() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::stopped_at(Time(1_000)));
+    let sink = sink();
+    let source = lives(vec![Ok(gives(vec![acks.rows(0..3)], Ok(End::Finished)))]);
+    let feed = feed(source, &clock);
+    let running = rule("SELECT delay(3600000, a) as a FROM demo").to(&sink).at(&clock).start(&feed).await.unwrap();
+    assert_eq!(running.ended().await, Ended::Finished);
+    assert_eq!(sink.took(), texts(0..3));
+    assert_eq!(running.stop().await.terms(), [3, 0, 0, 0]);
+}
+
 #[tokio::test]
 async fn rows_on_their_way_at_a_stop_are_given_back() {
     let (acks, clock) = (Arc::<Acks>::default(), Clock::real());

@@ -15,13 +15,13 @@ use crate::codec::FormatOptions;
 use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec};
+use crate::flow::{Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
 };
 use crate::meter::{LedgerView, SinkView};
-use crate::plan::{self, Stream};
+use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
@@ -319,6 +319,7 @@ pub struct Rule {
     pub funcs: Catalogue,
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
+    pub options: plan::Options,
     sinks: Vec<(Fake, Json, bool)>,
 }
 
@@ -331,6 +332,7 @@ pub fn rule(sql: &'static str) -> Rule {
         drop_on_overflow: false,
         funcs: Catalogue::default(),
         stream: None,
+        options: plan::Options::default(),
         sinks: Vec::new(),
     }
 }
@@ -351,9 +353,24 @@ impl Rule {
     }
 
     pub async fn start(self, feed: &Arc<Feed>) -> Result<Running> {
-        let stream = |name: &str| Some(self.stream.map_or_else(|| Stream::schemaless(name), declared));
+        self.start_over(std::slice::from_ref(feed), Vec::new()).await
+    }
+
+    /// A rule of several sources: `kept` is a scan table, `asked` a lookup table, and all else are streams.
+    pub async fn start_over(self, feeds: &[Arc<Feed>], desks: Vec<Desk>) -> Result<Running> {
+        let stream = |name: &str| {
+            let kind = match name {
+                "kept" => SourceKind::Scan { retain: 100 },
+                "asked" => SourceKind::Lookup,
+                _ => {
+                    let stream = self.stream.map_or_else(|| Stream::schemaless(name), declared);
+                    return Some(Stream { name: name.into(), ..stream });
+                }
+            };
+            Some(Stream { what: sql::What::Table, kind, ..Stream::schemaless(name) })
+        };
         let select = sql::parse_select(self.sql).unwrap();
-        let plan = plan::plan(&select, &stream, &self.funcs, &plan::Options::default()).unwrap();
+        let plan = plan::plan(&select, &stream, &self.funcs, &self.options).unwrap();
         let facts = Facts::new(self.clock.clone(), TimeZone::UTC, Arc::new(Object::new()));
         let layout = Arc::new(plan.layout.clone());
         let sinks = self.sinks.into_iter().enumerate().map(|(n, (fake, props, drop_on_overflow))| {
@@ -365,11 +382,14 @@ impl Rule {
             SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
         });
         let spec = FlowSpec {
-            rule: Arc::new(RuleInfo::nowhere()),
+            rule: Arc::new(RuleInfo {
+                around: Arc::new(Surroundings::new(self.clock.clone(), None)),
+                ..RuleInfo::nowhere()
+            }),
             local: TimeZone::UTC,
             clock: self.clock.clone(),
-            feeds: vec![feed.clone()],
-            desks: Vec::new(),
+            feeds: feeds.to_vec(),
+            desks,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),

@@ -301,3 +301,42 @@ async fn errors_go_to_the_sinks_in_their_order() {
     assert_eq!(acks.good(), [0, 1, 2, 3, 4, 5]);
     assert_eq!(left.sink(0).results, 3, "an error is no result");
 }
+
+#[tokio::test]
+async fn what_is_sent_together_is_acknowledged_together() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::stopped_at(Time(0)));
+    let sink = sink();
+    let (mut tap, source) = tap();
+    let props = serde_json::json!({"sendSingle": true, "batchSize": 3, "lingerInterval": "1s"});
+    let rule = rule("SELECT a FROM demo").with(&sink, props, false).at(&clock);
+    let running = rule.start(&feed(source, &clock)).await.unwrap();
+    tap.give(acks.rows(0..4)).await;
+    until("the full batch", || sink.took() == ["[{\"a\":0},{\"a\":1},{\"a\":2}]"]).await;
+    until("its acknowledgements", || acks.good() == [0, 1, 2]).await;
+    settle().await;
+    assert_eq!(sink.took().len(), 1);
+    clock.set(Time(1000));
+    until("the tick", || sink.took().len() == 2).await;
+    tap.give(acks.rows(4..5)).await;
+    settle().await;
+    assert_eq!(sink.took()[1..], ["[{\"a\":3}]"]);
+    // What waits at a stop is sent.
+    assert_eq!(running.stop().await.terms(), [5, 0, 0, 0]);
+    assert_eq!(sink.took()[2..], ["[{\"a\":4}]"]);
+    assert_eq!(acks.good(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_waits_to_be_sent_together_is_given_back_by_a_stop_that_cannot_wait() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::stopped_at(Time(0)));
+    let sink = sink().shut();
+    let (mut tap, source) = tap();
+    let props = serde_json::json!({"batchSize": 2});
+    let rule = rule("SELECT a FROM demo").with(&sink, props, false).at(&clock);
+    let running = rule.start(&feed(source, &clock)).await.unwrap();
+    tap.give(acks.rows(0..5)).await;
+    settle().await;
+    running.give_up().await;
+    assert!(acks.good().is_empty());
+    assert_eq!(acks.bad(), [0, 1, 2, 3, 4]);
+}

@@ -1,11 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::sync::Arc;
-
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::data::{DateTime, Object, Time, parse_datetime};
+use crate::data::{DateTime, Time, parse_datetime};
 use crate::func::{Body, RuleInfo};
 
 /// 2024-03-09 10:11:12.567 UTC.
@@ -16,12 +14,7 @@ fn func(name: &str) -> &'static Func {
 }
 
 fn call_in(zone: &str, name: &str, args: &[Value]) -> Result<Value> {
-    let rule = RuleInfo {
-        id: "r".into(),
-        started: Time(0),
-        zone: TimeZone::get(zone).unwrap(),
-        props: Arc::new(Object::default()),
-    };
+    let rule = RuleInfo { id: "r".into(), started: Time(0), zone: TimeZone::get(zone).unwrap(), ..RuleInfo::nowhere() };
     let ctx = Ctx { now: Time(NOW_MILLIS), row_time: None, rule: &rule };
     let Body::Scalar(call) = func(name).body else { panic!("{name} is no scalar") };
     call(args, &ctx)

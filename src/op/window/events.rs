@@ -34,6 +34,9 @@ impl Events {
     /// The same for a window that gives out what it has at a watermark: errors of the rows before it come first.
     pub fn by_marks(batch: &mut Batch) -> Events {
         let mut events = Events::of(batch);
+        if events.faults.len() == 0 {
+            return events;
+        }
         let starts: Vec<u32> = events.marks.clone().map(|(at, _)| at).collect();
         let first = |at: u32| starts.iter().rev().find(|start| **start <= at).copied().unwrap_or_default();
         let faults: Vec<(u32, Fault)> = events.faults.map(|(at, fault)| (first(at), fault)).collect();

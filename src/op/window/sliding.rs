@@ -9,7 +9,7 @@ use crate::expr::{Bounds, Predicate};
 use super::super::{Counters, Cx, Operator, Out, Saved};
 use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Span, emission, send};
+use super::{Span, emission, send_triggered};
 
 /// How far a sliding window reaches.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,9 @@ pub struct SlidingTimes {
     pub delay: Duration,
     /// A row that is exactly the length older is not in the window (`windowVersion` `v2`).
     pub open: bool,
+    /// `enableSendSlidingWindowTwice`: where there is a delay, what came up to the row that triggers is given out with it,
+    /// and what came behind it after the delay.
+    pub twice: bool,
     /// Event time: windows are given out when the watermark has passed their ends.
     pub event: bool,
 }
@@ -45,16 +48,38 @@ impl Sliding {
     fn emit(&mut self, trigger: Time, out: &mut Out) {
         let SlidingTimes { length, delay, open, .. } = self.times;
         let span = Span { start: trigger - length, end: trigger + delay };
+        self.give(span, open, delay.is_zero() || open, span.end, out);
+    }
+
+    /// The part of the window up to the row that triggers it.
+    fn emit_before(&mut self, trigger: Time, out: &mut Out) {
+        let span = Span { start: trigger - self.times.length, end: trigger };
+        self.give(span, true, true, trigger, out);
+    }
+
+    /// The part of the window behind the row that triggered it.
+    fn emit_behind(&mut self, trigger: Time, out: &mut Out) {
+        let span = Span { start: trigger, end: trigger + self.times.delay };
+        self.give(span, true, true, trigger, out);
+    }
+
+    /// Gives out what lies between two times; `open` without the left one, `closed` with the right one.
+    fn give(&mut self, span: Span, open: bool, closed: bool, trigger: Time, out: &mut Out) {
         let inside = |time: Time| {
             let behind_start = if open { time > span.start } else { time >= span.start };
-            let before_end = if delay.is_zero() || open { time <= span.end } else { time < span.end };
+            let before_end = if closed { time <= span.end } else { time < span.end };
             behind_start && before_end
         };
         let mut batch = emission(self.width, self.rows.len());
         self.rows.iter_mut().filter(|kept| inside(kept.time)).for_each(|kept| kept.copy_to(&mut batch));
         if !batch.is_empty() {
-            send(batch, &self.bounds, span, out);
+            send_triggered(batch, &self.bounds, span, trigger, out);
         }
+    }
+
+    /// Gives out the window of a row that has waited for its delay.
+    fn emit_waiting(&mut self, trigger: Time, out: &mut Out) {
+        if self.times.twice { self.emit_behind(trigger, out) } else { self.emit(trigger, out) }
     }
 
     /// The first instant at which a row of that time is in no window of a row that comes then.
@@ -73,7 +98,7 @@ impl Sliding {
         while let Some(trigger) = self.waiting.front().copied()
             && trigger + self.times.delay <= now
         {
-            self.emit(trigger, out);
+            self.emit_waiting(trigger, out);
             self.waiting.pop_front();
             self.evict(trigger);
         }
@@ -102,6 +127,9 @@ impl Sliding {
         if triggers && at_once {
             self.emit(time, out);
         } else if triggers {
+            if self.times.twice {
+                self.emit_before(time, out);
+            }
             self.waiting.push_back(time);
         }
     }
@@ -143,7 +171,7 @@ impl Operator for Sliding {
     /// Windows that wait for their delay are given out with what has come.
     fn finish(&mut self, _: &Cx<'_>, out: &mut Out) -> Result<()> {
         while let Some(trigger) = self.waiting.pop_front() {
-            self.emit(trigger, out);
+            self.emit_waiting(trigger, out);
         }
         self.rows.drain(..).for_each(|kept| kept.held.settle(Fate::Filtered));
         Ok(())
