@@ -170,12 +170,12 @@ impl RuleTask {
             let step = tokio::select! {
                 biased;
                 _ = sleep(&self.clock, due) => Step::Time,
-                fed = self.from.take() => fed.map_or(Step::Dry, Step::Rows),
+                fed = self.from.take() => fed.map_or(Step::Dry, |fed| Step::Rows(Box::new(fed))),
                 (source, close) = self.closings.next() => Step::Closed(source, close),
             };
             match step {
                 Step::Time => self.tick().await?,
-                Step::Rows(fed) => self.take(fed).await?,
+                Step::Rows(fed) => self.take(*fed).await?,
                 Step::Closed(source, close) => {
                     // What it gave before is among what waits here.
                     for _ in 0..self.from.loads() {
@@ -289,7 +289,7 @@ impl RuleTask {
 #[allow(clippy::large_enum_variant, reason = "it lives for one turn of the loop; a box would be an allocation a batch")]
 enum Step {
     Time,
-    Rows(Fed),
+    Rows(Box<Fed>),
     /// A source has ended.
     Closed(usize, Close),
     /// No more rows can come.
