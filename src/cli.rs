@@ -1,6 +1,6 @@
 //! The command line: one file a command, and the only place that prints.
 //!
-//! `serve`, `run`, `fmt`, `doc` and `rule test` work in this process; all others are clients of a server's REST interface. The exit status
+//! `serve`, `run`, `fmt`, `lint`, `doc` and `rule test` work in this process; all others are clients of a server's REST interface. The exit status
 //! is 0 when what was asked is done, 1 when it was refused or failed, 2 when the command line is wrong, the server out
 //! of reach, or the server cannot begin. Results go to standard output, all else to standard error.
 
@@ -10,6 +10,7 @@ mod client;
 mod demo;
 mod doc;
 mod fmt;
+mod lint;
 mod plugin;
 mod print;
 mod rule;
@@ -46,6 +47,7 @@ enum Command {
     #[command(subcommand)]
     Rule(rule::Command),
     Fmt(fmt::Args),
+    Lint(lint::Args),
     /// What there is to use, as it stands in the program.
     #[command(subcommand)]
     Doc(doc::Command),
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Table(command) => stream::run("table", command),
         Command::Rule(command) => rule::run(command),
         Command::Fmt(args) => fmt::run(args),
+        Command::Lint(args) => lint::run(args),
         Command::Doc(command) => doc::run(command),
         Command::Plugin(command) => plugin::run(command),
     }

@@ -37,6 +37,10 @@ impl Wanted {
     /// Fills a row from a message that is an object already, as row sources give them. Declared types are not enforced.
     pub fn fill(&self, object: Object, row: &mut [Value]) {
         if let Some(rest) = self.rest {
+            if !self.columns.iter().any(|column| object.contains(&column.name)) {
+                row[rest] = Value::object(object);
+                return;
+            }
             let names: HashMap<&str, usize> =
                 self.columns.iter().map(|column| (column.name.as_str(), column.slot)).collect();
             let mut others = Object::with_capacity(object.len());

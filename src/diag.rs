@@ -171,21 +171,24 @@ fn floor_boundary(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// The candidate that a person most likely meant: at most a third of its letters differ, case apart.
+/// The candidate that a person most likely meant, case apart. The shorter of the two names, the fewer letters may differ,
+/// so that of names that have little in common none is offered.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
-    let most = |letters: usize| letters.max(wanted.len()).div_ceil(3).min(4);
-    candidates
-        .into_iter()
-        // Among many names most differ by their length alone.
-        .filter(|candidate| {
-            let letters = candidate.chars().count();
-            letters.abs_diff(wanted.len()) <= most(letters)
-        })
-        .map(|candidate| (distance(&wanted, &candidate.to_lowercase().chars().collect::<Vec<_>>()), candidate))
-        .filter(|(distance, candidate)| *distance <= most(candidate.chars().count()))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let near = |candidate: &'a str| {
+        let letters: Vec<char> = candidate.to_lowercase().chars().collect();
+        let distance = distance(&wanted, &letters);
+        let limit = match wanted.len().min(letters.len()) {
+            0 | 1 => 0,
+            // One letter too many or too few.
+            2 => usize::from(wanted.starts_with(&letters) || letters.starts_with(&wanted)),
+            3..=5 => 1,
+            6..=8 => 2,
+            _ => 3,
+        };
+        (distance <= limit).then_some((distance, candidate))
+    };
+    candidates.into_iter().filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
 /// Edits between two texts: insert, delete, replace, swap of neighbours.
@@ -385,5 +388,12 @@ mod tests {
     fn nearest_refuses_what_is_far() {
         assert_eq!(nearest("lenght", ["length", "lower"]), Some("length"));
         assert_eq!(nearest("xyzzy", ["length", "lower"]), None);
+        assert_eq!(nearest("a", ["b", "c"]), None);
+        assert_eq!(nearest("ts", ["id", "tx", "v"]), None);
+        assert_eq!(nearest("ids", ["v", "id"]), Some("id"));
+        assert_eq!(nearest("ID", ["id"]), Some("id"));
+        assert_eq!(nearest("basic.foo", ["basic.ip", "basic.logLevel"]), None);
+        assert_eq!(nearest("basic.logLevl", ["basic.ip", "basic.logLevel"]), Some("basic.logLevel"));
+        assert_eq!(nearest("mqqt", ["mqtt", "memory"]), Some("mqtt"));
     }
 }

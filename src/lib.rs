@@ -13,6 +13,7 @@ pub mod expr;
 pub mod flow;
 pub mod func;
 pub mod io;
+pub mod lint;
 pub mod meter;
 pub mod op;
 pub mod plan;

@@ -28,7 +28,7 @@ mod window;
 use std::time::Duration;
 
 use crate::data::{Kind, Text, Value};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Span};
 use crate::expr::constant;
 use crate::func::Catalogue;
 use crate::sql::{ColumnDef, Create, Select, What};
@@ -197,17 +197,32 @@ pub fn plan(
     funcs: &Catalogue,
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
-    let mut calls = check_calls(select, funcs);
+    let calls = check_calls(select, funcs);
     match build::plan(select, find, funcs, options) {
         Ok(plan) if calls.is_empty() => Ok(plan),
         Ok(_) => Err(calls),
-        Err(found) => {
-            // The planner meets most of these too, with more to say about the place.
-            let known = |one: &Diagnostic| found.iter().any(|other| (other.code, other.span) == (one.code, one.span));
-            calls.retain(|one| !known(one));
-            calls.extend(found);
-            calls.sort_by_key(|one| one.span.map_or(0, |span| span.start));
-            Err(calls)
+        Err(mut found) => {
+            if found.iter().any(|one| one.code == "K0201") {
+                // What else is wrong is told too; of a stream that is not there nothing is known.
+                let any = |name: &str| find(name).or_else(|| Some(Stream::schemaless(name)));
+                merge(&mut found, build::plan(select, &any, funcs, options).err().unwrap_or_default());
+            }
+            merge(&mut found, calls);
+            found.sort_by_key(|one| one.span.map_or(0, |span| span.start));
+            Err(found)
+        }
+    }
+}
+
+/// Adds what is not told already, of the same place or a part of it.
+fn merge(found: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
+    let touch = |a: Option<Span>, b: Option<Span>| match (a, b) {
+        (Some(a), Some(b)) => a.start < b.end && b.start < a.end,
+        (a, b) => a == b,
+    };
+    for one in more {
+        if !found.iter().any(|other| other.code == one.code && touch(other.span, one.span)) {
+            found.push(one);
         }
     }
 }

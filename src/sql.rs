@@ -26,7 +26,7 @@ mod tests;
 use crate::diag::Diagnostic;
 
 pub use ast::*;
-pub use format::{Formatted, Lines, format};
+pub use format::{Formatted, Lines, format, parse_all};
 pub use forms::{FORMS, Form};
 pub use layout::print_statement;
 pub use printer::print_expr;

@@ -47,6 +47,22 @@ fn the_examples_of_the_guides_are_true() {
     all_pass(&[folder.path().to_path_buf()]);
 }
 
+/// What is refused is refused for the reason that stands in the case, and not for another.
+#[test]
+fn static_errors_have_their_texts() {
+    let settings = Settings { error_text: true, ..Settings::default() };
+    let report = run(&[root().join("tests/cases/static_errors")], &settings).unwrap();
+    assert!(report.failed() == 0, "\n{report}");
+    assert!(report.passed() >= 100);
+}
+
+#[test]
+fn topologies_are_as_the_endpoint_shows_them() {
+    let settings = Settings { topo: true, ..Settings::default() };
+    let report = run(&[root().join("tests/cases/topo")], &settings).unwrap();
+    assert!(report.failed() == 0, "\n{report}");
+}
+
 /// What stands in the fenced blocks of a language.
 fn fenced<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let opening = format!("```{language}\n");

@@ -4,6 +4,8 @@
 
 #[path = "cli/told.rs"]
 mod told;
+#[path = "cli/tools.rs"]
+mod tools;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
@@ -412,10 +414,11 @@ fn rule_test_counts_and_tells() {
     write("wrong.yaml", CASE.replace("CASE", "wrong").replace("- rows: [{v: 2}]", "- {at: '+100', rows: [{v: 3}]}"));
     write("twice.yaml", CASE.replace("CASE", "good"));
     write("broken.yaml", CASE.replace("CASE", "broken").replace("advance", "advanc"));
+    write("graph.yaml", CASE.replace("CASE", "graph").replace("sql: ", "graph: {nodes: {}} # "));
     write("later.yaml", "kind: session\nname: whole/server\n".to_string());
     let bad = run(folder.path(), &["rule", "test", ".", "--json", "report.json"]);
     assert_eq!(bad.status, 1);
-    assert_eq!(bad.out.lines().last(), Some("1 passed, 3 failed, 1 skipped"), "{}", bad.out);
+    assert_eq!(bad.out.lines().last(), Some("1 passed, 4 failed, 1 skipped"), "{}", bad.out);
     for told in [
         "FAILED wrong (./wrong.yaml:1)",
         "row by row: emission 1 differs: row 1: `v`: 3 expected, 2 came out; the clock stood at 1700000000100 (+100)",
@@ -423,12 +426,13 @@ fn rule_test_counts_and_tells() {
         "+ {v: 2}",
         "field `advance` is missing, found `advanc`",
         "the name is used twice, first at ./good.yaml:1",
+        "rules made of a graph are not supported",
         "skipped whole/server",
     ] {
         assert!(bad.out.contains(told), "{told} in\n{}", bad.out);
     }
     let report: Json = serde_json::from_str(&fs::read_to_string(folder.path().join("report.json")).unwrap()).unwrap();
-    assert_eq!((report["passed"].clone(), report["failed"].clone()), (1.into(), 3.into()));
+    assert_eq!((report["passed"].clone(), report["failed"].clone()), (1.into(), 4.into()));
 
     let named = run(folder.path(), &["rule", "test", "wrong.yaml", "--name", "w*", "--update"]);
     assert_eq!(named.status, 0, "{}", named.out);
@@ -469,72 +473,4 @@ fn a_setting_that_is_wrong_is_one_sentence() {
     let mut command = kuiper(folder.path(), &["serve"]);
     let output = command.env("KUIPER__BASIC__RESTPORT", "many").output().unwrap();
     refused(said(output), &["KUIPER__BASIC__RESTPORT", "`many`"]);
-}
-
-#[test]
-fn fmt_prints_writes_and_checks() {
-    let folder = TempDir::new().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let said = run_with(folder.path(), &["fmt", "-"], "-- one\nselect a,b from s where a>1 ;select  c from t");
-    assert_eq!((said.status, said.out.as_str()), (0, "-- one\nSELECT a, b FROM s WHERE a > 1;\nSELECT c FROM t\n"));
-
-    fs::write(path("a.sql"), "select a from s\n").unwrap();
-    fs::write(path("b.sql"), "SELECT a FROM s\n").unwrap();
-    fs::write(path("r.json"), "{ \"id\":\"r\",  \"sql\": \"select \\\"x\\\" from s\" }").unwrap();
-    let said = run(folder.path(), &["fmt", "--check", "a.sql", "b.sql", "r.json"]);
-    assert_eq!((said.status, said.out.as_str()), (1, "a.sql: not formatted\nr.json: not formatted\n"));
-    assert_eq!(fs::read_to_string(path("a.sql")).unwrap(), "select a from s\n", "a check changes nothing");
-
-    let said = run(folder.path(), &["fmt", "--write", "a.sql", "b.sql", "r.json"]);
-    assert_eq!((said.status, said.out.as_str()), (0, ""), "{}", said.err);
-    assert_eq!(fs::read_to_string(path("a.sql")).unwrap(), "SELECT a FROM s\n");
-    let rule = fs::read_to_string(path("r.json")).unwrap();
-    assert_eq!(rule, "{ \"id\":\"r\",  \"sql\": \"SELECT \\\"x\\\" FROM s\" }");
-    assert_eq!(run(folder.path(), &["fmt", "--check", "a.sql", "b.sql", "r.json"]).status, 0);
-
-    let said = run_with(folder.path(), &["fmt", "-"], "select a -- why\nfrom s");
-    assert_eq!((said.status, said.out.as_str()), (0, "select a -- why\nfrom s\n"));
-    assert!(said.err.contains("a comment stands in it"), "{}", said.err);
-
-    fs::write(path("bad.sql"), "select a from s;\nselect from s\n").unwrap();
-    let said = run(folder.path(), &["fmt", "--write", "bad.sql"]);
-    assert_eq!((said.status, said.out.as_str()), (1, ""));
-    assert!(said.err.contains("bad.sql:2:8"), "{}", said.err);
-    for (args, word) in [
-        (&["fmt", "missing.sql"][..], "missing.sql"),
-        (&["fmt", "case.yaml"], "case.yaml"),
-        (&["fmt", "--write", "-"], "--write"),
-        (&["fmt", "--write", "--check", "a.sql"], "--check"),
-        (&["fmt"], "FILE"),
-    ] {
-        let said = run(folder.path(), args);
-        assert_eq!(said.status, 2, "{args:?}");
-        assert!(said.err.contains(word), "{args:?}: {}", said.err);
-    }
-}
-
-#[test]
-fn doc_functions_prints_the_table() {
-    let folder = TempDir::new().unwrap();
-    let said = run(folder.path(), &["doc", "functions"]);
-    assert_eq!(said.status, 0, "{}", said.err);
-    for part in [
-        "aggregate\n",
-        "\n  upper(text) -> text\n",
-        "\n      upper(\"ok-1\") = \"OK-1\"\n",
-        "  tumblingwindow(unit, length)\n",
-    ] {
-        assert!(said.out.contains(part), "{part}");
-    }
-    let said = run(folder.path(), &["doc", "functions", "UPPER"]);
-    assert_eq!((said.status, said.out.lines().next()), (0, Some("text")));
-    let said = run(folder.path(), &["doc", "functions", "hash", "--json"]);
-    let rows: Vec<Json> = serde_json::from_str(&said.out).unwrap();
-    assert!(
-        rows.len() >= 6 && rows.iter().all(|row| row["family"] == "hash" && row["examples"][1]["result"].is_string())
-    );
-    let said = run(folder.path(), &["doc", "functions", "uper"]);
-    assert_eq!((said.status, said.out.as_str()), (1, ""));
-    assert!(said.err.contains("did you mean `upper`?"), "{}", said.err);
-    assert_eq!(run(folder.path(), &["doc"]).status, 2);
 }

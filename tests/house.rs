@@ -24,13 +24,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("catalog", &["diag", "data", "sql", "codec", "store"]),
     ("op", &["diag", "data", "sql", "func", "expr"]),
     ("plan", &["diag", "data", "sql", "codec", "func", "expr", "catalog"]),
+    ("lint", &["diag", "data", "sql", "plan"]),
     ("plugin", &["diag", "data", "func", "codec", "io"]),
     ("flow", &["diag", "data", "clock", "codec", "func", "expr", "store", "plan", "op", "io", "meter"]),
     (
         "rule",
         &[
-            "diag", "clock", "codec", "config", "data", "sql", "func", "io", "catalog", "plan", "plugin", "store",
-            "flow", "meter",
+            "diag", "clock", "codec", "config", "data", "sql", "func", "io", "catalog", "plan", "lint", "plugin",
+            "store", "flow", "meter",
         ],
     ),
     (
@@ -38,7 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["diag", "data", "clock", "sql", "codec", "func", "expr", "io", "store", "meter", "catalog", "plan", "flow"],
     ),
     ("api", &["diag", "config", "io", "catalog", "plan", "plugin", "rule", "store", "meter"]),
-    ("cli", &["diag", "config", "data", "sql", "func", "plan", "plugin", "case", "rule", "api"]),
+    ("cli", &["diag", "config", "data", "sql", "func", "plan", "lint", "plugin", "case", "rule", "api"]),
     ("main", &["cli"]),
 ];
 

@@ -2,7 +2,7 @@
 //! lasts, and it heals by itself. Two rules read one shared stream of a real mosquitto into a real MariaDB through the
 //! plugin `mysql`; their tables have no unique key, so that what comes twice is there twice, and is counted.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "connectors/broker.rs"]
 #[allow(dead_code)]

@@ -14,14 +14,14 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use kuiper::func::Catalogue;
-use kuiper::plan::{self, Stream};
-use kuiper::sql::{self, Lines, Select, Statement};
+use kuiper::plan::{self, SourceKind, Stream};
+use kuiper::sql::{self, Lines, Select, Statement, What};
 use regex::Regex;
 
 use tree::{same, tree};
 
 /// No statement of the length that is tried here may take longer to be read and planned.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn rounds(default: usize) -> usize {
     std::env::var("SQL_ROUNDS").map_or(default, |text| text.parse().expect("SQL_ROUNDS is a number"))
@@ -136,14 +136,25 @@ fn formats_the_same(text: &str) {
 
 /// Over a stream that declares nothing, and over one that declares some columns.
 fn plans(select: &Select) {
-    let declared = "CREATE STREAM s (a BIGINT, b FLOAT, c STRING, d STRUCT(e BIGINT, f ARRAY(STRING))) WITH ()";
+    let declared = "CREATE STREAM s (a BIGINT, b FLOAT, c STRING, d STRUCT(e BIGINT, f ARRAY(STRING)), ts BIGINT) \
+                    WITH (TIMESTAMP=\"ts\")";
     let Ok(Statement::Create(create)) = sql::parse(declared) else { panic!("no stream") };
     let named = |name: &str| Stream { name: name.into(), ..Stream::of(&create) };
     let open = |name: &str| Some(Stream::schemaless(name));
     let closed = |name: &str| Some(named(name));
-    for find in [&open as &dyn Fn(&str) -> Option<Stream>, &closed] {
-        if let Err(found) = plan::plan(select, find, &Catalogue::default(), &plan::Options::default()) {
-            assert!(!found.is_empty(), "refused without a word");
+    let from = select.from.name.name.clone();
+    let table = |name: &str, kind: SourceKind| match name == from {
+        true => Some(Stream::schemaless(name)),
+        false => Some(Stream { what: What::Table, kind, ..named(name) }),
+    };
+    let looked_up = |name: &str| table(name, SourceKind::Lookup);
+    let kept = |name: &str| table(name, SourceKind::Scan { retain: 3 });
+    let event_time = Some(plan::EventTime::default());
+    for options in [plan::Options::default(), plan::Options { event_time, ..plan::Options::default() }] {
+        for find in [&open as &dyn Fn(&str) -> Option<Stream>, &closed, &looked_up, &kept] {
+            if let Err(found) = plan::plan(select, find, &Catalogue::default(), &options) {
+                assert!(!found.is_empty(), "refused without a word");
+            }
         }
     }
 }

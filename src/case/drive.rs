@@ -102,8 +102,8 @@ fn once(
         }
         (Err(Refusal::Unknown(why)), _) => return (vec![why], None),
     };
-    let keeps_state = options.get("qos").and_then(Json::as_i64).is_some_and(|qos| qos > 0);
-    if let Err(why) = play(case, &mut engine, way, keeps_state) {
+    let acknowledges = options.get("qos").and_then(Json::as_i64).is_some_and(|qos| qos > 0);
+    if let Err(why) = play(case, &mut engine, way, acknowledges) {
         return (vec![format!("{why}\n{}", clock(engine.now(), case.start))], None);
     }
     let mut failures = Vec::new();
@@ -133,7 +133,7 @@ fn once(
 }
 
 /// Moves the clock from one instant at which something is due to the next, up to the end.
-fn play(case: &RuleCase, engine: &mut Engine, way: Way, keeps_state: bool) -> Result<(), String> {
+fn play(case: &RuleCase, engine: &mut Engine, way: Way, acknowledges: bool) -> Result<(), String> {
     let (mut inputs, mut events) = (case.input.as_slice(), case.events.as_slice());
     loop {
         let due = [engine.due(), inputs.first().map(|input| input.at), events.first().map(|event| event.at)];
@@ -157,12 +157,9 @@ fn play(case: &RuleCase, engine: &mut Engine, way: Way, keeps_state: bool) -> Re
         {
             events = later;
             match event.what {
-                Happening::SaveLoad => engine.save_load()?,
+                Happening::SaveLoad => engine.checkpoint()?,
                 Happening::Restart => engine.restart(true)?,
-                Happening::Crash if keeps_state => {
-                    return Err(format!("the event `{}` needs checkpoints, which are not there", event.what.word()));
-                }
-                Happening::Crash => engine.restart(false)?,
+                Happening::Crash => engine.crash(acknowledges)?,
                 Happening::FailSink => engine.set_away(event.sink.as_deref(), true)?,
                 Happening::HealSink => engine.set_away(event.sink.as_deref(), false)?,
             }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use crate::catalog::Definition;
 use crate::clock::Clock;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Batch, Fate, Meta, Receipt, Text, Time};
+use crate::data::{Batch, Fate, Meta, Receipt, Text, Time, Value};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, CacheOptions, Chain, Desk};
 use crate::func::{Catalogue, RuleInfo};
@@ -48,6 +48,8 @@ pub(super) struct Engine {
     ended: Vec<bool>,
     /// Names of all streams and tables of the case.
     known: Vec<String>,
+    /// The state that an event of the case wrote last.
+    saved: Option<Value>,
 }
 
 /// A lookup table of a case.
@@ -109,7 +111,20 @@ impl Engine {
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
-        Ok(Engine { now: case.start, clock, plan, rule, book, chain, decoders, tables, sinks, ended, known })
+        Ok(Engine {
+            now: case.start,
+            clock,
+            plan,
+            rule,
+            book,
+            chain,
+            decoders,
+            tables,
+            sinks,
+            ended,
+            known,
+            saved: None,
+        })
     }
 
     pub fn now(&self) -> Time {
@@ -286,6 +301,26 @@ impl Engine {
         self.sinks.set_away(sink, away)
     }
 
+    /// Writes all state and reads it back; a crash comes back to what was written last.
+    pub fn checkpoint(&mut self) -> Result<(), String> {
+        self.saved = Some(self.chain.save());
+        self.save_load()
+    }
+
+    /// All that is in memory is gone. The rule begins with the state that was written last, or anew. What an operator held
+    /// was acknowledged, so the source has nothing to give again, but where results wait in a sink.
+    pub fn crash(&mut self, acknowledges: bool) -> Result<(), String> {
+        if acknowledges && self.sinks.waits() {
+            return Err("a crash at `qos` 1 while results wait in a sink is not supported".to_string());
+        }
+        self.restart(false)?;
+        let Some(saved) = self.saved.clone() else { return Ok(()) };
+        self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))?;
+        // The rows in it were counted as dropped with the memory; they come again out of the state.
+        self.book.ledger.came(u64::try_from(self.ledger().held).unwrap_or_default());
+        Ok(())
+    }
+
     /// The rule is stopped and started again: what operators hold is thrown away, and what waits in a sink is sent if
     /// the stop is a `clean` one.
     pub fn restart(&mut self, clean: bool) -> Result<(), String> {
@@ -334,23 +369,7 @@ impl Engine {
 
     /// The steps of the rule, as edges from each node to the next.
     pub fn topo(&self) -> Json {
-        let steps = Chain::steps(&self.plan);
-        let (mut sources, mut edges, mut number) = (Vec::new(), Map::new(), 0);
-        let mut edge = |from: &str, to: Option<&String>| {
-            if let Some(to) = to {
-                edges.insert(from.to_string(), Json::from(vec![to.clone()]));
-            }
-        };
-        for (source, entry) in self.plan.sources.iter().zip(&steps.entries) {
-            let (name, decoder) = (format!("source_{}", source.name), format!("op_{}_decoder", number + 2));
-            number += 2 + source.nodes.len();
-            edge(&name, Some(&decoder));
-            edge(&decoder, steps.ops.get(*entry).map(|(name, _)| name));
-            sources.push(name);
-        }
-        for (name, next) in &steps.ops {
-            edge(name, steps.ops.get(*next).map(|(name, _)| name));
-        }
+        let (sources, edges) = Chain::steps(&self.plan).edges(&self.plan, &|_| true, &self.sinks.nodes());
         serde_json::json!({ "sources": sources, "edges": edges })
     }
 }

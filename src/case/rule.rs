@@ -87,10 +87,6 @@ impl Happening {
         ("fail_sink", Happening::FailSink),
         ("heal_sink", Happening::HealSink),
     ];
-
-    pub fn word(self) -> &'static str {
-        Happening::WORDS.iter().find(|(_, what)| *what == self).map_or("", |(word, _)| word)
-    }
 }
 
 /// What the ledger must say of one term: a total, or a count for each reason.

@@ -61,6 +61,18 @@ impl Sinks {
         self.clock.set(now);
     }
 
+    /// The names of the sinks of the case, as nodes of a topology.
+    pub fn nodes(&self) -> Vec<String> {
+        let named = self.all.iter().filter(|sink| !sink.name.is_empty());
+        named.map(|sink| format!("sink_{}", sink.name)).collect()
+    }
+
+    /// Whether results wait in a sink, for its batch or for itself to come back.
+    pub fn waits(&self) -> bool {
+        let gathers = |sink: &Sink| sink.gather.as_ref().is_some_and(|gather| gather.due().is_some());
+        self.all.iter().any(|sink| gathers(sink) || sink.away.as_ref().is_some_and(|waiting| !waiting.is_empty()))
+    }
+
     /// Takes what left the chain.
     pub fn take(&mut self, mut batch: Batch) {
         let rows = batch.selected().to_vec();

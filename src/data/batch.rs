@@ -38,8 +38,6 @@ pub struct Batch {
     pub emissions: Emissions,
     /// The time that made a window give out these rows.
     pub trigger: Option<Time>,
-    /// Of an emission without rows: what its window would have put into each, by slot.
-    pub blank: Vec<(usize, Value)>,
 }
 
 impl Batch {

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -66,6 +66,39 @@ pub struct Steps {
     pub ops: Vec<(String, usize)>,
     /// For each source the place of the operator that its rows come to.
     pub entries: Vec<usize>,
+    /// For each source the name of its decoder.
+    pub decoders: Vec<String>,
+}
+
+impl Steps {
+    /// The sources, and from each node those that it hands its rows to: a source to its decoder, where messages of the
+    /// stream are decoded, the last operator to all sinks. A lookup table is no node.
+    pub fn edges(
+        &self,
+        plan: &Plan,
+        decodes: &dyn Fn(&str) -> bool,
+        sinks: &[String],
+    ) -> (Vec<String>, BTreeMap<String, Vec<String>>) {
+        let below = |at: usize| self.ops.get(at).map_or_else(|| sinks.to_vec(), |(name, _)| vec![name.clone()]);
+        let mut sources = Vec::new();
+        let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for ((source, decoder), entry) in plan.sources.iter().zip(&self.decoders).zip(&self.entries) {
+            if source.kind == SourceKind::Lookup {
+                continue;
+            }
+            let name = format!("source_{}", source.name);
+            if decodes(&source.stream) {
+                edges.insert(name.clone(), vec![decoder.clone()]);
+                edges.insert(decoder.clone(), below(*entry));
+            } else {
+                edges.insert(name.clone(), below(*entry));
+            }
+            sources.push(name);
+        }
+        edges.extend(self.ops.iter().map(|(name, next)| (name.clone(), below(*next))));
+        edges.retain(|_, next| !next.is_empty());
+        (sources, edges)
+    }
 }
 
 impl Chain {
@@ -146,7 +179,7 @@ impl Chain {
     /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
     pub fn steps(plan: &Plan) -> Steps {
         let of_sources: usize = plan.sources.iter().map(|source| source.nodes.len()).sum();
-        let (mut ops, mut entries, mut number) = (Vec::new(), Vec::new(), 0);
+        let (mut ops, mut entries, mut decoders, mut number) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let name = |node: &Node, number: &mut usize| {
             *number += 1;
             format!("op_{number}_{}", node_name(node))
@@ -154,6 +187,7 @@ impl Chain {
         for source in &plan.sources {
             // A lookup table is no node of its own; it has no decoder either.
             number += if source.kind == SourceKind::Lookup { 0 } else { 2 };
+            decoders.push(format!("op_{number}_decoder"));
             let common = of_sources + source.entry;
             entries.push(if source.nodes.is_empty() { common } else { ops.len() });
             for (n, node) in source.nodes.iter().enumerate() {
@@ -165,7 +199,7 @@ impl Chain {
             let next = ops.len() + 1;
             ops.push((name(node, &mut number), next));
         }
-        Steps { ops, entries }
+        Steps { ops, entries, decoders }
     }
 
     /// Puts a batch of a source through; what leaves the last operator is added to `out`, in order.
@@ -304,8 +338,8 @@ fn node_name(node: &Node) -> &'static str {
         Node::Window(_) => "window",
         Node::Join(_) => "join",
         Node::Lookup(_) => "lookup",
-        Node::Group { .. } => "group",
-        Node::Aggregate { .. } => "aggregate",
+        // The name that eKuiper gives it.
+        Node::Group { .. } | Node::Aggregate { .. } => "aggregate",
         Node::Order { .. } => "order",
         Node::Limit { .. } => "limit",
         Node::Analytic { .. } => "analytic",

@@ -286,6 +286,7 @@ impl RuleTask {
 }
 
 /// What a rule waits for.
+#[allow(clippy::large_enum_variant, reason = "it lives for one turn of the loop; a box would be an allocation a batch")]
 enum Step {
     Time,
     Rows(Box<Fed>),

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Emissions};
+use crate::data::{Account, Batch, Emissions, Value};
 use crate::diag::Result;
 
 use super::window::forward_faults;
@@ -31,8 +31,9 @@ impl Operator for Group {
             self.groups.add(&batch, row as usize, held, cx);
         }
         let mut groups = self.groups.close(batch.trigger.unwrap_or(cx.now));
-        for (slot, value) in std::mem::take(&mut batch.blank) {
-            (0..groups.rows()).for_each(|row| groups.row_mut(row)[slot] = value.clone());
+        if batch.selected().is_empty() && batch.rows() == 1 && groups.rows() == 1 {
+            let bounds = batch.take_row(0).into_iter().zip(groups.row_mut(0));
+            bounds.filter(|(value, _)| !matches!(value, Value::Absent)).for_each(|(value, slot)| *slot = value);
         }
         if !groups.is_empty() {
             out.send(groups);

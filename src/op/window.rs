@@ -19,7 +19,7 @@ mod sliding;
 mod state;
 mod tumbling;
 
-use crate::data::{Batch, Emissions, Fate, Time, Value};
+use crate::data::{Batch, Emissions, Fate, Receipt, Time, Value};
 use crate::diag::Fault;
 use crate::expr::Bounds;
 
@@ -43,13 +43,6 @@ struct Span {
     end: Time,
 }
 
-/// The bounds of a window in the slots that ask for them.
-fn written(bounds: &Bounds, span: Span, trigger: Time) -> impl Iterator<Item = (usize, Value)> {
-    [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, trigger)]
-        .into_iter()
-        .filter_map(|(slot, time)| Some((slot?, Value::Int(time.0))))
-}
-
 /// Writes the bounds of a window into a row.
 fn write_bounds(bounds: &Bounds, row: &mut [Value], span: Span) {
     write_triggered(bounds, row, span, span.end);
@@ -57,7 +50,11 @@ fn write_bounds(bounds: &Bounds, row: &mut [Value], span: Span) {
 
 /// The same for a window that something else than its end has triggered.
 fn write_triggered(bounds: &Bounds, row: &mut [Value], span: Span, trigger: Time) {
-    written(bounds, span, trigger).for_each(|(slot, time)| row[slot] = time);
+    for (slot, time) in [(bounds.start, span.start), (bounds.end, span.end), (bounds.trigger, trigger)] {
+        if let Some(slot) = slot {
+            row[slot] = Value::Int(time.0);
+        }
+    }
 }
 
 /// A batch for the rows of one window.
@@ -73,11 +70,13 @@ fn send(batch: Batch, bounds: &Bounds, span: Span, out: &mut Out) {
 }
 
 fn send_triggered(mut batch: Batch, bounds: &Bounds, span: Span, trigger: Time, out: &mut Out) {
+    // A window without rows has one that is not selected, for its bounds, which a row of all its groups shows.
+    if batch.rows() == 0 && *bounds != Bounds::default() {
+        batch.push(trigger, Receipt::none());
+        batch.select(Vec::new());
+    }
     for row in 0..batch.rows() {
         write_triggered(bounds, batch.row_mut(row), span, trigger);
-    }
-    if batch.rows() == 0 {
-        batch.blank = written(bounds, span, trigger).collect();
     }
     batch.trigger = Some(trigger);
     out.send(batch);

@@ -29,13 +29,9 @@ pub fn plan(
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
-    refuse_whole(select, &mut found);
-    if !found.0.is_empty() {
-        // What is refused as a whole makes the rest look wrong that is not.
-        return Err(found.0);
-    }
+    second_window(select, &mut found);
     let streams = find_all(select, find, &mut found.0);
-    if !found.0.is_empty() {
+    if streams.len() < written(select).count() {
         return Err(dedup(found.0));
     }
     let alias = |source: &sql::Source| source.alias.as_ref().map(|alias| alias.name.clone());
@@ -48,9 +44,6 @@ pub fn plan(
         names.source_slot = Some(names.fresh());
         names.order_sources(select);
         join::check(select, &names, &mut found.0);
-        if !found.0.is_empty() {
-            return Err(dedup(found.0));
-        }
     }
     let stamps = options.event_time.and_then(|_| event_time::stamps(&mut names, written(select), &mut found.0));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
@@ -66,8 +59,8 @@ pub fn plan(
     assemble(select, names, clauses, stamps, options)
 }
 
-/// What makes the rest look wrong.
-fn refuse_whole(select: &Select, found: &mut Findings) {
+/// Of several windows only the first is looked at.
+fn second_window(select: &Select, found: &mut Findings) {
     if let [_, second, ..] = select.windows.as_slice() {
         found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
     }

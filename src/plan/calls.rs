@@ -109,6 +109,9 @@ impl Checks<'_> {
         let args: Vec<_> = call.args.iter().map(argument).collect();
         if let Err(message) = check_call(func, &args) {
             self.add("K0211", message, span);
+            if matches!(func.body, Body::Special(Special::Meta)) {
+                return;
+            }
         }
         let aggregate = matches!(func.body, Body::Aggregate(_) | Body::GuestAggregate(_));
         if call.distinct && !aggregate {
@@ -203,5 +206,44 @@ fn is_meta_path(expr: &Expr) -> bool {
         ExprNode::Member(of, _) => is_meta_path(of) && !matches!(of.node, ExprNode::Wildcard(_)),
         ExprNode::Wildcard(wildcard) => **wildcard == Wildcard::default(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::plan::{Options, Stream, plan};
+    use crate::sql::{Statement, parse, parse_select};
+
+    /// The codes of all findings, in the order of the text, and the places of two of them.
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = "SELECT uper(a), volts, unnest(b), upper(unnest(c)), count(*) AS n, lag(id) OVER (ORDER BY id), meta(1 + 1) \
+                    FROM pump WHERE row_number() > 1 AND list[3:2] = id GROUP BY sum(id), TUMBLINGWINDOW(ss, 0) \
+                    HAVING id > abs(1, 2)";
+        let stream =
+            "CREATE STREAM pump (id BIGINT, a STRING, b ARRAY(BIGINT), c ARRAY(BIGINT), list ARRAY(BIGINT)) WITH ()";
+        let Ok(Statement::Create(create)) = parse(stream) else { unreachable!() };
+        let find = |name: &str| (name == "pump").then(|| Stream::of(&create));
+        let found = plan(&parse_select(text).unwrap(), &find, &Catalogue::default(), &Options::default()).unwrap_err();
+        let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
+        let expected = ["K0210", "K0214", "K0242", "K0241", "K0213", "K0244", "K0207", "K0216", "K0209", "K0211"];
+        assert_eq!(codes, expected, "{found:?}");
+        assert!(found.iter().all(|one| one.span.is_some()));
+        // Nor does what is wrong with the sources, or a second window.
+        let text = "SELECT volts FROM pump CROSS JOIN pump AS other WHERE pump.amps > 1";
+        let found = plan(&parse_select(text).unwrap(), &find, &Catalogue::default(), &Options::default()).unwrap_err();
+        let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
+        assert_eq!(codes, ["K0214", "K0252", "K0214"], "{found:?}");
+        let text = "SELECT volts FROM pump GROUP BY COUNTWINDOW(2), COUNTWINDOW(3)";
+        let found = plan(&parse_select(text).unwrap(), &find, &Catalogue::default(), &Options::default()).unwrap_err();
+        let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
+        assert_eq!(codes, ["K0214", "K0204"], "{found:?}");
+        // A stream that is not there hides nothing.
+        let text = "SELECT uper(a) AS x, b AS X FROM nowhere GROUP BY sum(a) > list[3:2]";
+        let found = plan(&parse_select(text).unwrap(), &find, &Catalogue::default(), &Options::default()).unwrap_err();
+        let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
+        assert_eq!(codes, ["K0210", "K0206", "K0201", "K0208", "K0216", "K0207"], "{found:?}");
     }
 }

@@ -364,8 +364,9 @@ pub fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &
             ),
         }
     }
-    if let (true, [only]) = (found.is_empty(), streams.as_slice())
+    if let [only] = streams.as_slice()
         && only.is_table()
+        && select.joins.is_empty()
     {
         let message = format!("`{}` is a table, and a rule needs a stream to be driven by", only.name);
         found.push(Diagnostic::error("K0202", message).at(select.from.name.span));

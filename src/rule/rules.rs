@@ -7,8 +7,10 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::life::Rule;
+use super::run::plan_stream;
 use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
 use crate::diag::{self, Diagnostic, Fault, Result};
+use crate::lint::{Samples, lint};
 use crate::sql;
 use crate::store::Bucket;
 
@@ -338,7 +340,17 @@ impl Rules {
         let (def, mut warnings) = parsed.map_err(|why| format!("invalid rule json: {why}"))?;
         let planned = self.plan(&def)?;
         warnings.extend(planned.warnings());
+        warnings.extend(self.lint(&def));
         Ok(Checked { sources: planned.sources(), warnings })
+    }
+
+    /// What is suspicious in the statement of a rule that can be planned.
+    fn lint(&self, def: &Def) -> Vec<Diagnostic> {
+        let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
+        let written = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
+        let known = written.filter_map(|source| self.host.catalog.find(&source.name.name));
+        let streams: Vec<_> = known.map(|definition| plan_stream(&definition)).collect();
+        lint(&select, &streams, &Samples::default())
     }
 
     /// All rules, sorted by id.

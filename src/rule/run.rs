@@ -1,6 +1,6 @@
 //! The engine of this program: definitions are planned by `plan` and run by `flow`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -101,7 +101,8 @@ impl Engine for FlowEngine {
         for action in &def.actions {
             sinks.push(sink_spec(host, def, action, &plan, &mut warnings).map_err(one)?);
         }
-        let topo = topo(&plan, &sinks);
+        let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
+        let topo = topo(&plan, &decodes, &sinks);
         let shared = self.shared.clone();
         Ok(Box::new(PlannedFlow { host: host.clone(), def: def.clone(), plan, streams, sinks, warnings, shared, topo }))
     }
@@ -120,7 +121,7 @@ fn with_nearest(found: Diagnostic, host: &Host, sql: &str) -> Diagnostic {
 }
 
 /// What planning needs to know of a stream.
-fn plan_stream(definition: &Definition) -> plan::Stream {
+pub(super) fn plan_stream(definition: &Definition) -> plan::Stream {
     plan::Stream {
         name: definition.name.clone(),
         what: definition.what,
@@ -211,24 +212,11 @@ fn sink_spec(
     Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
 }
 
-/// Each node feeds the next; the last operator feeds every sink.
-fn topo(plan: &Plan, sinks: &[SinkSpec]) -> Topo {
-    let steps = Chain::steps(plan);
-    let fed = plan.sources.iter().zip(&steps.entries);
-    let fed: Vec<(String, usize)> = fed
-        .filter(|(source, _)| source.kind != plan::SourceKind::Lookup)
-        .map(|(source, entry)| (format!("source_{}", source.name), *entry))
-        .collect();
+/// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.
+fn topo(plan: &Plan, decodes: &dyn Fn(&str) -> bool, sinks: &[SinkSpec]) -> Topo {
     let sinks: Vec<String> = sinks.iter().map(|sink| format!("sink_{}", sink.name)).collect();
-    let below = |at: usize| steps.ops.get(at).map_or_else(|| sinks.clone(), |(name, _)| vec![name.clone()]);
-    let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (source, entry) in &fed {
-        edges.insert(source.clone(), below(*entry));
-    }
-    for (name, next) in &steps.ops {
-        edges.insert(name.clone(), below(*next));
-    }
-    Topo { sources: fed.into_iter().map(|(name, _)| name).collect(), edges }
+    let (sources, edges) = Chain::steps(plan).edges(plan, decodes, &sinks);
+    Topo { sources, edges }
 }
 
 #[async_trait::async_trait]

@@ -72,6 +72,21 @@ pub fn format(text: &str, lines: Lines) -> Result<Formatted, Vec<Diagnostic>> {
     if found.is_empty() { Ok(made) } else { Err(found) }
 }
 
+/// All statements of a text, which are divided by semicolons, with places in that text.
+///
+/// # Errors
+/// Outside: what makes the text unreadable as a whole, such as a quote without its end. Inside: what is wrong with one.
+pub fn parse_all(text: &str) -> Result<Vec<Result<Statement, Vec<Diagnostic>>>, Vec<Diagnostic>> {
+    let (tokens, _) = lex_all(text)?;
+    let one = |(span, _): (Span, Option<u32>)| {
+        // What stands before is blanked, so that places are those of the whole.
+        let before: String = text[..span.start as usize].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+        let wide = span.start as usize - before.len();
+        super::parse(&format!("{before}{}{}", " ".repeat(wide), slice(text, span)))
+    };
+    Ok(statements(&tokens).into_iter().map(one).collect())
+}
+
 impl Formatted {
     /// Adds what stands at `span` in the source behind what is there, as far from it as it was: at most one blank line.
     fn add(&mut self, source: &str, span: Span, done: &mut usize, new: &str, lines: Lines) {

@@ -214,6 +214,9 @@ impl Lexer<'_> {
             // As in eKuiper, the end of the text closes a backtick.
             Some('`') => {
                 let name = Text::from(&self.text[start + 1..]);
+                if name.contains('`') {
+                    return self.find("K0102", "a name in backticks cannot hold a backtick", span);
+                }
                 self.tokens.push(Token { tok: Tok::Quoted(name), span });
             }
             Some('"' | '\'') => self.find("K0102", "this text has no closing quote", span),
@@ -383,6 +386,7 @@ mod tests {
         assert_eq!(code("'ü'\n é"), ("K0101", Span::new(6, 8)));
         assert_eq!(code("a _b"), ("K0101", Span::new(2, 3)));
         assert_eq!(code("a 'b"), ("K0102", Span::new(2, 4)));
+        assert_eq!(code("a `b``"), ("K0102", Span::new(2, 6)));
         assert_eq!(code(r#"a "b\q""#), ("K0102", Span::new(4, 6)));
         assert_eq!(code("a\u{a0}b").0, "K0101");
         assert_eq!(lex("é ? $").unwrap_err().len(), 3);

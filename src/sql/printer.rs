@@ -313,10 +313,10 @@ impl Display for Wildcard {
         }
         f.write_char('*')?;
         if !self.except.is_empty() {
-            write!(f, " EXCEPT({})", Commas(&self.except))?;
+            write!(f, " EXCEPT ({})", Commas(&self.except))?;
         }
         if !self.replace.is_empty() {
-            write!(f, " REPLACE({})", Commas(&self.replace))?;
+            write!(f, " REPLACE ({})", Commas(&self.replace))?;
         }
         Ok(())
     }

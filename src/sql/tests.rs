@@ -3,6 +3,9 @@
 mod lists;
 
 use std::fmt::Debug;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use self::lists::{ACCEPT, REFUSE};
 use super::*;
@@ -10,8 +13,8 @@ use crate::diag::Span;
 
 /// A tree without its places.
 fn shape(tree: &impl Debug) -> String {
-    let places = regex::Regex::new(r"Span \{ start: \d+, end: \d+ \}").unwrap();
-    places.replace_all(&format!("{tree:?}"), "_").into_owned()
+    static PLACES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"Span \{ start: \d+, end: \d+ \}").unwrap());
+    PLACES.replace_all(&format!("{tree:?}"), "_").into_owned()
 }
 
 fn accepts(text: &str) -> Statement {

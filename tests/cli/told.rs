@@ -74,7 +74,7 @@ fn what_cannot_be_read_or_reached_is_one_sentence() {
             ),
         ),
         (
-            &["serve", "--data", "list.json"],
+            &["serve", "--listen", "127.0.0.1:0", "--data", "list.json"],
             2,
             "cannot use the data folder `list.json`: it is a file; choose another with `--data`",
         ),

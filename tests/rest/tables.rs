@@ -98,7 +98,8 @@ async fn a_lookup_table_is_there_from_its_definition_on() {
     assert!(done["source_halls_0_records_in_total"].is_null(), "a lookup table is no source: {done}");
     let topo = w.json("/rules/ask/topo").await;
     assert_eq!(topo["sources"], json!(["source_asks"]), "{topo}");
-    assert_eq!(topo["edges"]["source_asks"], json!(["op_3_lookup"]), "{topo}");
+    assert_eq!(topo["edges"]["source_asks"], json!(["op_2_decoder"]), "{topo}");
+    assert_eq!(topo["edges"]["op_2_decoder"], json!(["op_3_lookup"]), "{topo}");
 }
 
 #[tokio::test]
@@ -156,7 +157,9 @@ async fn a_scan_table_keeps_the_rows_of_its_connector() {
     assert_eq!(running["source_live_0_records_out_total"], 3, "{running}");
     let topo = w.json("/rules/scan/topo").await;
     assert_eq!(topo["sources"], json!(["source_live", "source_kept"]), "{topo}");
-    assert_eq!(topo["edges"]["source_live"], topo["edges"]["source_kept"], "{topo}");
+    assert_eq!(topo["edges"]["source_live"], json!(["op_5_join"]), "{topo}");
+    assert_eq!(topo["edges"]["source_kept"], json!(["op_4_decoder"]), "{topo}");
+    assert_eq!(topo["edges"]["op_4_decoder"], json!(["op_5_join"]), "{topo}");
     assert_eq!(w.ask("POST", "/rules/scan/stop", "").await.status, 200);
     let ledger = &status(&w, "scan").await["ledger"];
     let stopped = ledger["dropped"]["stop"].as_u64().unwrap_or_default();

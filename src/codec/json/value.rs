@@ -127,6 +127,7 @@ pub(super) fn typed(scan: &mut Scan<'_>, kind: &Kind, depth: usize) -> Result<Va
 fn record(scan: &mut Scan<'_>, members: &[(Text, Kind)], depth: usize) -> Result<Value> {
     let depth = scan.deeper(depth)?;
     let mut object = Object::with_capacity(members.len());
+    let mut next = 0;
     scan.open();
     if scan.eat(b'}') {
         return Ok(Value::object(object));
@@ -135,8 +136,12 @@ fn record(scan: &mut Scan<'_>, members: &[(Text, Kind)], depth: usize) -> Result
         scan.key_is_next()?;
         let name = scan.text()?;
         scan.colon()?;
-        match members.iter().find(|(member, _)| member == &*name) {
-            Some((member, kind)) => {
+        // Devices send members in one order for ever, and most in that of the declaration.
+        let is = |at: &usize| members.get(*at).is_some_and(|(member, _)| member == &*name);
+        let found = Some(next).filter(is).or_else(|| (0..members.len()).find(is));
+        match found.map(|at| (at, &members[at])) {
+            Some((at, (member, kind))) => {
+                next = at + 1;
                 let value =
                     typed(scan, kind, depth).map_err(|fault| fault.context(format_args!("member `{member}`: ")))?;
                 object.insert(member.clone(), value);

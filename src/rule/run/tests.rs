@@ -1,5 +1,6 @@
 //! The engine with real tasks and a connector of its own.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use serde_json::json;
