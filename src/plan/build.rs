@@ -47,6 +47,9 @@ pub fn plan(
     }
     let stamps = options.event_time.and_then(|_| event_time::stamps(&mut names, written(select), &mut found.0));
     let clauses = bind_clauses(select, &mut names, options, &mut found);
+    if names.is_join() {
+        join::check_analytics(select, &names, &mut found.0);
+    }
     if options.disabled.pruning {
         names.decode_all(&mut found.0);
     }

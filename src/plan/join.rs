@@ -148,6 +148,19 @@ pub fn bind_joins(select: &Select, names: &mut Names<'_>, found: &mut Vec<Diagno
     joins
 }
 
+/// Refuses functions that look back at rows of a lookup table, which do not come by themselves.
+pub fn check_analytics(select: &Select, names: &Names<'_>, found: &mut Vec<Diagnostic>) {
+    for call in &names.special.analytics {
+        let asked = |source: &usize| names.sources[*source].stream.kind == SourceKind::Lookup;
+        if let Some(table) = names.of_call(call).into_iter().find(asked) {
+            let (func, name) = (call.func.name, names.sources[table].name());
+            let message =
+                format!("`{func}` looks back at rows as they come, and those of lookup table `{name}` do not come");
+            found.push(Diagnostic::error("K0258", message).at(select.span).help("put it into a second rule"));
+        }
+    }
+}
+
 fn on_span(join: &sql::Join) -> Span {
     join.on.as_ref().map_or(join.span, |on| on.span)
 }

@@ -222,7 +222,13 @@ fn topo(plan: &Plan, decodes: &dyn Fn(&str) -> bool, sinks: &[SinkSpec]) -> Topo
 #[async_trait::async_trait]
 impl Planned for PlannedFlow {
     fn sources(&self) -> Vec<String> {
-        self.plan.sources.iter().map(|source| source.stream.to_string()).collect()
+        let mut names: Vec<String> = Vec::new();
+        for source in &self.plan.sources {
+            if !names.iter().any(|name| *name == source.stream.as_str()) {
+                names.push(source.stream.to_string());
+            }
+        }
+        names
     }
 
     fn explain(&self) -> String {
