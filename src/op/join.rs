@@ -368,15 +368,16 @@ impl Join {
         Ok(found)
     }
 
-    /// Rows of tables alone have the bounds of the window too.
+    /// Rows of tables alone have the bounds of the window too. Its rows have them, and a window without rows has one that
+    /// is not selected.
     fn write_bounds(&self, batch: &Batch, rows: &[u32], slots: &mut [Value]) {
+        let row = rows.first().copied().unwrap_or(0) as usize;
+        if row >= batch.rows() {
+            return;
+        }
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger].into_iter().flatten();
         for slot in bounds.filter(|slot| matches!(slots[*slot], Value::Absent)).collect::<Vec<_>>() {
-            slots[slot] = match (rows.first(), batch.trigger) {
-                (Some(row), _) => batch.row(*row as usize)[slot].clone(),
-                (None, Some(trigger)) if Some(slot) != self.bounds.start => Value::Int(trigger.0),
-                _ => Value::Absent,
-            };
+            slots[slot] = batch.row(row)[slot].clone();
         }
     }
 

@@ -1,7 +1,7 @@
 use jiff::tz::TimeZone;
 
 use crate::data::cast::{Reading, to_datetime};
-use crate::data::{DateTime, Text, Value};
+use crate::data::{DateTime, Text, Time, Value};
 use crate::diag::{Fault, Result};
 
 use super::Cx;
@@ -47,20 +47,34 @@ impl Stamps {
         self.of.iter().position(|stamp| stamp.source == source)
     }
 
-    /// When a row happened, in the zone that it is written in.
+    /// When a row happened.
     ///
     /// # Errors
     /// The column is not there, or no time.
-    pub fn read(&self, row: &[Value], cx: &Cx<'_>) -> Result<DateTime> {
+    pub fn time(&self, row: &[Value], cx: &Cx<'_>) -> Result<Time> {
         let Some(stamp) = self.of.get(self.stream_of(row)) else { return Err(Fault::bug("a row of no stream")) };
-        let reading = Reading { format: stamp.format.as_deref(), zone: &cx.rule.zone, now: cx.now };
         let wrong = |cause: &str| {
             Fault::eval(format!("error in preprocessor: the timestamp column `{}` {cause}", stamp.column))
         };
+        let near = |millis: &i64| millis.unsigned_abs() < 1 << 60;
         match &row[stamp.slot] {
             Value::Absent => Err(wrong("is not there")),
-            value => to_datetime(value, &reading).map_err(|cause| wrong(&format!("holds no time: {cause}"))),
+            // Milliseconds reach further than datetimes do, but windows still need room behind them.
+            Value::Int(millis) if near(millis) => Ok(Time(*millis)),
+            Value::Int(_) => Err(wrong("holds no time: it lies millions of years away")),
+            value => match (self.read(row, cx), value) {
+                (Ok(time), Value::Float(millis)) => {
+                    Ok(Value::Float(millis.trunc()).as_i64().filter(near).map_or_else(|| time.time(), Time))
+                }
+                (Ok(time), _) => Ok(time.time()),
+                (Err(cause), _) => Err(wrong(&format!("holds no time: {cause}"))),
+            },
         }
+    }
+
+    fn read(&self, row: &[Value], cx: &Cx<'_>) -> Result<DateTime> {
+        let Some(stamp) = self.of.get(self.stream_of(row)) else { return Err(Fault::bug("a row of no stream")) };
+        to_datetime(&row[stamp.slot], &Reading { format: stamp.format.as_deref(), zone: &cx.rule.zone, now: cx.now })
     }
 
     /// The zone that a row's time is written in.

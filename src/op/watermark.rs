@@ -171,9 +171,9 @@ impl Operator for Watermark {
             while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= row) {
                 told(fault, &mut into, out);
             }
-            match self.stamps.read(batch.row(row as usize), cx) {
+            match self.stamps.time(batch.row(row as usize), cx) {
                 Ok(time) => {
-                    batch.set_time(row as usize, time.time());
+                    batch.set_time(row as usize, time);
                     self.take(&mut batch, row as usize, cx, &mut into);
                 }
                 Err(fault) => {

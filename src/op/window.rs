@@ -19,6 +19,8 @@ mod sliding;
 mod state;
 mod tumbling;
 
+use std::time::Duration;
+
 use crate::data::{Batch, Emissions, Fate, Receipt, Time, Value};
 use crate::diag::Fault;
 use crate::expr::Bounds;
@@ -41,6 +43,17 @@ pub use tumbling::Tumbling;
 struct Span {
     start: Time,
     end: Time,
+}
+
+/// As many empty windows are given out for a gap between rows. A clock that was set wrong would else give out windows
+/// for years.
+const GAP: i64 = 10_000;
+
+/// The last boundary by `now` where there are more of them than a gap may give out windows for.
+fn behind_gap(next: Time, now: Time, every: Duration) -> Option<Time> {
+    let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
+    let boundaries = now.0.saturating_sub(next.0) / every;
+    (boundaries > GAP).then(|| Time(next.0 + boundaries * every))
 }
 
 /// Writes the bounds of a window into a row.

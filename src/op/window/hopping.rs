@@ -11,7 +11,7 @@ use super::super::tally::Tally;
 use super::super::{Cx, Operator, Out, Saved};
 use super::events::{Event, Events, tell};
 use super::kept::Kept;
-use super::{Grid, Span, emission, send, write_bounds};
+use super::{Grid, Span, behind_gap, emission, send, write_bounds};
 
 /// What a window keeps of its rows.
 enum Content {
@@ -63,7 +63,10 @@ impl Hopping {
     /// Gives out the windows that end by then.
     fn advance(&mut self, now: Time, cx: &Cx<'_>, out: &mut Out) {
         while let Some(end) = self.next.filter(|end| *end <= now) {
-            self.close(end, cx, out);
+            match behind_gap(end, now, self.interval).filter(|_| self.is_empty()) {
+                Some(next) => (self.next, self.pane) = (Some(next), next - self.interval),
+                None => self.close(end, cx, out),
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::super::aggregate::Groups;
 use super::super::{Cx, Operator, Out, Saved};
 use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Grid, Span, emission, send, write_bounds};
+use super::{Grid, Span, behind_gap, emission, send, write_bounds};
 
 /// What a window keeps of its rows.
 enum Content {
@@ -42,6 +42,10 @@ impl Tumbling {
     /// Closes the windows that end by then.
     fn advance(&mut self, now: Time, out: &mut Out) {
         while let Some(end) = self.next.filter(|end| *end <= now) {
+            if let Some(next) = behind_gap(end, now, self.length).filter(|_| self.is_empty()) {
+                (self.start, self.next) = (next - self.length, Some(next));
+                continue;
+            }
             self.emit(end, out);
             self.start = end;
             self.next = Some(end + self.length);
