@@ -372,11 +372,9 @@ impl Join {
     fn write_bounds(&self, batch: &Batch, rows: &[u32], slots: &mut [Value]) {
         let bounds = [self.bounds.start, self.bounds.end, self.bounds.trigger].into_iter().flatten();
         for slot in bounds.filter(|slot| matches!(slots[*slot], Value::Absent)).collect::<Vec<_>>() {
-            slots[slot] = match (rows.first(), batch.trigger) {
-                (Some(row), _) => batch.row(*row as usize)[slot].clone(),
-                (None, Some(trigger)) if Some(slot) != self.bounds.start => Value::Int(trigger.0),
-                _ => Value::Absent,
-            };
+            let blank = || batch.blank.iter().find(|(of, _)| *of == slot).map(|(_, value)| value);
+            let found = rows.first().map_or_else(blank, |row| Some(&batch.row(*row as usize)[slot]));
+            slots[slot] = found.cloned().unwrap_or_default();
         }
     }
 
