@@ -22,7 +22,7 @@ struct Seen {
 pub struct History(HashMap<u32, Vec<Seen>>);
 
 /// The analytic calls of the statement in the order in which they are made: fields first, inner calls before outer.
-pub fn calls<'a>(query: &'a Query) -> Vec<(u32, &'a Call, Option<&'a str>)> {
+pub fn calls(query: &Query) -> Vec<(u32, &Call, Option<&str>)> {
     let mut found = Vec::new();
     for (expr, within) in expressions(&query.select) {
         find(query, expr, within, &mut found);
@@ -191,7 +191,7 @@ fn value(name: &str, before: &[&Seen], args: &[Value], when: bool) -> Got<Value>
 fn changed(before: &[&Seen], args: &[Value], n: usize) -> Got<bool> {
     let Value::Bool(skip) = args[0] else { return fails("the first argument must be true or false") };
     let counts = |value: &&Value| !(skip && value.is_null());
-    let seen = before.iter().filter(|seen| seen.when).map(|seen| &seen.args[n]);
-    let last = seen.filter(counts).next_back().cloned().unwrap_or(Value::Null);
+    let mut seen = before.iter().filter(|seen| seen.when).map(|seen| &seen.args[n]);
+    let last = seen.rfind(counts).cloned().unwrap_or(Value::Null);
     Ok(counts(&&args[n]) && args[n] != last)
 }

@@ -99,7 +99,7 @@ impl<'a> Words<'a> {
     }
 
     pub fn comparison(&mut self) -> &'static str {
-        *self.random.pick(&["=", "!=", "<", "<=", ">", ">="])
+        self.random.pick::<&'static str>(&["=", "!=", "<", "<=", ">", ">="])
     }
 
     fn atom(&mut self) -> String {
