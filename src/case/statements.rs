@@ -90,7 +90,8 @@ fn one_step(catalog: &Catalog, step: &Statement, settings: &Settings) -> Result<
     match (&step.answer, came) {
         (Ok(lines), Ok(answer)) => {
             let found: Vec<String> = answer.lines().map(|line| line.trim_end().to_string()).collect();
-            let wanted: Vec<String> = lines.iter().map(|line| line.trim_end().to_string()).collect();
+            let wanted: Vec<String> =
+                lines.iter().flat_map(|line| line.lines()).map(|line| line.trim_end().to_string()).collect();
             let blank = |line: &&String| !line.is_empty();
             if found.iter().filter(blank).eq(wanted.iter().filter(blank)) {
                 Ok(())

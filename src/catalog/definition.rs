@@ -37,6 +37,8 @@ pub struct Options {
     pub key: String,
     /// Lower case. Empty: [`Definition::format`] says which.
     pub format: String,
+    /// As it was written, for DESCRIBE.
+    pub format_written: String,
     pub conf_key: String,
     /// Empty: [`Definition::connector`] says which.
     pub connector: String,
@@ -129,6 +131,7 @@ impl Options {
                 "KEY" => options.key = text,
                 "FORMAT" => {
                     options.format = text.to_lowercase();
+                    options.format_written = text;
                     if let Err(error) = codec::format(&options.format) {
                         found.push(error.at(option.value_span));
                     }

@@ -75,7 +75,7 @@ impl Definition {
         [
             ("DATASOURCE", "datasource", text(&o.datasource)),
             ("KEY", "key", text(&o.key)),
-            ("FORMAT", "format", text(&o.format)),
+            ("FORMAT", "format", text(&o.format_written)),
             ("CONF_KEY", "confKey", text(&o.conf_key)),
             ("TYPE", "type", text(&o.connector)),
             ("STRICT_VALIDATION", "strictValidation", truth(o.strict_validation)),
@@ -175,7 +175,7 @@ mod tests {
                 r#"{"FieldType":{"Type":"array","ElementType":"string"},"Name":"a"},"#,
                 r#"{"FieldType":{"Type":"struct","Fields":[{"FieldType":"string","Name":"b"},"#,
                 r#"{"FieldType":{"Type":"array","ElementType":"float"},"Name":"c"}]},"Name":"s"}],"#,
-                r#""Options":{"datasource":"topic1","format":"json","confKey":"c1","type":"mqtt","shared":true},"#,
+                r#""Options":{"datasource":"topic1","format":"JSON","confKey":"c1","type":"mqtt","shared":true},"#,
                 r#""StreamType":0,"Statement":null}"#
             )
         );
@@ -183,7 +183,7 @@ mod tests {
             demo.describe(),
             format!(
                 "Fields\n{}\nid\tbigint\tDEFAULT\t10\na\tarray(string)\ns\tstruct(b string, c array(float))\n\n\
-                 CONF_KEY: c1\nDATASOURCE: topic1\nFORMAT: json\nSHARED: true\nTYPE: mqtt\n",
+                 CONF_KEY: c1\nDATASOURCE: topic1\nFORMAT: JSON\nSHARED: true\nTYPE: mqtt\n",
                 "-".repeat(80)
             )
         );

@@ -85,7 +85,8 @@ pub fn bits(op: BinaryOp, a: &Value, b: &Value) -> Result<Value> {
     })
 }
 
-/// `= != < <= > >=`; a null on either side gives false. Beside a datetime, text is read as one.
+/// `= != < <= > >=`; a null on either side gives false. What a datetime on the left is compared with may be text that is
+/// one, or epoch milliseconds; on the right it stands beside a datetime only.
 pub fn comparison(op: BinaryOp, a: &Value, b: &Value, frame: &Frame<'_>) -> Result<bool> {
     if a.is_null() || b.is_null() {
         return Ok(false);
@@ -93,7 +94,7 @@ pub fn comparison(op: BinaryOp, a: &Value, b: &Value, frame: &Frame<'_>) -> Resu
     let read = |text: &str| -> Option<DateTime> { parse_datetime(text, None, &frame.rule.zone, frame.now) };
     let order = match (a, b) {
         (Value::Time(x), Value::Text(text)) => read(text).map(|y| Some(x.nanos.cmp(&y.nanos))),
-        (Value::Text(text), Value::Time(y)) => read(text).map(|x| Some(x.nanos.cmp(&y.nanos))),
+        (Value::Text(_) | Value::Int(_) | Value::Float(_), Value::Time(_)) => None,
         _ => compare(a, b),
     };
     let Some(order) = order else { return Err(mismatch(op, a, b)) };
@@ -262,12 +263,14 @@ mod tests {
         let less = |a: &Value, b: &Value| over(|frame| comparison(BinaryOp::Less, a, b, frame));
         assert_eq!(less(&Value::Int(1), &Value::Float(1.5)), Ok(true));
         assert_eq!(less(&time(999), &Value::Int(1000)), Ok(true));
-        assert_eq!(less(&Value::Float(999.5), &time(1000)), Ok(true));
+        assert_eq!(less(&time(999), &Value::Float(999.5)), Ok(true));
         assert_eq!(less(&time(999), &text), Ok(true));
-        assert_eq!(less(&text, &time(1000)), Ok(false));
+        assert_eq!(less(&time(999), &time(1000)), Ok(true));
         assert_eq!(less(&Value::text("Z"), &Value::text("a")), Ok(true));
         for (a, b) in [
             (Value::text("1"), Value::Int(2)),
+            (Value::Float(999.5), time(1000)),
+            (text.clone(), time(1000)),
             (Value::Bool(false), Value::Bool(true)),
             (time(0), Value::text("soon")),
             (time(0), Value::Bool(true)),

@@ -236,6 +236,10 @@ impl<'a> Statement<'a> {
         let kind = *self.words.random.pick(kinds);
         let text = match kind {
             0 => format!("TUMBLINGWINDOW({unit}, {count})"),
+            // Often a window of whole intervals, which is put together from parts.
+            1 if self.words.random.chance(60) => {
+                format!("HOPPINGWINDOW({unit}, {}, {count})", count * self.words.random.range(1, 3))
+            }
             1 => format!("HOPPINGWINDOW({unit}, {}, {count})", more(self.words.random, 3)),
             2 if self.words.random.chance(50) => format!("SLIDINGWINDOW({unit}, {count})"),
             2 => format!("SLIDINGWINDOW({unit}, {count}, {})", more(self.words.random, 1)),
