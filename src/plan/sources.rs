@@ -172,11 +172,15 @@ impl Names<'_> {
         let exact = match self.sources[source].slot(name) {
             Some(known) => known,
             None => {
-                let kind = self.declared(source, name, span)?;
+                // Beside a source without declared columns every name is one; what is not declared is never there.
+                let kind = match self.declared(source, name, span) {
+                    Err(_) if self.is_schemaless() => None,
+                    declared => Some(declared?),
+                };
                 let slot = self.fresh();
                 let asked = &mut self.sources[source];
                 asked.slots.insert(name.clone(), slot);
-                asked.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+                asked.wanted.columns.extend(kind.map(|kind| WantedColumn { name: name.clone(), slot, kind }));
                 slot
             }
         };
