@@ -132,7 +132,12 @@ fn upper(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
 }
 
 fn single(letter: char, mut other: impl ExactSizeIterator<Item = char>) -> char {
-    if other.len() == 1 { other.next().unwrap_or(letter) } else { letter }
+    // Of the letters that become several only this one has a single letter in the other case.
+    match letter {
+        'İ' => 'i',
+        _ if other.len() == 1 => other.next().unwrap_or(letter),
+        _ => letter,
+    }
 }
 
 fn padding(args: &[Value]) -> Result<String> {

@@ -52,6 +52,8 @@ struct Style {
     point: &'static str,
     /// Groups of two above the thousands, as in India.
     lakh: bool,
+    /// The first of its ten digits.
+    zero: char,
 }
 
 /// The notation of `xx_YY` or `xx-YY`.
@@ -65,7 +67,7 @@ fn style(locale: &str) -> Option<Style> {
     {
         return None;
     }
-    let of = |group, point| Style { group, point, lakh: false };
+    let of = |group, point| Style { group, point, lakh: false, zero: '0' };
     let (comma_dot, dot_comma, space_comma) = (of(",", "."), of(".", ","), of("\u{a0}", ","));
     Some(match (language.as_str(), country.as_str()) {
         ("de" | "fr" | "it" | "rm" | "gsw", "CH") | ("de", "LI") => match language.as_str() {
@@ -77,12 +79,16 @@ fn style(locale: &str) -> Option<Style> {
         ("es", "CR") => space_comma,
         ("en", "ZA" | "FI" | "SE") => space_comma,
         ("en", "DE" | "AT" | "NL" | "DK" | "SI" | "BE") => dot_comma,
-        ("en", "CH") => of("’", "."),
-        ("pt", "PT") => space_comma,
-        ("fr", "LU" | "MA") => dot_comma,
-        ("hi" | "bn" | "gu" | "kn" | "ml" | "mr" | "pa" | "ta" | "te" | "ur" | "or" | "as", "IN") | ("en", "IN") => {
-            Style { lakh: true, ..comma_dot }
+        ("ar", "IN") => Style { zero: '٠', ..of("٬", "٫") },
+        ("ur", "IN") => Style { zero: '۰', ..of("٬", "٫") },
+        ("ar", "DZ" | "LB" | "LY" | "MA" | "TN") | ("ms", "BN") | ("en", "CH") | ("fo" | "km" | "lb" | "ps", _) => {
+            dot_comma
         }
+        ("pt", "PT" | "AO" | "CH" | "LU" | "MO" | "MZ") | ("tk", _) => space_comma,
+        ("no", "NO") | ("kn" | "te", "IN") => comma_dot,
+        ("bn", _) | ("ta", "LK") => Style { lakh: true, ..comma_dot },
+        ("fr", "LU" | "MA") => dot_comma,
+        ("hi" | "gu" | "ml" | "mr" | "pa" | "ta" | "or" | "as" | "en", "IN") => Style { lakh: true, ..comma_dot },
         (
             "de" | "es" | "it" | "nl" | "pt" | "id" | "tr" | "da" | "el" | "hr" | "ro" | "sl" | "sr" | "vi" | "ca"
             | "gl" | "eu" | "is" | "mk" | "bs" | "az" | "lo",
@@ -110,13 +116,19 @@ fn styled(digits: &str, style: &Style) -> String {
         if at > 0 && cut {
             out.push_str(style.group);
         }
-        out.push(digit);
+        out.push(style.digit(digit));
     }
     if !fraction.is_empty() {
         out.push_str(style.point);
-        out.push_str(fraction);
+        out.extend(fraction.chars().map(|digit| style.digit(digit)));
     }
     out
+}
+
+impl Style {
+    fn digit(&self, digit: char) -> char {
+        digit.to_digit(10).and_then(|n| char::from_u32(u32::from(self.zero) + n)).unwrap_or(digit)
+    }
 }
 
 #[cfg(test)]

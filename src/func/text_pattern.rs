@@ -212,10 +212,11 @@ fn escape(
             out.push('\\');
             out.push(escaped);
         }
-        'a' | 'f' | 'n' | 'r' | 't' | 'v' | 'x' | 'p' | 'P' => {
+        'a' | 'f' | 'n' | 'r' | 't' | 'v' => {
             out.push('\\');
             out.push(escaped);
         }
+        'x' | 'p' | 'P' => named(escaped, letters, out),
         '0'..='7' => {
             let mut code = escaped.to_digit(8).unwrap_or(0);
             let more = letters.peek().is_some_and(|letter| letter.is_digit(8));
@@ -235,6 +236,32 @@ fn escape(
     }
     Ok(())
 }
+
+/// A letter by its code, or letters by their property. What stands in braces is no count; `\p{^Lu}` is `\P{Lu}`.
+fn named(escaped: char, letters: &mut Letters<'_>, out: &mut String) {
+    let is_braced = letters.next_if_eq(&'{').is_some();
+    let is_negated = is_braced && escaped != 'x' && letters.next_if_eq(&'^').is_some();
+    out.push('\\');
+    out.push(match (escaped, is_negated) {
+        ('p', true) => 'P',
+        ('P', true) => 'p',
+        _ => escaped,
+    });
+    if is_braced {
+        out.push('{');
+        for letter in letters.by_ref() {
+            out.push(letter);
+            if letter == '}' {
+                break;
+            }
+        }
+    }
+}
+
+const CLASSES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
+    "xdigit",
+];
 
 /// The rest of a class after its bracket. Brackets, `&`, `-` and `~` that would mean something to the library only
 /// are letters.
@@ -257,6 +284,10 @@ fn class(letters: &mut Letters<'_>, out: &mut String) -> std::result::Result<(),
             '[' if letters.peek() == Some(&':') => {
                 let name: String = letters.clone().take_while(|letter| *letter != ']').collect();
                 if name.len() > 2 && name.ends_with(':') {
+                    let known = name.trim_matches(':').trim_start_matches('^');
+                    if !CLASSES.contains(&known) {
+                        return Err(format!("there is no class `[{name}]`"));
+                    }
                     out.push('[');
                     out.push_str(&name);
                     out.push(']');
