@@ -17,7 +17,7 @@ mod ops;
 #[cfg(test)]
 mod tests;
 
-pub use bind::{Scope, argument, bind, constant};
+pub use bind::{Scope, argument, bind, constant, nameless};
 pub use bound::{Bound, Bounds, Key, Path, RowShape};
 pub use compile::{Frame, Predicate, Program};
 pub use ops::compare;

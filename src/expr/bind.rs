@@ -1,7 +1,7 @@
 use crate::data::{Text, Time, Value};
 use crate::diag::{Diagnostic, Span};
 use crate::func::{Arg, Body, Catalogue, Func, RuleInfo, Special};
-use crate::sql::{BinaryOp, Call, Expr, ExprNode, Literal, UnaryOp, Wildcard, WindowKind};
+use crate::sql::{BinaryOp, Call, Expr, ExprNode, Field, Literal, UnaryOp, Wildcard, WindowKind};
 
 use super::bound::{Bound, Key, Path, RowShape};
 use super::compile::{Frame, Program};
@@ -25,7 +25,7 @@ pub trait Scope {
     /// Whether names of entries and of metadata fit whatever their case, where none fits exactly (`basic.ignoreCase`).
     fn any_case(&self) -> bool;
 
-    /// `*` as an argument.
+    /// `*` as an argument, without what REPLACE puts into it.
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic>;
 
     /// A call whose meaning needs the plan: an aggregate, a window bound, an analytic function.
@@ -60,6 +60,22 @@ impl Binder<'_> {
         list.iter().map(|expr| self.expr(expr)).collect()
     }
 
+    /// The row with what REPLACE puts into it.
+    fn replaced(&mut self, row: Bound, wildcard: &Wildcard) -> Bound {
+        if wildcard.replace.is_empty() {
+            return row;
+        }
+        let mut values = Vec::with_capacity(wildcard.replace.len());
+        for field in &wildcard.replace {
+            let value = self.expr(&field.expr);
+            match &field.alias {
+                Some(alias) => values.push((alias.name.clone(), value)),
+                None => self.found.push(nameless(field)),
+            }
+        }
+        Bound::Replaced(Box::new(row), values)
+    }
+
     fn expr(&mut self, expr: &Expr) -> Bound {
         let span = expr.span;
         match &expr.node {
@@ -70,7 +86,7 @@ impl Binder<'_> {
                 self.scope.dotted(first, second, span).unwrap_or_else(|found| self.fault(found))
             }
             ExprNode::Wildcard(wildcard) => match self.scope.wildcard(wildcard, span) {
-                Ok(shape) => Bound::Row(Box::new(shape)),
+                Ok(shape) => self.replaced(Bound::Row(Box::new(shape)), wildcard),
                 Err(found) => self.fault(found),
             },
             ExprNode::Paren(inner) => self.expr(inner),
@@ -185,6 +201,13 @@ impl Binder<'_> {
             _ => Bound::Call(func, self.list(&call.args)),
         }
     }
+}
+
+/// The finding for an expression in REPLACE without a name.
+pub fn nameless(field: &Field) -> Diagnostic {
+    Diagnostic::error("K0226", "an expression in REPLACE needs the name of the column that it replaces")
+        .at(field.span)
+        .help("write `expression AS column`")
 }
 
 /// What is known of an argument before any row.

@@ -17,6 +17,8 @@ pub enum Bound {
     Alias(usize, Text, Arc<Bound>),
     /// The row as an object, as `count(*)` and `collect(*)` take it.
     Row(Box<RowShape>),
+    /// A row with values of its own under some names, in the order written: `* REPLACE (…)` as an argument.
+    Replaced(Box<Bound>, Vec<(Text, Bound)>),
     /// A metadata value by its path; an empty path is all metadata.
     Meta(Path),
     /// The time of the row.
@@ -130,6 +132,10 @@ impl Bound {
                 otherwise.iter().for_each(|part| visit(part));
             }
             Bound::Call(_, args) => args.iter().for_each(visit),
+            Bound::Replaced(row, values) => {
+                visit(row);
+                values.iter().for_each(|(_, value)| visit(value));
+            }
         }
     }
 
@@ -178,6 +184,10 @@ impl Bound {
                 otherwise.iter_mut().for_each(|part| visit(part));
             }
             Bound::Call(_, args) => args.iter_mut().for_each(visit),
+            Bound::Replaced(row, values) => {
+                visit(row);
+                values.iter_mut().for_each(|(_, value)| visit(value));
+            }
         }
     }
 
@@ -220,6 +230,13 @@ impl fmt::Display for Bound {
             Bound::Slot(_, name) | Bound::Alias(_, name, _) => f.write_str(name),
             Bound::Row(shape) if shape.except.is_empty() => f.write_str("*"),
             Bound::Row(shape) => write!(f, "* EXCEPT ({})", shape.except.join(", ")),
+            Bound::Replaced(row, values) => {
+                write!(f, "{row} REPLACE (")?;
+                for (n, (name, value)) in values.iter().enumerate() {
+                    write!(f, "{}{value} AS {name}", if n > 0 { ", " } else { "" })?;
+                }
+                f.write_str(")")
+            }
             Bound::Meta(path) if path.names.is_empty() => f.write_str("meta(*)"),
             Bound::Meta(path) => write!(f, "meta({})", path.names.join("->")),
             Bound::RowTime => f.write_str("event_time()"),
@@ -279,6 +296,7 @@ impl PartialEq for Bound {
             (Bound::Const(a), Bound::Const(b)) => a == b,
             (Bound::Slot(a, _), Bound::Slot(b, _)) | (Bound::Alias(a, ..), Bound::Alias(b, ..)) => a == b,
             (Bound::Row(a), Bound::Row(b)) => a == b,
+            (Bound::Replaced(a, b), Bound::Replaced(x, y)) => a == x && b == y,
             (Bound::Meta(a), Bound::Meta(b)) => a == b,
             (Bound::RowTime, Bound::RowTime) => true,
             (Bound::Member(a, x), Bound::Member(b, y)) => x == y && a == b,

@@ -1,7 +1,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::data::{Meta, Time, Value};
+use crate::data::{Meta, Text, Time, Value};
 use crate::diag::{Fault, Result};
 use crate::func::{RuleInfo, Stateful};
 use crate::sql::{BinaryOp, UnaryOp};
@@ -254,6 +255,7 @@ pub(super) fn value(bound: &Bound, making: &mut Making) -> Eval {
             let shape = shape.clone();
             Box::new(move |frame, _| Ok(row_object(&shape, frame.row)))
         }
+        Bound::Replaced(row, values) => replaced(row, values, making),
         Bound::Meta(path) => {
             let path = path.clone();
             Box::new(move |frame, _| meta(frame, &path))
@@ -311,6 +313,20 @@ pub(super) fn value(bound: &Bound, making: &mut Making) -> Eval {
             })
         }
     }
+}
+
+/// The row as an object, with values put into it under their names; also a null is put there.
+fn replaced(row: &Bound, values: &[(Text, Bound)], making: &mut Making) -> Eval {
+    let row = value(row, making);
+    let values: Vec<(Text, Eval)> = values.iter().map(|(name, of)| (name.clone(), value(of, making))).collect();
+    Box::new(move |frame, env| {
+        let Value::Object(object) = row(frame, env)? else { return Err(Fault::bug("a row is no object")) };
+        let mut object = Arc::unwrap_or_clone(object);
+        for (name, of) in &values {
+            object.insert(name.clone(), of(frame, env)?.or_null());
+        }
+        Ok(Value::object(object))
+    })
 }
 
 fn arithmetic(op: BinaryOp, a: &Bound, b: &Bound, making: &mut Making) -> Eval {

@@ -14,7 +14,7 @@ fn programs(bounds: &[Bound]) -> Vec<Program> {
 }
 
 fn is_row(bound: &Bound) -> bool {
-    matches!(bound, Bound::Row(_))
+    matches!(bound, Bound::Row(_) | Bound::Replaced(..))
 }
 
 /// The operators of functions that have a step of their own.

@@ -31,7 +31,12 @@ pub fn query(root: &Value, path: &str) -> Result<Found> {
 #[derive(Debug)]
 enum Expr {
     Literal(Value),
-    Path { current: bool, steps: Vec<Step> },
+    /// `[a, b]` where no path stands before it.
+    List(Vec<Expr>),
+    Path {
+        current: bool,
+        steps: Vec<Step>,
+    },
     Not(Box<Expr>),
     Minus(Box<Expr>),
     Binary(&'static str, Box<Expr>, Box<Expr>),
@@ -59,6 +64,9 @@ impl Expr {
     fn eval(&self, root: &Value, current: &Value) -> Result<Found> {
         Ok(Found::One(match self {
             Expr::Literal(value) => value.clone(),
+            Expr::List(items) => {
+                Value::array(items.iter().map(|item| item.value(root, current)).collect::<Result<Vec<Value>>>()?)
+            }
             Expr::Path { current: from_current, steps } => {
                 return follow(if *from_current { current } else { root }, root, steps);
             }
@@ -80,18 +88,55 @@ impl Expr {
     }
 }
 
+/// Null is false, and texts and numbers are what they mean; other values are no condition.
 fn truth(value: &Value) -> Result<bool> {
-    value.as_bool().ok_or_else(|| Fault::eval(format!("a condition must be true or false, found {}", shown(value))))
+    match value {
+        Value::Bool(yes) => Some(*yes),
+        Value::Null => Some(false),
+        Value::Text(text) => match text.as_str() {
+            "true" | "TRUE" => Some(true),
+            "false" | "FALSE" => Some(false),
+            text => number(text).and_then(|number| number.as_f64()).map(|x| x != 0.0),
+        },
+        other => other.as_f64().map(|x| x != 0.0),
+    }
+    .ok_or_else(|| Fault::eval(format!("a condition must be true or false, found {}", shown(value))))
+}
+
+/// The number that a text is. One too great for a float is none.
+fn number(text: &str) -> Option<Value> {
+    if let Ok(n) = text.parse() {
+        return Some(Value::Int(n));
+    }
+    let x: f64 = text.parse().ok()?;
+    (!x.is_infinite() || !text.contains(|letter: char| letter.is_ascii_digit())).then_some(Value::Float(x))
+}
+
+/// Beside a number, a text that is a number counts as one.
+fn leveled(left: Value, right: Value) -> (Value, Value) {
+    let turned = match (&left, &right) {
+        (Value::Text(text), Value::Int(_) | Value::Float(_)) => number(text).map(|left| (left, right.clone())),
+        (Value::Int(_) | Value::Float(_), Value::Text(text)) => number(text).map(|right| (left.clone(), right)),
+        _ => None,
+    };
+    turned.unwrap_or((left, right))
 }
 
 fn binary(op: &str, a: &Expr, b: &Expr, root: &Value, current: &Value) -> Result<Value> {
     let left = a.value(root, current)?;
-    match op {
-        "&&" => return Ok(Value::Bool(truth(&left)? && truth(&b.value(root, current)?)?)),
-        "||" => return Ok(Value::Bool(truth(&left)? || truth(&b.value(root, current)?)?)),
-        _ => {}
+    // Only a boolean decides alone; beside anything else the right side must be a condition, too.
+    if matches!((op, left.as_bool()), ("&&", Some(false)) | ("||", Some(true))) {
+        return Ok(left);
     }
     let right = b.value(root, current)?;
+    let (left, right) = match op {
+        "&&" | "||" => {
+            let (x, y) = (truth(&left)?, truth(&right)?);
+            return Ok(Value::Bool(if op == "&&" { x && y } else { x || y }));
+        }
+        "=~" | "!~" | "in" => (left, right),
+        _ => leveled(left, right),
+    };
     let unfit = || Fault::eval(format!("`{op}` cannot join {} and {}", shown(&left), shown(&right)));
     let ordered =
         |good: fn(std::cmp::Ordering) -> bool| order(&left, &right).map(good).map(Value::Bool).ok_or_else(unfit);
@@ -166,7 +211,7 @@ fn follow(from: &Value, root: &Value, steps: &[Step]) -> Result<Found> {
                 }
                 Step::Range(bounds) => range(value, root, bounds, &mut next)?,
                 Step::Filter(condition) => {
-                    let fits = |item: &Value| condition.value(root, item).is_ok_and(|yes| yes.as_bool() == Some(true));
+                    let fits = |item: &Value| condition.value(root, item).and_then(|yes| truth(&yes)).unwrap_or(false);
                     next.extend(children(value).filter(|item| fits(item)).cloned());
                 }
                 Step::Star => next.extend(children(value).cloned()),
@@ -300,6 +345,31 @@ mod tests {
     }
 
     #[test]
+    fn conditions_take_values_for_what_they_mean() {
+        let rows = r#"[{"v":1},{"v":0},{"v":"true"},{"v":"FALSE"},{"v":"no"},{"v":null},{"v":"0.5"},{"v":"0"},{"v":[1]},
+            {"v":"50"},{"v":true},{"w":1},{"v":"1e999"}]"#;
+        for (path, wanted) in [
+            ("$[?(@.v)].v", r#"*[1,"true","0.5","50",true]"#),
+            ("$[?(!@.v)].v", r#"*[0,"FALSE",null,"0"]"#),
+            ("$[?(@.v && true)].v", r#"*[1,"true","0.5","50",true]"#),
+            ("$[?(@.v == 50)].v", r#"*["50"]"#),
+            ("$[?(50.0 == @.v)].v", r#"*["50"]"#),
+            ("$[?(@.v > 9)].v", r#"*["50"]"#),
+            ("$[?(@.v * 2 == 1)].v", r#"*["0.5"]"#),
+            (r#"$[?("5" == "5.0")]"#, "*[]"),
+            (r#"$[?(@.v > "9" && @.v < "t")].v"#, r#"*["FALSE","no"]"#),
+            (r#"$[?(@.v in ["50", 1])].v"#, r#"*[1,"50"]"#),
+            ("$[?(@.v in [50])].v", "*[]"),
+            ("$[?(@.v in [])].v", "*[]"),
+            ("$[?([@.v] == [1])].v", "*[1]"),
+            (r#""5" + 1"#, "6"),
+            (r#""5" + "1""#, r#""51""#),
+        ] {
+            assert_eq!(at(rows, path), wanted, "{path}");
+        }
+    }
+
+    #[test]
     fn bad_paths_are_refused_without_panic() {
         for path in [
             "",
@@ -316,10 +386,15 @@ mod tests {
             "1 +",
             "é(",
             "$\u{1F600}",
+            "1 in [",
+            "1 in [1,",
+            "1 in [1,]",
+            "1 in [1:2]",
         ] {
             assert_eq!(at("{}", path), "error", "{path}");
         }
         assert_eq!(at("{}", &"(".repeat(100_000)), "error");
+        assert_eq!(at("{}", &"[".repeat(100_000)), "error");
         assert_eq!(at("[1]", "$[::0]"), "error");
     }
 }

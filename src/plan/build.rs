@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use crate::codec::Wanted;
 use crate::data::{Column, Layout, Text};
 use crate::diag::Diagnostic;
-use crate::expr::{Bound, Bounds, Path, bind};
+use crate::expr::{Bound, Bounds, Path, bind, nameless};
 use crate::func::{Catalogue, aggregate};
 use crate::sql::{self, Expr, ExprNode, Field, Select};
 
@@ -123,11 +123,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
             }
             for replaced in &wildcard.replace {
                 let Some(alias) = &replaced.alias else {
-                    let problem = Diagnostic::error(
-                        "K0226",
-                        "an expression in REPLACE needs the name of the column that it replaces",
-                    );
-                    found.add(problem.at(replaced.span).help("write `expression AS column`"));
+                    found.add(nameless(replaced));
                     continue;
                 };
                 names.met_aggregate = false;

@@ -46,6 +46,7 @@ impl Hoist<'_> {
                 self.expr(of);
                 self.expr(pattern);
             }
+            Bound::Replaced(_, values) => values.iter_mut().for_each(|(_, value)| self.expr(value)),
             Bound::Call(func, args) => {
                 args.iter_mut().for_each(|arg| self.expr(arg));
                 let later = |arg: &Bound| arg.slots().iter().any(|slot| self.later.contains(slot));

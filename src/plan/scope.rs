@@ -446,10 +446,6 @@ impl Scope for Names<'_> {
     }
 
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
-        if !wildcard.replace.is_empty() {
-            let found = Diagnostic::error("K0222", "`* REPLACE` cannot be an argument").at(span);
-            return Err(found.help("write the expression as a field of its own"));
-        }
         self.all_columns(wildcard, span)
     }
 

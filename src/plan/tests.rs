@@ -305,6 +305,9 @@ fn every_finding_is_told_at_its_place() {
         ("SELECT s.a FROM s INNER JOIN d ON s.a = d.a", "K0252", "INNER JOIN d ON s.a = d.a"),
         ("SELECT count(*) FROM s GROUP BY TUMBLINGWINDOW(ss, 1) HAVING (v > 1)", "K0217", "(v > 1)"),
         ("SELECT * REPLACE (a + 1) FROM s", "K0226", "a + 1"),
+        ("SELECT collect(* REPLACE (a + 1)) FROM s GROUP BY COUNTWINDOW(2)", "K0226", "a + 1"),
+        ("SELECT collect(* REPLACE (c AS a)) FROM d GROUP BY COUNTWINDOW(2)", "K0214", "c"),
+        ("SELECT collect(* REPLACE (sum(a) AS a)) FROM d GROUP BY COUNTWINDOW(2)", "K0219", "sum(a)"),
     ] {
         let found = planned(text, &Options::default()).expect_err(text);
         let [found] = found.as_slice() else { panic!("{text}: {found:?}") };
@@ -409,6 +412,11 @@ fn a_star_is_the_columns_that_it_stands_for() {
         ("SELECT a, *, * FROM d", "a b at", "a, *"),
         ("SELECT * REPLACE (a + 1 AS a) FROM d", "a b at", "*, a: (a + 1)"),
         ("SELECT *, changed_cols(\"\", true, v) FROM s", "* changed_cols", "*, changed_cols(\"\", true, v)"),
+        (
+            "SELECT changed_cols(\"\", true, * EXCEPT (b) REPLACE (a + 1 AS a, 2 AS b)) FROM d",
+            "changed_cols",
+            "changed_cols(\"\", true, * EXCEPT (b) REPLACE ((a + 1) AS a, 2 AS b))",
+        ),
         ("SELECT *, unnest(v) FROM s", "* * unnest", "*, unnest: v, NULL"),
     ] {
         let plan = good(text);

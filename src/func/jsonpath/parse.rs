@@ -112,6 +112,7 @@ impl<'a> Parser<'a> {
             Some('@') => self.path(true),
             Some('"' | '\'') => self.string().map(|text| Expr::Literal(Value::Text(text))),
             Some('0'..='9') => self.number(),
+            Some('[') => self.list(),
             Some(letter) if is_name(letter) => {
                 let name = self.name()?;
                 match name.as_str() {
@@ -125,6 +126,21 @@ impl<'a> Parser<'a> {
                 }
             }
             _ => Err(self.unexpected()),
+        }
+    }
+
+    fn list(&mut self) -> Parsed<Expr> {
+        self.at += 1;
+        let mut items = Vec::new();
+        if self.take("]") {
+            return Ok(Expr::List(items));
+        }
+        loop {
+            items.push(self.binary(0)?);
+            if !self.take(",") {
+                self.need("]")?;
+                return Ok(Expr::List(items));
+            }
         }
     }
 
