@@ -11,7 +11,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value as Json};
 
@@ -74,6 +74,9 @@ struct Scope<'a> {
     sources: Vec<Source<'a>>,
     /// All streams that are known, of the statement or not.
     known: &'a [Stream],
+    /// The first field of each alias, by its name, and by its name in lower case.
+    aliases: HashMap<&'a str, &'a Field>,
+    folded: HashMap<String, &'a Field>,
 }
 
 impl<'a> Scope<'a> {
@@ -86,14 +89,18 @@ impl<'a> Scope<'a> {
             stream: streams.iter().find(|stream| stream.name == source.name.name),
             rows: samples.of(&source.name.name),
         });
-        Scope { select, sources: sources.collect(), known: streams }
+        let (mut aliases, mut folded) = (HashMap::new(), HashMap::new());
+        for field in &select.fields {
+            let Some(alias) = &field.alias else { continue };
+            aliases.entry(alias.name.as_str()).or_insert(field);
+            folded.entry(alias.name.as_str().to_ascii_lowercase()).or_insert(field);
+        }
+        Scope { select, sources: sources.collect(), known: streams, aliases, folded }
     }
 
     /// The field that an alias stands for.
     fn alias(&self, name: &str) -> Option<&'a Field> {
-        let exact = |field: &&Field| field.alias.as_ref().is_some_and(|alias| alias.name == name);
-        let folded = |field: &&Field| field.alias.as_ref().is_some_and(|alias| alias.name.eq_ignore_ascii_case(name));
-        self.select.fields.iter().find(exact).or_else(|| self.select.fields.iter().find(folded))
+        self.aliases.get(name).or_else(|| self.folded.get(&name.to_ascii_lowercase())).copied()
     }
 
     fn source(&self, name: &str) -> Option<&Source<'a>> {

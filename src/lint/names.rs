@@ -1,5 +1,7 @@
 //! Columns that no row has, and aliases that hide columns.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value as Json};
 
 use super::{Scope, Source, path, walk};
@@ -26,7 +28,7 @@ fn unknown(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
 
 /// A column that none of the rows has that are known.
 fn absent(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
-    let mut told: Vec<String> = Vec::new();
+    let mut told: HashSet<String> = HashSet::new();
     for (field, root) in scope.roots() {
         columns(root, &mut |names, span| {
             let own = field.and_then(|field| field.alias.as_ref());
@@ -40,7 +42,7 @@ fn absent(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
                 return;
             }
             if let Some(problem) = missing(scope, names) {
-                told.push(written);
+                told.insert(written);
                 found.push(problem.at(span));
             }
         });
@@ -100,6 +102,7 @@ fn missing(scope: &Scope<'_>, names: &[&Text]) -> Option<Diagnostic> {
 /// An alias of the name of a column is what the name means everywhere but in its own expression.
 fn hidden(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
     let star = scope.select.fields.iter().any(|field| matches!(field.expr.node, ExprNode::Wildcard(_)));
+    let uses = Uses::of(scope);
     for field in &scope.select.fields {
         let Some(alias) = &field.alias else { continue };
         let name = &alias.name;
@@ -109,7 +112,7 @@ fn hidden(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
             ExprNode::Dotted(_, own) => own == name,
             _ => false,
         };
-        let used = is_used(scope, field, name);
+        let used = uses.outside(field, name);
         // `*, a + 1 AS a` is how a column is replaced.
         if is_itself || (star && !used) {
             continue;
@@ -148,16 +151,31 @@ fn holder<'a>(scope: &Scope<'a>, field: &Field, name: &str) -> Option<&'a str> {
     known.or_else(reads).map(|source| source.alias.unwrap_or(source.name))
 }
 
-/// Whether the name is read outside of the field that defines it.
-fn is_used(scope: &Scope<'_>, of: &Field, name: &str) -> bool {
-    let mut used = false;
-    for (field, root) in scope.roots() {
-        if field.is_some_and(|field| std::ptr::eq(field, of)) {
-            continue;
+/// Where names stand by themselves: for each, in lower case, the expressions in their order.
+struct Uses<'a> {
+    roots: Vec<Option<&'a Field>>,
+    of: HashMap<String, Vec<usize>>,
+}
+
+impl<'a> Uses<'a> {
+    fn of(scope: &Scope<'a>) -> Self {
+        let mut uses = Uses { roots: Vec::new(), of: HashMap::new() };
+        for (place, (field, root)) in scope.roots().into_iter().enumerate() {
+            uses.roots.push(field);
+            walk(root, &mut |expr| {
+                let ExprNode::Name(name) = &expr.node else { return };
+                let places = uses.of.entry(name.as_str().to_ascii_lowercase()).or_default();
+                if places.last() != Some(&place) {
+                    places.push(place);
+                }
+            });
         }
-        walk(root, &mut |expr| {
-            used |= matches!(&expr.node, ExprNode::Name(other) if other.eq_ignore_ascii_case(name));
-        });
+        uses
     }
-    used
+
+    /// Whether an expression other than that of the field reads the name.
+    fn outside(&self, field: &Field, name: &str) -> bool {
+        let is_other = |place: &usize| self.roots[*place].is_none_or(|of| !std::ptr::eq(of, field));
+        self.of.get(&name.to_ascii_lowercase()).is_some_and(|places| places.iter().any(is_other))
+    }
 }
