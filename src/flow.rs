@@ -28,18 +28,18 @@ mod tests;
 mod windows;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Stopwatch, Time};
 use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
-use crate::io::{LinkStatus, SinkPlan};
-use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
+use crate::io::{LinkStatus, Report, SinkPlan};
+use crate::meter::{Accounts, LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
 use crate::op::Gauge;
 use crate::plan::{Plan, SourceKind};
 
@@ -80,6 +80,10 @@ pub struct FlowSpec {
     pub send_error: bool,
     /// What happens to rows that find the rule full.
     pub overflow: Overflow,
+    /// What its accounts go on from.
+    pub carried: Accounts,
+    /// How long a sink may be without progress before it is opened again; `None`: for ever.
+    pub stall: Option<Duration>,
 }
 
 /// One sink of a rule.
@@ -100,6 +104,8 @@ pub struct Flow {
     ops: Vec<(String, Arc<NodeMeter>)>,
     /// In event time: how far it has come.
     gauge: Option<Arc<Gauge>>,
+    /// Since when the task is at one batch; 0 when it waits for the next.
+    busy: Arc<AtomicI64>,
     outlets: Vec<Outlet>,
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
@@ -141,7 +147,7 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 impl Flow {
     /// Starts the tasks of a rule and subscribes to its feed.
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
-        let book = Arc::<Book>::default();
+        let book = Arc::new(Book::of(&spec.carried.ledger));
         let now = spec.clock.now();
         let chain = Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account())?;
         let (ops, gauge) = (chain.meters(), chain.gauge());
@@ -186,7 +192,7 @@ impl Flow {
                 Outlet::start(OutletSpec {
                     log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
                     rule: spec.rule.id.to_string(),
-                    name: sink.name,
+                    name: sink.name.clone(),
                     sink: sink.plan,
                     retrying: sink.retrying,
                     shape: sink.shape,
@@ -195,12 +201,16 @@ impl Flow {
                     clock: spec.clock.clone(),
                     overflow: sink.overflow,
                     ended: ended_to.clone(),
+                    stall: spec.stall,
+                    carried: spec.carried.sinks.get(&sink.name).cloned().unwrap_or_default(),
                 })
             })
             .unzip();
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
         let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
+        let busy = Arc::<AtomicI64>::default();
         let task = RuleTask {
+            busy: busy.clone(),
             desks: tables.zip(spec.desks).collect(),
             chain,
             from,
@@ -213,7 +223,7 @@ impl Flow {
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, gauge, outlets, ended, rule: spec.rule, task })
+        Ok(Flow { sources, book, ops, gauge, busy, outlets, ended, rule: spec.rule, task })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -262,6 +272,11 @@ impl Flow {
         self.book.ledger.view()
     }
 
+    /// Since when its task is at one batch of rows, which may be held up by an operator or by a sink that is full.
+    pub fn busy(&self) -> Option<Time> {
+        Some(Time(self.busy.load(Ordering::Relaxed))).filter(|since| since.0 != 0)
+    }
+
     /// How far the event time has come; nothing in processing time.
     pub fn tide(&self) -> Option<Tide> {
         self.gauge.as_ref().map(|gauge| gauge.read())
@@ -274,6 +289,7 @@ struct Sink {
     meter: Arc<NodeMeter>,
     account: Arc<SinkAccount>,
     link: watch::Receiver<LinkStatus>,
+    report: Report,
 }
 
 impl Sink {
@@ -283,6 +299,7 @@ impl Sink {
             meter: outlet.meter.clone(),
             account: outlet.account.clone(),
             link: outlet.link(),
+            report: outlet.report(),
         }
     }
 }
@@ -305,10 +322,10 @@ fn statuses(
     };
     let mut nodes: Vec<NodeStatus> = sources.iter().map(source).collect();
     nodes.extend(ops.iter().map(|(name, meter)| node(NodeKind::Op, name.clone(), meter)));
-    nodes.extend(sinks.map(|sink| NodeStatus {
-        link: Some(sink.link.borrow().clone()),
-        account: Some(sink.account.view()),
-        ..node(NodeKind::Sink, sink.name, &sink.meter)
+    nodes.extend(sinks.map(|sink| {
+        let mut status = node(NodeKind::Sink, sink.name, &sink.meter);
+        status.view.confirmed = status.view.confirmed.max(sink.report.progressed().0);
+        NodeStatus { link: Some(sink.link.borrow().clone()), account: Some(sink.account.view()), ..status }
     }));
     nodes
 }

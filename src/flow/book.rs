@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::data::{Account, Fate};
-use crate::meter::{Ledger, Term};
+use crate::meter::{Ledger, LedgerView, Term};
 
 /// The ledger of a rule, as receipts see it.
 #[derive(Default)]
@@ -10,6 +10,11 @@ pub struct Book {
 }
 
 impl Book {
+    /// A book that goes on from there.
+    pub fn of(view: &LedgerView) -> Book {
+        Book { ledger: Ledger::of(view) }
+    }
+
     pub fn account(self: &Arc<Self>) -> Arc<dyn Account> {
         self.clone()
     }

@@ -62,6 +62,7 @@ impl Load {
         self.receipts.drain(..receipts).for_each(|receipt| receipt.settle(fate));
         self.at = end;
         if self.at == self.parcels.len() {
+            self.meter.owes_nothing();
             self.at = 0;
             self.parcels.clear();
             self.promises.clear();

@@ -7,6 +7,7 @@
 
 mod courier;
 mod packer;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::clock::{Clock, Time};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt};
 use crate::diag::Fault;
 use crate::io::{LinkStatus, Report, Sink, SinkPlan};
-use crate::meter::{NodeMeter, SinkAccount};
+use crate::meter::{NodeMeter, SinkAccount, SinkView};
 
 use super::caught::caught;
 use super::lane::{self, Giver, Overflow, Taker, lane};
@@ -41,6 +42,8 @@ pub struct Outgoing {
     pub batch: Arc<Batch>,
     /// One a selected row, in order.
     pub receipts: Vec<Receipt>,
+    /// When they left the rule.
+    pub at: Time,
 }
 
 impl Outgoing {
@@ -74,6 +77,10 @@ pub struct OutletSpec {
     pub log: ErrorLog,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
+    /// How long the sink may be without progress before it is opened again; `None`: for ever.
+    pub stall: Option<Duration>,
+    /// What its account goes on from.
+    pub carried: SinkView,
 }
 
 /// A running outlet. It ends when it is dropped, when it is stopped, or when the rule gives no more.
@@ -83,6 +90,7 @@ pub struct Outlet {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     link: watch::Receiver<LinkStatus>,
+    report: Report,
     stop: watch::Sender<bool>,
     /// Turns true when the task has delivered, or given up, everything.
     done: watch::Receiver<bool>,
@@ -95,7 +103,7 @@ impl Outlet {
         let (to, from) = lane(spec.overflow);
         let (report, link) = Report::timed(spec.clock.clone());
         let (stop, stopped) = watch::channel(false);
-        let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
+        let (meter, account) = (Arc::<NodeMeter>::default(), Arc::new(SinkAccount::of(&spec.carried)));
         let (rule, name) = (spec.rule.clone(), spec.name.clone());
         let (ends, done) = watch::channel(false);
         let packer = Packer {
@@ -111,10 +119,11 @@ impl Outlet {
         let courier = Courier {
             rule: spec.rule,
             name: spec.name,
-            plan: spec.sink,
+            plan: Arc::new(spec.sink),
+            stall: spec.stall,
             retrying: spec.retrying,
             clock: spec.clock,
-            report,
+            report: report.clone(),
             stopped,
             meter: meter.clone(),
             account: account.clone(),
@@ -127,12 +136,17 @@ impl Outlet {
             ends.send_replace(true);
             fault
         });
-        (Outlet { rule, name, meter, account, link, stop, done, task }, to)
+        (Outlet { rule, name, meter, account, link, report, stop, done, task }, to)
     }
 
     /// Turns true, or ends, when the task has delivered or given up everything.
     pub fn done(&self) -> watch::Receiver<bool> {
         self.done.clone()
+    }
+
+    /// Where the sink reports; outlives the outlet.
+    pub fn report(&self) -> Report {
+        self.report.clone()
     }
 
     /// The connection of the sink; outlives the outlet.

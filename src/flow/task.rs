@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -123,6 +124,8 @@ pub(super) struct RuleTask {
     /// What has left the chain and is not given to the sinks yet.
     pub out: Vec<Batch>,
     pub log: ErrorLog,
+    /// Since when it is at one batch; 0 while it waits for the next.
+    pub busy: Arc<AtomicI64>,
 }
 
 impl RuleTask {
@@ -173,6 +176,7 @@ impl RuleTask {
                 fed = self.from.take() => fed.map_or(Step::Dry, |fed| Step::Rows(Box::new(fed))),
                 (source, close) = self.closings.next() => Step::Closed(source, close),
             };
+            self.busy.store(self.clock.now().0, Ordering::Relaxed);
             match step {
                 Step::Time => self.tick().await?,
                 Step::Rows(fed) => self.take(*fed).await?,
@@ -192,6 +196,7 @@ impl RuleTask {
                     return self.finish(close).await;
                 }
             }
+            self.busy.store(0, Ordering::Relaxed);
             // An outlet that has ended will never take anything again; why it did, it has told by itself.
             if self.sinks.iter().any(|sink| sink.to.is_closed()) {
                 return Ok(Close::Left);
@@ -266,6 +271,7 @@ impl RuleTask {
 
     /// Gives all that has left the chain to each sink.
     async fn send(&mut self) {
+        let at = self.clock.now();
         for mut batch in self.out.drain(..) {
             for (_, fault) in batch.faults() {
                 self.log.tell(fault, self.clock.now());
@@ -278,9 +284,9 @@ impl RuleTask {
                 continue;
             };
             for sink in others {
-                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
+                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
             }
-            give(last, Outgoing { batch, receipts }).await;
+            give(last, Outgoing { batch, receipts, at }).await;
         }
     }
 }

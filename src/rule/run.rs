@@ -14,6 +14,7 @@ use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, Retrying, SinkSpec};
 use crate::io::{self, SourcePlan};
+use crate::meter::Accounts;
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -43,6 +44,7 @@ struct PlannedFlow {
     warnings: Vec<Diagnostic>,
     shared: Arc<Shared>,
     topo: Topo,
+    carried: Accounts,
 }
 
 impl Engine for FlowEngine {
@@ -104,7 +106,17 @@ impl Engine for FlowEngine {
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
         let shared = self.shared.clone();
-        Ok(Box::new(PlannedFlow { host: host.clone(), def: def.clone(), plan, streams, sinks, warnings, shared, topo }))
+        Ok(Box::new(PlannedFlow {
+            host: host.clone(),
+            def: def.clone(),
+            plan,
+            streams,
+            sinks,
+            warnings,
+            shared,
+            topo,
+            carried: Accounts::default(),
+        }))
     }
 }
 
@@ -249,6 +261,10 @@ impl Planned for PlannedFlow {
         self.warnings.clone()
     }
 
+    fn carry(&mut self, accounts: Accounts) {
+        self.carried = accounts;
+    }
+
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         for (stream, spec) in self.streams {
@@ -290,6 +306,8 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            carried: self.carried,
+            stall: self.def.options.stall,
             plan: self.plan,
         };
         let flow = Flow::start(spec).await?;
@@ -349,7 +367,7 @@ impl Running for RunningFlow {
 
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => RunStatus { tide: flow.tide(), ..status(flow.nodes(), flow.ledger()) },
+            Some(flow) => RunStatus { tide: flow.tide(), busy: flow.busy(), ..status(flow.nodes(), flow.ledger()) },
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

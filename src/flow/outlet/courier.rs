@@ -18,6 +18,7 @@ use crate::flow::task::ErrorLog;
 use crate::io::{Link, Parcel, RefusedRow, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
+use super::watched::Watched;
 use super::{dead, stop};
 
 /// The longest pause between two tries.
@@ -72,7 +73,9 @@ pub struct Courier {
     pub rule: String,
     /// Of the sink, for example `mqtt_0`.
     pub name: String,
-    pub plan: SinkPlan,
+    pub plan: Arc<SinkPlan>,
+    /// How long the sink may be without progress.
+    pub stall: Option<Duration>,
     pub retrying: Retrying,
     pub clock: Clock,
     pub report: Report,
@@ -88,7 +91,10 @@ impl Courier {
         let mut tries = 0;
         loop {
             match (self.plan.open)() {
-                Ok(sink) => return Ok(sink),
+                Ok(sink) => {
+                    let (plan, clock, report) = (self.plan.clone(), self.clock.clone(), self.report.clone());
+                    return Ok(Box::new(Watched::new(plan, sink, clock, report, self.stall)));
+                }
                 Err(fault) if fault.retry() == Retry::Never => return Err(Some(fault)),
                 Err(fault) => self.away(&fault),
             }
@@ -190,6 +196,9 @@ impl Courier {
             Ok(()) => (parcels.len(), None),
             Err(stopped) => (stopped.delivered.min(parcels.len()), Some(stopped.fault)),
         };
+        if delivered > 0 {
+            self.meter.confirmed(self.clock.now());
+        }
         Some(Attempt { delivered, refused: sink.refused(), fault })
     }
 

@@ -22,7 +22,7 @@ use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
 };
-use crate::meter::{LedgerView, SinkView};
+use crate::meter::{Accounts, LedgerView, SinkView};
 use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 
@@ -201,6 +201,8 @@ struct Inner {
     connects: AtomicUsize,
     closes: AtomicUsize,
     hangs_at_close: bool,
+    /// The first so many connects never return.
+    hanging_connects: usize,
     returns_from_idle: bool,
 }
 
@@ -220,6 +222,10 @@ pub fn sink_that_never_closes() -> Fake {
     fake(|inner| inner.hangs_at_close = true)
 }
 
+pub fn sink_that_connects_only_after(hanging: usize) -> Fake {
+    fake(|inner| inner.hanging_connects = hanging)
+}
+
 /// A connector that has nothing to keep alive, and returns where it must wait.
 pub fn sink_that_returns_from_idle() -> Fake {
     fake(|inner| inner.returns_from_idle = true)
@@ -234,6 +240,7 @@ fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
         connects: AtomicUsize::new(0),
         closes: AtomicUsize::new(0),
         hangs_at_close: false,
+        hanging_connects: 0,
         returns_from_idle: false,
     };
     change(&mut inner);
@@ -269,7 +276,9 @@ struct FakeSink(Fake);
 #[async_trait::async_trait]
 impl Sink for FakeSink {
     async fn connect(&mut self, report: Report) -> Result<()> {
-        self.0.0.connects.fetch_add(1, Ordering::SeqCst);
+        if self.0.0.connects.fetch_add(1, Ordering::SeqCst) < self.0.0.hanging_connects {
+            std::future::pending::<()>().await;
+        }
         let result = (self.0.0.on_connect.lock().unwrap())();
         if result.is_ok() {
             report.set(Link::Connected);
@@ -322,6 +331,8 @@ pub struct Rule {
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
     pub options: plan::Options,
+    pub carried: Accounts,
+    pub stall: Option<Duration>,
     sinks: Vec<(Fake, Json, bool)>,
 }
 
@@ -335,6 +346,8 @@ pub fn rule(sql: &'static str) -> Rule {
         funcs: Catalogue::default(),
         stream: None,
         options: plan::Options::default(),
+        carried: Accounts::default(),
+        stall: None,
         sinks: Vec::new(),
     }
 }
@@ -396,6 +409,8 @@ impl Rule {
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
+            carried: self.carried,
+            stall: self.stall,
             plan,
         };
         Ok(Running { flow: Flow::start(spec).await? })

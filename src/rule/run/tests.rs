@@ -69,6 +69,7 @@ fn rules() -> Arc<Rules> {
         timezone: "UTC".into(),
         props: BTreeMap::new(),
         layers: Layers::default(),
+        patrol: Duration::from_secs(10),
         root: ".".into(),
         ignore_case: false,
         connectors: vec![TRICKLE],
