@@ -48,7 +48,7 @@ pub use chain::{Ask, Chain, Steps};
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
-pub use outlet::emissions;
+pub use outlet::{Retrying, emissions};
 pub use surroundings::Surroundings;
 pub use task::Ended;
 
@@ -87,6 +87,7 @@ pub struct SinkSpec {
     /// For example `mqtt_0`: the type and the place among the actions.
     pub name: String,
     pub plan: SinkPlan,
+    pub retrying: Retrying,
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
@@ -187,6 +188,7 @@ impl Flow {
                     rule: spec.rule.id.to_string(),
                     name: sink.name,
                     sink: sink.plan,
+                    retrying: sink.retrying,
                     shape: sink.shape,
                     layout: layout.clone(),
                     send_error: spec.send_error,

@@ -119,6 +119,7 @@ impl Reasons {
 pub struct SinkAccount {
     results: AtomicU64,
     delivered: AtomicU64,
+    queued: AtomicU64,
     dropped: Reasons,
     dead: Reasons,
 }
@@ -150,6 +151,16 @@ impl SinkAccount {
         self.delivered.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// So many rows are on the disk now.
+    pub fn queued(&self, rows: u64) {
+        self.queued.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// So many rows leave the disk, to be counted elsewhere.
+    pub fn unqueued(&self, rows: u64) {
+        self.queued.fetch_sub(rows, Ordering::Relaxed);
+    }
+
     pub fn dropped(&self, reason: &'static str, rows: u64) {
         self.dropped.add(reason, rows);
     }
@@ -162,7 +173,7 @@ impl SinkAccount {
         SinkView {
             results: self.results.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
-            queued: 0,
+            queued: self.queued.load(Ordering::Relaxed),
             dropped: self.dropped.view(),
             dead: self.dead.view(),
         }

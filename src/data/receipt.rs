@@ -24,6 +24,8 @@ pub enum Fate {
     DeadEncode,
     DeadRefused,
     DeadSetup,
+    /// The sink was away for as many tries as the user allows.
+    DeadRetries,
     /// Still on its way when the rule was stopped: the source may give it again, unless others read on.
     Abandoned,
     /// A receipt was dropped without a word: a bug of ours.
@@ -31,7 +33,7 @@ pub enum Fate {
 }
 
 impl Fate {
-    const ALL: [Fate; 12] = [
+    const ALL: [Fate; 13] = [
         Fate::Filtered,
         Fate::Out,
         Fate::Late,
@@ -42,6 +44,7 @@ impl Fate {
         Fate::DeadEncode,
         Fate::DeadRefused,
         Fate::DeadSetup,
+        Fate::DeadRetries,
         Fate::Abandoned,
         Fate::Lost,
     ];
@@ -72,6 +75,7 @@ impl Fate {
             Fate::DeadEncode => "encode",
             Fate::DeadRefused => "refused",
             Fate::DeadSetup => "setup",
+            Fate::DeadRetries => "retries",
             Fate::Lost => "lost",
         }
     }

@@ -22,9 +22,13 @@ impl Account for Book {
             Fate::Out => Term::Out,
             Fate::Late => Term::Late,
             Fate::DroppedOverflow | Fate::DroppedStop | Fate::Abandoned => Term::Dropped,
-            Fate::DeadDecode | Fate::DeadEval | Fate::DeadEncode | Fate::DeadRefused | Fate::DeadSetup | Fate::Lost => {
-                Term::Dead
-            }
+            Fate::DeadDecode
+            | Fate::DeadEval
+            | Fate::DeadEncode
+            | Fate::DeadRefused
+            | Fate::DeadSetup
+            | Fate::DeadRetries
+            | Fate::Lost => Term::Dead,
         };
         self.ledger.settle(term, fate.reason(), rows, held);
     }

@@ -329,6 +329,11 @@ impl ErrorLog {
         ErrorLog { who: who.into(), second: i64::MIN, untold: 0 }
     }
 
+    /// A log of the same name.
+    pub fn again(&self) -> Self {
+        ErrorLog::new(self.who.clone())
+    }
+
     pub fn tell(&mut self, error: impl Display, now: Time) {
         let second = now.0.div_euclid(1000);
         if second == self.second {

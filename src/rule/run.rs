@@ -12,7 +12,7 @@ use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Shape};
-use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, SinkSpec};
+use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, Retrying, SinkSpec};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
@@ -209,7 +209,13 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec { name: format!("{}_{}", action.sink, action.index), plan: sink, shape, overflow })
+    Ok(SinkSpec {
+        name: format!("{}_{}", action.sink, action.index),
+        plan: sink,
+        retrying: Retrying::default(),
+        shape,
+        overflow,
+    })
 }
 
 /// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.

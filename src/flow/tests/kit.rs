@@ -15,7 +15,9 @@ use crate::codec::FormatOptions;
 use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
+use crate::flow::{
+    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, Retrying, SinkSpec, Surroundings,
+};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
@@ -379,7 +381,8 @@ impl Rule {
             let shape = Shape::new(&common, layout.clone(), Takes::Bytes, facts.clone()).unwrap();
             let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
             let plan = SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() };
-            SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
+            let retrying = Retrying::default();
+            SinkSpec { name: format!("fake_{n}"), plan, retrying, shape, overflow: overflow(drop_on_overflow) }
         });
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
