@@ -283,7 +283,7 @@ impl Driver {
                 _ = run.ended() => {}
                 _ = over(&mut farewell), if !run.is_over() => run.work = None,
                 chunk = chunks.recv(), if !dry => match chunk {
-                    Some(chunk) => self.distribute(chunk, &mut run).await?,
+                    Some(chunk) => self.distribute(chunk.messages, &mut run).await?,
                     None => dry = true,
                 },
             }

@@ -231,7 +231,7 @@ fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let from = bus.subscribe(&options.datasource, options.buffer_length as usize);
         Ok(Box::new(MemorySource { from, clock: clock.clone(), wants_meta }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings })
 }
 
 fn plan_lookup(spec: LookupSpec) -> Result<LookupPlan, Diagnostic> {

@@ -78,7 +78,7 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SourceSpec
         };
         Ok(Box::new(Guest { uses, desk: None }))
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows, seeks: false, warnings: Vec::new() })
 }
 
 fn is_common(name: &str) -> bool {

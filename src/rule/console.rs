@@ -53,7 +53,7 @@ pub async fn reader_gone() {
 fn stdin(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let clock = spec.env.clock;
     let open = move || Ok(Box::new(Stdin { clock: clock.clone() }) as Box<dyn Source>);
-    Ok(SourcePlan { open: Box::new(open), gives_rows: false, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() })
 }
 
 struct Stdin {

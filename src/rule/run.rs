@@ -196,7 +196,8 @@ fn sink_spec(
         common.fields.clear();
         common.format.fields.clear();
     }
-    let spec = io::SinkSpec { props, format: common.format.clone(), env: host.env(&def.id) };
+    let durable = def.options.qos > 0;
+    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());
     let mut shape = Shape::new(&common, Arc::new(plan.layout.clone()), sink.takes, host.facts())?;

@@ -165,7 +165,7 @@ pub fn lives(all: Vec<Result<Life>>) -> SourcePlan {
 
 fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourcePlan {
     let open = move || open().map(|life| Box::new(FakeSource(Some(life))) as Box<dyn Source>);
-    SourcePlan { open: Box::new(open), gives_rows: false, warnings: Vec::new() }
+    SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() }
 }
 
 struct FakeSource(Option<Life>);

@@ -61,7 +61,7 @@ pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
             backoff: Backoff::default(),
         }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: false, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings })
 }
 
 struct MqttSource {

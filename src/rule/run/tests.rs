@@ -31,7 +31,7 @@ const TRICKLE: Connector = Connector {
 fn trickle(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let (owner, clock) = (spec.env.owner, spec.env.clock);
     let open = move || Ok(Box::new(Trickle { owner: owner.clone(), clock: clock.clone() }) as Box<dyn Source>);
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings: Vec::new() })
 }
 
 struct Trickle {
