@@ -284,6 +284,7 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            journal: None,
             plan: self.plan,
         };
         let flow = Flow::start(spec).await?;
