@@ -144,6 +144,12 @@ pub struct NodeStatus {
     pub account: Option<SinkView>,
 }
 
+/// Whether the operators of a plan remember anything from one row to the next.
+pub fn keeps_state(plan: &Plan, rule: &Arc<RuleInfo>, local: &TimeZone) -> Result<bool> {
+    let chain = Chain::build(plan, rule.clone(), local, rule.started, Arc::<Book>::default().account())?;
+    Ok(chain.keeps_state())
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Flow {

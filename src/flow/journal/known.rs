@@ -17,8 +17,8 @@ pub struct Known {
 
 impl Known {
     pub fn add_before(&mut self, deliveries: &[(u16, u64)]) {
-        self.now.extend(deliveries);
-        self.before.extend(deliveries);
+        self.now.extend(deliveries.iter().copied());
+        self.before.extend(deliveries.iter().copied());
     }
 
     /// All that are in the log, sorted.

@@ -10,8 +10,6 @@ use crate::meter::{SinkView, reason};
 
 /// A record that was read.
 pub enum Record {
-    /// The journal begins: the chain was made at that time, by a plan that reads so.
-    Begin { now: Time, plan: String },
     /// Rows of a source were pushed.
     Push { source: usize, now: Time, batch: Batch },
     /// The chain was told the time.
@@ -22,10 +20,8 @@ pub enum Record {
     Ended { source: usize, now: Time },
     /// The input has come to its end.
     Finish(Time),
-    /// What each sink has confirmed.
-    Counts(Vec<SinkCount>),
-    /// The push of that number broke the rule, and is not to be done again.
-    Skip(u64),
+    /// No call of the chain; a [`Glance`] says what.
+    Remark,
 }
 
 /// What one sink has confirmed.
@@ -54,23 +50,6 @@ fn broken() -> Fault {
     Fault::bug("a record of the input log cannot be read")
 }
 
-fn put_count(into: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        into.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    into.push(n as u8);
-}
-
-fn put_signed(into: &mut Vec<u8>, n: i64) {
-    put_count(into, ((n << 1) ^ (n >> 63)).cast_unsigned());
-}
-
-fn put_text(into: &mut Vec<u8>, text: &str) {
-    put_count(into, text.len() as u64);
-    into.extend_from_slice(text.as_bytes());
-}
-
 fn put_fault(into: &mut Vec<u8>, fault: &Fault) {
     let (kind, text) = match fault {
         Fault::Decode(text) => (0, text),
@@ -82,7 +61,7 @@ fn put_fault(into: &mut Vec<u8>, fault: &Fault) {
         Fault::Bug(text) => (6, text),
     };
     into.push(kind);
-    put_text(into, text);
+    pack::put_bytes(into, text.as_bytes());
 }
 
 /// Bytes that are read from their front.
@@ -96,15 +75,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn count(&mut self) -> Result<u64> {
-        let mut n = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            n |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(n);
-            }
-        }
-        Err(broken())
+        pack::take_number(&mut self.0).map_err(|_| broken())
     }
 
     fn size(&mut self) -> Result<usize> {
@@ -112,8 +83,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn signed(&mut self) -> Result<i64> {
-        let n = self.count()?;
-        Ok((n >> 1).cast_signed() ^ -(n & 1).cast_signed())
+        pack::take_signed(&mut self.0).map_err(|_| broken())
     }
 
     fn time(&mut self) -> Result<Time> {
@@ -127,8 +97,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn text(&mut self) -> Result<&'a str> {
-        let length = self.size()?;
-        std::str::from_utf8(self.slice(length)?).map_err(|_| broken())
+        pack::take_text(&mut self.0).map_err(|_| broken())
     }
 
     fn value(&mut self) -> Result<Value> {
@@ -166,17 +135,17 @@ impl<'a> Bytes<'a> {
 type Reasons = std::collections::BTreeMap<&'static str, u64>;
 
 fn put_reasons(into: &mut Vec<u8>, reasons: &Reasons) {
-    put_count(into, reasons.len() as u64);
+    pack::put_number(into, reasons.len() as u64);
     for (reason, rows) in reasons {
-        put_text(into, reason);
-        put_count(into, *rows);
+        pack::put_bytes(into, reason.as_bytes());
+        pack::put_number(into, *rows);
     }
 }
 
 pub fn begin(now: Time, plan: &str) -> Vec<u8> {
     let mut body = vec![BEGIN];
-    put_signed(&mut body, now.0);
-    put_text(&mut body, plan);
+    pack::put_signed(&mut body, now.0);
+    pack::put_bytes(&mut body, plan.as_bytes());
     body
 }
 
@@ -185,31 +154,31 @@ pub fn push(source: usize, now: Time, batch: &Batch) -> Vec<u8> {
     let rows = batch.selected();
     let mut body = Vec::with_capacity(32 + rows.len() * (8 + batch.width() * 8));
     body.push(PUSH);
-    put_count(&mut body, source as u64);
-    put_signed(&mut body, now.0);
+    pack::put_number(&mut body, source as u64);
+    pack::put_signed(&mut body, now.0);
     // Rows of one message come one after the other.
     let mut deliveries: Vec<Delivery> = rows.iter().filter_map(|row| batch.delivery(*row as usize)).collect();
     deliveries.dedup();
-    put_count(&mut body, deliveries.len() as u64);
+    pack::put_number(&mut body, deliveries.len() as u64);
     for delivery in deliveries {
         body.extend_from_slice(&delivery.id.to_le_bytes());
         body.extend_from_slice(&delivery.digest.to_le_bytes());
     }
     let metas = rows.iter().any(|row| batch.meta(*row as usize).is_some());
-    put_count(&mut body, if metas { METAS } else { 0 });
-    put_count(&mut body, batch.width() as u64);
-    put_count(&mut body, rows.len() as u64);
+    pack::put_number(&mut body, if metas { METAS } else { 0 });
+    pack::put_number(&mut body, batch.width() as u64);
+    pack::put_number(&mut body, rows.len() as u64);
     for row in rows {
         let row = *row as usize;
-        put_signed(&mut body, now.0.wrapping_sub(batch.time(row).0));
+        pack::put_signed(&mut body, now.0.wrapping_sub(batch.time(row).0));
         batch.row(row).iter().for_each(|value| pack::put(&mut body, value));
         if metas {
             pack::put(&mut body, &batch.meta(row).cloned().map_or(Value::Null, Value::Object));
         }
     }
-    put_count(&mut body, batch.faults().len() as u64);
+    pack::put_number(&mut body, batch.faults().len() as u64);
     for (at, fault) in batch.faults() {
-        put_count(&mut body, rows.partition_point(|row| row < at) as u64);
+        pack::put_number(&mut body, rows.partition_point(|row| row < at) as u64);
         put_fault(&mut body, fault);
     }
     body
@@ -217,19 +186,19 @@ pub fn push(source: usize, now: Time, batch: &Batch) -> Vec<u8> {
 
 pub fn tick(now: Time) -> Vec<u8> {
     let mut body = vec![TICK];
-    put_signed(&mut body, now.0);
+    pack::put_signed(&mut body, now.0);
     body
 }
 
 pub fn answer(now: Time, rows: &Result<Vec<Vec<Object>>>) -> Vec<u8> {
     let mut body = vec![ANSWER];
-    put_signed(&mut body, now.0);
+    pack::put_signed(&mut body, now.0);
     match rows {
         Ok(lists) => {
             body.push(1);
-            put_count(&mut body, lists.len() as u64);
+            pack::put_number(&mut body, lists.len() as u64);
             for rows in lists {
-                put_count(&mut body, rows.len() as u64);
+                pack::put_number(&mut body, rows.len() as u64);
                 rows.iter().for_each(|row| pack::put(&mut body, &Value::object(row.clone())));
             }
         }
@@ -243,14 +212,14 @@ pub fn answer(now: Time, rows: &Result<Vec<Vec<Object>>>) -> Vec<u8> {
 
 pub fn ended(source: usize, now: Time) -> Vec<u8> {
     let mut body = vec![ENDED];
-    put_count(&mut body, source as u64);
-    put_signed(&mut body, now.0);
+    pack::put_number(&mut body, source as u64);
+    pack::put_signed(&mut body, now.0);
     body
 }
 
 pub fn finish(now: Time) -> Vec<u8> {
     let mut body = vec![FINISH];
-    put_signed(&mut body, now.0);
+    pack::put_signed(&mut body, now.0);
     body
 }
 
@@ -262,16 +231,16 @@ pub fn counts(all: &[SinkCount]) -> Vec<u8> {
 
 pub fn skip(sequence: u64) -> Vec<u8> {
     let mut body = vec![SKIP];
-    put_count(&mut body, sequence);
+    pack::put_number(&mut body, sequence);
     body
 }
 
 fn put_counts(into: &mut Vec<u8>, all: &[SinkCount]) {
-    put_count(into, all.len() as u64);
+    pack::put_number(into, all.len() as u64);
     for SinkCount { name, confirmed, view } in all {
-        put_text(into, name);
-        put_count(into, *confirmed);
-        put_count(into, view.delivered);
+        pack::put_bytes(into, name.as_bytes());
+        pack::put_number(into, *confirmed);
+        pack::put_number(into, view.delivered);
         put_reasons(into, &view.dropped);
         put_reasons(into, &view.dead);
     }
@@ -281,7 +250,7 @@ fn put_counts(into: &mut Vec<u8>, all: &[SinkCount]) {
 pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
     let mut bytes = Bytes(body);
     let record = match bytes.byte()? {
-        BEGIN => Record::Begin { now: bytes.time()?, plan: bytes.text()?.to_owned() },
+        BEGIN | COUNTS | SKIP => return Ok(Record::Remark),
         PUSH => {
             let (source, now) = (bytes.size()?, bytes.time()?);
             read_deliveries(&mut bytes)?;
@@ -291,8 +260,6 @@ pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
         ANSWER => Record::Answer { now: bytes.time()?, rows: read_answer(&mut bytes)? },
         ENDED => Record::Ended { source: bytes.size()?, now: bytes.time()? },
         FINISH => Record::Finish(bytes.time()?),
-        COUNTS => Record::Counts(read_counts(&mut bytes)?),
-        SKIP => Record::Skip(bytes.count()?),
         _ => return Err(broken()),
     };
     if bytes.0.is_empty() { Ok(record) } else { Err(broken()) }
@@ -300,10 +267,13 @@ pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
 
 /// What is to be known of a record before the replay.
 pub enum Glance {
+    /// The journal begins: the chain was made at that time, by a plan that reads so.
     Begin { now: Time, plan: String },
     /// How many rows, and the messages that they came with.
     Push { source: usize, rows: u64, deliveries: Vec<(u16, u64)> },
+    /// What each sink has confirmed.
     Counts(Vec<SinkCount>),
+    /// The push of that number broke the rule, and is not to be done again.
     Skip(u64),
     /// A call that replay alone needs.
     Other,

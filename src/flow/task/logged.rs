@@ -70,7 +70,7 @@ impl RuleTask {
             }
             Record::Ended { source, now } => self.chain.ended(source, now, &mut self.out)?,
             Record::Finish(now) => self.chain.finish(now, &mut self.out)?,
-            Record::Begin { .. } | Record::Counts(_) | Record::Skip(_) => {}
+            Record::Remark => {}
         }
         self.send().await;
         Ok(is_last)
