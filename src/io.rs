@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Time};
 use crate::codec::FormatOptions;
-use crate::data::{Layout, Meta, Object, SourceAck, Value};
+use crate::data::{Delivery, Layout, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
@@ -50,6 +50,8 @@ pub struct Message {
     pub meta: Option<Meta>,
     /// Told when every rule is done with it; `None` where the source has no one to tell.
     pub ack: Option<SourceAck>,
+    /// By what it is known when it is given again, without the digest; only of messages that may be.
+    pub delivery: Option<Delivery>,
 }
 
 /// Messages that a source gave together.

@@ -70,6 +70,8 @@ pub struct Subscriber {
     /// Its place among the sources of the rule.
     pub source: usize,
     pub wanted: Wanted,
+    /// The rule logs its input, and wants to know by what a message is known when it is given again.
+    pub logs: bool,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
     pub to: Giver<Fed>,

@@ -60,7 +60,7 @@ impl Acks {
 
     pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
         let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)) }
+        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
     }
 
     /// `{"a":id}`
@@ -393,6 +393,7 @@ impl Rule {
             clock: self.clock.clone(),
             feeds: feeds.to_vec(),
             desks,
+            journal: None,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
