@@ -13,6 +13,7 @@ mod decoding;
 mod desk;
 mod feed;
 mod joins;
+mod journal;
 mod lane;
 mod load;
 mod outlet;
@@ -27,8 +28,9 @@ mod template;
 mod tests;
 mod windows;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -47,6 +49,7 @@ pub use book::Book;
 pub use chain::{Ask, Chain, Steps};
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
+pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
 pub use outlet::{Retrying, emissions};
 pub use surroundings::Surroundings;
@@ -55,6 +58,7 @@ pub use task::Ended;
 pub use crate::op::Tide;
 
 use feed::Subscriber;
+use journal::Glass;
 use lane::lane;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
@@ -62,6 +66,8 @@ use task::{Closings, ErrorLog, RuleTask, SinkInlet};
 
 /// How long a task may take to end once nothing holds it up.
 const FAREWELL: Duration = Duration::from_millis(1500);
+/// The same for one that has a snapshot to write.
+const SAVING: Duration = Duration::from_secs(60);
 
 /// Everything that a rule needs to run.
 pub struct FlowSpec {
@@ -84,6 +90,8 @@ pub struct FlowSpec {
     pub carried: Accounts,
     /// How long a sink may be without progress before it is opened again; `None`: for ever.
     pub stall: Option<Duration>,
+    /// For a rule that keeps what it has across a crash.
+    pub journal: Option<Opened>,
 }
 
 /// One sink of a rule.
@@ -106,6 +114,7 @@ pub struct Flow {
     gauge: Option<Arc<Gauge>>,
     /// Since when the task is at one batch; 0 when it waits for the next.
     busy: Arc<AtomicI64>,
+    journal: Option<Glass>,
     outlets: Vec<Outlet>,
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
@@ -142,14 +151,31 @@ pub struct NodeStatus {
     pub account: Option<SinkView>,
 }
 
+/// Whether the operators of a plan remember anything from one row to the next.
+pub fn keeps_state(plan: &Plan, rule: &Arc<RuleInfo>, local: &TimeZone) -> Result<bool> {
+    let chain = Chain::build(plan, rule.clone(), local, rule.started, Arc::<Book>::default().account())?;
+    Ok(chain.keeps_state())
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Flow {
     /// Starts the tasks of a rule and subscribes to its feed.
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
-        let book = Arc::new(Book::of(&spec.carried.ledger));
-        let now = spec.clock.now();
-        let chain = Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account())?;
+        let logs = spec.journal.is_some();
+        // A journal says itself what its accounts go on from.
+        let carried = if logs { Accounts::default() } else { spec.carried.clone() };
+        let book = Arc::new(Book::of(&carried.ledger));
+        let build = |now| Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account());
+        let (chain, mut journal) = match spec.journal {
+            None => (build(spec.clock.now())?, None),
+            Some(opened) => {
+                let sinks: Vec<String> = spec.sinks.iter().map(|sink| sink.name.clone()).collect();
+                let (chain, journal) =
+                    opened.begin(&spec.plan, &sinks, &book, &spec.clock, build, &spec.carried).await?;
+                (chain, Some(journal))
+            }
+        };
         let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
@@ -164,6 +190,7 @@ impl Flow {
             joining.push(Subscriber {
                 source: place,
                 wanted: source.wanted.clone(),
+                logs,
                 book: book.clone(),
                 meter: inflow.meter.clone(),
                 to: to.clone(),
@@ -209,6 +236,10 @@ impl Flow {
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
         let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
         let busy = Arc::<AtomicI64>::default();
+        let glass = journal.as_mut().map(|journal| {
+            journal.set_sinks(outlets.iter().map(|outlet| outlet.account.clone()));
+            journal.glass.clone()
+        });
         let task = RuleTask {
             busy: busy.clone(),
             desks: tables.zip(spec.desks).collect(),
@@ -221,9 +252,11 @@ impl Flow {
             ended: ended_to,
             out: Vec::new(),
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
+            journal,
+            waiting: VecDeque::new(),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, gauge, busy, outlets, ended, rule: spec.rule, task })
+        Ok(Flow { sources, book, ops, gauge, busy, journal: glass, outlets, ended, rule: spec.rule, task })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -232,11 +265,11 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some
-    /// seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
+    /// to the source, unless other rules read on; what an operator holds is thrown away, or stays in the journal if there
+    /// is one. All are counted. Takes some seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
-        let Flow { sources, book, ops, outlets, rule, task, .. } = self;
+        let Flow { sources, book, ops, journal, outlets, rule, task, .. } = self;
         unsubscribe(&sources).await;
         let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
@@ -250,7 +283,8 @@ impl Flow {
             fault = fault.or(end);
         }
         // The outlets have given up, so they hold the task up no longer.
-        if !drained && tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
+        let farewell = if journal.is_some() { SAVING } else { FAREWELL };
+        if !drained && tokio::time::timeout(farewell, &mut task).await.is_err() {
             task.abort();
         }
         let nodes = statuses(&sources, &ops, sinks.into_iter());
@@ -275,6 +309,12 @@ impl Flow {
     /// Since when its task is at one batch of rows, which may be held up by an operator or by a sink that is full.
     pub fn busy(&self) -> Option<Time> {
         Some(Time(self.busy.load(Ordering::Relaxed))).filter(|since| since.0 != 0)
+    }
+
+    /// How the journal is doing; nothing without one.
+    pub fn journal(&self) -> Option<JournalView> {
+        let view = |glass: &Glass| glass.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.journal.as_ref().map(view)
     }
 
     /// How far the event time has come; nothing in processing time.

@@ -14,31 +14,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Time;
 
-/// Where a row ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Term {
-    Out,
-    Filtered,
-    Late,
-    Dropped,
-    Dead,
-}
-
-/// The account of a rule's input rows.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    came: AtomicU64,
-    out: AtomicU64,
-    filtered: AtomicU64,
-    held: AtomicI64,
-    late: AtomicU64,
-    dropped: Reasons,
-    dead: Reasons,
-}
-
-/// Counts by reason.
-pub type ByReason = BTreeMap<&'static str, u64>;
-
 /// All reasons under which rows and results are counted, for accounts that are read back from the disk.
 const REASONS: &[&str] = &[
     "overflow",
@@ -64,6 +39,31 @@ const REASONS: &[&str] = &[
 pub fn reason(name: &str) -> &'static str {
     REASONS.iter().find(|known| **known == name).copied().unwrap_or("other")
 }
+
+/// Where a row ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    Out,
+    Filtered,
+    Late,
+    Dropped,
+    Dead,
+}
+
+/// The account of a rule's input rows.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    came: AtomicU64,
+    out: AtomicU64,
+    filtered: AtomicU64,
+    held: AtomicI64,
+    late: AtomicU64,
+    dropped: Reasons,
+    dead: Reasons,
+}
+
+/// Counts by reason.
+pub type ByReason = BTreeMap<&'static str, u64>;
 
 /// Reads counts whose reasons are no longer words of the program.
 fn reasons<'de, D: Deserializer<'de>>(from: D) -> Result<ByReason, D::Error> {
@@ -144,6 +144,17 @@ impl Ledger {
         self.held.fetch_sub(rows as i64, Ordering::Relaxed);
     }
 
+    /// Goes on from what was counted before a restart, but for the rows that are held: who takes those up says so.
+    pub fn restore(&self, before: &LedgerView) {
+        let ended = before.came.saturating_sub(u64::try_from(before.held).unwrap_or_default());
+        self.came.fetch_add(ended, Ordering::Relaxed);
+        self.out.fetch_add(before.out, Ordering::Relaxed);
+        self.filtered.fetch_add(before.filtered, Ordering::Relaxed);
+        self.late.fetch_add(before.late, Ordering::Relaxed);
+        before.dropped.iter().for_each(|(reason, rows)| self.dropped.add(reason, *rows));
+        before.dead.iter().for_each(|(reason, rows)| self.dead.add(reason, *rows));
+    }
+
     pub fn view(&self) -> LedgerView {
         LedgerView {
             came: self.came.load(Ordering::Relaxed),
@@ -200,6 +211,13 @@ pub struct SinkView {
 }
 
 impl SinkView {
+    /// Results that need not be given again after a crash: delivered, on disk, dead, or dropped for good. Rows that an
+    /// overflow has dropped do not count, since they were not the next in order.
+    pub fn settled(&self) -> u64 {
+        let for_good = self.dropped.iter().filter(|(reason, _)| !matches!(**reason, "stop" | "overflow"));
+        self.delivered + self.queued + self.dead.values().sum::<u64>() + for_good.map(|(_, rows)| rows).sum::<u64>()
+    }
+
     pub fn balances(&self) -> bool {
         self.results
             == self.delivered + self.queued + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>()
@@ -242,6 +260,17 @@ impl SinkAccount {
 
     pub fn dead(&self, reason: &'static str, rows: u64) {
         self.dead.add(reason, rows);
+    }
+
+    /// Goes on from what was counted before a restart. What was given up then is to be given again, and not counted.
+    pub fn restore(&self, before: &SinkView) {
+        let dropped = before.dropped.iter().filter(|(reason, _)| **reason != "stop");
+        dropped.for_each(|(reason, rows)| self.dropped.add(reason, *rows));
+        before.dead.iter().for_each(|(reason, rows)| self.dead.add(reason, *rows));
+        self.delivered(before.delivered);
+        let view = self.view();
+        let ended = view.delivered + view.dropped.values().sum::<u64>() + view.dead.values().sum::<u64>();
+        self.came(ended);
     }
 
     pub fn view(&self) -> SinkView {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Def, Host};
 use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
-use crate::flow::Tide;
+use crate::flow::{JournalView, Tide};
 use crate::io::LinkStatus;
 use crate::meter::{Accounts, LedgerView, NodeView, SinkView};
 
@@ -80,6 +80,8 @@ pub struct RunStatus {
     pub tide: Option<Tide>,
     /// Since when a running rule is at one batch of rows; nothing while it waits for the next.
     pub busy: Option<Time>,
+    /// How the journal of a running rule is doing; nothing where it has none.
+    pub journal: Option<JournalView>,
 }
 
 /// One node of a run.

@@ -2,7 +2,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{Health, NodeKind, NodeStatus, Retries, RunStatus, State};
 use crate::clock::Time;
-use crate::flow::Tide;
+use crate::flow::{JournalView, Tide};
 use crate::io::{Link, LinkStatus};
 use crate::meter::LedgerView;
 
@@ -60,6 +60,9 @@ impl Status {
             let at = watermark.map(|at| at.0);
             put("watermark".into(), json!({"at": at, "waiting": waiting, "heldBy": held_by}));
         }
+        if let Some(journal) = &self.run.journal {
+            put("journal".into(), journal_of(journal));
+        }
         all
     }
 
@@ -74,6 +77,16 @@ impl Status {
             .max_by_key(|view| view.last_exception_time)
             .map_or((String::new(), 0), |view| (view.last_exception.clone(), view.exceptions))
     }
+}
+
+fn journal_of(of: &JournalView) -> Json {
+    json!({
+        "logBytes": of.log_bytes,
+        "snapshotTimestamp": of.snapshot.0,
+        "snapshotBytes": of.snapshot_bytes,
+        "trouble": of.trouble,
+        "warnings": of.warnings,
+    })
 }
 
 /// The account of a rule's input rows, as REST gives it.
@@ -164,6 +177,7 @@ mod tests {
                 sinks: vec![("log_0".into(), SinkView::default())],
                 tide: None,
                 busy: None,
+                journal: None,
             },
         };
         let json = status.to_json();
