@@ -247,7 +247,19 @@ impl Flow {
             rests: rests.clone(),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, gauge, journal: glass, outlets, ended, rule: spec.rule, task, #[cfg(test)] rests })
+        Ok(Flow {
+            sources,
+            book,
+            ops,
+            gauge,
+            journal: glass,
+            outlets,
+            ended,
+            rule: spec.rule,
+            task,
+            #[cfg(test)]
+            rests,
+        })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.

@@ -248,7 +248,13 @@ async fn undisturbed(kind: &'static Kind) -> (Vec<String>, Vec<usize>) {
 }
 
 /// Plays the script with a kill behind one step; `noted`: the journal knows by then what the sink has.
-async fn killed(kind: &'static Kind, behind: usize, interval: Duration, noted: bool, counts: &[usize]) -> (Vec<String>, usize) {
+async fn killed(
+    kind: &'static Kind,
+    behind: usize,
+    interval: Duration,
+    noted: bool,
+    counts: &[usize],
+) -> (Vec<String>, usize) {
     let mut world = World::new(kind, interval);
     world.start().await;
     let mut had = 0;
@@ -395,7 +401,7 @@ async fn what_the_source_gives_again_after_a_crash_is_known_by_number_mark_and_c
     world.step(At(10_000)).await;
     world.rest(1).await;
     assert_eq!(world.sink.took(), [r#"{"n":8,"s":1112}"#]);
-    world.running.take().unwrap().lay_down().await;
+    world.running.take().unwrap().kill().await;
 }
 
 #[tokio::test]

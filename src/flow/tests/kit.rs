@@ -387,9 +387,9 @@ impl Rule {
             let plan = SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() };
             SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
         });
-        let journal = self.journal.map(|(folder, interval)| {
-            Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap()
-        });
+        let journal = self
+            .journal
+            .map(|(folder, interval)| Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap());
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
                 around: Arc::new(Surroundings::new(self.clock.clone(), None)),
