@@ -140,6 +140,12 @@ impl Outlet {
         self.link.clone()
     }
 
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+    }
+
     /// Waits until everything is delivered, at most `patience`; then what is left is given up and not acknowledged.
     /// Returns the fault that ended the outlet before its time, if one did.
     pub async fn stop(self, patience: Duration) -> Option<Fault> {
