@@ -6,7 +6,7 @@ use crate::data::{Text, Value};
 use crate::diag::{Diagnostic, Span};
 use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind};
 use crate::func::{Catalogue, Func, Special, aggregate};
-use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
+use crate::sql::{Call, Expr, ExprNode, Field, Wildcard, print_expr};
 
 use super::aliases::Index;
 use super::node::Aggregated;
@@ -204,12 +204,17 @@ impl<'a> Names<'a> {
             if self.in_aggregate {
                 let name = &self.aliases[n].name;
                 let message = format!("`{name}` is an aggregate and cannot stand inside another");
-                return Err(vec![Diagnostic::error("K0219", message).at(span)]);
+                let found = Diagnostic { help: self.column_behind(name), ..Diagnostic::error("K0219", message) };
+                return Err(vec![found.at(span)]);
             }
             if self.in_where() {
                 return self.alias_of_where(n);
             }
-            self.refuse_aggregate(&self.aliases[n].name.clone(), span)?;
+            let name = &self.aliases[n].name;
+            self.refuse_aggregate(name, span).map_err(|mut found| {
+                found.iter_mut().for_each(|one| one.help = self.column_behind(name).or(one.help.take()));
+                found
+            })?;
             self.met_aggregate = true;
         }
         let stage = if self.in_aggregate { self.stage.min(Stage::Group) } else { self.stage };
@@ -230,6 +235,14 @@ impl<'a> Names<'a> {
             }
         };
         Ok(self.aliases[n].read_at(slot))
+    }
+
+    /// How a column is written that an alias hides, if a source is known to have one.
+    fn column_behind(&self, name: &Text) -> Option<String> {
+        let has = |source: &&Asked<'_>| source.declares(name) || source.slot(name).is_some();
+        let source = self.sources.iter().find(has)?.name();
+        let column = print_expr(&Expr { node: ExprNode::Dotted(source.clone(), name.clone()), span: Span::default() });
+        Some(format!("`{name}` is the alias here; write `{column}` for the column"))
     }
 
     fn in_where(&self) -> bool {

@@ -355,6 +355,29 @@ fn every_finding_is_told_at_its_place() {
 }
 
 #[test]
+fn of_an_alias_that_hides_a_column_the_column_is_named() {
+    let window = "TUMBLINGWINDOW(ss, 1)";
+    for (text, code, help) in [
+        (format!("SELECT max(a) AS a FROM s GROUP BY a, {window}"), "K0216", "write `s.a` for the column"),
+        (format!("SELECT count(*) AS b FROM d AS o GROUP BY b, {window}"), "K0216", "write `o.b` for the column"),
+        (
+            format!("SELECT max(a) AS a, sum(a + 1) AS t FROM s GROUP BY {window}"),
+            "K0219",
+            "write `s.a` for the column",
+        ),
+        (
+            format!("SELECT count(*) AS n FROM s GROUP BY n, {window}"),
+            "K0216",
+            "conditions on aggregates stand in HAVING",
+        ),
+    ] {
+        let found = planned(&text, &Options::default()).expect_err(&text);
+        let told = found.iter().find(|one| one.code == code).and_then(|one| one.help.as_deref());
+        assert!(told.is_some_and(|told| told.contains(help)), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn strict_streams_check_what_is_read() {
     let plan = good("SELECT at, a + 1 AS x FROM strict");
     let Some(Node::Validate { columns, format }) = plan.sources[0].nodes.first() else { panic!("{plan:?}") };
