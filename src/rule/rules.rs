@@ -213,6 +213,12 @@ impl Rules {
             me.host.store.remove(Bucket::RULES, &id).map_err(Refused::Storage)?;
             control.gone = true;
             me.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let (store, name) = (me.host.store.clone(), id.clone());
+            match tokio::task::spawn_blocking(move || store.forget_state(&name)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => tracing::warn!(rule = id, "the state of the rule cannot be removed: {fault}"),
+                Err(_) => tracing::error!(rule = id, "removing the state of the rule panicked"),
+            }
             me.forget(&rule.def()).await;
             Ok(format!("Rule {id} is dropped."))
         })
