@@ -111,6 +111,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         let bound = names.dedup_field(field, call);
         dedup = found.take(bound);
     }
+    names.bind_chains(found);
     for field in &select.fields {
         names.met_aggregate = false;
         (names.stage, names.clause) = (Stage::Select, "SELECT");
