@@ -78,6 +78,8 @@ pub struct OfWhere {
     pub calls: Vec<Aggregated>,
     /// Aliases with aggregates as WHERE reads them: slot, name, expression, each after those that it reads.
     pub aliases: Vec<(usize, Text, Bound)>,
+    /// Functions that count hits of whole emissions stand there.
+    pub hits: bool,
     /// How WHERE reads an alias.
     reads: HashMap<usize, Bound>,
 }
@@ -229,7 +231,7 @@ impl<'a> Names<'a> {
         Ok(self.aliases[n].read_at(slot))
     }
 
-    fn in_where(&self) -> bool {
+    pub fn in_where(&self) -> bool {
         self.stage == Stage::Where && self.clause == "WHERE"
     }
 
