@@ -40,6 +40,7 @@ pub fn plan(
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
+    names.aliases_in_order = options.aliases_in_order;
     if names.sources.len() > 1 {
         names.source_slot = Some(names.fresh());
         names.order_sources(select);
