@@ -142,6 +142,8 @@ pub struct Options {
     pub sliding_twice: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
+    /// `planOptimizeStrategy.disableAliasRefCal`: a name means an alias only behind the place where the alias stands.
+    pub aliases_in_order: bool,
     pub disabled: Disabled,
     /// `isEventTime`: rows count by the time at which they happened.
     pub event_time: Option<EventTime>,

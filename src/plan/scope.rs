@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::data::{Text, Value};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind};
+use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind, nameless};
 use crate::func::{Catalogue, Func, Special, aggregate};
 use crate::sql::{Call, Expr, ExprNode, Field, Wildcard, print_expr};
 
@@ -78,6 +78,8 @@ pub struct OfWhere {
     pub calls: Vec<Aggregated>,
     /// Aliases with aggregates as WHERE reads them: slot, name, expression, each after those that it reads.
     pub aliases: Vec<(usize, Text, Bound)>,
+    /// Functions that count hits of whole emissions stand there.
+    pub hits: bool,
     /// How WHERE reads an alias.
     reads: HashMap<usize, Bound>,
 }
@@ -106,6 +108,8 @@ pub struct Names<'a> {
     pub windowed: bool,
     /// `basic.ignoreCase`
     pub ignore_case: bool,
+    /// A name means an alias only behind the place where the alias stands.
+    pub aliases_in_order: bool,
     /// The clause that is being bound.
     pub stage: Stage,
     /// Word for the clause in messages.
@@ -160,6 +164,7 @@ impl<'a> Names<'a> {
             bounds: Bounds::default(),
             windowed,
             ignore_case,
+            aliases_in_order: false,
             stage: Stage::Select,
             clause: "SELECT",
             binding: Vec::new(),
@@ -245,7 +250,7 @@ impl<'a> Names<'a> {
         Some(format!("`{name}` is the alias here; write `{column}` for the column"))
     }
 
-    fn in_where(&self) -> bool {
+    pub fn in_where(&self) -> bool {
         self.stage == Stage::Where && self.clause == "WHERE"
     }
 
@@ -398,6 +403,7 @@ impl<'a> Names<'a> {
             let row = self.all_columns(&Wildcard::default(), span);
             args.extend(row.map(|shape| Bound::Row(Box::new(shape))).map_err(|problem| found.push(problem)));
         }
+        let mut unknown = Vec::new();
         let mut part = |names: &mut Self, expr: &Expr| match bind(expr, names, funcs) {
             Ok(bound) => Some(bound),
             Err(more) => {
@@ -406,12 +412,23 @@ impl<'a> Names<'a> {
             }
         };
         for arg in &call.args {
-            args.extend(match counted(func, arg) {
-                true => Some(Bound::Row(Box::default())),
-                false => part(self, arg),
-            });
+            if !counted(func, arg) {
+                args.extend(part(self, arg));
+                continue;
+            }
+            // How many rows there are needs none of their columns, but what is written is right or wrong all the same.
+            if let ExprNode::Wildcard(wildcard) = &arg.bare().node {
+                let of = wildcard.of.as_ref().filter(|of| self.source(of).is_none());
+                unknown.extend(of.and_then(|_| self.all_columns(wildcard, arg.span).err()));
+                for field in &wildcard.replace {
+                    unknown.extend(field.alias.is_none().then(|| nameless(field)));
+                    part(self, &field.expr);
+                }
+            }
+            args.push(Bound::Row(Box::default()));
         }
         let filter = call.filter.as_ref().and_then(|filter| part(self, filter));
+        found.extend(unknown);
         self.in_aggregate = false;
         if !found.is_empty() {
             return Err(found);
@@ -454,7 +471,8 @@ impl<'a> Names<'a> {
 
 impl Scope for Names<'_> {
     fn name(&mut self, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        match self.alias(name) {
+        let stands = |n: &usize| !self.aliases_in_order || self.aliases[*n].field.span.start < span.start;
+        match self.alias(name).filter(stands) {
             Some(n) => self.read_alias(n, span).map_err(|found| first(found, name, span)),
             None => self.column(name, span),
         }

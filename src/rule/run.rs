@@ -71,6 +71,7 @@ impl Engine for FlowEngine {
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
             sliding_twice: def.options.sliding_twice,
+            aliases_in_order: def.options.aliases_in_order,
             disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
