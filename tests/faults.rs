@@ -12,6 +12,8 @@ mod book;
 mod broker;
 #[path = "faults/hit_around.rs"]
 mod hit_around;
+#[path = "faults/hit_disk.rs"]
+mod hit_disk;
 #[path = "faults/hit_rules.rs"]
 mod hit_rules;
 #[path = "faults/hit_server.rs"]
