@@ -15,7 +15,9 @@ use crate::codec::FormatOptions;
 use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
+use crate::flow::{
+    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, Retrying, SinkSpec, Surroundings,
+};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
@@ -58,7 +60,7 @@ impl Acks {
 
     pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
         let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)) }
+        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
     }
 
     /// `{"a":id}`
@@ -163,7 +165,7 @@ pub fn lives(all: Vec<Result<Life>>) -> SourcePlan {
 
 fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourcePlan {
     let open = move || open().map(|life| Box::new(FakeSource(Some(life))) as Box<dyn Source>);
-    SourcePlan { open: Box::new(open), gives_rows: false, warnings: Vec::new() }
+    SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() }
 }
 
 struct FakeSource(Option<Life>);
@@ -379,7 +381,8 @@ impl Rule {
             let shape = Shape::new(&common, layout.clone(), Takes::Bytes, facts.clone()).unwrap();
             let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
             let plan = SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() };
-            SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
+            let retrying = Retrying::default();
+            SinkSpec { name: format!("fake_{n}"), plan, retrying, shape, overflow: overflow(drop_on_overflow) }
         });
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
@@ -390,6 +393,7 @@ impl Rule {
             clock: self.clock.clone(),
             feeds: feeds.to_vec(),
             desks,
+            journal: None,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
