@@ -151,6 +151,11 @@ impl Rule {
     }
 
     pub fn json(&self, target: &str, sql: &str) -> Json {
-        json!({"id": self.id, "sql": sql, "actions": [self.action(target)], "options": {"qos": 1}})
+        let options = match self.kind {
+            // The join goes by the log of its inputs alone, the window by a log that is always short.
+            Kind::Window => json!({"qos": 1, "checkpointInterval": "700ms"}),
+            _ => json!({"qos": 1}),
+        };
+        json!({"id": self.id, "sql": sql, "actions": [self.action(target)], "options": options})
     }
 }

@@ -218,6 +218,8 @@ impl Scene {
         let book = &self.books[rule.id];
         let mut verdict = Verdict { rule: rule.id, wrong: book.wrong.clone(), ..Verdict::default() };
         let (mut known, mut forgotten) = (BTreeSet::new(), 0);
+        // How often each number came from the broker.
+        let mut came: BTreeMap<i64, u64> = BTreeMap::new();
         for input in rule.inputs() {
             let numbers = &numbers[if input.offset == OTHER { 1 } else { 0 }];
             let down = self.ins[&input.stream].account().down;
@@ -233,9 +235,13 @@ impl Scene {
                 }
             }
             known.extend(numbers.doubtful.iter().map(|number| number + input.offset));
-            let again = down.passed.iter().filter(|(number, _)| rule.wants(**number));
-            verdict.bound += again.map(|(_, count)| u64::from(count - 1)).sum::<u64>();
+            for (number, count) in down.passed.into_iter().filter(|(number, _)| rule.wants(*number)) {
+                *came.entry(number).or_insert(1) *= u64::from(count);
+            }
         }
+        // What came twice on one side of the join meets its other side twice, and both come out.
+        let each = if rule.kind == Kind::Join { 2 } else { 1 };
+        verdict.bound = came.values().map(|count| each * (count - 1)).sum();
         verdict.delivered = book.counts.keys().filter(|key| known.contains(*key)).count();
         verdict.doubled = book.counts.values().map(|count| u64::from(count - 1)).sum();
         verdict.bound += self.in_doubt.get(rule.id).copied().unwrap_or(0);
@@ -336,7 +342,7 @@ impl Scene {
 }
 
 /// Why the account of a rule does not balance at rest.
-fn unbalanced(status: Option<&Json>) -> Option<String> {
+pub fn unbalanced(status: Option<&Json>) -> Option<String> {
     let Some(status) = status else { return Some("no status".into()) };
     if status["status"] != "running" {
         return Some(format!("it does not run: {}", status["message"]));
