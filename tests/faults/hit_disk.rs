@@ -35,7 +35,7 @@ fn the_disk_is_full() {
         let full_since = Instant::now();
         loop {
             let status = scene.server.status(FILTER.id).unwrap_or_default();
-            if status.to_string().to_lowercase().contains("space") {
+            if status.to_string().contains("the disk is full") {
                 break;
             }
             assert!(

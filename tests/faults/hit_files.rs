@@ -98,8 +98,8 @@ struct Outcome {
 impl Outcome {
     /// Whether the log says that something of a rule could not be read.
     fn tells(&self, rule: &Rule) -> bool {
-        let place = format!("/{}", rule.id);
-        self.log.lines().any(|line| (line.contains("WARN") || line.contains("ERROR")) && line.contains(&place))
+        let places = ["state", "queues"].map(|folder| format!("{folder}/{}", rule.id));
+        self.log.lines().any(|line| places.iter().any(|place| line.contains(place)))
     }
 }
 
