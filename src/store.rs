@@ -2,11 +2,13 @@
 //!
 //! - [`Store`] is the folder, held by one process at a time; the lock on `kuiper.redb` says so.
 //! - A [`Bucket`] of it maps keys to texts. Each write is on the disk when the call returns.
+//! - [`QueueFolders`] says where the disk queues of sinks lie.
 //! - [`Uploads`] is the folder of files that a user sent; no name leads out of it.
 //!
 //! No other module names a file below the data folder.
 
 mod kv;
+mod queues;
 mod uploads;
 
 use std::fs;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::diag::{Fault, Result, words};
 
 pub use kv::Bucket;
+pub use queues::QueueFolders;
 pub use uploads::{Upload, Uploads};
 
 /// The data folder of this process.
@@ -73,6 +76,11 @@ impl Store {
 
     pub fn uploads(&self) -> Uploads {
         Uploads::new(self.folder.join("uploads"))
+    }
+
+    /// Where the disk queues of sinks lie.
+    pub fn queues(&self) -> QueueFolders {
+        QueueFolders::new(self.folder.join("queues"))
     }
 
     /// The text under the key.
