@@ -14,6 +14,7 @@ mod datetime;
 pub mod key;
 mod layout;
 mod object;
+pub mod pack;
 mod parse_time;
 mod print;
 mod receipt;

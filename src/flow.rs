@@ -16,6 +16,7 @@ mod joins;
 mod lane;
 mod load;
 mod outlet;
+mod queue;
 mod seat;
 pub mod shape;
 mod special;
@@ -49,6 +50,7 @@ pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
 pub use outlet::{Retrying, emissions};
+pub use queue::{Limits, Place, Queues, Removed, Seen, Standing, Sum};
 pub use surroundings::Surroundings;
 pub use task::Ended;
 

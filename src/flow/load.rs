@@ -102,8 +102,10 @@ impl Promises {
 
     /// Those of parcels which lie on the disk; each counts for so many rows.
     pub fn on_disk(rows: impl Iterator<Item = u32>, account: Arc<SinkAccount>, meter: Arc<NodeMeter>) -> Promises {
-        let each = rows.map(|rows| (0, rows)).collect();
-        Promises { each, on_disk: true, ..Promises::new(account, meter) }
+        let mut promises = Promises::new(account, meter);
+        promises.each.extend(rows.map(|rows| (0, rows)));
+        promises.on_disk = true;
+        promises
     }
 
     fn add(&mut self, receipts: impl Iterator<Item = Receipt>, rows: u32) {

@@ -5,7 +5,7 @@ use tokio::sync::Notify;
 
 use super::{Limits, Queue, Seen, Sum};
 use crate::diag::Result;
-use crate::store::QueueFolders;
+use crate::store::Store;
 
 /// Rows that left a queue without being delivered, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,13 +79,13 @@ pub struct Removed {
 
 /// All queues of a data folder. All calls block.
 pub struct Queues {
-    folders: QueueFolders,
+    store: Arc<Store>,
     open: Mutex<HashMap<Place, Weak<Kept>>>,
 }
 
 impl Queues {
-    pub fn new(folders: QueueFolders) -> Self {
-        Queues { folders, open: Mutex::default() }
+    pub fn new(store: Arc<Store>) -> Self {
+        Queues { store, open: Mutex::default() }
     }
 
     /// Opens a queue, and makes it when it is not there. One that is open already is shared, and takes the new limits.
@@ -98,7 +98,7 @@ impl Queues {
             }
             return Ok(kept);
         }
-        let folder = self.folders.path(&place.rule, &place.sink);
+        let folder = self.store.queues(&place.rule, &place.sink);
         let (queue, recovered) = Queue::open(&folder, limits.unwrap_or_default())?;
         if !recovered.is_clean() {
             tracing::warn!(rule = place.rule, sink = place.sink, "the queue was damaged: {recovered}");
@@ -113,7 +113,7 @@ impl Queues {
     }
 
     fn places(&self, rule: Option<&str>) -> Result<Vec<Place>> {
-        let all = self.folders.list()?.into_iter().map(|(rule, sink)| Place { rule, sink });
+        let all = self.store.all_queues()?.into_iter().map(|(rule, sink)| Place { rule, sink });
         Ok(all.filter(|place| rule.is_none_or(|rule| place.rule == rule)).collect())
     }
 
@@ -170,13 +170,14 @@ impl Queues {
                 removed.push(Removed { place, sum });
             }
         }
+        self.store.forget_queues(rule)?;
         Ok(removed)
     }
 
     fn delete(&self, place: &Place, kept: Arc<Kept>) -> Result<()> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(place);
         drop(kept);
-        self.folders.remove(&place.rule, &place.sink)
+        self.store.forget_queue(&place.rule, &place.sink)
     }
 
     /// Whether an outlet has that queue.
