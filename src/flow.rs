@@ -49,7 +49,7 @@ pub use chain::{Ask, Chain, Steps};
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use lane::Overflow;
-pub use outlet::{Retrying, emissions};
+pub use outlet::{Keep, Retrying, emissions};
 pub use queue::{Limits, Place, Queues, Removed, Seen, Standing, Sum};
 pub use surroundings::Surroundings;
 pub use task::Ended;
@@ -90,6 +90,8 @@ pub struct SinkSpec {
     pub name: String,
     pub plan: SinkPlan,
     pub retrying: Retrying,
+    /// Its disk queue, if it has one.
+    pub keep: Option<Keep>,
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
@@ -191,6 +193,7 @@ impl Flow {
                     name: sink.name,
                     sink: sink.plan,
                     retrying: sink.retrying,
+                    keep: sink.keep,
                     shape: sink.shape,
                     layout: layout.clone(),
                     send_error: spec.send_error,

@@ -10,6 +10,8 @@
 
 mod frame;
 mod kept;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -21,6 +23,8 @@ use crate::io::Parcel;
 use crate::store::{Log, LogOptions, Reader, Recovered, Sync};
 
 use frame::{Frame, Glance, Stored};
+
+pub use frame::put as frame_of;
 
 pub use kept::{Kept, Place, Queues, Removed, Standing, Thrown};
 
@@ -80,12 +84,6 @@ pub struct Sum {
     /// When the oldest of it was put there; `Time(0)` where there is nothing.
     pub oldest: Time,
     pub newest: Time,
-}
-
-/// Parcels that were given out, and how many rows each counts for.
-#[derive(Default)]
-pub struct Taken {
-    pub parcels: Vec<(Parcel, u32)>,
 }
 
 /// A parcel in a queue, as one looks at it.
@@ -276,12 +274,13 @@ impl Queue {
         Some(page)
     }
 
-    /// Gives out the oldest parcels that wait, at most so many. What has grown too old is thrown away.
-    pub fn take(&mut self, most: usize, now: Time) -> Result<Taken> {
-        let mut taken = Taken::default();
+    /// Gives out the oldest parcels that wait, at most so many, and the rows that each counts for. What has grown too old is
+    /// thrown away.
+    pub fn take(&mut self, most: usize, now: Time) -> Result<Vec<(Parcel, u32)>> {
+        let mut taken = Vec::new();
         self.bound(now);
         let mut bytes = 0;
-        while taken.parcels.len() < most && bytes < PAGE_BYTES && !self.pages.is_empty() {
+        while taken.len() < most && bytes < PAGE_BYTES && !self.pages.is_empty() {
             if self.reader.is_none() {
                 self.reader = Some(self.log.read(self.head)?);
             }
@@ -295,7 +294,7 @@ impl Queue {
             self.head = sequence + 1;
             let length = body.len() as u64 + HEAD;
             let stored = match frame::read(body) {
-                Ok(Frame::Done(_)) => continue,
+                Ok(Frame::Done) => continue,
                 Ok(Frame::Parcel(stored)) => Ok(stored),
                 Err(fault) => Err(fault),
             };
@@ -310,7 +309,7 @@ impl Queue {
             }
             bytes += length;
             self.flying.push_back(Flying { sequence, time, rows, bytes: length });
-            taken.parcels.push((parcel, rows));
+            taken.push((parcel, rows));
         }
         Ok(taken)
     }
@@ -421,9 +420,4 @@ impl Queue {
         }
         Ok(seen)
     }
-}
-
-/// Adds the frame of a parcel to a list of frames.
-pub fn frame_of(out: &mut Vec<u8>, parcel: &Parcel, rows: u32, now: Time) {
-    frame::put(out, parcel, rows, now);
 }

@@ -18,8 +18,8 @@ const ROWS: u8 = 2;
 /// One frame of a queue.
 pub enum Frame {
     Parcel(Stored),
-    /// All before this sequence is delivered or dropped.
-    Done(u64),
+    /// A note of what is done.
+    Done,
 }
 
 /// A parcel on the disk.
@@ -33,7 +33,11 @@ pub struct Stored {
 
 /// What a frame is, as far as counting it goes.
 pub enum Glance {
-    Parcel { time: Time, rows: u32 },
+    Parcel {
+        time: Time,
+        rows: u32,
+    },
+    /// All before this sequence is delivered or dropped.
     Done(u64),
 }
 
@@ -97,7 +101,7 @@ pub fn read(body: Vec<u8>) -> Result<Frame> {
     let mut from = Cursor(&body);
     let kind = from.byte()?;
     if kind == DONE {
-        return Ok(Frame::Done(from.u64()?));
+        return from.u64().map(|_| Frame::Done);
     }
     let (time, rows) = (Time(from.u64()? as i64), from.u32()?);
     let mut props = Vec::new();
@@ -196,7 +200,7 @@ mod tests {
             assert_eq!(format!("{:?}", stored.parcel), format!("{parcel:?}"));
         }
         assert!(matches!(glance(&done(9)).unwrap(), Glance::Done(9)));
-        assert!(matches!(read(done(9)).unwrap(), Frame::Done(9)));
+        assert!(matches!(read(done(9)).unwrap(), Frame::Done));
     }
 
     #[test]

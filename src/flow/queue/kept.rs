@@ -1,5 +1,6 @@
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
@@ -43,6 +44,10 @@ pub struct Place {
 /// An open queue, for all who have to do with it.
 pub struct Kept {
     queue: Mutex<Queue>,
+    /// As it was after the last work on it, for who must not wait for the disk.
+    empty: AtomicBool,
+    waits: AtomicBool,
+    threw: AtomicBool,
     /// Held by the outlet that fills and empties it; there is one at a time.
     pub seat: Arc<tokio::sync::Mutex<()>>,
     /// Something has changed that the outlet should look at.
@@ -50,14 +55,45 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The queue; its calls block.
-    pub fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(queue: Queue) -> Kept {
+        let kept = Kept {
+            queue: Mutex::new(queue),
+            empty: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            threw: AtomicBool::new(false),
+            seat: Arc::default(),
+            work: Notify::new(),
+        };
+        kept.with(|_| ());
+        kept
     }
 
-    /// Takes what was thrown away since the last time.
+    /// Works on the queue. Blocks.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut queue);
+        self.empty.store(queue.is_empty(), Ordering::Release);
+        self.waits.store(queue.waits(), Ordering::Release);
+        self.threw.store(queue.thrown != Thrown::default(), Ordering::Release);
+        result
+    }
+
+    /// Nothing lies in it, and nothing of it is in the hands of a sink.
+    pub fn is_empty(&self) -> bool {
+        self.empty.load(Ordering::Acquire)
+    }
+
+    /// Something lies in it that can be taken.
+    pub fn waits(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// Takes what was thrown away since the last time. Blocks only where something was.
     pub fn thrown(&self) -> Thrown {
-        std::mem::take(&mut self.queue().thrown)
+        match self.threw.load(Ordering::Acquire) {
+            true => self.with(|queue| std::mem::take(&mut queue.thrown)),
+            false => Thrown::default(),
+        }
     }
 }
 
@@ -94,7 +130,7 @@ impl Queues {
         open.retain(|_, kept| kept.strong_count() > 0);
         if let Some(kept) = open.get(place).and_then(Weak::upgrade) {
             if let Some(limits) = limits {
-                kept.queue().limit(limits);
+                kept.with(|queue| queue.limit(limits));
             }
             return Ok(kept);
         }
@@ -103,7 +139,7 @@ impl Queues {
         if !recovered.is_clean() {
             tracing::warn!(rule = place.rule, sink = place.sink, "the queue was damaged: {recovered}");
         }
-        let kept = Arc::new(Kept { queue: Mutex::new(queue), seat: Arc::default(), work: Notify::new() });
+        let kept = Arc::new(Kept::new(queue));
         open.insert(place.clone(), Arc::downgrade(&kept));
         Ok(kept)
     }
@@ -122,7 +158,7 @@ impl Queues {
         let places = self.places(rule)?;
         let standing = |place: Place| {
             let kept = self.open(&place, None)?;
-            let (in_use, sum) = (kept.seat.try_lock().is_err(), kept.queue().sum());
+            let (in_use, sum) = (kept.seat.try_lock().is_err(), kept.with(|queue| queue.sum()));
             Ok(Standing { place, sum, in_use })
         };
         places.into_iter().map(standing).collect()
@@ -134,8 +170,7 @@ impl Queues {
             return Ok(None);
         }
         let kept = self.open(place, None)?;
-        let seen = kept.queue().look(from, most);
-        seen.map(Some)
+        kept.with(|queue| queue.look(from, most)).map(Some)
     }
 
     /// Throws away what waits in a queue, also while its rule runs; `None` where there is no such queue.
@@ -144,12 +179,11 @@ impl Queues {
             return Ok(None);
         }
         let kept = self.open(place, None)?;
-        let sum = {
-            let mut queue = kept.queue();
+        let sum = kept.with(|queue| {
             let sum = queue.clear();
             queue.thrown.removed += sum.rows;
             sum
-        };
+        });
         kept.work.notify_one();
         // Of a sink that does not run nothing is left.
         if let Ok(seat) = kept.seat.clone().try_lock_owned() {
@@ -164,7 +198,7 @@ impl Queues {
         let mut removed = Vec::new();
         for place in self.places(Some(rule))? {
             let kept = self.open(&place, None)?;
-            let sum = kept.queue().sum();
+            let sum = kept.with(|queue| queue.sum());
             self.delete(&place, kept)?;
             if sum.messages > 0 {
                 removed.push(Removed { place, sum });
