@@ -22,7 +22,7 @@ mod time_pattern;
 mod value;
 
 pub use crate::clock::Time;
-pub use batch::{Batch, Emissions, Meta};
+pub use batch::{Batch, Delivery, Emissions, Meta};
 pub use datetime::DateTime;
 pub use layout::{Column, Layout};
 pub use object::{Object, Shape};

@@ -61,7 +61,7 @@ impl Acks {
 
     pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
         let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)) }
+        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
     }
 
     /// `{"a":id}`
@@ -166,7 +166,7 @@ pub fn lives(all: Vec<Result<Life>>) -> SourcePlan {
 
 fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourcePlan {
     let open = move || open().map(|life| Box::new(FakeSource(Some(life))) as Box<dyn Source>);
-    SourcePlan { open: Box::new(open), gives_rows: false, warnings: Vec::new() }
+    SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() }
 }
 
 struct FakeSource(Option<Life>);
@@ -423,6 +423,7 @@ impl Rule {
             clock: self.clock.clone(),
             feeds: feeds.to_vec(),
             desks,
+            journal: None,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
