@@ -234,6 +234,11 @@ pub fn compressed(bytes: &[u8], method: &str) -> Result<Vec<u8>> {
     pack(bytes, packing(method)?).map_err(|error| Fault::encode(format!("a message cannot be compressed: {error}")))
 }
 
+/// What [`compressed`] gave, as it was before.
+pub fn decompressed(bytes: &[u8], method: &str) -> Result<Vec<u8>> {
+    unpack(bytes, packing(method)?)
+}
+
 fn packing(name: &str) -> Result<Packing> {
     match name {
         "zlib" => Ok(Packing::Zlib),

@@ -11,8 +11,10 @@ use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Run
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
-use crate::flow::shape::{self, Common, Shape};
-use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Opened, Retrying, SinkSpec};
+use crate::flow::shape::{self, Common, Keeping, Shape};
+use crate::flow::{
+    self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec,
+};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
@@ -190,7 +192,7 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let mut common = Common::take(&mut props)?;
+    let mut common = Common::take_over(&mut props, &host.sink_defaults)?;
     warnings.extend(common.warnings.iter().cloned());
     // A file is compressed as a whole, which its sink has to do.
     if action.sink == "file"
@@ -206,6 +208,18 @@ fn sink_spec(
         common.fields.clear();
         common.format.fields.clear();
     }
+    let name = format!("{}_{}", action.sink, action.index);
+    let keep = match common.keeping.take() {
+        None => None,
+        Some(keeping) => {
+            let second = match keeping.aside {
+                true => Some(second_sink(host, def, &action.sink, &props, &keeping, &common)?),
+                false => None,
+            };
+            let place = Place { rule: def.id.clone(), sink: name.clone() };
+            Some(Keep { queues: host.queues.clone(), place, keeping, second })
+        }
+    };
     let durable = def.options.qos > 0;
     let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
@@ -220,13 +234,32 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec {
-        name: format!("{}_{}", action.sink, action.index),
-        plan: sink,
-        retrying: Retrying::default(),
-        shape,
-        overflow,
-    })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow })
+}
+
+/// The sink that sends what lies in the queue, with its own topic and its own name at the broker.
+fn second_sink(
+    host: &Arc<Host>,
+    def: &Def,
+    sink: &str,
+    props: &Map<String, Json>,
+    keeping: &Keeping,
+    common: &Common,
+) -> Result<io::SinkPlan, Diagnostic> {
+    let mut props = props.clone();
+    if let Some(destination) = &keeping.destination {
+        props.retain(|name, _| !name.eq_ignore_ascii_case("topic"));
+        props.insert("topic".to_owned(), destination.as_str().into());
+    }
+    let named = |(name, _): &(&String, &mut Json)| name.eq_ignore_ascii_case("clientid");
+    if let Some((_, Json::String(id))) = props.iter_mut().find(named)
+        && !id.is_empty()
+    {
+        id.push_str("-resend");
+    }
+    let durable = def.options.qos > 0;
+    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
+    host.sink(sink, spec)
 }
 
 /// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.

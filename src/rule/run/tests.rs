@@ -67,6 +67,7 @@ fn rules() -> Arc<Rules> {
         data: None,
         plugins: None,
         rule: Map::new(),
+        sink: Map::new(),
         timezone: "UTC".into(),
         props: BTreeMap::new(),
         layers: Layers::default(),
