@@ -17,6 +17,7 @@ mod journal;
 mod lane;
 mod load;
 mod outlet;
+mod queue;
 mod seat;
 pub mod shape;
 mod special;
@@ -51,7 +52,8 @@ pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
-pub use outlet::{Retrying, emissions};
+pub use outlet::{Keep, Retrying, emissions};
+pub use queue::{Limits, Place, Queues, Removed, Seen, Standing, Sum};
 pub use surroundings::Surroundings;
 pub use task::Ended;
 
@@ -100,6 +102,8 @@ pub struct SinkSpec {
     pub name: String,
     pub plan: SinkPlan,
     pub retrying: Retrying,
+    /// Its disk queue, if it has one.
+    pub keep: Option<Keep>,
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
@@ -119,6 +123,8 @@ pub struct Flow {
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
+    #[cfg(test)]
+    rests: Arc<std::sync::atomic::AtomicI64>,
 }
 
 /// A source of a running rule.
@@ -222,6 +228,7 @@ impl Flow {
                     name: sink.name.clone(),
                     sink: sink.plan,
                     retrying: sink.retrying,
+                    keep: sink.keep,
                     shape: sink.shape,
                     layout: layout.clone(),
                     send_error: spec.send_error,
@@ -240,6 +247,8 @@ impl Flow {
             journal.set_sinks(outlets.iter().map(|outlet| outlet.account.clone()));
             journal.glass.clone()
         });
+        #[cfg(test)]
+        let rests = Arc::new(std::sync::atomic::AtomicI64::new(i64::MIN));
         let task = RuleTask {
             busy: busy.clone(),
             desks: tables.zip(spec.desks).collect(),
@@ -254,9 +263,24 @@ impl Flow {
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
             journal,
             waiting: VecDeque::new(),
+            #[cfg(test)]
+            rests: rests.clone(),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, gauge, busy, journal: glass, outlets, ended, rule: spec.rule, task })
+        Ok(Flow {
+            sources,
+            book,
+            ops,
+            gauge,
+            busy,
+            journal: glass,
+            outlets,
+            ended,
+            rule: spec.rule,
+            task,
+            #[cfg(test)]
+            rests,
+        })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -315,6 +339,22 @@ impl Flow {
     pub fn journal(&self) -> Option<JournalView> {
         let view = |glass: &Glass| glass.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.journal.as_ref().map(view)
+    }
+
+    /// When the next timer goes off, while the task waits; nothing while it does something.
+    #[cfg(test)]
+    pub fn rests(&self) -> Option<i64> {
+        Some(self.rests.load(Ordering::SeqCst)).filter(|due| *due > i64::MIN)
+    }
+
+    /// Ends all tasks where they are, as a crash does.
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+        for outlet in self.outlets {
+            outlet.kill().await;
+        }
     }
 
     /// How far the event time has come; nothing in processing time.

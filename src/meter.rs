@@ -27,12 +27,16 @@ const REASONS: &[&str] = &[
     "setup",
     "unreachable",
     "bug",
-    "retries",
     "lost",
     "expired",
     "full",
     "cleared",
     "changed",
+    "retries",
+    "queue full",
+    "queue age",
+    "queue damaged",
+    "queue drop",
 ];
 
 /// The reason of that name; `other` for one that this version does not know.

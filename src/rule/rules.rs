@@ -20,6 +20,15 @@ use crate::store::Bucket;
 /// How long an answer may wait for what a rule has left outside to be taken back.
 const FORGETTING: Duration = Duration::from_secs(3);
 
+/// Lets the sources be read when it goes.
+struct Reading<'h>(&'h Host);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.send_replace(true);
+    }
+}
+
 /// All rules of a server.
 pub struct Rules {
     host: Arc<Host>,
@@ -76,9 +85,12 @@ impl Rules {
         Ok(Arc::new(Rules { host, engine, rules, bell, patrolled: false.into(), over: false.into() }))
     }
 
-    /// Starts the stored rules that are to run, one after the other, and looks after all rules from now on.
+    /// Starts the stored rules that are to run, one after the other, and looks after all rules from now on. None reads
+    /// before all are there: what a shared stream gives to those that are there already, it has not for the others.
     pub async fn resume(self: &Arc<Self>) {
         self.begin_patrol();
+        self.host.reading.send_replace(false);
+        let _reading = Reading(&self.host);
         let waiting: Vec<Arc<Rule>> =
             self.read().values().filter(|rule| rule.state() == State::Starting).cloned().collect();
         for rule in waiting {
