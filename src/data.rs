@@ -14,6 +14,7 @@ mod datetime;
 pub mod key;
 mod layout;
 mod object;
+pub mod pack;
 mod parse_time;
 mod print;
 mod receipt;
@@ -21,7 +22,7 @@ mod time_pattern;
 mod value;
 
 pub use crate::clock::Time;
-pub use batch::{Batch, Emissions, Meta};
+pub use batch::{Batch, Delivery, Emissions, Meta};
 pub use datetime::{Civil, DateTime};
 pub use layout::{Column, Layout};
 pub use object::{Object, Shape};

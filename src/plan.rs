@@ -34,7 +34,7 @@ use crate::func::Catalogue;
 use crate::sql::{ColumnDef, Create, Select, What};
 
 pub use calls::check as check_calls;
-pub use explain::explain;
+pub use explain::{explain, steps};
 pub use join::{Join, Joined, LookupJoin};
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,

@@ -3,10 +3,16 @@
 //! - [`Store`] is the folder, held by one process at a time; the lock on `kuiper.redb` says so.
 //! - A [`Bucket`] of it maps keys to texts. Each write is on the disk when the call returns.
 //! - [`Uploads`] is the folder of files that a user sent; no name leads out of it.
+//! - A [`Log`] is a folder of what happened, in order: the journal of a rule, the queue of a sink.
+//! - [`Snapshots`] are the states of a rule, each written whole or not at all.
 //!
+//! What a name of a user becomes in the name of a file is said in one place, and never leads out of its folder.
 //! No other module names a file below the data folder.
 
 mod kv;
+mod log;
+mod names;
+mod snapshots;
 mod uploads;
 
 use std::fs;
@@ -16,6 +22,8 @@ use std::path::{Path, PathBuf};
 use crate::diag::{Fault, Result, words};
 
 pub use kv::Bucket;
+pub use log::{Damage, LONGEST, Log, LogOptions, Reader, Recovered, Sync, View};
+pub use snapshots::{Snapshots, SnapshotsFound, Unreadable};
 pub use uploads::{Upload, Uploads};
 
 /// The data folder of this process.
@@ -75,6 +83,42 @@ impl Store {
         Uploads::new(self.folder.join("uploads"))
     }
 
+    /// The folder of a rule's state: its journal and its snapshots. May not be there yet.
+    pub fn state(&self, rule: &str) -> PathBuf {
+        self.folder.join("state").join(names::encode(rule))
+    }
+
+    /// Removes all that is kept of a rule's state. Says nothing when there is none.
+    pub fn forget_state(&self, rule: &str) -> Result<()> {
+        remove(&self.state(rule))
+    }
+
+    /// The folder of the queue of one sink of a rule. May not be there yet.
+    pub fn queues(&self, rule: &str, sink: &str) -> PathBuf {
+        self.folder.join("queues").join(names::encode(rule)).join(names::encode(sink))
+    }
+
+    /// Removes the queues of all sinks of a rule. Says nothing when there are none.
+    pub fn forget_queues(&self, rule: &str) -> Result<()> {
+        remove(&self.folder.join("queues").join(names::encode(rule)))
+    }
+
+    /// The rule and sink of each queue that is there, sorted by their names.
+    pub fn all_queues(&self) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for rule in names::below(&self.folder.join("queues"))? {
+            for sink in names::below(&self.folder.join("queues").join(names::encode(&rule)))? {
+                found.push((rule.clone(), sink));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The names of rules of which state is kept, sorted.
+    pub fn all_states(&self) -> Result<Vec<String>> {
+        names::below(&self.folder.join("state"))
+    }
+
     /// The text under the key.
     pub fn get(&self, bucket: Bucket, key: &str) -> Result<Option<String>> {
         self.kv.get(bucket, key)
@@ -94,6 +138,32 @@ impl Store {
     pub fn all(&self, bucket: Bucket) -> Result<Vec<(String, String)>> {
         self.kv.all(bucket)
     }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(cannot("remove", folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Brings to the disk which files a folder holds.
+fn sync_folder(folder: &Path) -> Result<()> {
+    // Elsewhere a folder is no file that could be opened, and its names are on the disk with its files.
+    if cfg!(unix) {
+        let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| cannot("write", folder, &error))?;
+    }
+    Ok(())
+}
+
+/// What the disk refused; it may do it later.
+fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Fault {
+    let why = match error.kind() {
+        ErrorKind::StorageFull => "the disk is full".to_owned(),
+        _ => words(error),
+    };
+    Fault::unreachable(format!("cannot {what} `{}`: {why}", path.display()))
 }
 
 impl Drop for Store {

@@ -70,6 +70,8 @@ pub struct Subscriber {
     /// Its place among the sources of the rule.
     pub source: usize,
     pub wanted: Wanted,
+    /// The rule logs its input, and wants to know by what a message is known when it is given again.
+    pub logs: bool,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
     pub to: Giver<Fed>,
@@ -80,6 +82,8 @@ pub struct Subscriber {
 enum Command {
     Join(u64, Subscriber),
     Leave(u64),
+    /// The one joins and the other leaves, between two chunks.
+    Swap(u64, u64, Subscriber),
 }
 
 /// A running feed. It ends when all handles are gone.
@@ -110,6 +114,22 @@ impl Feed {
         self.readers.join(id, ended);
         let gone = |_| Fault::bug("the task of the source has ended");
         self.commands.send(Command::Join(id, subscriber)).await.map_err(gone)
+    }
+
+    /// Puts a subscriber in the place of another, which then leaves as by [`Feed::unsubscribe`]: every message goes to one
+    /// of the two.
+    pub async fn swap(
+        &self,
+        old: u64,
+        id: u64,
+        subscriber: Subscriber,
+        ended: watch::Receiver<Option<Ended>>,
+    ) -> Result<()> {
+        self.readers.join(id, ended);
+        let gone = |_| Fault::bug("the task of the source has ended");
+        self.commands.send(Command::Swap(old, id, subscriber)).await.map_err(gone)?;
+        self.readers.leave(old);
+        Ok(())
     }
 
     /// Takes a subscriber off; its channel ends when what was on its way has arrived.
@@ -265,7 +285,7 @@ impl Driver {
                 _ = run.ended() => {}
                 _ = over(&mut farewell), if !run.is_over() => run.work = None,
                 chunk = chunks.recv(), if !dry => match chunk {
-                    Some(chunk) => self.distribute(chunk, &mut run).await?,
+                    Some(chunk) => self.distribute(chunk.messages, &mut run).await?,
                     None => dry = true,
                 },
             }
@@ -279,6 +299,11 @@ impl Driver {
             Some(Command::Join(id, subscriber)) => {
                 self.subscribers.push((id, subscriber));
                 self.decoding = None;
+            }
+            Some(Command::Swap(old, id, subscriber)) => {
+                self.subscribers.push((id, subscriber));
+                self.decoding = None;
+                self.leave(old);
             }
             Some(Command::Leave(id)) => self.leave(id),
             None => self.deserted = true,

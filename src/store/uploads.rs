@@ -3,7 +3,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::diag::{Fault, Result, words};
+use crate::diag::{Fault, Result};
+
+use super::cannot;
 
 /// The folder of files that a user sent.
 #[derive(Clone, Debug)]
@@ -128,10 +130,6 @@ impl Drop for Upload {
             let _ = fs::remove_file(&self.part);
         }
     }
-}
-
-fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Fault {
-    Fault::unreachable(format!("cannot {what} `{}`: {}", path.display(), words(error)))
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ pub fn env(owner: &str) -> Env {
 }
 
 pub fn sink_spec(owner: &str, props: Json) -> SinkSpec {
-    SinkSpec { props: object(props), format: FormatOptions::default(), env: env(owner) }
+    SinkSpec { props: object(props), format: FormatOptions::default(), durable: false, env: env(owner) }
 }
 
 pub fn source_spec(props: Json) -> SourceSpec {

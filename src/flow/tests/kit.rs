@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,10 @@ use crate::codec::FormatOptions;
 use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
-use crate::flow::{Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, SinkSpec, Surroundings};
+use crate::flow::{
+    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, NodeStatus, Opened, Overflow, Retrying, SinkSpec,
+    Surroundings,
+};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
@@ -58,7 +62,7 @@ impl Acks {
 
     pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
         let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)) }
+        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
     }
 
     /// `{"a":id}`
@@ -163,7 +167,7 @@ pub fn lives(all: Vec<Result<Life>>) -> SourcePlan {
 
 fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourcePlan {
     let open = move || open().map(|life| Box::new(FakeSource(Some(life))) as Box<dyn Source>);
-    SourcePlan { open: Box::new(open), gives_rows: false, warnings: Vec::new() }
+    SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() }
 }
 
 struct FakeSource(Option<Life>);
@@ -320,6 +324,8 @@ pub struct Rule {
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
     pub options: plan::Options,
+    /// The folder of the journal, and how often a snapshot is taken.
+    pub journal: Option<(PathBuf, Duration)>,
     sinks: Vec<(Fake, Json, bool)>,
 }
 
@@ -333,6 +339,7 @@ pub fn rule(sql: &'static str) -> Rule {
         funcs: Catalogue::default(),
         stream: None,
         options: plan::Options::default(),
+        journal: None,
         sinks: Vec::new(),
     }
 }
@@ -379,8 +386,12 @@ impl Rule {
             let shape = Shape::new(&common, layout.clone(), Takes::Bytes, facts.clone()).unwrap();
             let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
             let plan = SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() };
-            SinkSpec { name: format!("fake_{n}"), plan, shape, overflow: overflow(drop_on_overflow) }
+            let retrying = Retrying::default();
+            SinkSpec { name: format!("fake_{n}"), plan, retrying, shape, overflow: overflow(drop_on_overflow) }
         });
+        let journal = self
+            .journal
+            .map(|(folder, interval)| Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap());
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
                 around: Arc::new(Surroundings::new(self.clock.clone(), None)),
@@ -390,6 +401,7 @@ impl Rule {
             clock: self.clock.clone(),
             feeds: feeds.to_vec(),
             desks,
+            journal,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
@@ -462,6 +474,34 @@ impl Running {
         let left = self.stop_within(PATIENCE).await;
         assert!(left.took < PATIENCE, "it was not done by itself");
         left
+    }
+
+    /// Results that the first sink was given, in rows.
+    pub fn sink_results(&self) -> u64 {
+        let account = self.flow.nodes().into_iter().find_map(|node| node.account);
+        account.unwrap().results
+    }
+
+    /// Ends it as a crash does.
+    pub async fn kill(self) {
+        soon("the end of the tasks", self.flow.kill()).await;
+    }
+
+    /// Stops it; what its operators hold stays in the journal. Gives how many rows that are.
+    pub async fn lay_down(self) -> i64 {
+        let (nodes, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        assert!(ledger.balances(), "{ledger:?}");
+        assert!(ledger.dropped.is_empty() && !ledger.dead.contains_key("lost"), "{ledger:?}");
+        for node in nodes.iter().filter_map(|node| node.account.as_ref()) {
+            assert!(node.balances(), "{node:?}");
+        }
+        ledger.held
+    }
+
+    /// Stops what is left of it after it broke.
+    pub async fn lay_down_broken(self) {
+        let (_, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        assert!(ledger.balances(), "{ledger:?}");
     }
 
     /// Stops it though it cannot deliver what is on its way.

@@ -31,7 +31,7 @@ const TRICKLE: Connector = Connector {
 fn trickle(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let (owner, clock) = (spec.env.owner, spec.env.clock);
     let open = move || Ok(Box::new(Trickle { owner: owner.clone(), clock: clock.clone() }) as Box<dyn Source>);
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings: Vec::new() })
 }
 
 struct Trickle {
@@ -44,7 +44,8 @@ impl Source for Trickle {
     async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
         report.set(Link::Connected);
         let row = [("a", crate::data::Value::Int(1))].into_iter().collect();
-        let message = Message { payload: Payload::Row(row), time: self.clock.now(), meta: None, ack: None };
+        let message =
+            Message { payload: Payload::Row(row), time: self.clock.now(), meta: None, ack: None, delivery: None };
         let _ = inlet.send(vec![message]).await;
         inlet.closed().await;
         report.set(Link::Disconnected("no one listens".into()));
