@@ -17,6 +17,7 @@ mod journal;
 mod lane;
 mod load;
 mod outlet;
+mod queue;
 mod seat;
 pub mod shape;
 mod special;
@@ -51,7 +52,8 @@ pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
-pub use outlet::{Retrying, emissions};
+pub use outlet::{Keep, Retrying, emissions};
+pub use queue::{Limits, Place, Queues, Removed, Seen, Standing, Sum};
 pub use surroundings::Surroundings;
 pub use task::Ended;
 
@@ -96,6 +98,8 @@ pub struct SinkSpec {
     pub name: String,
     pub plan: SinkPlan,
     pub retrying: Retrying,
+    /// Its disk queue, if it has one.
+    pub keep: Option<Keep>,
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
@@ -215,6 +219,7 @@ impl Flow {
                     name: sink.name,
                     sink: sink.plan,
                     retrying: sink.retrying,
+                    keep: sink.keep,
                     shape: sink.shape,
                     layout: layout.clone(),
                     send_error: spec.send_error,

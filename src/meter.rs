@@ -28,6 +28,11 @@ const REASONS: &[&str] = &[
     "full",
     "cleared",
     "changed",
+    "retries",
+    "queue full",
+    "queue age",
+    "queue damaged",
+    "queue drop",
 ];
 
 /// The reason of that name; `other` for one that this version does not know.

@@ -10,4 +10,5 @@ mod kit;
 mod overflow;
 mod sending;
 mod sharing;
+mod storing;
 mod storm;

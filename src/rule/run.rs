@@ -11,8 +11,10 @@ use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Run
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
-use crate::flow::shape::{self, Common, Shape};
-use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Opened, Retrying, SinkSpec};
+use crate::flow::shape::{self, Common, Keeping, Shape};
+use crate::flow::{
+    self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec,
+};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
@@ -71,6 +73,7 @@ impl Engine for FlowEngine {
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
             sliding_twice: def.options.sliding_twice,
+            aliases_in_order: def.options.aliases_in_order,
             disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
@@ -189,7 +192,7 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let mut common = Common::take(&mut props)?;
+    let mut common = Common::take_over(&mut props, &host.sink_defaults)?;
     warnings.extend(common.warnings.iter().cloned());
     // A file is compressed as a whole, which its sink has to do.
     if action.sink == "file"
@@ -205,6 +208,18 @@ fn sink_spec(
         common.fields.clear();
         common.format.fields.clear();
     }
+    let name = format!("{}_{}", action.sink, action.index);
+    let keep = match common.keeping.take() {
+        None => None,
+        Some(keeping) => {
+            let second = match keeping.aside {
+                true => Some(second_sink(host, def, &action.sink, &props, &keeping, &common)?),
+                false => None,
+            };
+            let place = Place { rule: def.id.clone(), sink: name.clone() };
+            Some(Keep { queues: host.queues.clone(), place, keeping, second })
+        }
+    };
     let durable = def.options.qos > 0;
     let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
@@ -219,13 +234,32 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec {
-        name: format!("{}_{}", action.sink, action.index),
-        plan: sink,
-        retrying: Retrying::default(),
-        shape,
-        overflow,
-    })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow })
+}
+
+/// The sink that sends what lies in the queue, with its own topic and its own name at the broker.
+fn second_sink(
+    host: &Arc<Host>,
+    def: &Def,
+    sink: &str,
+    props: &Map<String, Json>,
+    keeping: &Keeping,
+    common: &Common,
+) -> Result<io::SinkPlan, Diagnostic> {
+    let mut props = props.clone();
+    if let Some(destination) = &keeping.destination {
+        props.retain(|name, _| !name.eq_ignore_ascii_case("topic"));
+        props.insert("topic".to_owned(), destination.as_str().into());
+    }
+    let named = |(name, _): &(&String, &mut Json)| name.eq_ignore_ascii_case("clientid");
+    if let Some((_, Json::String(id))) = props.iter_mut().find(named)
+        && !id.is_empty()
+    {
+        id.push_str("-resend");
+    }
+    let durable = def.options.qos > 0;
+    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
+    host.sink(sink, spec)
 }
 
 /// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.
@@ -269,18 +303,20 @@ impl Planned for PlannedFlow {
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         for (stream, spec) in self.streams {
+            // Memory has no past: whoever is not there when it is written to misses it.
+            let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {
                 let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
                 match shared.get(stream.name.as_str()).and_then(Weak::upgrade) {
                     Some(feed) => feed,
                     None => {
-                        let feed = Arc::new(Feed::start(spec));
+                        let feed = Arc::new(Feed::start_behind(spec, gate));
                         shared.insert(stream.name.to_string(), Arc::downgrade(&feed));
                         feed
                     }
                 }
             } else {
-                Arc::new(Feed::start(spec))
+                Arc::new(Feed::start_behind(spec, gate))
             };
             feeds.insert(stream.name.to_string(), feed);
         }

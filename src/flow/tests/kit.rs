@@ -17,8 +17,8 @@ use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
-    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, NodeStatus, Opened, Overflow, Retrying, SinkSpec,
-    Surroundings,
+    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, NodeStatus, Opened, Overflow, Place, Queues,
+    SinkSpec, Surroundings,
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
@@ -27,6 +27,7 @@ use crate::io::{
 use crate::meter::{LedgerView, SinkView};
 use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
+use crate::store::Store;
 
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -327,6 +328,10 @@ pub struct Rule {
     /// The folder of the journal, and how often a snapshot is taken.
     pub journal: Option<(PathBuf, Duration)>,
     sinks: Vec<(Fake, Json, bool)>,
+    /// Where its queues lie.
+    queues: Option<Arc<Queues>>,
+    /// Takes what lies in the queues, with `resendAlterQueue`.
+    second: Option<Fake>,
 }
 
 /// A rule on a real clock, whose results are single objects.
@@ -341,7 +346,20 @@ pub fn rule(sql: &'static str) -> Rule {
         options: plan::Options::default(),
         journal: None,
         sinks: Vec::new(),
+        queues: None,
+        second: None,
     }
+}
+
+/// The queues of a data folder.
+pub fn queues(home: &tempfile::TempDir) -> Arc<Queues> {
+    Arc::new(Queues::new(Arc::new(Store::open(home.path()).unwrap())))
+}
+
+fn plan_of(fake: &Fake) -> SinkPlan {
+    let fake = fake.clone();
+    let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
+    SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() }
 }
 
 impl Rule {
@@ -351,6 +369,13 @@ impl Rule {
 
     pub fn with(mut self, sink: &Fake, props: Json, drop_on_overflow: bool) -> Rule {
         self.sinks.push((sink.clone(), props, drop_on_overflow));
+        self
+    }
+
+    /// Its sinks have these queues, and the second sink what lies there.
+    pub fn keeping(mut self, queues: &Arc<Queues>, second: Option<&Fake>) -> Rule {
+        self.queues = Some(queues.clone());
+        self.second = second.cloned();
         self
     }
 
@@ -382,12 +407,17 @@ impl Rule {
         let layout = Arc::new(plan.layout.clone());
         let sinks = self.sinks.into_iter().enumerate().map(|(n, (fake, props, drop_on_overflow))| {
             let mut props: Map<String, Json> = props.as_object().unwrap().clone();
-            let common = Common::take(&mut props).unwrap();
+            let mut common = Common::take(&mut props).unwrap();
             let shape = Shape::new(&common, layout.clone(), Takes::Bytes, facts.clone()).unwrap();
-            let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
-            let plan = SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() };
-            let retrying = Retrying::default();
-            SinkSpec { name: format!("fake_{n}"), plan, retrying, shape, overflow: overflow(drop_on_overflow) }
+            let (name, retrying) = (format!("fake_{n}"), common.retrying);
+            let place = Place { rule: "r".into(), sink: name.clone() };
+            let keep = common.keeping.take().map(|keeping| Keep {
+                queues: self.queues.clone().unwrap(),
+                place,
+                second: self.second.as_ref().filter(|_| keeping.aside).map(plan_of),
+                keeping,
+            });
+            SinkSpec { name, plan: plan_of(&fake), retrying, keep, shape, overflow: overflow(drop_on_overflow) }
         });
         let journal = self
             .journal
