@@ -259,7 +259,7 @@ mod tests {
             ),
             (
                 r#"{"id": "r", "sql": "SELECT 1", "actions": [{"log": {}}], "options": {"qos": 3}}"#,
-                "QOS3",
+                "Rule r has invalid options: option `qos` is `3`, expected 0, 1 or 2.",
             ),
             ("[]", "Parse rule [] error : expected a JSON object."),
             (r#"{"id": 3}"#, "Parse rule error : `id` must be text."),
