@@ -26,16 +26,32 @@ impl Kuiper {
         fs::create_dir(&data).unwrap();
         prepare(&data);
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let child = Kuiper::spawn(&folder, &address);
+        Kuiper { folder, address, child }
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again over the same data folder.
+    pub fn again(&mut self) {
+        self.child = Kuiper::spawn(&self.folder, &self.address);
+    }
+
+    fn spawn(folder: &tempfile::TempDir, address: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
         // Untouched by the settings of whoever runs the tests.
         for (name, _) in std::env::vars().filter(|(name, _)| name.contains("KUIPER") || name.contains("__")) {
             command.env_remove(name);
         }
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        command.args(["serve", "--listen", &address]).current_dir(folder.path()).stdin(Stdio::null()).stderr(log);
+        let log = fs::File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
+        command.args(["serve", "--listen", address]).current_dir(folder.path()).stdin(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap();
-        wait_for("the server", || TcpStream::connect(&address).is_ok());
-        Kuiper { folder, address, child }
+        wait_for("the server", || TcpStream::connect(address).is_ok());
+        child
     }
 
     /// Asks over HTTP, and gives the body of the answer.

@@ -44,7 +44,8 @@ impl Source for Trickle {
     async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
         report.set(Link::Connected);
         let row = [("a", crate::data::Value::Int(1))].into_iter().collect();
-        let message = Message { payload: Payload::Row(row), time: self.clock.now(), meta: None, ack: None, delivery: None };
+        let message =
+            Message { payload: Payload::Row(row), time: self.clock.now(), meta: None, ack: None, delivery: None };
         let _ = inlet.send(vec![message]).await;
         inlet.closed().await;
         report.set(Link::Disconnected("no one listens".into()));
