@@ -117,6 +117,8 @@ pub struct Flow {
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
+    #[cfg(test)]
+    rests: Arc<std::sync::atomic::AtomicI64>,
 }
 
 /// A source of a running rule.
@@ -233,6 +235,8 @@ impl Flow {
             journal.set_sinks(outlets.iter().map(|outlet| outlet.account.clone()));
             journal.glass.clone()
         });
+        #[cfg(test)]
+        let rests = Arc::new(std::sync::atomic::AtomicI64::new(i64::MIN));
         let task = RuleTask {
             desks: tables.zip(spec.desks).collect(),
             chain,
@@ -246,9 +250,23 @@ impl Flow {
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
             journal,
             waiting: VecDeque::new(),
+            #[cfg(test)]
+            rests: rests.clone(),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, gauge, journal: glass, outlets, ended, rule: spec.rule, task })
+        Ok(Flow {
+            sources,
+            book,
+            ops,
+            gauge,
+            journal: glass,
+            outlets,
+            ended,
+            rule: spec.rule,
+            task,
+            #[cfg(test)]
+            rests,
+        })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -302,6 +320,22 @@ impl Flow {
     pub fn journal(&self) -> Option<JournalView> {
         let view = |glass: &Glass| glass.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.journal.as_ref().map(view)
+    }
+
+    /// When the next timer goes off, while the task waits; nothing while it does something.
+    #[cfg(test)]
+    pub fn rests(&self) -> Option<i64> {
+        Some(self.rests.load(Ordering::SeqCst)).filter(|due| *due > i64::MIN)
+    }
+
+    /// Ends all tasks where they are, as a crash does.
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+        for outlet in self.outlets {
+            outlet.kill().await;
+        }
     }
 
     /// How far the event time has come; nothing in processing time.

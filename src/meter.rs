@@ -13,8 +13,26 @@ use crate::clock::Time;
 
 /// All reasons under which rows and results are counted, for accounts that are read back from the disk.
 const REASONS: &[&str] = &[
-    "overflow", "stop", "duplicate", "decode", "eval", "encode", "refused", "setup", "unreachable", "bug", "lost",
-    "expired", "full", "cleared", "changed", "retries", "queue full", "queue age", "queue damaged", "queue drop",
+    "overflow",
+    "stop",
+    "duplicate",
+    "decode",
+    "eval",
+    "encode",
+    "refused",
+    "setup",
+    "unreachable",
+    "bug",
+    "lost",
+    "expired",
+    "full",
+    "cleared",
+    "changed",
+    "retries",
+    "queue full",
+    "queue age",
+    "queue damaged",
+    "queue drop",
 ];
 
 /// The reason of that name; `other` for one that this version does not know.

@@ -97,10 +97,16 @@ pub struct Feed {
 impl Feed {
     /// Starts the task; the source is opened once there is a subscriber.
     pub fn start(spec: FeedSpec) -> Feed {
+        Feed::start_behind(spec, None)
+    }
+
+    /// The same, but while `gate` is false the source is not opened: not all who are to read it may have subscribed.
+    pub fn start_behind(spec: FeedSpec, gate: Option<watch::Receiver<bool>>) -> Feed {
         let (commands, heard) = mpsc::channel(16);
         let (report, link) = Report::timed(spec.clock.clone());
         let readers = Arc::<Readers>::default();
-        let task = tokio::spawn(Driver::new(spec, heard, report, readers.clone()).run());
+        let driver = Driver { gate, ..Driver::new(spec, heard, report, readers.clone()) };
+        let task = tokio::spawn(driver.run());
         Feed { commands, readers, link, task }
     }
 
@@ -157,6 +163,8 @@ impl Feed {
 struct Driver {
     spec: FeedSpec,
     commands: mpsc::Receiver<Command>,
+    /// None once it is open.
+    gate: Option<watch::Receiver<bool>>,
     report: Report,
     readers: Arc<Readers>,
     subscribers: Vec<(u64, Subscriber)>,
@@ -199,6 +207,7 @@ impl Driver {
         Driver {
             spec,
             commands,
+            gate: None,
             report,
             readers,
             subscribers: Vec::new(),
@@ -213,11 +222,20 @@ impl Driver {
     async fn run(mut self) {
         loop {
             // Without a subscriber nothing is read, so that nothing is read for no one.
-            while self.subscribers.is_empty() {
+            while self.subscribers.is_empty() || (self.gate.is_some() && !self.is_left()) {
                 if self.deserted {
                     return;
                 }
-                self.hear().await;
+                let mut gate = self.gate.clone();
+                tokio::select! {
+                    biased;
+                    _ = self.hear() => {}
+                    _ = opened(&mut gate) => self.gate = None,
+                }
+            }
+            if self.is_left() {
+                self.close(&Close::Left);
+                continue;
             }
             let who = format!("the source of `{}`", self.spec.stream);
             let close = caught(&who, self.feed(&who)).await.unwrap_or_else(Close::Failed);
@@ -403,6 +421,15 @@ impl Driver {
                 _ = run.ended() => {}
             }
         }
+    }
+}
+
+/// Returns when the gate is open, or gone; never where there is none.
+async fn opened(gate: &mut Option<watch::Receiver<bool>>) {
+    match gate {
+        // Without anyone to open it, it stands open.
+        Some(gate) => drop(gate.wait_for(|open| *open).await),
+        None => std::future::pending().await,
     }
 }
 

@@ -327,7 +327,8 @@ impl Journal {
     /// Returns when there is something to keep: a snapshot that is due or written, results that were confirmed.
     /// Cancelled, it has done nothing.
     pub async fn wake(&self) {
-        let waits = self.writing.is_some() || self.pending.is_some() || self.unconfirmed() || self.counts() != self.noted;
+        let waits =
+            self.writing.is_some() || self.pending.is_some() || self.unconfirmed() || self.counts() != self.noted;
         let due = async {
             if self.interval.is_zero() || self.pending.is_some() || self.writing.is_some() {
                 std::future::pending::<()>().await;

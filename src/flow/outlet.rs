@@ -156,6 +156,12 @@ impl Outlet {
         self.link.clone()
     }
 
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+    }
+
     /// Waits until everything is delivered, at most `patience`; then what is left is given up and not acknowledged. With a
     /// disk queue nothing is waited for: what is left stays there.
     /// Returns the fault that ended the outlet before its time, if one did.

@@ -131,6 +131,9 @@ pub(super) struct RuleTask {
     pub journal: Option<Journal>,
     /// What is on its way into the journal.
     pub waiting: VecDeque<Fed>,
+    /// While the task waits: when its next timer goes off, for tests that move the clock.
+    #[cfg(test)]
+    pub rests: Arc<std::sync::atomic::AtomicI64>,
 }
 
 impl RuleTask {
@@ -181,6 +184,8 @@ impl RuleTask {
         }
         loop {
             let due = self.chain.due();
+            #[cfg(test)]
+            self.rests.store(due.map_or(i64::MAX, |due| due.0), std::sync::atomic::Ordering::SeqCst);
             // Each can be given up without a loss.
             let step = tokio::select! {
                 biased;
@@ -189,6 +194,8 @@ impl RuleTask {
                 (source, close) = self.closings.next() => Step::Closed(source, close),
                 () = RuleTask::wake(self.journal.as_ref()) => Step::Keep,
             };
+            #[cfg(test)]
+            self.rests.store(i64::MIN, std::sync::atomic::Ordering::SeqCst);
             match step {
                 Step::Time => self.tick().await?,
                 Step::Rows(fed) => self.take(*fed).await?,

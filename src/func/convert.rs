@@ -197,7 +197,7 @@ fn check_zone(args: &[Arg]) -> std::result::Result<(), String> {
 fn convert_tz(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
     let time = cast::to_datetime(arg(args, 0), &reading(ctx));
     let time = converted(args, 0, time, "datetime")?;
-    Ok(Value::Time(DateTime::new(time.nanos, zone(args, 1)?)))
+    Ok(Value::Time(DateTime::new(time.nanos(), zone(args, 1)?)))
 }
 
 /// The zone of an IANA name in its right spelling; the empty name is UTC.

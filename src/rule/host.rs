@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
+use tokio::sync::watch;
 
 use super::{advice, props};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
@@ -76,6 +77,8 @@ pub struct Host {
     lookups: Mutex<HashMap<String, Arc<Shelf>>>,
     started: Time,
     instance: OnceLock<String>,
+    /// False while the stored rules are started: nothing is read until all are there.
+    pub(super) reading: watch::Sender<bool>,
 }
 
 impl Host {
@@ -127,6 +130,7 @@ impl Host {
             connectors: setup.connectors,
             lookups: Mutex::default(),
             instance: OnceLock::new(),
+            reading: watch::Sender::new(true),
         };
         for table in host.catalog.all(What::Table) {
             if let Err(found) = host.prepare(&table) {

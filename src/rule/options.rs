@@ -20,6 +20,7 @@ pub struct Options {
     pub windows_v2: bool,
     /// Sliding windows with a delay are given out in two parts.
     pub sliding_twice: bool,
+    pub aliases_in_order: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
     /// How, if they do.
@@ -54,6 +55,7 @@ impl Default for Options {
             send_nil: false,
             windows_v2: false,
             sliding_twice: false,
+            aliases_in_order: false,
             disabled: Disabled::default(),
             is_event_time: false,
             event_time: EventTime::default(),
@@ -129,7 +131,7 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
     ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
-    ("planOptimizeStrategy.disableAliasRefCal", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.disableAliasRefCal", Truth, Counts),
     ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Counts),
     ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
@@ -224,6 +226,7 @@ impl Options {
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
             "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
+            "planOptimizeStrategy.disableAliasRefCal" => self.aliases_in_order = truth,
             "isEventTime" => self.is_event_time = truth,
             "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
             "checkpointInterval" => self.checkpoint = span(value).unwrap_or_default(),

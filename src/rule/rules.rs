@@ -18,6 +18,15 @@ use crate::store::Bucket;
 /// How long an answer may wait for what a rule has left outside to be taken back.
 const FORGETTING: Duration = Duration::from_secs(3);
 
+/// Lets the sources be read when it goes.
+struct Reading<'h>(&'h Host);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.send_replace(true);
+    }
+}
+
 /// All rules of a server.
 pub struct Rules {
     host: Arc<Host>,
@@ -58,8 +67,11 @@ impl Rules {
         Ok(Arc::new(Rules { host, engine, rules: RwLock::new(rules) }))
     }
 
-    /// Starts the stored rules that are to run, one after the other.
+    /// Starts the stored rules that are to run, one after the other. None reads before all are there: what a shared
+    /// stream gives to those that are there already, it has not for the others.
     pub async fn resume(self: &Arc<Self>) {
+        self.host.reading.send_replace(false);
+        let _reading = Reading(&self.host);
         let waiting: Vec<Arc<Rule>> =
             self.read().values().filter(|rule| rule.state() == State::Starting).cloned().collect();
         for rule in waiting {

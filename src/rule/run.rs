@@ -71,6 +71,7 @@ impl Engine for FlowEngine {
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
             sliding_twice: def.options.sliding_twice,
+            aliases_in_order: def.options.aliases_in_order,
             disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
@@ -304,18 +305,20 @@ impl Planned for PlannedFlow {
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         for (stream, spec) in self.streams {
+            // Memory has no past: whoever is not there when it is written to misses it.
+            let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {
                 let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
                 match shared.get(stream.name.as_str()).and_then(Weak::upgrade) {
                     Some(feed) => feed,
                     None => {
-                        let feed = Arc::new(Feed::start(spec));
+                        let feed = Arc::new(Feed::start_behind(spec, gate));
                         shared.insert(stream.name.to_string(), Arc::downgrade(&feed));
                         feed
                     }
                 }
             } else {
-                Arc::new(Feed::start(spec))
+                Arc::new(Feed::start_behind(spec, gate))
             };
             feeds.insert(stream.name.to_string(), feed);
         }

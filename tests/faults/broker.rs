@@ -17,8 +17,9 @@ impl Broker {
     /// Starts one that queues without a limit. With `keeps` it writes down what it has when it is stopped.
     pub fn start(keeps: bool) -> Broker {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        // Started by root it becomes another user, who may not write here, but for this.
         let settings = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\nlog_type none\nset_tcp_nodelay true\n\
+            "user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nlog_type none\nset_tcp_nodelay true\n\
              max_queued_messages 0\nmax_queued_bytes 0\npersistence {keeps}\npersistence_location {}/\n",
             folder.path().display()
         );

@@ -1,8 +1,9 @@
 //! The server itself is hit: killed at random moments, frozen, its clock stepped, its guests mad.
 
-use super::rules::{FAN_SQL, PLAIN, and};
+use super::rules::{FAN_SQL, GUEST, PLAIN, and};
 use super::scene::Scene;
 use super::seed::{either, kills};
+use super::server::wait_for;
 
 #[test]
 fn the_server_is_killed_at_random_moments() {
@@ -51,7 +52,7 @@ fn the_wall_clock_is_stepped() {
         scene.server.setting(name, value);
     }
     scene.begin();
-    let steps = ["+3600", "+3590", "-86400", "+0", "+7", "-3", "+0"];
+    let steps = ["+7", "+3", "+3600", "+3590", "+86400", "+86393", "+31536000"];
     for by in steps {
         scene.flow(500);
         step(&format!("{by}\n"));
@@ -66,4 +67,38 @@ fn faketime() -> String {
     let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let library = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|library| library.exists());
     library.expect("this test needs libfaketime").to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_server_is_told_to_end_and_started_again() {
+    let mut scene = Scene::new("ended", PLAIN);
+    scene.begin();
+    let times = either(15, 300);
+    scene.flow(200);
+    for _ in 0..times {
+        let up = scene.chance.between(300, 2_000);
+        scene.pass(up);
+        scene.server.stop();
+        scene.strikes += 1;
+        scene.server.again();
+    }
+    scene.pass(1_000);
+    scene.finish(&format!("SIGTERM {times} times"));
+}
+
+#[test]
+fn a_plugin_panics_and_crashes() {
+    let mut scene = Scene::new("plugin", &and(&[GUEST]));
+    scene.begin();
+    let times = either(4, 100);
+    for _ in 0..times {
+        scene.flow(700);
+        std::fs::write(scene.server.folder.join("crash"), "").unwrap();
+        wait_for("the crash", || scene.server.has_ended());
+        scene.strikes += 1;
+        scene.server.again();
+    }
+    // The last panics are in the account of the rule.
+    scene.flow(700);
+    scene.finish(&format!("a function panics at each 500th number, and ends the process {times} times"));
 }

@@ -14,6 +14,8 @@ pub enum Kind {
     Each,
     /// Each third one is.
     Third,
+    /// Each is, but for those at which a function of a plugin panics.
+    Guest,
     /// Windows of five seconds, each one row with its numbers, how many they are, and their sum.
     Window,
     /// Two streams, joined in windows of five seconds; what has no match comes out alone.
@@ -43,6 +45,7 @@ const fn rule(id: &'static str, kind: Kind, place: Place, shared: bool) -> Rule 
 
 pub const PASS: Rule = rule("pass", Kind::Each, Place::Mqtt, false);
 pub const FILTER: Rule = rule("filter", Kind::Third, Place::File, false);
+pub const GUEST: Rule = rule("guest", Kind::Guest, Place::Mqtt, false);
 pub const WINDOW: Rule = rule("window", Kind::Window, Place::Mqtt, false);
 pub const JOIN: Rule = rule("join", Kind::Join, Place::File, false);
 pub const FAN_MQTT: Rule = rule("fan_mqtt", Kind::Each, Place::Mqtt, true);
@@ -83,6 +86,7 @@ impl Rule {
         match self.kind {
             Kind::Each => format!("SELECT id FROM {from}"),
             Kind::Third => format!("SELECT id FROM {from} WHERE id % 3 = 0"),
+            Kind::Guest => format!("SELECT id, crash(id) AS same FROM {from}"),
             Kind::Window => format!(
                 "SELECT collect(id) AS ids, count(*) AS n, sum(id) AS total, window_end() AS till \
                  FROM {from} GROUP BY TUMBLINGWINDOW(ss, 5)"
@@ -94,7 +98,11 @@ impl Rule {
     }
 
     pub fn wants(&self, number: i64) -> bool {
-        self.kind != Kind::Third || number % 3 == 0
+        match self.kind {
+            Kind::Third => number % 3 == 0,
+            Kind::Guest => number % 500 != 250,
+            _ => true,
+        }
     }
 
     /// The keys in a result, or what is wrong with it.
@@ -103,7 +111,7 @@ impl Rule {
         let json: Json = serde_json::from_str(row).map_err(|error| wrong(&error.to_string()))?;
         let number = |value: &Json| value.as_i64().or_else(|| value.as_f64().map(|float| float as i64));
         match self.kind {
-            Kind::Each | Kind::Third => Ok(vec![number(&json["id"]).ok_or_else(|| wrong("no id"))?]),
+            Kind::Each | Kind::Third | Kind::Guest => Ok(vec![number(&json["id"]).ok_or_else(|| wrong("no id"))?]),
             Kind::Window => {
                 let ids: Option<Vec<i64>> = match &json["ids"] {
                     Json::Null => Some(Vec::new()),
@@ -143,6 +151,11 @@ impl Rule {
     }
 
     pub fn json(&self, target: &str, sql: &str) -> Json {
-        json!({"id": self.id, "sql": sql, "actions": [self.action(target)], "options": {"qos": 1}})
+        let options = match self.kind {
+            // The join goes by the log of its inputs alone, the window by a log that is always short.
+            Kind::Window => json!({"qos": 1, "checkpointInterval": "700ms"}),
+            _ => json!({"qos": 1}),
+        };
+        json!({"id": self.id, "sql": sql, "actions": [self.action(target)], "options": options})
     }
 }

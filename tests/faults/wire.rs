@@ -60,13 +60,6 @@ pub struct Side {
     pub unacknowledged: u64,
 }
 
-impl Side {
-    /// How often numbers came more than once.
-    pub fn again(&self) -> u64 {
-        self.passed.values().map(|count| u64::from(count - 1)).sum()
-    }
-}
-
 /// The number in a payload, if it has one.
 fn number(payload: &[u8]) -> Option<i64> {
     serde_json::from_slice::<serde_json::Value>(payload).ok()?["id"].as_i64()

@@ -61,9 +61,12 @@ impl Opened {
         }
         found.warnings.extend(recovered.damaged.iter().map(|damage| format!("the input log is damaged: {damage}")));
         let loaded = Snapshots::load(&spec.folder)?;
-        found.warnings.extend(loaded.unreadable.iter().map(|one| {
-            format!("{one}; the state goes on from the one before, and from the input log")
-        }));
+        found.warnings.extend(
+            loaded
+                .unreadable
+                .iter()
+                .map(|one| format!("{one}; the state goes on from the one before, and from the input log")),
+        );
         if let Some((sequence, bytes)) = loaded.newest {
             match State::read(&bytes) {
                 Ok(state) => {
@@ -137,7 +140,9 @@ impl Opened {
             }
             (None, Some((began, before))) if *before == text => taken = Some(build(*began)?),
             (None, None) if log.is_empty() => {}
-            (None, None) => found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into()),
+            (None, None) => {
+                found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into())
+            }
             (snapshot, _) => {
                 if let Some((_, _, state)) = snapshot {
                     book.ledger.restore(&state.ledger);
@@ -178,7 +183,8 @@ impl Found {
 
     /// What was held cannot be gone on with.
     fn give_up(&mut self, book: &Book) {
-        let held = self.snapshot.as_ref().map_or(0, |(_, _, state)| u64::try_from(state.ledger.held).unwrap_or_default());
+        let held =
+            self.snapshot.as_ref().map_or(0, |(_, _, state)| u64::try_from(state.ledger.held).unwrap_or_default());
         let rows = held + self.rows;
         if rows > 0 {
             book.ledger.came(rows);

@@ -49,9 +49,7 @@ fn reasons(all: &BTreeMap<&'static str, u64>) -> Value {
 
 impl State {
     pub fn bytes(&self) -> Vec<u8> {
-        let op = |op: &Kept| {
-            Value::array(vec![Value::text(&op.name), Value::text(&op.does), op.state.clone()])
-        };
+        let op = |op: &Kept| Value::array(vec![Value::text(&op.name), Value::text(&op.does), op.state.clone()]);
         let sink = |sink: &SinkCount| {
             let view = &sink.view;
             let counts = [number(sink.confirmed), number(view.delivered), reasons(&view.dropped), reasons(&view.dead)];

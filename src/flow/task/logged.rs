@@ -30,7 +30,8 @@ impl RuleTask {
             if records.is_empty() {
                 let missing = journal.live();
                 if missing > 0 {
-                    let text = "results that sinks had did not come again; the rule asks something that gives other answers";
+                    let text =
+                        "results that sinks had did not come again; the rule asks something that gives other answers";
                     tracing::warn!("{}: {missing} {text}", self.log.who());
                 }
                 // What waits for an answer still asks for it.

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,8 @@ use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
-    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, Keep, NodeStatus, Overflow, Place, Queues, SinkSpec, Surroundings,
+    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, NodeStatus, Opened, Overflow, Place, Queues,
+    SinkSpec, Surroundings,
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
@@ -323,6 +325,8 @@ pub struct Rule {
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
     pub options: plan::Options,
+    /// The folder of the journal, and how often a snapshot is taken.
+    pub journal: Option<(PathBuf, Duration)>,
     sinks: Vec<(Fake, Json, bool)>,
     /// Where its queues lie.
     queues: Option<Arc<Queues>>,
@@ -340,6 +344,7 @@ pub fn rule(sql: &'static str) -> Rule {
         funcs: Catalogue::default(),
         stream: None,
         options: plan::Options::default(),
+        journal: None,
         sinks: Vec::new(),
         queues: None,
         second: None,
@@ -414,6 +419,9 @@ impl Rule {
             });
             SinkSpec { name, plan: plan_of(&fake), retrying, keep, shape, overflow: overflow(drop_on_overflow) }
         });
+        let journal = self
+            .journal
+            .map(|(folder, interval)| Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap());
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
                 around: Arc::new(Surroundings::new(self.clock.clone(), None)),
@@ -423,7 +431,7 @@ impl Rule {
             clock: self.clock.clone(),
             feeds: feeds.to_vec(),
             desks,
-            journal: None,
+            journal,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
@@ -496,6 +504,34 @@ impl Running {
         let left = self.stop_within(PATIENCE).await;
         assert!(left.took < PATIENCE, "it was not done by itself");
         left
+    }
+
+    /// Results that the first sink was given, in rows.
+    pub fn sink_results(&self) -> u64 {
+        let account = self.flow.nodes().into_iter().find_map(|node| node.account);
+        account.unwrap().results
+    }
+
+    /// Ends it as a crash does.
+    pub async fn kill(self) {
+        soon("the end of the tasks", self.flow.kill()).await;
+    }
+
+    /// Stops it; what its operators hold stays in the journal. Gives how many rows that are.
+    pub async fn lay_down(self) -> i64 {
+        let (nodes, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        assert!(ledger.balances(), "{ledger:?}");
+        assert!(ledger.dropped.is_empty() && !ledger.dead.contains_key("lost"), "{ledger:?}");
+        for node in nodes.iter().filter_map(|node| node.account.as_ref()) {
+            assert!(node.balances(), "{node:?}");
+        }
+        ledger.held
+    }
+
+    /// Stops what is left of it after it broke.
+    pub async fn lay_down_broken(self) {
+        let (_, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        assert!(ledger.balances(), "{ledger:?}");
     }
 
     /// Stops it though it cannot deliver what is on its way.
