@@ -12,9 +12,7 @@ use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
-use crate::flow::{
-    self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec,
-};
+use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
@@ -287,6 +285,10 @@ impl Planned for PlannedFlow {
 
     fn topo(&self) -> Topo {
         self.topo.clone()
+    }
+
+    fn queues(&self) -> Vec<String> {
+        self.sinks.iter().filter(|sink| sink.keep.is_some()).map(|sink| sink.name.clone()).collect()
     }
 
     fn warnings(&self) -> Vec<Diagnostic> {
