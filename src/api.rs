@@ -56,6 +56,7 @@ impl Server {
             data: (!demo).then(|| settings.data.clone()),
             plugins: None,
             rule: settings.rule.clone(),
+            sink: settings.sink.clone(),
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),

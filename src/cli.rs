@@ -10,6 +10,7 @@ mod client;
 mod demo;
 mod doc;
 mod fmt;
+mod known;
 mod lint;
 mod plugin;
 mod print;

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Time};
 use crate::codec::FormatOptions;
-use crate::data::{Layout, Meta, Object, SourceAck, Value};
+use crate::data::{Delivery, Layout, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
@@ -55,12 +55,43 @@ pub struct Message {
     pub meta: Option<Meta>,
     /// Told when every rule is done with it; `None` where the source has no one to tell.
     pub ack: Option<SourceAck>,
+    /// By what it is known when it is given again, without the digest; only of messages that may be.
+    pub delivery: Option<Delivery>,
+}
+
+/// Messages that a source gave together.
+#[derive(Clone, Default)]
+pub struct Chunk {
+    pub messages: Vec<Message>,
+    /// Where the source stands after the last of them, if it can seek: [`Source::seek`] with it goes on behind them.
+    pub position: Option<Value>,
+}
+
+impl std::ops::Deref for Chunk {
+    type Target = Vec<Message>;
+    fn deref(&self) -> &Vec<Message> {
+        &self.messages
+    }
+}
+
+impl std::ops::DerefMut for Chunk {
+    fn deref_mut(&mut self) -> &mut Vec<Message> {
+        &mut self.messages
+    }
+}
+
+impl IntoIterator for Chunk {
+    type Item = Message;
+    type IntoIter = std::vec::IntoIter<Message>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.messages.into_iter()
+    }
 }
 
 /// Where a source puts its messages: a bounded channel, counted in chunks. A full one makes the source wait.
 #[derive(Clone)]
 pub struct Inlet {
-    to: mpsc::Sender<Vec<Message>>,
+    to: mpsc::Sender<Chunk>,
 }
 
 /// The rule or feed behind the inlet is gone; the source ends.
@@ -69,17 +100,22 @@ pub struct Closed;
 
 impl Inlet {
     /// An inlet that holds at most `chunks` chunks, and its other end.
-    pub fn bounded(chunks: usize) -> (Inlet, mpsc::Receiver<Vec<Message>>) {
+    pub fn bounded(chunks: usize) -> (Inlet, mpsc::Receiver<Chunk>) {
         let (to, from) = mpsc::channel(chunks.max(1));
         (Inlet { to }, from)
     }
 
     /// Gives a chunk of messages and waits while the pipeline is full. An empty chunk is nothing.
     pub async fn send(&self, chunk: Vec<Message>) -> std::result::Result<(), Closed> {
-        if chunk.is_empty() {
+        self.send_at(chunk, None).await
+    }
+
+    /// The same, with where the source stands after it.
+    pub async fn send_at(&self, messages: Vec<Message>, position: Option<Value>) -> std::result::Result<(), Closed> {
+        if messages.is_empty() {
             return Ok(());
         }
-        self.to.send(chunk).await.map_err(|_| Closed)
+        self.to.send(Chunk { messages, position }).await.map_err(|_| Closed)
     }
 
     /// Waits until the pipeline is gone.
@@ -177,6 +213,13 @@ pub trait Source: Send {
     /// an `Err` is final: `Retry::Later` makes the feed open the source again, with back-off.
     async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End>;
 
+    /// Called before `run`, at most once, on a source whose plan says that it `seeks`: what stood before the position,
+    /// which came with a [`Chunk`] of an earlier run, is not given again, and all that comes after it is. `Setup` for a
+    /// position that is none of this source's.
+    async fn seek(&mut self, _position: &Value) -> Result<()> {
+        Err(Fault::bug("a source that cannot seek was asked to"))
+    }
+
     /// Called when the rule or stream is deleted for good, on a source that is not running: takes back what it left
     /// outside, such as a session that a broker keeps for it.
     async fn forget(&mut self) -> Result<()> {
@@ -263,6 +306,18 @@ pub trait Sink: Send {
         std::future::pending().await
     }
 
+    /// Where what was confirmed so far ends, for a sink that can take back what was delivered after it. Asked after
+    /// `connect` and after each delivery. `None`: the sink cannot, and what is delivered again is there twice.
+    async fn position(&mut self) -> Result<Option<Value>> {
+        Ok(None)
+    }
+
+    /// Takes back all that this sink, or one opened before it with the same properties, delivered after that position.
+    /// Called after `connect` and before the first delivery.
+    async fn resume(&mut self, _position: &Value) -> Result<()> {
+        Ok(())
+    }
+
     /// Flushes and closes; called once, also after a failed connect.
     async fn close(&mut self) -> Result<()>;
 }
@@ -297,6 +352,8 @@ pub struct SinkSpec {
     pub props: Map<String, Json>,
     /// How its messages are encoded, for a sink that lays out a header or a table by it.
     pub format: FormatOptions,
+    /// A confirmed delivery must survive a loss of power: the rule has `qos` 1 or 2.
+    pub durable: bool,
     pub env: Env,
 }
 
@@ -312,6 +369,8 @@ pub struct SourcePlan {
     pub open: Box<dyn Fn() -> Result<Box<dyn Source>> + Send + Sync>,
     /// Messages are rows, so the stream's format does not apply.
     pub gives_rows: bool,
+    /// Its chunks carry positions, and [`Source::seek`] goes on from one.
+    pub seeks: bool,
     /// What to tell the user, for example of a property that is ignored.
     pub warnings: Vec<Diagnostic>,
 }
@@ -378,7 +437,7 @@ mod tests {
 
     pub(super) fn sink_spec(props: Json, root: impl Into<PathBuf>) -> SinkSpec {
         let props = props.as_object().unwrap().clone();
-        SinkSpec { props, format: FormatOptions::default(), env: env(root) }
+        SinkSpec { props, format: FormatOptions::default(), durable: false, env: env(root) }
     }
 
     #[test]

@@ -309,7 +309,8 @@ mod tests {
 
     #[test]
     fn any_bytes_are_a_value_or_an_error() {
-        let all = packed(&Value::array(values()));
+        // The last ones hold all the others.
+        let all = packed(&values().pop().unwrap_or_default());
         for bit in 0..all.len() * 8 {
             let mut flipped = all.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

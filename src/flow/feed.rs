@@ -70,6 +70,8 @@ pub struct Subscriber {
     /// Its place among the sources of the rule.
     pub source: usize,
     pub wanted: Wanted,
+    /// The rule logs its input, and wants to know by what a message is known when it is given again.
+    pub logs: bool,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
     pub to: Giver<Fed>,
@@ -80,6 +82,8 @@ pub struct Subscriber {
 enum Command {
     Join(u64, Subscriber),
     Leave(u64),
+    /// The one joins and the other leaves, between two chunks.
+    Swap(u64, u64, Subscriber),
 }
 
 /// A running feed. It ends when all handles are gone.
@@ -93,10 +97,16 @@ pub struct Feed {
 impl Feed {
     /// Starts the task; the source is opened once there is a subscriber.
     pub fn start(spec: FeedSpec) -> Feed {
+        Feed::start_behind(spec, None)
+    }
+
+    /// The same, but while `gate` is false the source is not opened: not all who are to read it may have subscribed.
+    pub fn start_behind(spec: FeedSpec, gate: Option<watch::Receiver<bool>>) -> Feed {
         let (commands, heard) = mpsc::channel(16);
         let (report, link) = Report::timed(spec.clock.clone());
         let readers = Arc::<Readers>::default();
-        let task = tokio::spawn(Driver::new(spec, heard, report, readers.clone()).run());
+        let driver = Driver { gate, ..Driver::new(spec, heard, report, readers.clone()) };
+        let task = tokio::spawn(driver.run());
         Feed { commands, readers, link, task }
     }
 
@@ -110,6 +120,22 @@ impl Feed {
         self.readers.join(id, ended);
         let gone = |_| Fault::bug("the task of the source has ended");
         self.commands.send(Command::Join(id, subscriber)).await.map_err(gone)
+    }
+
+    /// Puts a subscriber in the place of another, which then leaves as by [`Feed::unsubscribe`]: every message goes to one
+    /// of the two.
+    pub async fn swap(
+        &self,
+        old: u64,
+        id: u64,
+        subscriber: Subscriber,
+        ended: watch::Receiver<Option<Ended>>,
+    ) -> Result<()> {
+        self.readers.join(id, ended);
+        let gone = |_| Fault::bug("the task of the source has ended");
+        self.commands.send(Command::Swap(old, id, subscriber)).await.map_err(gone)?;
+        self.readers.leave(old);
+        Ok(())
     }
 
     /// Takes a subscriber off; its channel ends when what was on its way has arrived.
@@ -137,6 +163,8 @@ impl Feed {
 struct Driver {
     spec: FeedSpec,
     commands: mpsc::Receiver<Command>,
+    /// None once it is open.
+    gate: Option<watch::Receiver<bool>>,
     report: Report,
     readers: Arc<Readers>,
     subscribers: Vec<(u64, Subscriber)>,
@@ -179,6 +207,7 @@ impl Driver {
         Driver {
             spec,
             commands,
+            gate: None,
             report,
             readers,
             subscribers: Vec::new(),
@@ -193,11 +222,20 @@ impl Driver {
     async fn run(mut self) {
         loop {
             // Without a subscriber nothing is read, so that nothing is read for no one.
-            while self.subscribers.is_empty() {
+            while self.subscribers.is_empty() || (self.gate.is_some() && !self.is_left()) {
                 if self.deserted {
                     return;
                 }
-                self.hear().await;
+                let mut gate = self.gate.clone();
+                tokio::select! {
+                    biased;
+                    _ = self.hear() => {}
+                    _ = opened(&mut gate) => self.gate = None,
+                }
+            }
+            if self.is_left() {
+                self.close(&Close::Left);
+                continue;
             }
             let who = format!("the source of `{}`", self.spec.stream);
             let close = caught(&who, self.feed(&who)).await.unwrap_or_else(Close::Failed);
@@ -265,7 +303,7 @@ impl Driver {
                 _ = run.ended() => {}
                 _ = over(&mut farewell), if !run.is_over() => run.work = None,
                 chunk = chunks.recv(), if !dry => match chunk {
-                    Some(chunk) => self.distribute(chunk, &mut run).await?,
+                    Some(chunk) => self.distribute(chunk.messages, &mut run).await?,
                     None => dry = true,
                 },
             }
@@ -279,6 +317,11 @@ impl Driver {
             Some(Command::Join(id, subscriber)) => {
                 self.subscribers.push((id, subscriber));
                 self.decoding = None;
+            }
+            Some(Command::Swap(old, id, subscriber)) => {
+                self.subscribers.push((id, subscriber));
+                self.decoding = None;
+                self.leave(old);
             }
             Some(Command::Leave(id)) => self.leave(id),
             None => self.deserted = true,
@@ -378,6 +421,15 @@ impl Driver {
                 _ = run.ended() => {}
             }
         }
+    }
+}
+
+/// Returns when the gate is open, or gone; never where there is none.
+async fn opened(gate: &mut Option<watch::Receiver<bool>>) {
+    match gate {
+        // Without anyone to open it, it stands open.
+        Some(gate) => drop(gate.wait_for(|open| *open).await),
+        None => std::future::pending().await,
     }
 }
 

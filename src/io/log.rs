@@ -100,7 +100,7 @@ mod tests {
         let paper = Paper::default();
         let subscriber = tracing_subscriber::fmt().with_writer(paper.clone()).with_ansi(false).finish();
         tracing::subscriber::with_default(subscriber, || {
-            let spec = SinkSpec { props: Map::new(), format: Default::default(), env: env(".") };
+            let spec = SinkSpec { props: Map::new(), format: Default::default(), durable: false, env: env(".") };
             let mut sink = (plan(spec).unwrap().open)().unwrap();
             let parcel = Parcel { content: Content::Bytes(Bytes::from_static(b"{\"a\":1}")), props: vec![] };
             futures_util::FutureExt::now_or_never(sink.deliver(&[parcel])).unwrap().unwrap();

@@ -231,7 +231,7 @@ fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let from = bus.subscribe(&options.datasource, options.buffer_length as usize);
         Ok(Box::new(MemorySource { from, clock: clock.clone(), wants_meta }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings })
 }
 
 fn plan_lookup(spec: LookupSpec) -> Result<LookupPlan, Diagnostic> {
@@ -288,7 +288,7 @@ impl MemorySource {
             Meta::new([("topic", topic)].into_iter().collect())
         });
         let rows = Arc::try_unwrap(publication.rows).unwrap_or_else(|shared| (*shared).clone());
-        let message = |row| Message { payload: Payload::Row(row), time, meta: meta.clone(), ack: None };
+        let message = |row| Message { payload: Payload::Row(row), time, meta: meta.clone(), ack: None, delivery: None };
         chunk.extend(rows.into_iter().map(message));
     }
 }

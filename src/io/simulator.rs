@@ -54,7 +54,7 @@ fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let (again, interval) = (options.again, options.interval);
         Ok(Box::new(Simulator { rows: rows.clone(), again, interval, env: env.clone() }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings })
 }
 
 fn object(row: &Map<String, Json>, ints: bool) -> Object {
@@ -86,7 +86,8 @@ struct Simulator {
 impl Simulator {
     async fn give(&self, inlet: &Inlet, rows: &[Object]) -> Result<(), Closed> {
         let time = self.env.clock.now();
-        let message = |row: &Object| Message { payload: Payload::Row(row.clone()), time, meta: None, ack: None };
+        let message =
+            |row: &Object| Message { payload: Payload::Row(row.clone()), time, meta: None, ack: None, delivery: None };
         inlet.send(rows.iter().map(message).collect()).await
     }
 }

@@ -78,7 +78,7 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SourceSpec
         };
         Ok(Box::new(Guest { uses, desk: None }))
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows, seeks: false, warnings: Vec::new() })
 }
 
 fn is_common(name: &str) -> bool {
@@ -261,7 +261,8 @@ async fn pull(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> 
                 if fault.retry() == Retry::Later {
                     report.set(Link::Disconnected(fault.to_string()));
                 }
-                let message = Message { payload: Payload::Error(fault), time: now, meta: meta(uses), ack: None };
+                let message =
+                    Message { payload: Payload::Error(fault), time: now, meta: meta(uses), ack: None, delivery: None };
                 if inlet.send(vec![message]).await.is_err() {
                     return Ok(End::Closed);
                 }

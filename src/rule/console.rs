@@ -53,7 +53,7 @@ pub async fn reader_gone() {
 fn stdin(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let clock = spec.env.clock;
     let open = move || Ok(Box::new(Stdin { clock: clock.clone() }) as Box<dyn Source>);
-    Ok(SourcePlan { open: Box::new(open), gives_rows: false, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() })
 }
 
 struct Stdin {
@@ -78,7 +78,7 @@ impl Source for Stdin {
             }
             if !line.is_empty() {
                 let payload = Payload::Bytes(Bytes::from(line));
-                chunk.push(Message { payload, time: self.clock.now(), meta: None, ack: None });
+                chunk.push(Message { payload, time: self.clock.now(), meta: None, ack: None, delivery: None });
             }
             // What is there goes on at once; more only joins it when it is there already.
             let more = input.buffer().contains(&b'\n');

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Def, Host};
 use crate::diag::{Diagnostic, Fault};
-use crate::flow::Tide;
+use crate::flow::{JournalView, Tide};
 use crate::io::LinkStatus;
 use crate::meter::{LedgerView, NodeView, SinkView};
 
@@ -74,6 +74,8 @@ pub struct RunStatus {
     pub sinks: Vec<(String, SinkView)>,
     /// How far the event time of a running rule has come; nothing in processing time.
     pub tide: Option<Tide>,
+    /// How the journal of a running rule is doing; nothing where it has none.
+    pub journal: Option<JournalView>,
 }
 
 /// One node of a run.

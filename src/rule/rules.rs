@@ -10,12 +10,21 @@ use super::life::Rule;
 use super::run::plan_stream;
 use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
 use crate::diag::{self, Diagnostic, Fault, Result};
-use crate::lint::{Samples, lint};
+use crate::lint::{Known, lint};
 use crate::sql;
 use crate::store::Bucket;
 
 /// How long an answer may wait for what a rule has left outside to be taken back.
 const FORGETTING: Duration = Duration::from_secs(3);
+
+/// Lets the sources be read when it goes.
+struct Reading<'h>(&'h Host);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.send_replace(true);
+    }
+}
 
 /// All rules of a server.
 pub struct Rules {
@@ -57,8 +66,11 @@ impl Rules {
         Ok(Arc::new(Rules { host, engine, rules: RwLock::new(rules) }))
     }
 
-    /// Starts the stored rules that are to run, one after the other.
+    /// Starts the stored rules that are to run, one after the other. None reads before all are there: what a shared
+    /// stream gives to those that are there already, it has not for the others.
     pub async fn resume(self: &Arc<Self>) {
+        self.host.reading.send_replace(false);
+        let _reading = Reading(&self.host);
         let waiting: Vec<Arc<Rule>> =
             self.read().values().filter(|rule| rule.state() == State::Starting).cloned().collect();
         for rule in waiting {
@@ -213,6 +225,12 @@ impl Rules {
             me.host.store.remove(Bucket::RULES, &id).map_err(Refused::Storage)?;
             control.gone = true;
             me.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let (store, name) = (me.host.store.clone(), id.clone());
+            match tokio::task::spawn_blocking(move || store.forget_state(&name)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => tracing::warn!(rule = id, "the state of the rule cannot be removed: {fault}"),
+                Err(_) => tracing::error!(rule = id, "removing the state of the rule panicked"),
+            }
             me.forget(&rule.def()).await;
             Ok(format!("Rule {id} is dropped."))
         })
@@ -334,23 +352,23 @@ impl Rules {
         }
     }
 
-    /// Checks a rule without keeping it.
-    pub fn validate(&self, text: &str) -> Result<Checked, String> {
+    /// Checks a rule without keeping it; `known` has rows that its streams are known to have.
+    pub fn validate(&self, text: &str, known: Known) -> Result<Checked, String> {
         let parsed = self.read_rule(text, None);
         let (def, mut warnings) = parsed.map_err(|why| format!("invalid rule json: {why}"))?;
         let planned = self.plan(&def)?;
         warnings.extend(planned.warnings());
-        warnings.extend(self.lint(&def));
-        Ok(Checked { sources: planned.sources(), warnings })
+        warnings.extend(self.lint(&def, known));
+        Ok(Checked { sources: planned.sources(), warnings, sql: def.sql })
     }
 
     /// What is suspicious in the statement of a rule that can be planned.
-    fn lint(&self, def: &Def) -> Vec<Diagnostic> {
+    fn lint(&self, def: &Def, mut known: Known) -> Vec<Diagnostic> {
         let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
         let written = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
-        let known = written.filter_map(|source| self.host.catalog.find(&source.name.name));
-        let streams: Vec<_> = known.map(|definition| plan_stream(&definition)).collect();
-        lint(&select, &streams, &Samples::default())
+        let definitions = written.filter_map(|source| self.host.catalog.find(&source.name.name));
+        definitions.for_each(|definition| known.add_stream(plan_stream(&definition)));
+        lint(&select, &known)
     }
 
     /// All rules, sorted by id.

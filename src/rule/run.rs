@@ -11,14 +11,19 @@ use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Run
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
-use crate::flow::shape::{self, Common, Shape};
-use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, Retrying, SinkSpec};
+use crate::flow::shape::{self, Common, Keeping, Shape};
+use crate::flow::{
+    self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec,
+};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
 
 /// How long a rule that is stopped may take to deliver what is on its way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often, and after what pause, it is tried to take over the journal of the run before.
+const LEASE_TRIES: u32 = 600;
+const LEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The engine of this program.
 pub fn engine() -> Arc<dyn Engine> {
@@ -29,7 +34,11 @@ pub fn engine() -> Arc<dyn Engine> {
 #[derive(Default)]
 struct FlowEngine {
     shared: Arc<Shared>,
+    leases: Arc<Leases>,
 }
+
+/// For each rule whose journal is open, what lives as long as it is.
+type Leases = Mutex<HashMap<String, Weak<()>>>;
 
 type Shared = Mutex<HashMap<String, Weak<Feed>>>;
 
@@ -42,6 +51,7 @@ struct PlannedFlow {
     sinks: Vec<SinkSpec>,
     warnings: Vec<Diagnostic>,
     shared: Arc<Shared>,
+    leases: Arc<Leases>,
     topo: Topo,
 }
 
@@ -63,6 +73,7 @@ impl Engine for FlowEngine {
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
             sliding_twice: def.options.sliding_twice,
+            aliases_in_order: def.options.aliases_in_order,
             disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
@@ -103,8 +114,9 @@ impl Engine for FlowEngine {
         }
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
-        let shared = self.shared.clone();
-        Ok(Box::new(PlannedFlow { host: host.clone(), def: def.clone(), plan, streams, sinks, warnings, shared, topo }))
+        let (host, def) = (host.clone(), def.clone());
+        let (shared, leases) = (self.shared.clone(), self.leases.clone());
+        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, warnings, shared, leases, topo }))
     }
 }
 
@@ -180,7 +192,7 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let mut common = Common::take(&mut props)?;
+    let mut common = Common::take_over(&mut props, &host.sink_defaults)?;
     warnings.extend(common.warnings.iter().cloned());
     // A file is compressed as a whole, which its sink has to do.
     if action.sink == "file"
@@ -203,7 +215,20 @@ fn sink_spec(
         common.fields.clear();
         common.format.fields.clear();
     }
-    let spec = io::SinkSpec { props, format: common.format.clone(), env: host.env(&def.id) };
+    let name = format!("{}_{}", action.sink, action.index);
+    let keep = match common.keeping.take() {
+        None => None,
+        Some(keeping) => {
+            let second = match keeping.aside {
+                true => Some(second_sink(host, def, &action.sink, &props, &keeping, &common)?),
+                false => None,
+            };
+            let place = Place { rule: def.id.clone(), sink: name.clone() };
+            Some(Keep { queues: host.queues.clone(), place, keeping, second })
+        }
+    };
+    let durable = def.options.qos > 0;
+    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());
     let mut shape = Shape::new(&common, Arc::new(plan.layout.clone()), sink.takes, host.facts())?;
@@ -216,13 +241,32 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec {
-        name: format!("{}_{}", action.sink, action.index),
-        plan: sink,
-        retrying: Retrying::default(),
-        shape,
-        overflow,
-    })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow })
+}
+
+/// The sink that sends what lies in the queue, with its own topic and its own name at the broker.
+fn second_sink(
+    host: &Arc<Host>,
+    def: &Def,
+    sink: &str,
+    props: &Map<String, Json>,
+    keeping: &Keeping,
+    common: &Common,
+) -> Result<io::SinkPlan, Diagnostic> {
+    let mut props = props.clone();
+    if let Some(destination) = &keeping.destination {
+        props.retain(|name, _| !name.eq_ignore_ascii_case("topic"));
+        props.insert("topic".to_owned(), destination.as_str().into());
+    }
+    let named = |(name, _): &(&String, &mut Json)| name.eq_ignore_ascii_case("clientid");
+    if let Some((_, Json::String(id))) = props.iter_mut().find(named)
+        && !id.is_empty()
+    {
+        id.push_str("-resend");
+    }
+    let durable = def.options.qos > 0;
+    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
+    host.sink(sink, spec)
 }
 
 /// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.
@@ -257,20 +301,29 @@ impl Planned for PlannedFlow {
     }
 
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
+        let rule = Arc::new(self.host.rule_info(&self.def.id));
+        let keeps = match self.def.options.qos {
+            0 => false,
+            1 => flow::keeps_state(&self.plan, &rule, &TimeZone::system())?,
+            _ => true,
+        };
+        let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         for (stream, spec) in self.streams {
+            // Memory has no past: whoever is not there when it is written to misses it.
+            let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {
                 let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
                 match shared.get(stream.name.as_str()).and_then(Weak::upgrade) {
                     Some(feed) => feed,
                     None => {
-                        let feed = Arc::new(Feed::start(spec));
+                        let feed = Arc::new(Feed::start_behind(spec, gate));
                         shared.insert(stream.name.to_string(), Arc::downgrade(&feed));
                         feed
                     }
                 }
             } else {
-                Arc::new(Feed::start(spec))
+                Arc::new(Feed::start_behind(spec, gate))
             };
             feeds.insert(stream.name.to_string(), feed);
         }
@@ -286,7 +339,7 @@ impl Planned for PlannedFlow {
         // The rule alone holds them from here on, so that the last one to let go ends them.
         drop(feeds);
         let spec = FlowSpec {
-            rule: Arc::new(self.host.rule_info(&self.def.id)),
+            rule,
             local: TimeZone::system(),
             clock: self.host.clock.clone(),
             feeds: of_sources,
@@ -297,6 +350,7 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            journal,
             plan: self.plan,
         };
         let flow = Flow::start(spec).await?;
@@ -309,6 +363,40 @@ impl Planned for PlannedFlow {
             forget(&stream.name, feed.source).await;
         }
     }
+}
+
+/// Opens the journal of a rule, if it is to have one.
+async fn journal(host: &Host, def: &Def, keeps: bool, leases: &Leases) -> Result<Option<Opened>, Fault> {
+    let (store, id, interval) = (host.store.clone(), def.id.clone(), def.options.checkpoint);
+    let lease = lease(host, &id, leases).await?;
+    let folder = store.state(&id);
+    let opened = tokio::task::spawn_blocking(move || {
+        if keeps {
+            return Opened::open(JournalSpec { folder, interval, lease }).map(Some);
+        }
+        if folder.is_dir() {
+            tracing::warn!(rule = id, "the rule keeps no state any more; what it had kept is dropped");
+        }
+        store.forget_state(&id).map(|()| None)
+    });
+    opened.await.map_err(|_| Fault::bug("opening the journal panicked"))?
+}
+
+/// What says that the journal of a rule is open; waits until no run of before has it.
+async fn lease(host: &Host, id: &str, leases: &Leases) -> Result<Arc<()>, Fault> {
+    for _ in 0..LEASE_TRIES {
+        {
+            let mut leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
+            leases.retain(|_, lease| lease.strong_count() > 0);
+            if !leases.contains_key(id) {
+                let lease = Arc::new(());
+                leases.insert(id.to_owned(), Arc::downgrade(&lease));
+                return Ok(lease);
+            }
+        }
+        host.clock.sleep(LEASE_PAUSE).await;
+    }
+    Err(Fault::setup("the run of before still writes its state; start the rule again in a moment"))
 }
 
 /// Has a source take back what it left outside, such as a session that a broker keeps for it.
@@ -356,7 +444,9 @@ impl Running for RunningFlow {
 
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => RunStatus { tide: flow.tide(), ..status(flow.nodes(), flow.ledger()) },
+            Some(flow) => {
+                RunStatus { tide: flow.tide(), journal: flow.journal(), ..status(flow.nodes(), flow.ledger()) }
+            }
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

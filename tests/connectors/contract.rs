@@ -14,7 +14,7 @@ use kuiper::codec::FormatOptions;
 use kuiper::data::{Layout, Value};
 use kuiper::diag::{Fault, Result};
 use kuiper::io::{
-    Bus, CONNECTORS, Content, End, Env, Inlet, Link, LinkStatus, Message, Parcel, Payload, Report, RowSet, Sink,
+    Bus, CONNECTORS, Chunk, Content, End, Env, Inlet, Link, LinkStatus, Message, Parcel, Payload, Report, RowSet, Sink,
     SinkSpec, Source, SourceSpec, Takes, connector,
 };
 
@@ -34,7 +34,7 @@ pub fn source(kind: &str, props: Json, env: &Env, wants_acks: bool) -> Box<dyn S
 
 pub fn sink(kind: &str, props: Json, env: &Env) -> Box<dyn Sink> {
     let props = props.as_object().unwrap().clone();
-    let spec = SinkSpec { props, format: FormatOptions::default(), env: env.clone() };
+    let spec = SinkSpec { props, format: FormatOptions::default(), durable: false, env: env.clone() };
     let plan = connector(kind).unwrap().sink.unwrap()(spec).map_err(|error| error.to_string()).unwrap();
     (plan.open)().unwrap()
 }
@@ -49,7 +49,7 @@ pub fn numbers(range: std::ops::Range<usize>) -> Vec<Parcel> {
 
 /// A source that runs, with what it gives and what it reports.
 pub struct Running {
-    pub from: mpsc::Receiver<Vec<Message>>,
+    pub from: mpsc::Receiver<Chunk>,
     pub link: watch::Receiver<LinkStatus>,
     pub task: JoinHandle<(Box<dyn Source>, Result<End>)>,
     rest: std::collections::VecDeque<Message>,
@@ -221,7 +221,7 @@ fn sinks_say_what_they_take() {
     for (kind, takes) in [("memory", Takes::Rows), ("nop", Takes::Bytes)] {
         let props = json!({"topic": "t"}).as_object().unwrap().clone();
         let props = if kind == "nop" { Default::default() } else { props };
-        let spec = SinkSpec { props, format: FormatOptions::default(), env: env("contract", ".") };
+        let spec = SinkSpec { props, format: FormatOptions::default(), durable: false, env: env("contract", ".") };
         let plan = connector(kind).unwrap().sink.unwrap()(spec).map_err(|error| error.to_string()).unwrap();
         assert_eq!(plan.takes, takes);
     }

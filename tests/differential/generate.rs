@@ -190,7 +190,7 @@ impl<'a> Statement<'a> {
                     (name.to_string(), name.to_string())
                 }
                 3 if self.windowed => ("window_start".to_string(), "window_start()".to_string()),
-                4 if self.windowed => ("row_number".to_string(), "row_number()".to_string()),
+                4 if self.windowed => ("row_number".to_string(), self.words.row_number()),
                 5 => ("upper".to_string(), format!("upper({})", self.words.rows_only(|words| words.text(1)))),
                 6 => ("lag".to_string(), self.words.rows_only(|words| words.lag())),
                 _ if grouping => {
@@ -204,6 +204,11 @@ impl<'a> Statement<'a> {
                 taken.push(name);
                 self.fields.push(expr);
             }
+        }
+        if self.words.random.chance(7) {
+            let alias = if self.words.random.chance(40) { " AS u" } else { "" };
+            let call = if self.words.random.chance(75) { "unnest(l)" } else { "extract(o)" };
+            self.fields.push(format!("{call}{alias}"));
         }
         if grouping && !self.aggregated {
             self.aggregated = true;

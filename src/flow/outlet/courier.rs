@@ -8,17 +8,18 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::data::Fate;
 use crate::diag::{Fault, Retry, Whose};
 use crate::flow::load::Load;
+use crate::flow::queue::Kept;
 use crate::flow::task::ErrorLog;
 use crate::io::{Link, Parcel, RefusedRow, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
-use super::{dead, stop};
+use super::{Keep, dead, stop};
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -153,6 +154,50 @@ impl Courier {
         tokio::select! {
             _ = self.clock.sleep(self.retrying.pause(tries)) => false,
             _ = stop(&mut self.stopped) => true,
+        }
+    }
+
+    /// The disk queue, and the seat of who fills and empties it; `None` when the outlet was stopped meanwhile.
+    pub async fn queue(&mut self, keep: &Keep) -> Option<(Arc<Kept>, OwnedMutexGuard<()>)> {
+        let mut tries = 0;
+        loop {
+            let (queues, place, limits) = (keep.queues.clone(), keep.place.clone(), keep.keeping.limits);
+            let opened = tokio::task::spawn_blocking(move || queues.open(&place, Some(limits))).await;
+            match opened.map_err(|_| Fault::bug("the queue was not opened")).flatten() {
+                Ok(kept) => {
+                    // An outlet of an earlier run may be on its way out.
+                    let seat = tokio::select! {
+                        seat = kept.seat.clone().lock_owned() => seat,
+                        () = stop(&mut self.stopped) => return None,
+                    };
+                    return Some((kept, seat));
+                }
+                Err(fault) => {
+                    let text = format!("the queue of the sink `{}` cannot be opened: {fault}", self.name);
+                    tracing::error!(rule = self.rule, "{text}");
+                    self.meter.failed(text, self.clock.now());
+                }
+            }
+            if self.pause(tries).await {
+                return None;
+            }
+            tries += 1;
+        }
+    }
+
+    /// Who carries the parcels of the queue to a sink of their own. Its connection is not shown.
+    pub fn second(&self, plan: SinkPlan) -> Courier {
+        Courier {
+            rule: self.rule.clone(),
+            name: self.name.clone(),
+            plan,
+            retrying: self.retrying,
+            clock: self.clock.clone(),
+            report: Report::timed(self.clock.clone()).0,
+            stopped: self.stopped.clone(),
+            meter: self.meter.clone(),
+            account: self.account.clone(),
+            log: self.log.again(),
         }
     }
 

@@ -116,7 +116,7 @@ pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let (options, env) = (options.clone(), env.clone());
         Ok(Box::new(FileSource { options, shape, packed, wants_meta, wants_acks, env }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: shape == Shape::Csv, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: shape == Shape::Csv, seeks: false, warnings })
 }
 
 struct FileSource {
@@ -308,7 +308,7 @@ impl Giver<'_> {
             SourceAck::new(done.clone(), 0)
         });
         // The time is that of the sending, set there once for all.
-        self.chunk.push(Message { payload, time: Default::default(), meta: self.meta.clone(), ack });
+        self.chunk.push(Message { payload, time: Default::default(), meta: self.meta.clone(), ack, delivery: None });
     }
 
     async fn send(&mut self) -> Result<(), Closed> {

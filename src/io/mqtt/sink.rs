@@ -248,7 +248,7 @@ impl MqttSink {
             0 => self.fire(&mut line, parcels, done).await,
             _ => {
                 if !known {
-                    self.resume(&mut line, stages, *done);
+                    self.resume_handshakes(&mut line, stages, *done);
                 }
                 self.confirm(&mut line, parcels, stages, done).await
             }
@@ -287,7 +287,7 @@ impl MqttSink {
     }
 
     /// What to do on a new connection with what was on its way on the last.
-    fn resume(&self, line: &mut Line, stages: &mut [Stage], done: usize) {
+    fn resume_handshakes(&self, line: &mut Line, stages: &mut [Stage], done: usize) {
         for (at, stage) in stages.iter_mut().enumerate().skip(done) {
             match stage {
                 // A session that is kept needs the rest of the exchange, not the message again.
