@@ -198,6 +198,13 @@ fn sink_spec(
     {
         props.insert("compression".to_owned(), method.as_str().into());
     }
+    if action.sink == "rest" {
+        // Packed here, and told to the server there.
+        if let Some(method) = &common.compression {
+            props.insert("compression".to_owned(), method.as_str().into());
+        }
+        common.dynamic.retain(|(path, _)| !io::is_of_login(&action.props, path));
+    }
     // A sink that chooses columns itself may need others to know what to do with a row.
     if host.plugins.sink_declares(&action.sink, "fields")
         && let Some(fields) = common.taken.get("fields")
