@@ -221,7 +221,8 @@ impl Flow {
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
-            .map(|sink| {
+            .enumerate()
+            .map(|(n, sink)| {
                 Outlet::start(OutletSpec {
                     log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
                     rule: spec.rule.id.to_string(),
@@ -234,6 +235,7 @@ impl Flow {
                     send_error: spec.send_error,
                     clock: spec.clock.clone(),
                     overflow: sink.overflow,
+                    anchor: journal.as_ref().and_then(|journal| journal.anchor(n)),
                     ended: ended_to.clone(),
                     stall: spec.stall,
                     carried: spec.carried.sinks.get(&sink.name).cloned().unwrap_or_default(),

@@ -21,6 +21,7 @@ mod life;
 mod options;
 mod patrol;
 mod props;
+pub mod queues;
 mod restart;
 mod rules;
 mod run;

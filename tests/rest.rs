@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "rest/living.rs"]
+mod living;
+#[path = "rest/queues.rs"]
+mod queues;
 #[path = "rest/refusals.rs"]
 mod refusals;
 #[path = "rest/tables.rs"]

@@ -441,6 +441,28 @@ mod tests {
     }
 
     #[test]
+    fn schedules_and_restarts_are_read() {
+        let (options, found) = read(json!({
+            "cron": "TZ=Asia/Tokyo 0 6 * * mon-fri", "duration": "1h30m", "stallTimeout": "2m",
+            "cronDatetimeRange": [{"begin": "2024-01-01 00:00:00", "end": "2024-12-31 00:00:00"}],
+            "restartStrategy": {"attempts": 3, "delay": "2s", "multiplier": 1.5, "maxDelay": 60000, "jitterFactor": 0},
+        }));
+        assert_eq!(found, [""; 0]);
+        assert_eq!(options.schedule.cron, Cron::parse("TZ=Asia/Tokyo 0 6 * * mon-fri").ok());
+        assert_eq!(options.schedule.length, Some(Duration::from_secs(5400)));
+        assert_eq!((options.schedule.ranges.len(), options.stall), (1, Some(Duration::from_secs(120))));
+        let (delay, longest) = (Duration::from_secs(2), Duration::from_secs(60));
+        assert_eq!(options.restart, Restart { attempts: 3, delay, multiplier: 1.5, longest, jitter: 0.0 });
+        assert_eq!(read(json!({"stallTimeout": 0})).0.stall, None);
+        // What the server's defaults say is taken back by what is empty.
+        let mut found = Vec::new();
+        let defaults = json!({"cron": "@daily", "duration": "1h", "cronDatetimeRange": []});
+        let written = json!({"cron": "", "duration": ""});
+        let options = Options::read(defaults.as_object().unwrap(), written.as_object().unwrap(), &mut found);
+        assert_eq!((options.schedule, found), (Schedule::default(), vec![]));
+    }
+
+    #[test]
     fn what_is_not_there_yet_is_refused_in_one_sentence() {
         for (written, needs) in [(json!({"logFilename": "a.log"}), "log files")] {
             let (_, found) = read(written);
@@ -497,6 +519,38 @@ mod tests {
                 "option `planOptimizeStrategy.windowOption.windowVersion` is `\"v3\"`, expected `v1` or `v2`",
             ),
             (json!({"overflow": "block"}), "option `overflow` is `\"block\"`, expected `wait` or `drop`"),
+            (
+                json!({"cron": "0 6 * *", "duration": "1h"}),
+                "option `cron` is `\"0 6 * *\"`, which is no schedule: expected 5 fields (minute, hour, day of the month, month, day of the week), found 4",
+            ),
+            (
+                json!({"duration": "-1h"}),
+                "option `duration` is `\"-1h\"`, expected a duration above 0, for example \"1h30m\"",
+            ),
+            (
+                json!({"cronDatetimeRange": [{"begin": "2024-01-02 00:00:00", "end": "2024-01-01 00:00:00"}]}),
+                "validate cronDatetimeRange failed, err:begin time shouldn't after end time",
+            ),
+            (
+                json!({"restartStrategy": {"attempts": -1}}),
+                "invalidRestartAttempts:option `restartStrategy.attempts` is `-1`, expected a whole number, 0 or above",
+            ),
+            (
+                json!({"restartStrategy": {"delay": 0}}),
+                "invalidRestartDelay:option `restartStrategy.delay` is `0`, expected a duration above 0",
+            ),
+            (
+                json!({"restartStrategy": {"multiplier": 0.5}}),
+                "invalidRestartMultiplier:option `restartStrategy.multiplier` is `0.5`, expected a number of at least 1",
+            ),
+            (
+                json!({"restartStrategy": {"maxDelay": 0}}),
+                "invalidRestartMaxDelay:option `restartStrategy.maxDelay` is `0`, expected a duration above 0",
+            ),
+            (
+                json!({"restartStrategy": {"jitterFactor": 1}}),
+                "invalidRestartJitterFactor:option `restartStrategy.jitterFactor` is `1`, expected a number from 0 up to 1, without 1",
+            ),
             (json!({"restartStrategy": 3}), "option `restartStrategy` is `3`, expected an object"),
             (
                 json!({"restartStrategy": {"atempts": 3}}),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Stopwatch};
+use crate::data::Value;
 use crate::diag::{Fault, Result};
 use crate::io::{Parcel, RefusedRow, Report, Sink, SinkPlan, Stopped};
 
@@ -124,6 +125,21 @@ impl Sink for Watched {
         match &mut self.sink {
             Some(sink) => sink.idle().await,
             None => std::future::pending().await,
+        }
+    }
+
+    async fn position(&mut self) -> Result<Option<Value>> {
+        match &mut self.sink {
+            Some(sink) => sink.position().await,
+            // Where the last one stood is known from before.
+            None => Ok(None),
+        }
+    }
+
+    async fn resume(&mut self, position: &Value) -> Result<()> {
+        match &mut self.sink {
+            Some(sink) => sink.resume(position).await,
+            None => Err(Fault::unreachable("the sink is not open")),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The engine with real tasks and a connector of its own.
 
+mod breaking;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -74,7 +76,7 @@ fn rules() -> Arc<Rules> {
         patrol: Duration::from_secs(10),
         root: ".".into(),
         ignore_case: false,
-        connectors: vec![TRICKLE],
+        connectors: vec![TRICKLE, breaking::BOMB],
     };
     let (host, told) = Host::open(setup).unwrap();
     assert!(told.is_empty(), "{told:?}");
