@@ -60,7 +60,8 @@ pub fn put(out: &mut Vec<u8>, value: &Value) {
         }
         Value::Time(time) => {
             out.push(TIME);
-            put_signed(out, time.nanos);
+            put_signed(out, (time.nanos() >> 64) as i64);
+            put_number(out, time.nanos() as u64);
             put_zone(out, time);
         }
         Value::Array(items) => {
@@ -163,7 +164,7 @@ fn take_within(from: &mut &[u8], depth: usize) -> Result<Value> {
         TEXT => Value::Text(Text::new(take_text(from)?)),
         BYTES => Value::bytes(take_bytes(from)?),
         TIME => {
-            let nanos = take_signed(from)?;
+            let nanos = (i128::from(take_signed(from)?) << 64) | i128::from(take_number(from)?);
             Value::Time(DateTime::new(nanos, take_zone(from)?))
         }
         tag @ (ARRAY | OBJECT) => {
@@ -194,7 +195,7 @@ fn take_within(from: &mut &[u8], depth: usize) -> Result<Value> {
 }
 
 fn put_zone(out: &mut Vec<u8>, time: &DateTime) {
-    let zone = &time.zone;
+    let zone = time.zone();
     if *zone == TimeZone::UTC {
         return out.push(UTC);
     }
@@ -208,7 +209,7 @@ fn put_zone(out: &mut Vec<u8>, time: &DateTime) {
     }
     // One that has neither looks the same at that instant.
     out.push(FIXED);
-    put_signed(out, time.zoned().offset().seconds().into());
+    put_signed(out, time.offset().seconds().into());
 }
 
 fn take_zone(from: &mut &[u8]) -> Result<TimeZone> {

@@ -52,7 +52,7 @@ fn the_wall_clock_is_stepped() {
         scene.server.setting(name, value);
     }
     scene.begin();
-    let steps = ["+7", "+3", "+3600", "+3590", "+86400", "+86393", "+31536000"];
+    let steps = ["+7", "+3", "+3600", "+3590", "-86400", "+0", "-7"];
     for by in steps {
         scene.flow(500);
         step(&format!("{by}\n"));
