@@ -212,7 +212,8 @@ impl Flow {
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
-            .map(|sink| {
+            .enumerate()
+            .map(|(n, sink)| {
                 Outlet::start(OutletSpec {
                     log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
                     rule: spec.rule.id.to_string(),
@@ -225,6 +226,7 @@ impl Flow {
                     send_error: spec.send_error,
                     clock: spec.clock.clone(),
                     overflow: sink.overflow,
+                    anchor: journal.as_ref().and_then(|journal| journal.anchor(n)),
                     ended: ended_to.clone(),
                 })
             })

@@ -22,6 +22,7 @@ use crate::io::{LinkStatus, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
 use super::caught::caught;
+use super::journal::Anchor;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
 use super::queue::{Place, Queues};
@@ -76,6 +77,8 @@ pub struct OutletSpec {
     pub send_error: bool,
     pub clock: Clock,
     pub overflow: Overflow,
+    /// Of a rule with a journal.
+    pub anchor: Option<Arc<Anchor>>,
     pub log: ErrorLog,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
@@ -135,6 +138,8 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log,
+            // What lies in a queue on the disk is confirmed there.
+            anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
         let load = Load::new(account.clone(), meter.clone());
         let driver = Driver { from, packer, load, courier, keep: spec.keep, ended: spec.ended };

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use crate::clock::{Clock, Stopwatch};
 use crate::data::Fate;
 use crate::diag::{Fault, Retry, Whose};
+use crate::flow::journal::Anchor;
 use crate::flow::load::Load;
 use crate::flow::queue::Kept;
 use crate::flow::task::ErrorLog;
@@ -81,6 +82,8 @@ pub struct Courier {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     pub log: ErrorLog,
+    /// Where a rule with a journal hears how far the sink has come.
+    pub anchor: Option<Arc<Anchor>>,
 }
 
 impl Courier {
@@ -103,8 +106,15 @@ impl Courier {
     /// Tries once to connect; `None` when the outlet was stopped meanwhile.
     pub async fn dial(&mut self, sink: &mut dyn Sink) -> Option<Result<(), Fault>> {
         self.report.trying();
+        let connect = async {
+            sink.connect(self.report.clone()).await?;
+            match &self.anchor {
+                Some(anchor) => anchor.connected(sink).await,
+                None => Ok(()),
+            }
+        };
         let result = tokio::select! {
-            result = sink.connect(self.report.clone()) => result,
+            result = connect => result,
             _ = stop(&mut self.stopped) => return None,
         };
         if result.is_ok() {
@@ -198,6 +208,7 @@ impl Courier {
             meter: self.meter.clone(),
             account: self.account.clone(),
             log: self.log.again(),
+            anchor: None,
         }
     }
 
@@ -245,6 +256,12 @@ impl Courier {
         while !load.parcels().is_empty() {
             let Attempt { delivered, refused, fault } = self.attempt(sink, load.parcels()).await?;
             load.delivered(delivered, &refused, |fault| self.dead(fault, fault.reason(), 1));
+            if let Some(anchor) = &self.anchor
+                && let Err(fault) = anchor.delivered(sink).await
+            {
+                // What it does not say counts as not confirmed.
+                self.log.tell(&fault, self.clock.now());
+            }
             let Some(fault) = fault else { continue };
             if delivered > 0 {
                 tries = 0;

@@ -466,7 +466,7 @@ pub fn typed_feed(statement: &str, source: SourcePlan, clock: &Clock) -> Arc<Fee
 fn feed_of(stream: Stream, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
     let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
     let kinds = stream.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, format, kinds, clock: clock.clone() }))
+    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek: None, format, kinds, clock: clock.clone() }))
 }
 
 pub struct Running {
