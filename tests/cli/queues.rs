@@ -71,7 +71,9 @@ fn the_session_of_the_guide_against_a_server() {
 fn the_session_of_the_guide_without_a_server() {
     let mut server = Server::start();
     let session = stored(&server);
-    let with = |args: &[&str]| [args, &["--data", "data"]].concat();
+    fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
+        [args, &["--data", "data"]].concat()
+    }
     let busy = server.ask(&with(&["queue", "list"]));
     assert!(busy.status == 2 && busy.err.contains("or ask its server, without `--data`"), "{}", busy.err);
     server.child.kill().unwrap();
