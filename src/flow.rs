@@ -243,6 +243,7 @@ impl Flow {
         let task = RuleTask {
             desks: tables.zip(spec.desks).collect(),
             chain,
+            told: spec.clock.now(),
             from,
             closings: Closings::new(closings, drives),
             sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),
