@@ -6,6 +6,8 @@
 mod csv;
 mod folder;
 mod lines;
+mod mend;
+mod place;
 mod roll;
 mod sink;
 mod source;
