@@ -8,6 +8,7 @@ mod folder;
 mod lines;
 mod mend;
 mod place;
+mod position;
 mod roll;
 mod sink;
 mod source;
