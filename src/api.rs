@@ -13,6 +13,7 @@ mod json;
 mod keyed;
 mod metadata;
 mod plugins;
+mod queues;
 mod routes;
 mod rules;
 mod streams;
@@ -56,6 +57,7 @@ impl Server {
             data: (!demo).then(|| settings.data.clone()),
             plugins: None,
             rule: settings.rule.clone(),
+            sink: settings.sink.clone(),
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),

@@ -11,6 +11,7 @@
 mod file;
 mod keys;
 mod layers;
+mod sinks;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub external_files: bool,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
+    /// Properties of sinks that do not write them themselves.
+    pub sink: Map<String, Json>,
     /// Static properties, from `KUIPER_PROPS_*`, names in lower case.
     pub props: BTreeMap<String, String>,
     /// Configuration of connectors.
@@ -145,6 +148,7 @@ impl Settings {
             shutdown: shutdown?,
             external_files: external_files?,
             rule: file.below("rule"),
+            sink: sinks::defaults(file),
             props,
             connectors,
         })
@@ -268,8 +272,26 @@ mod tests {
             assert!(text.contains(name), "{text}");
         }
         assert!(!text.contains("authentication"), "{text}");
+        assert!(load("sink:\n  enableCache: true\n", &[], Flags::default()).unwrap().1.is_empty());
         let errors = load("basic:\n  authentication: true\n", &[], Flags::default()).unwrap_err();
         assert!(errors[0].to_string().contains("`basic.authentication`"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn numbers_of_the_queue_that_cannot_be_are_corrected_with_a_warning() {
+        let yaml = "sink:\n  bufferPageSize: 100\n  memoryCacheThreshold: 50\n  maxDiskCache: 1001\n  resendPriority: 7\n  \
+            resendInterval: -1\n  queueMaxBytes: -5\n";
+        let (settings, warnings) = load(yaml, &[], Flags::default()).unwrap();
+        let number = |name: &str| settings.sink[name].as_i64().unwrap();
+        assert_eq!((number("memoryCacheThreshold"), number("maxDiskCache")), (100, 1100));
+        assert_eq!((number("resendPriority"), number("queueMaxBytes")), (0, 0));
+        assert!(!settings.sink.contains_key("resendInterval"));
+        let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert!(told.contains(&"`sink.maxDiskCache` cannot be 1001; 1100 is used".to_owned()), "{told:?}");
+        assert_eq!(told.len(), 5, "{told:?}");
+        let errors = load("sink:\n  queueSync: often\n  retryInterval: soon\n", &[], Flags::default()).unwrap_err();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert!(load("sink:\n  retryInterval: 0\n", &[], Flags::default()).is_err());
     }
 
     #[test]

@@ -22,12 +22,12 @@ mod time_pattern;
 mod value;
 
 pub use crate::clock::Time;
-pub use batch::{Batch, Emissions, Meta};
-pub use datetime::DateTime;
+pub use batch::{Batch, Delivery, Emissions, Meta};
+pub use datetime::{Civil, DateTime};
 pub use layout::{Column, Layout};
 pub use object::{Object, Shape};
-pub use parse_time::{parse_datetime, parse_zoned};
+pub use parse_time::parse_datetime;
 pub use print::{push_general_float, push_json_float};
 pub use receipt::{Account, Acknowledge, Fate, Held, Receipt, SourceAck};
-pub use time_pattern::{day_name, format_datetime, format_zoned, month_name};
+pub use time_pattern::{day_name, format_datetime, month_name};
 pub use value::{Kind, Text, Value};

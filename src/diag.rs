@@ -4,7 +4,11 @@
 //! them and go on, so that one look shows all. A [`Fault`] is about what happened while running; it says whose fault
 //! it is and whether trying again can help, and nothing reads its text to decide.
 
+mod lines;
+
 use std::fmt::{self, Write as _};
+
+pub use lines::LineIndex;
 
 /// A range of bytes in a text, end exclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,29 +89,41 @@ impl Diagnostic {
 
     /// The finding with the line that it is about, and carets under the place.
     pub fn render(&self, origin: &str, text: &str) -> String {
+        self.render_in(origin, &LineIndex::new(text))
+    }
+
+    /// The same, for many findings in one text.
+    pub fn render_in(&self, origin: &str, text: &LineIndex<'_>) -> String {
         let word = if self.is_error() { "error" } else { "warning" };
         self.below(format!("{word}[{}]: {}", self.code, self.message), origin, text)
     }
 
+    /// The finding as programs read it; without a place it has no line and no column.
+    pub fn to_json(&self, text: &LineIndex<'_>) -> serde_json::Map<String, serde_json::Value> {
+        let place = self.span.map(|span| text.position(span.start as usize));
+        let made = serde_json::json!({
+            "line": place.map(|(line, _)| line),
+            "column": place.map(|(_, column)| column),
+            "code": self.code,
+            "severity": if self.is_error() { "error" } else { "warning" },
+            "message": self.message,
+            "help": self.help,
+        });
+        if let serde_json::Value::Object(made) = made { made } else { serde_json::Map::new() }
+    }
+
     /// The place and the remedy under a first line.
-    fn below(&self, mut out: String, origin: &str, text: &str) -> String {
+    fn below(&self, mut out: String, origin: &str, text: &LineIndex<'_>) -> String {
         let Some(span) = self.span else {
             if let Some(help) = &self.help {
                 let _ = write!(out, "\n  {help}");
             }
             return out;
         };
-        let start = floor_boundary(text, (span.start as usize).min(text.len()));
-        let end = floor_boundary(text, (span.end as usize).clamp(start, text.len()));
-        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let line = text[line_start..line_end].trim_end_matches('\r');
-        let number = text[..start].matches('\n').count() + 1;
-        let column = text[line_start..start].chars().count();
-        let width = text[start..end.min(line_end).max(start)].chars().count().max(1);
+        let (number, column) = text.position(span.start as usize);
         let gutter = " ".repeat(number.to_string().len());
-        let _ = write!(out, "\n{gutter}--> {origin}:{number}:{}", column + 1);
-        let (line, column, width) = part(&line.replace('\t', " "), column, width);
+        let _ = write!(out, "\n{gutter}--> {origin}:{number}:{column}");
+        let (line, column, width) = part(text, span);
         let _ = write!(out, "\n{gutter} |\n{number} | {line}");
         let _ = write!(out, "\n{gutter} | {}{}", " ".repeat(column), "^".repeat(width));
         if let Some(help) = &self.help {
@@ -117,19 +133,26 @@ impl Diagnostic {
     }
 }
 
-/// The part of a long line around a place, so that line and carets stay below each other on a terminal.
-fn part(line: &str, column: usize, width: usize) -> (String, usize, usize) {
+/// The line around a place, the column in it (from 0) and the width of what it is about; the part of a long line around it,
+/// so that line and carets stay below each other on a terminal.
+fn part(text: &LineIndex<'_>, span: Span) -> (String, usize, usize) {
     const WIDTH: usize = 100;
-    let letters: Vec<char> = line.chars().collect();
-    if letters.len() <= WIDTH {
-        return (line.to_owned(), column, width);
+    let line = text.line(span.start as usize);
+    let at = text.place(span.start as usize).min(line.end);
+    let end = text.place(span.end as usize).clamp(at, line.end);
+    let (letters, column, width) = (text.count(line.clone()), text.count(line.start..at), text.count(at..end).max(1));
+    let plain = |shown: &str| shown.replace('\t', " ");
+    if letters <= WIDTH {
+        return (plain(text.slice(line)), column, width);
     }
     // The place stands in the middle, or begins the part where it is itself too long.
-    let start = column.saturating_sub(WIDTH.saturating_sub(width) / 2).min(letters.len() - WIDTH);
+    let start = column.saturating_sub(WIDTH.saturating_sub(width) / 2).min(letters - WIDTH);
+    let back = text.slice(line.start..at).char_indices().rev().take(column - start).last();
+    let from = back.map_or(at, |(byte, _)| line.start + byte);
+    let mut shown = plain(&text.slice(from..line.end).chars().take(WIDTH).collect::<String>());
     let end = start + WIDTH;
-    let mut shown: String = letters[start..end].iter().collect();
     let width = width.min(end - column.min(end)).max(1);
-    if end < letters.len() {
+    if end < letters {
         shown.push_str(" …");
     }
     match start {
@@ -150,25 +173,20 @@ impl fmt::Display for Diagnostic {
 
 /// All findings, one paragraph each.
 pub fn render_all(findings: &[Diagnostic], origin: &str, text: &str) -> String {
-    findings.iter().map(|finding| finding.render(origin, text)).collect::<Vec<_>>().join("\n")
+    let text = LineIndex::new(text);
+    findings.iter().map(|finding| finding.render_in(origin, &text)).collect::<Vec<_>>().join("\n")
 }
 
 /// The same for clients of eKuiper: what they know by its words stands first and begins with them.
 pub fn render_known(findings: &[Diagnostic], origin: &str, text: &str) -> String {
+    let text = LineIndex::new(text);
     let mut sorted: Vec<&Diagnostic> = findings.iter().collect();
     sorted.sort_by_key(|finding| finding.words.is_none());
     let one = |finding: &&Diagnostic| match &finding.words {
-        Some(words) => finding.below(format!("{words} [{}]", finding.code), origin, text),
-        None => finding.render(origin, text),
+        Some(words) => finding.below(format!("{words} [{}]", finding.code), origin, &text),
+        None => finding.render_in(origin, &text),
     };
     sorted.iter().map(one).collect::<Vec<_>>().join("\n")
-}
-
-fn floor_boundary(text: &str, mut at: usize) -> usize {
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 /// The candidate that a person most likely meant, case apart. The shorter of the two names, the fewer letters may differ,
@@ -177,7 +195,6 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let wanted: Vec<char> = name.to_lowercase().chars().collect();
     let near = |candidate: &'a str| {
         let letters: Vec<char> = candidate.to_lowercase().chars().collect();
-        let distance = distance(&wanted, &letters);
         let limit = match wanted.len().min(letters.len()) {
             0 | 1 => 0,
             // One letter too many or too few.
@@ -186,6 +203,10 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             6..=8 => 2,
             _ => 3,
         };
+        if wanted.len().abs_diff(letters.len()) > limit {
+            return None;
+        }
+        let distance = distance(&wanted, &letters);
         (distance <= limit).then_some((distance, candidate))
     };
     candidates.into_iter().filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
@@ -355,14 +376,16 @@ mod tests {
     fn of_a_long_line_the_part_around_the_place_is_shown() {
         let line = format!("{}{}", "0123456789".repeat(30), "x");
         for (at, width) in [(0, 3), (5, 1), (150, 4), (297, 3), (301, 0), (10, 280), (40, 60)] {
-            let (shown, column, carets) = part(&line, at, width.max(1));
+            let (shown, column, carets) = part(&LineIndex::new(&line), Span::new(at, at + width));
             assert!(shown.chars().count() <= 104, "{shown}");
             let marked: String = shown.chars().skip(column).take(carets).collect();
             let meant: String = line.chars().skip(at).take(carets).collect();
             assert_eq!(marked, meant, "{at} {width}: {shown}");
             assert!(carets == width.max(1) || width > 100, "{at} {width}: {carets}");
         }
-        assert_eq!(part("short", 2, 1), ("short".to_owned(), 2, 1));
+        let short = |text: &str| part(&LineIndex::new(text), Span::new(2, 3));
+        assert_eq!(short("short"), ("short".to_owned(), 2, 1));
+        assert_eq!(short("a\t\r\n"), ("a ".to_owned(), 2, 1));
     }
 
     #[test]

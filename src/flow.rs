@@ -13,9 +13,11 @@ mod decoding;
 mod desk;
 mod feed;
 mod joins;
+mod journal;
 mod lane;
 mod load;
 mod outlet;
+mod queue;
 mod seat;
 pub mod shape;
 mod special;
@@ -27,8 +29,9 @@ mod template;
 mod tests;
 mod windows;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -47,14 +50,17 @@ pub use book::Book;
 pub use chain::{Ask, Chain, Steps};
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
+pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
-pub use outlet::{Retrying, emissions};
+pub use outlet::{Keep, Retrying, emissions};
+pub use queue::{Limits, Place, Queues, Removed, Seen, Standing, Sum};
 pub use surroundings::Surroundings;
 pub use task::Ended;
 
 pub use crate::op::Tide;
 
 use feed::Subscriber;
+use journal::Glass;
 use lane::lane;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
@@ -62,6 +68,8 @@ use task::{Closings, ErrorLog, RuleTask, SinkInlet};
 
 /// How long a task may take to end once nothing holds it up.
 const FAREWELL: Duration = Duration::from_millis(1500);
+/// The same for one that has a snapshot to write.
+const SAVING: Duration = Duration::from_secs(60);
 
 /// Everything that a rule needs to run.
 pub struct FlowSpec {
@@ -80,6 +88,8 @@ pub struct FlowSpec {
     pub send_error: bool,
     /// What happens to rows that find the rule full.
     pub overflow: Overflow,
+    /// For a rule that keeps what it has across a crash.
+    pub journal: Option<Opened>,
 }
 
 /// One sink of a rule.
@@ -88,6 +98,8 @@ pub struct SinkSpec {
     pub name: String,
     pub plan: SinkPlan,
     pub retrying: Retrying,
+    /// Its disk queue, if it has one.
+    pub keep: Option<Keep>,
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
@@ -100,10 +112,13 @@ pub struct Flow {
     ops: Vec<(String, Arc<NodeMeter>)>,
     /// In event time: how far it has come.
     gauge: Option<Arc<Gauge>>,
+    journal: Option<Glass>,
     outlets: Vec<Outlet>,
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
+    #[cfg(test)]
+    rests: Arc<std::sync::atomic::AtomicI64>,
 }
 
 /// A source of a running rule.
@@ -136,14 +151,28 @@ pub struct NodeStatus {
     pub account: Option<SinkView>,
 }
 
+/// Whether the operators of a plan remember anything from one row to the next.
+pub fn keeps_state(plan: &Plan, rule: &Arc<RuleInfo>, local: &TimeZone) -> Result<bool> {
+    let chain = Chain::build(plan, rule.clone(), local, rule.started, Arc::<Book>::default().account())?;
+    Ok(chain.keeps_state())
+}
+
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Flow {
     /// Starts the tasks of a rule and subscribes to its feed.
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
         let book = Arc::<Book>::default();
-        let now = spec.clock.now();
-        let chain = Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account())?;
+        let logs = spec.journal.is_some();
+        let build = |now| Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account());
+        let (chain, mut journal) = match spec.journal {
+            None => (build(spec.clock.now())?, None),
+            Some(opened) => {
+                let sinks: Vec<String> = spec.sinks.iter().map(|sink| sink.name.clone()).collect();
+                let (chain, journal) = opened.begin(&spec.plan, &sinks, &book, &spec.clock, build).await?;
+                (chain, Some(journal))
+            }
+        };
         let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
@@ -158,6 +187,7 @@ impl Flow {
             joining.push(Subscriber {
                 source: place,
                 wanted: source.wanted.clone(),
+                logs,
                 book: book.clone(),
                 meter: inflow.meter.clone(),
                 to: to.clone(),
@@ -182,24 +212,33 @@ impl Flow {
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
-            .map(|sink| {
+            .enumerate()
+            .map(|(n, sink)| {
                 Outlet::start(OutletSpec {
                     log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
                     rule: spec.rule.id.to_string(),
                     name: sink.name,
                     sink: sink.plan,
                     retrying: sink.retrying,
+                    keep: sink.keep,
                     shape: sink.shape,
                     layout: layout.clone(),
                     send_error: spec.send_error,
                     clock: spec.clock.clone(),
                     overflow: sink.overflow,
+                    anchor: journal.as_ref().and_then(|journal| journal.anchor(n)),
                     ended: ended_to.clone(),
                 })
             })
             .unzip();
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
         let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
+        let glass = journal.as_mut().map(|journal| {
+            journal.set_sinks(outlets.iter().map(|outlet| outlet.account.clone()));
+            journal.glass.clone()
+        });
+        #[cfg(test)]
+        let rests = Arc::new(std::sync::atomic::AtomicI64::new(i64::MIN));
         let task = RuleTask {
             desks: tables.zip(spec.desks).collect(),
             chain,
@@ -211,9 +250,25 @@ impl Flow {
             ended: ended_to,
             out: Vec::new(),
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
+            journal,
+            waiting: VecDeque::new(),
+            #[cfg(test)]
+            rests: rests.clone(),
         };
         let task = tokio::spawn(task.run());
-        Ok(Flow { sources, book, ops, gauge, outlets, ended, rule: spec.rule, task })
+        Ok(Flow {
+            sources,
+            book,
+            ops,
+            gauge,
+            journal: glass,
+            outlets,
+            ended,
+            rule: spec.rule,
+            task,
+            #[cfg(test)]
+            rests,
+        })
     }
 
     /// Returns when the rule has ended by itself. Can be awaited again and again.
@@ -222,11 +277,11 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, unless other rules read on; what an operator holds is thrown away. Both are counted. Takes some
-    /// seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
+    /// to the source, unless other rules read on; what an operator holds is thrown away, or stays in the journal if there
+    /// is one. All are counted. Takes some seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
-        let Flow { sources, book, ops, outlets, rule, task, .. } = self;
+        let Flow { sources, book, ops, journal, outlets, rule, task, .. } = self;
         unsubscribe(&sources).await;
         let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
@@ -240,7 +295,8 @@ impl Flow {
             fault = fault.or(end);
         }
         // The outlets have given up, so they hold the task up no longer.
-        if !drained && tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
+        let farewell = if journal.is_some() { SAVING } else { FAREWELL };
+        if !drained && tokio::time::timeout(farewell, &mut task).await.is_err() {
             task.abort();
         }
         let nodes = statuses(&sources, &ops, sinks.into_iter());
@@ -260,6 +316,28 @@ impl Flow {
 
     pub fn ledger(&self) -> LedgerView {
         self.book.ledger.view()
+    }
+
+    /// How the journal is doing; nothing without one.
+    pub fn journal(&self) -> Option<JournalView> {
+        let view = |glass: &Glass| glass.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.journal.as_ref().map(view)
+    }
+
+    /// When the next timer goes off, while the task waits; nothing while it does something.
+    #[cfg(test)]
+    pub fn rests(&self) -> Option<i64> {
+        Some(self.rests.load(Ordering::SeqCst)).filter(|due| *due > i64::MIN)
+    }
+
+    /// Ends all tasks where they are, as a crash does.
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+        for outlet in self.outlets {
+            outlet.kill().await;
+        }
     }
 
     /// How far the event time has come; nothing in processing time.

@@ -40,7 +40,7 @@ use jiff::tz::TimeZone;
 use crate::data::{Object, Text, Time, Value};
 use crate::diag::Result;
 
-pub use convert::compressed;
+pub use convert::{compressed, decompressed};
 
 /// What a function may know beside its arguments.
 pub struct Ctx<'a> {

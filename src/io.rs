@@ -11,7 +11,10 @@ mod memory;
 mod mqtt;
 mod nop;
 pub mod props;
+mod reach;
+mod rest;
 mod simulator;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +25,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{Clock, Time};
 use crate::codec::FormatOptions;
-use crate::data::{Layout, Meta, Object, SourceAck, Value};
+use crate::data::{Delivery, Layout, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
 pub use memory::{Bus, Change, MemoryTable};
+pub use reach::is_refused;
+pub use rest::is_of_login;
 
 /// What a message of a source holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +55,8 @@ pub struct Message {
     pub meta: Option<Meta>,
     /// Told when every rule is done with it; `None` where the source has no one to tell.
     pub ack: Option<SourceAck>,
+    /// By what it is known when it is given again, without the digest; only of messages that may be.
+    pub delivery: Option<Delivery>,
 }
 
 /// Messages that a source gave together.
@@ -393,8 +400,15 @@ pub struct Connector {
 }
 
 /// All built-in connectors.
-pub const CONNECTORS: &[Connector] =
-    &[file::CONNECTOR, log::CONNECTOR, memory::CONNECTOR, mqtt::CONNECTOR, nop::CONNECTOR, simulator::CONNECTOR];
+pub const CONNECTORS: &[Connector] = &[
+    file::CONNECTOR,
+    log::CONNECTOR,
+    memory::CONNECTOR,
+    mqtt::CONNECTOR,
+    nop::CONNECTOR,
+    rest::CONNECTOR,
+    simulator::CONNECTOR,
+];
 
 /// The built-in connector of that name.
 pub fn connector(name: &str) -> std::result::Result<&'static Connector, Diagnostic> {

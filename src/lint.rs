@@ -5,13 +5,14 @@
 
 mod effects;
 mod groups;
+mod known;
 mod names;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json};
 
@@ -20,30 +21,11 @@ use crate::diag::{Diagnostic, Span};
 use crate::plan::Stream;
 use crate::sql::{Call, Expr, ExprNode, Field, Select};
 
-/// Rows that streams are known to have.
-#[derive(Clone, Debug, Default)]
-pub struct Samples {
-    by_stream: BTreeMap<String, Vec<Map<String, Json>>>,
-    of_any: Vec<Map<String, Json>>,
-}
+pub use known::Known;
 
-impl Samples {
-    /// A row of the stream; of any, where there is no name.
-    pub fn add(&mut self, stream: Option<&str>, row: Map<String, Json>) {
-        match stream {
-            Some(stream) => self.by_stream.entry(stream.to_owned()).or_default().push(row),
-            None => self.of_any.push(row),
-        }
-    }
-
-    fn of(&self, stream: &str) -> Vec<&Map<String, Json>> {
-        self.by_stream.get(stream).into_iter().flatten().chain(&self.of_any).collect()
-    }
-}
-
-/// Everything that is suspicious in a statement over these streams, in the order of the text.
-pub fn lint(select: &Select, streams: &[Stream], samples: &Samples) -> Vec<Diagnostic> {
-    let scope = Scope::new(select, streams, samples);
+/// Everything that is suspicious in a statement, in the order of the text.
+pub fn lint(select: &Select, known: &Known) -> Vec<Diagnostic> {
+    let scope = Scope::new(select, known);
     let mut found = Vec::new();
     groups::check(&scope, &mut found);
     names::check(&scope, &mut found);
@@ -60,42 +42,65 @@ struct Source<'a> {
     span: Span,
     /// `None`: its definition is not known.
     stream: Option<&'a Stream>,
-    rows: Vec<&'a Map<String, Json>>,
+    rows: Vec<&'a known::Rows>,
 }
 
-impl Source<'_> {
-    fn is(&self, name: &str) -> bool {
-        self.alias == Some(name) || self.name == name
+impl<'a> Source<'a> {
+    /// How the statement calls it.
+    fn called(&self) -> &'a str {
+        self.alias.unwrap_or(self.name)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &'a Map<String, Json>> + use<'a, '_> {
+        self.rows.iter().flat_map(|rows| &rows.all)
     }
 }
 
 struct Scope<'a> {
     select: &'a Select,
     sources: Vec<Source<'a>>,
-    /// All streams that are known, of the statement or not.
-    known: &'a [Stream],
+    /// Of every source there are rows.
+    is_sampled: bool,
+    /// The first source of each name or alias.
+    by_name: HashMap<&'a str, usize>,
+    /// The first source that is known to have a column.
+    holders: HashMap<&'a str, usize>,
+    /// What is known of all streams, of the statement or not.
+    known: &'a Known,
     /// The first field of each alias, by its name, and by its name in lower case.
     aliases: HashMap<&'a str, &'a Field>,
     folded: HashMap<String, &'a Field>,
 }
 
 impl<'a> Scope<'a> {
-    fn new(select: &'a Select, streams: &'a [Stream], samples: &'a Samples) -> Self {
+    fn new(select: &'a Select, known: &'a Known) -> Self {
         let written = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
         let sources = written.map(|source| Source {
             name: &source.name.name,
             span: source.name.span,
             alias: source.alias.as_ref().map(|alias| alias.name.as_str()),
-            stream: streams.iter().find(|stream| stream.name == source.name.name),
-            rows: samples.of(&source.name.name),
+            stream: known.stream(&source.name.name),
+            rows: known.rows_of(&source.name.name),
         });
+        let sources: Vec<Source<'a>> = sources.collect();
+        let (mut by_name, mut holders) = (HashMap::new(), HashMap::new());
+        for (n, source) in sources.iter().enumerate() {
+            by_name.entry(source.name).or_insert(n);
+            source.alias.map(|alias| by_name.entry(alias).or_insert(n));
+            let declared = source.stream.iter().flat_map(|stream| &stream.columns).map(|column| column.name.as_str());
+            let seen = source.rows.iter().flat_map(|rows| &rows.columns).map(String::as_str);
+            declared.chain(seen).for_each(|name| {
+                holders.entry(name).or_insert(n);
+            });
+        }
         let (mut aliases, mut folded) = (HashMap::new(), HashMap::new());
         for field in &select.fields {
             let Some(alias) = &field.alias else { continue };
             aliases.entry(alias.name.as_str()).or_insert(field);
             folded.entry(alias.name.as_str().to_ascii_lowercase()).or_insert(field);
         }
-        Scope { select, sources: sources.collect(), known: streams, aliases, folded }
+        let is_sampled = sources.iter().all(|source| !source.rows.is_empty());
+        Scope { select, sources, is_sampled, by_name, holders, known, aliases, folded }
     }
 
     /// The field that an alias stands for.
@@ -104,7 +109,7 @@ impl<'a> Scope<'a> {
     }
 
     fn source(&self, name: &str) -> Option<&Source<'a>> {
-        self.sources.iter().find(|source| source.is(name))
+        self.by_name.get(name).map(|n| &self.sources[*n])
     }
 
     /// The expressions of all clauses that stand on their own; fields with their fields.

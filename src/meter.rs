@@ -11,6 +11,35 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
+/// All reasons under which rows and results are counted, for accounts that are read back from the disk.
+const REASONS: &[&str] = &[
+    "overflow",
+    "stop",
+    "duplicate",
+    "decode",
+    "eval",
+    "encode",
+    "refused",
+    "setup",
+    "unreachable",
+    "bug",
+    "lost",
+    "expired",
+    "full",
+    "cleared",
+    "changed",
+    "retries",
+    "queue full",
+    "queue age",
+    "queue damaged",
+    "queue drop",
+];
+
+/// The reason of that name; `other` for one that this version does not know.
+pub fn reason(name: &str) -> &'static str {
+    REASONS.iter().find(|known| **known == name).copied().unwrap_or("other")
+}
+
 /// Where a row ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Term {
@@ -81,6 +110,17 @@ impl Ledger {
 
     pub fn unhold(&self, rows: u64) {
         self.held.fetch_sub(rows as i64, Ordering::Relaxed);
+    }
+
+    /// Goes on from what was counted before a restart, but for the rows that are held: who takes those up says so.
+    pub fn restore(&self, before: &LedgerView) {
+        let ended = before.came.saturating_sub(u64::try_from(before.held).unwrap_or_default());
+        self.came.fetch_add(ended, Ordering::Relaxed);
+        self.out.fetch_add(before.out, Ordering::Relaxed);
+        self.filtered.fetch_add(before.filtered, Ordering::Relaxed);
+        self.late.fetch_add(before.late, Ordering::Relaxed);
+        before.dropped.iter().for_each(|(reason, rows)| self.dropped.add(reason, *rows));
+        before.dead.iter().for_each(|(reason, rows)| self.dead.add(reason, *rows));
     }
 
     pub fn view(&self) -> LedgerView {
@@ -167,6 +207,17 @@ impl SinkAccount {
 
     pub fn dead(&self, reason: &'static str, rows: u64) {
         self.dead.add(reason, rows);
+    }
+
+    /// Goes on from what was counted before a restart. What was given up then is to be given again, and not counted.
+    pub fn restore(&self, before: &SinkView) {
+        let dropped = before.dropped.iter().filter(|(reason, _)| **reason != "stop");
+        dropped.for_each(|(reason, rows)| self.dropped.add(reason, *rows));
+        before.dead.iter().for_each(|(reason, rows)| self.dead.add(reason, *rows));
+        self.delivered(before.delivered);
+        let view = self.view();
+        let ended = view.delivered + view.dropped.values().sum::<u64>() + view.dead.values().sum::<u64>();
+        self.came(ended);
     }
 
     pub fn view(&self) -> SinkView {

@@ -42,7 +42,7 @@ pub use aggregate::{Aggregate, AggregateCall, Groups, Start};
 pub use analytic::{Analytic, AnalyticCall, AnalyticStep};
 pub use columns::{Column, Columns, ColumnsCall};
 pub use compute::{Compute, Computed};
-pub use counted::{Counted, CountedHaving, Counters};
+pub use counted::{Counted, CountedSets, Counters};
 pub use dedup::Dedup;
 pub use filter::{Filter, Having};
 pub use group::Group;

@@ -25,16 +25,17 @@ mod star;
 mod tests;
 mod window;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::data::{Kind, Text, Value};
-use crate::diag::{Diagnostic, Span};
+use crate::diag::Diagnostic;
 use crate::expr::constant;
 use crate::func::Catalogue;
 use crate::sql::{ColumnDef, Create, Select, What};
 
 pub use calls::check as check_calls;
-pub use explain::explain;
+pub use explain::{explain, steps};
 pub use join::{Join, Joined, LookupJoin};
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
@@ -141,6 +142,8 @@ pub struct Options {
     pub sliding_twice: bool,
     /// `basic.ignoreCase`: a name that no column, entry or metadata key has exactly fits one that differs by case.
     pub ignore_case: bool,
+    /// `planOptimizeStrategy.disableAliasRefCal`: a name means an alias only behind the place where the alias stands.
+    pub aliases_in_order: bool,
     pub disabled: Disabled,
     /// `isEventTime`: rows count by the time at which they happened.
     pub event_time: Option<EventTime>,
@@ -216,13 +219,27 @@ pub fn plan(
 
 /// Adds what is not told already, of the same place or a part of it.
 fn merge(found: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
-    let touch = |a: Option<Span>, b: Option<Span>| match (a, b) {
-        (Some(a), Some(b)) => a.start < b.end && b.start < a.end,
-        (a, b) => a == b,
-    };
-    for one in more {
-        if !found.iter().any(|other| other.code == one.code && touch(other.span, one.span)) {
-            found.push(one);
+    // Of each code the places in their order, each with the furthest end of those up to it.
+    let mut told: HashMap<&str, Vec<(u32, u32)>> = HashMap::new();
+    for one in &*found {
+        told.entry(one.code).or_default().extend(one.span.map(|span| (span.start, span.end)));
+    }
+    for places in told.values_mut() {
+        places.sort_unstable();
+        let mut furthest = 0;
+        for (_, end) in places {
+            furthest = furthest.max(*end);
+            *end = furthest;
         }
     }
+    let is_told = |one: &Diagnostic| {
+        let Some(span) = one.span else {
+            return found.iter().any(|other| other.code == one.code && other.span.is_none());
+        };
+        let Some(places) = told.get(one.code) else { return false };
+        let before = places.partition_point(|(start, _)| *start < span.end);
+        before.checked_sub(1).is_some_and(|last| places[last].1 > span.start)
+    };
+    let new: Vec<Diagnostic> = more.into_iter().filter(|one| !is_told(one)).collect();
+    found.extend(new);
 }

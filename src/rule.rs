@@ -17,6 +17,7 @@ mod host;
 mod life;
 mod options;
 mod props;
+pub mod queues;
 mod rules;
 mod run;
 mod status;
@@ -53,6 +54,8 @@ pub struct Checked {
     /// The streams and tables that it reads.
     pub sources: Vec<String>,
     pub warnings: Vec<Diagnostic>,
+    /// The statement that places in the warnings are of.
+    pub sql: String,
 }
 
 /// Why a wish about a rule was not followed.

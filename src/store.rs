@@ -103,6 +103,11 @@ impl Store {
         remove(&self.folder.join("queues").join(names::encode(rule)))
     }
 
+    /// Removes the queue of one sink. Says nothing when there is none.
+    pub fn forget_queue(&self, rule: &str, sink: &str) -> Result<()> {
+        remove(&self.queues(rule, sink))
+    }
+
     /// The rule and sink of each queue that is there, sorted by their names.
     pub fn all_queues(&self) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();

@@ -27,6 +27,8 @@ mod join;
 mod query;
 #[path = "differential/random.rs"]
 mod random;
+#[path = "differential/rank.rs"]
+mod rank;
 #[path = "differential/rows.rs"]
 mod rows;
 #[path = "differential/shrink.rs"]

@@ -38,7 +38,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "case",
         &["diag", "data", "clock", "sql", "codec", "func", "expr", "io", "store", "meter", "catalog", "plan", "flow"],
     ),
-    ("api", &["diag", "config", "io", "catalog", "plan", "plugin", "rule", "store", "meter"]),
+    ("api", &["diag", "config", "io", "catalog", "plan", "lint", "plugin", "rule", "store", "meter"]),
     ("cli", &["diag", "config", "data", "sql", "func", "plan", "lint", "plugin", "case", "rule", "api"]),
     ("main", &["cli"]),
 ];

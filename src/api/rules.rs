@@ -3,6 +3,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::answer::{body_of, labelled_text, object, text, warned};
 use super::{Answer, Call, Refusal, json as go};
+use crate::diag::{Diagnostic, LineIndex};
+use crate::lint::Known;
 
 pub(super) async fn list(call: Call) -> Answer {
     Ok(object(&call.server.rules.list()))
@@ -79,16 +81,34 @@ pub(super) async fn explain(call: Call) -> Answer {
 /// Bare text in both directions, as clients know it.
 pub(super) async fn validate(call: Call) -> Answer {
     let rules = call.server.rules.clone();
-    Ok(match rules.validate(&call.text().await?) {
+    let body = call.text().await?;
+    let checked = sampled(body).and_then(|(rule, known)| rules.validate(&rule, known));
+    Ok(match checked {
         Ok(checked) => {
             let mut answer = json!({"sources": checked.sources, "valid": true});
             if !checked.warnings.is_empty() {
+                let lines = LineIndex::new(&checked.sql);
+                let finding = |warning: &Diagnostic| {
+                    let mut finding = warning.to_json(&lines);
+                    finding.insert("text".into(), json!(warning.render_in("sql", &lines)));
+                    Json::Object(finding)
+                };
                 answer["warnings"] = checked.warnings.iter().map(ToString::to_string).collect();
+                answer["findings"] = checked.warnings.iter().map(finding).collect();
             }
             labelled_text(&answer)
         }
         Err(why) => text(StatusCode::UNPROCESSABLE_ENTITY, why),
     })
+}
+
+/// The rule of a body, and the rows that stand beside it in the member `samples`.
+fn sampled(body: String) -> Result<(String, Known), String> {
+    // What is no object is for the reader of rules to refuse.
+    let Ok(Json::Object(mut rule)) = serde_json::from_str::<Json>(&body) else { return Ok((body, Known::default())) };
+    let Some(samples) = rule.remove("samples") else { return Ok((body, Known::default())) };
+    let known = Known::from_json(samples).map_err(|why| format!("invalid rule json: {why}"))?;
+    Ok((Json::Object(rule).to_string(), known))
 }
 
 fn prefixed(before: &'static str) -> impl Fn(crate::rule::Refused) -> Refusal {

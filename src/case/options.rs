@@ -57,6 +57,8 @@ impl Options {
                     read.plan.windows_v2 = version == Some(&Json::from("v2"));
                     let twice = value.pointer("/windowOption/enableSendSlidingWindowTwice");
                     read.plan.sliding_twice = twice.map_or(Ok(false), |twice| flag(name, twice))?;
+                    let in_order = value.get("disableAliasRefCal");
+                    read.plan.aliases_in_order = in_order.map_or(Ok(false), |in_order| flag(name, in_order))?;
                     let disabled = value.pointer("/optimizeControl/disableOptimizeRules").and_then(Json::as_array);
                     for name in disabled.into_iter().flatten() {
                         if !read.plan.disabled.add(name.as_str().unwrap_or_default()) {

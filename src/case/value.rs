@@ -70,12 +70,9 @@ fn special(place: &str, map: &Mapping) -> Read<Option<Value>> {
 }
 
 fn instant(text: &str) -> Option<DateTime> {
-    let at: jiff::Timestamp = text.parse().ok()?;
-    let zone = jiff::fmt::temporal::Pieces::parse(text)
-        .ok()
-        .and_then(|pieces| pieces.to_numeric_offset())
-        .map_or(jiff::tz::TimeZone::UTC, jiff::tz::TimeZone::fixed);
-    Some(DateTime::new(i64::try_from(at.as_nanosecond()).ok()?, zone))
+    let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    let offset = pieces.to_numeric_offset()?;
+    Some(DateTime::from_offset(pieces.date().to_datetime(pieces.time()?), offset, jiff::tz::TimeZone::fixed(offset)))
 }
 
 /// YAML as JSON, for options, properties and settings.
@@ -187,6 +184,7 @@ mod tests {
             "null",
             "[1, 1.0, -3, 1e300, .nan, -.inf]",
             r#"{a: "x\ny", "null": true, "": {$bytes: "aGk="}, t: {$datetime: "2024-03-09T10:11:12.5Z"}}"#,
+            r#"[{$datetime: "9999-12-31T23:59:59.999999999Z"}, {$datetime: "0001-01-01T00:00:00+01:00"}]"#,
             "9223372036854775807",
             "1000000.0",
         ] {

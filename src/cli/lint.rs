@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
 use super::fmt::read;
+use super::known::{add_inputs, add_sample, case_beside, documents};
 use super::print::{FAILED, USAGE, fail, say};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, LineIndex};
 use crate::func::Catalogue;
-use crate::lint::{Samples, lint};
+use crate::lint::{Known, lint};
 use crate::plan::{self, Options, Stream};
 use crate::sql::{self, Select, Statement};
 
@@ -18,7 +20,7 @@ use crate::sql::{self, Select, Statement};
 /// Streams are known from the CREATE statements in the file, from `--stream`, from the case file beside a rule
 /// (`NAME.case.yaml` beside `NAME.json`) and from a `streams.sql` beside the file; a stream that none of these knows may have
 /// any column. Rows are known from case files and from `--sample`. The exit status is 1 when there are errors and, with
-/// `--check`, when there is any finding. Functions of plugins are known to a server only: `kuiper rule validate`.
+/// `--check`, when there is any finding. What a server knows, as the functions of plugins, `kuiper rule validate` asks it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Files that end with `.sql`, `.json` or `.yaml`; `-` is standard input.
@@ -38,108 +40,96 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// A statement to look at.
-struct Target {
+/// A text with statements in it, which places are of.
+struct Page {
     /// The file, and the case in it.
     origin: String,
-    /// The text that spans are of.
     text: String,
+}
+
+/// A statement to look at.
+struct Target {
+    page: Arc<Page>,
     select: Select,
-    streams: Vec<Stream>,
-    samples: Samples,
-    /// `None`: any stream may be there.
+    known: Arc<Known>,
+    /// A stream that is not known is not there; else it may have any column.
     strict: bool,
     options: Options,
 }
 
 /// A finding with the text that it is about.
 struct Found {
-    origin: String,
-    text: String,
+    page: Arc<Page>,
     finding: Diagnostic,
 }
 
-/// What is known from the command line.
-struct Known {
-    streams: Vec<Stream>,
-    samples: Samples,
+/// All that is found, in the order in which it is looked for.
+#[derive(Default)]
+struct Report(Vec<Found>);
+
+impl Report {
+    fn add(&mut self, page: &Arc<Page>, findings: Vec<Diagnostic>) {
+        self.0.extend(findings.into_iter().map(|finding| Found { page: page.clone(), finding }));
+    }
+
+    /// Calls `show` with each finding; the lines of a text are counted once for all that is found in it.
+    fn each(&self, mut show: impl FnMut(&Diagnostic, &str, &LineIndex<'_>)) {
+        for of_page in self.0.chunk_by(|one, next| Arc::ptr_eq(&one.page, &next.page)) {
+            let Page { origin, text } = &*of_page[0].page;
+            let text = LineIndex::new(text);
+            of_page.iter().for_each(|one| show(&one.finding, origin, &text));
+        }
+    }
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
     let known = match known(&args) {
         Ok(known) => known,
-        Err((status, why)) => return fail(status, why),
+        Err(why) => return fail(USAGE, why),
     };
-    let mut found = Vec::new();
+    let (mut report, funcs) = (Report::default(), Catalogue::default());
     for file in &args.files {
-        match targets(file, &known, &mut found) {
-            Ok(targets) => targets.into_iter().for_each(|target| look(target, &mut found)),
+        match targets(file, &known, &mut report) {
+            Ok(targets) => targets.iter().for_each(|target| look(target, &funcs, &mut report)),
             Err(why) => return fail(USAGE, why),
         }
     }
     if args.json {
-        let all: Vec<Json> = found.iter().map(Found::json).collect();
+        let mut all = Vec::with_capacity(report.0.len());
+        report.each(|finding, origin, text| {
+            let mut one = finding.to_json(text);
+            one.insert("file".into(), json!(origin));
+            all.push(Json::Object(one));
+        });
         say(format!("{:#}", Json::Array(all)));
     } else {
-        found.iter().for_each(|one| say(one.finding.render(&one.origin, &one.text)));
+        report.each(|finding, origin, text| say(finding.render_in(origin, text)));
     }
-    let errors = found.iter().any(|one| one.finding.is_error());
-    if errors || (args.check && !found.is_empty()) { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+    let errors = report.0.iter().any(|one| one.finding.is_error());
+    if errors || (args.check && !report.0.is_empty()) { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }
 
-fn look(target: Target, found: &mut Vec<Found>) {
-    let Target { origin, text, select, streams, samples, strict, options } = target;
+fn look(target: &Target, funcs: &Catalogue, report: &mut Report) {
+    let Target { page, select, known, strict, options } = target;
     let find = |name: &str| {
-        let known = streams.iter().find(|stream| stream.name == name).cloned();
-        known.or_else(|| (!strict).then(|| Stream::schemaless(name)))
+        let stream = known.stream(name).cloned();
+        stream.or_else(|| (!strict).then(|| Stream::schemaless(name)))
     };
-    let mut all = plan::plan(&select, &find, &Catalogue::default(), &options).err().unwrap_or_default();
-    all.extend(lint(&select, &streams, &samples));
+    let mut all = plan::plan(select, &find, funcs, options).err().unwrap_or_default();
+    all.extend(lint(select, known));
     all.sort_by_key(|one| one.span.map_or(0, |span| span.start));
-    found.extend(all.into_iter().map(|finding| Found { origin: origin.clone(), text: text.clone(), finding }));
+    report.add(page, all);
 }
 
-impl Found {
-    fn json(&self) -> Json {
-        let one = &self.finding;
-        let start = one.span.map_or(0, |span| span.start as usize).min(self.text.len());
-        let before = self.text.get(..start).unwrap_or_default();
-        json!({
-            "file": self.origin,
-            "line": before.matches('\n').count() + 1,
-            "column": before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
-            "code": one.code,
-            "severity": if one.is_error() { "error" } else { "warning" },
-            "message": one.message,
-            "help": one.help,
-        })
-    }
-}
-
-fn known(args: &Args) -> Result<Known, (u8, String)> {
-    let mut streams = Vec::new();
+fn known(args: &Args) -> Result<Known, String> {
+    let mut known = Known::default();
     for text in &args.streams {
-        streams.push(stream(text).map_err(|found| (USAGE, crate::diag::render_all(&found, "--stream", text)))?);
+        known.add_stream(stream(text).map_err(|found| crate::diag::render_all(&found, "--stream", text))?);
     }
-    let mut samples = Samples::default();
     if let Some(path) = &args.sample {
-        let (name, text) = read(path).map_err(|why| (USAGE, why))?;
-        for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let rows =
-                serde_json::from_str(line).map_err(|error| (USAGE, format!("`{name}`, line {}: {error}", n + 1)))?;
-            add_rows(&mut samples, None, &rows);
-        }
+        add_sample(path, &mut known)?;
     }
-    Ok(Known { streams, samples })
-}
-
-/// A row, or a list of rows.
-fn add_rows(samples: &mut Samples, stream: Option<&str>, rows: &Json) {
-    match rows {
-        Json::Object(row) => samples.add(stream, row.clone()),
-        Json::Array(rows) => rows.iter().for_each(|row| add_rows(samples, stream, row)),
-        _ => {}
-    }
+    Ok(known)
 }
 
 fn stream(text: &str) -> Result<Stream, Vec<Diagnostic>> {
@@ -150,80 +140,74 @@ fn stream(text: &str) -> Result<Stream, Vec<Diagnostic>> {
 }
 
 /// The statements of a file; what cannot be read is found.
-fn targets(file: &Path, known: &Known, found: &mut Vec<Found>) -> Result<Vec<Target>, String> {
+fn targets(file: &Path, known: &Known, report: &mut Report) -> Result<Vec<Target>, String> {
     let (name, text) = read(file)?;
     let end = file.extension().and_then(|end| end.to_str());
     match end {
-        Some("yaml" | "yml") => cases(&name, &text, known, found),
-        Some("json") => rule(file, &name, &text, known, found),
-        None if text.trim_start().starts_with('{') => rule(file, &name, &text, known, found),
-        _ => Ok(statements(file, &name, &text, known, found)),
+        Some("yaml" | "yml") => cases(&name, &text, known, report),
+        Some("json") => rules(file, &name, &text, known, report),
+        None if text.trim_start().starts_with('{') => rules(file, &name, &text, known, report),
+        _ => Ok(statements(file, name, text, known, report)),
     }
 }
 
-/// Definitions in the files that stand beside one.
-fn beside(file: &Path, known: &Known, found: &mut Vec<Found>) -> (Vec<Stream>, Samples) {
-    let (mut streams, mut samples) = (known.streams.clone(), known.samples.clone());
-    let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let case = file.with_file_name(format!("{stem}.case.yaml"));
-    if let Ok(text) = std::fs::read_to_string(&case) {
-        let name = case.display().to_string();
-        for document in documents(&text).into_iter().flatten() {
-            streams.extend(streams_of(&name, &document, found));
-            inputs(&document, &mut samples);
+/// Adds what the files that stand beside one tell.
+fn beside(file: &Path, known: &mut Known, report: &mut Report) {
+    if let Some((path, cases)) = case_beside(file) {
+        let name = path.display().to_string();
+        for case in cases {
+            add_streams(&name, &case, known, report);
+            add_inputs(&case, known);
         }
     }
     let others = file.with_file_name("streams.sql");
     if let (Ok(text), false) = (std::fs::read_to_string(&others), others == file) {
-        let name = others.display().to_string();
-        let (more, _) = split(&name, &text, found);
-        streams.extend(more);
+        split(&Arc::new(Page { origin: others.display().to_string(), text }), known, report);
     }
-    (streams, samples)
 }
 
-/// The streams that a text creates, and its other statements with their places in it.
-fn split(name: &str, text: &str, found: &mut Vec<Found>) -> (Vec<Stream>, Vec<Select>) {
-    let add = |all: Vec<Diagnostic>, found: &mut Vec<Found>| {
-        let made = all.into_iter().map(|finding| Found { origin: name.into(), text: text.into(), finding });
-        found.extend(made);
-    };
-    let (mut streams, mut selects) = (Vec::new(), Vec::new());
-    match sql::parse_all(text) {
+/// Adds the streams that a text creates, and gives its queries with their places in it.
+fn split(page: &Arc<Page>, known: &mut Known, report: &mut Report) -> Vec<Select> {
+    let mut selects = Vec::new();
+    match sql::parse_all(&page.text) {
         Ok(all) => {
             for statement in all {
                 match statement {
-                    Ok(Statement::Create(create)) => streams.push(Stream::of(&create)),
+                    Ok(Statement::Create(create)) => known.add_stream(Stream::of(&create)),
                     Ok(Statement::Select(select)) => selects.push(*select),
                     Ok(_) => {}
-                    Err(wrong) => add(wrong, found),
+                    Err(wrong) => report.add(page, wrong),
                 }
             }
         }
-        Err(wrong) => add(wrong, found),
+        Err(wrong) => report.add(page, wrong),
     }
-    (streams, selects)
+    selects
 }
 
-fn statements(file: &Path, name: &str, text: &str, known: &Known, found: &mut Vec<Found>) -> Vec<Target> {
-    let (mut streams, selects) = split(name, text, found);
-    let (more, samples) = beside(file, known, found);
-    streams.extend(more);
+fn statements(file: &Path, origin: String, text: String, known: &Known, report: &mut Report) -> Vec<Target> {
+    let page = Arc::new(Page { origin, text });
+    // Of two definitions of one stream that of the text itself counts.
+    let mut own = Known::default();
+    let selects = split(&page, &mut own, report);
+    own.extend(known);
+    beside(file, &mut own, report);
+    let known = Arc::new(own);
     let target = |select| Target {
-        origin: name.into(),
-        text: text.into(),
+        page: page.clone(),
         select,
-        streams: streams.clone(),
-        samples: samples.clone(),
+        known: known.clone(),
         strict: false,
         options: Options::default(),
     };
     selects.into_iter().map(target).collect()
 }
 
-fn rule(file: &Path, name: &str, text: &str, known: &Known, found: &mut Vec<Found>) -> Result<Vec<Target>, String> {
+fn rules(file: &Path, name: &str, text: &str, known: &Known, report: &mut Report) -> Result<Vec<Target>, String> {
     let json: Json = serde_json::from_str(text).map_err(|error| format!("`{name}` is no JSON: {error}"))?;
-    let (streams, samples) = beside(file, known, found);
+    let mut known = known.clone();
+    beside(file, &mut known, report);
+    let known = Arc::new(known);
     let rules = match json {
         Json::Array(rules) => rules,
         one => vec![one],
@@ -233,28 +217,21 @@ fn rule(file: &Path, name: &str, text: &str, known: &Known, found: &mut Vec<Foun
         let Some(sql) = rule["sql"].as_str() else {
             return Err(format!("`{name}` holds no `sql`; a rule is an object with one"));
         };
-        let origin = format!("{name} (sql)");
+        let page = Page { origin: format!("{name} (sql)"), text: sql.into() };
+        let Some((page, select)) = query(page, report) else { continue };
         let options = options(&rule["options"]);
-        let samples = samples.clone();
-        targets.extend(one(origin, sql, streams.clone(), samples, false, options, found));
+        targets.push(Target { page, select, known: known.clone(), strict: false, options });
     }
     Ok(targets)
 }
 
-fn one(
-    origin: String,
-    text: &str,
-    streams: Vec<Stream>,
-    samples: Samples,
-    strict: bool,
-    options: Options,
-    found: &mut Vec<Found>,
-) -> Option<Target> {
-    match sql::parse_select(text) {
-        Ok(select) => Some(Target { origin, text: text.into(), select, streams, samples, strict, options }),
+/// The query that a text is.
+fn query(page: Page, report: &mut Report) -> Option<(Arc<Page>, Select)> {
+    let page = Arc::new(page);
+    match sql::parse_select(&page.text) {
+        Ok(select) => Some((page, select)),
         Err(wrong) => {
-            let made = wrong.into_iter().map(|finding| Found { origin: origin.clone(), text: text.into(), finding });
-            found.extend(made);
+            report.add(&page, wrong);
             None
         }
     }
@@ -272,73 +249,32 @@ fn options(of: &Json) -> Options {
 }
 
 /// The rule cases of a file that are not there to be refused.
-fn cases(name: &str, text: &str, known: &Known, found: &mut Vec<Found>) -> Result<Vec<Target>, String> {
+fn cases(name: &str, text: &str, known: &Known, report: &mut Report) -> Result<Vec<Target>, String> {
     let mut targets = Vec::new();
-    for document in documents(text) {
-        let document = document.map_err(|error| format!("`{name}` is no YAML: {error}"))?;
-        let (Some(sql), None) = (document["sql"].as_str(), document.get("create_error")) else { continue };
-        let mut streams = streams_of(name, &document, found);
-        streams.extend(known.streams.clone());
-        let mut samples = known.samples.clone();
-        inputs(&document, &mut samples);
-        let origin = match document["name"].as_str() {
+    for case in documents(text) {
+        let case = case.map_err(|error| format!("`{name}` is no YAML: {error}"))?;
+        let (Some(sql), None) = (case["sql"].as_str(), case.get("create_error")) else { continue };
+        let mut own = Known::default();
+        add_streams(name, &case, &mut own, report);
+        add_inputs(&case, &mut own);
+        own.extend(known);
+        let origin = match case["name"].as_str() {
             Some(case) => format!("{name} ({case})"),
             None => name.to_owned(),
         };
-        targets.extend(one(origin, sql, streams, samples, true, options(&document["options"]), found));
+        let Some((page, select)) = query(Page { origin, text: sql.into() }, report) else { continue };
+        let options = options(&case["options"]);
+        targets.push(Target { page, select, known: Arc::new(own), strict: true, options });
     }
     Ok(targets)
 }
 
-fn documents(text: &str) -> Vec<Result<Json, serde_yaml::Error>> {
-    use serde::Deserialize as _;
-    serde_yaml::Deserializer::from_str(text).map(Json::deserialize).collect()
-}
-
-fn streams_of(name: &str, document: &Json, found: &mut Vec<Found>) -> Vec<Stream> {
-    let mut streams = Vec::new();
-    for text in document["streams"].as_array().into_iter().flatten().filter_map(Json::as_str) {
+/// Adds the streams of a case.
+fn add_streams(name: &str, case: &Json, known: &mut Known, report: &mut Report) {
+    for text in case["streams"].as_array().into_iter().flatten().filter_map(Json::as_str) {
         match stream(text) {
-            Ok(stream) => streams.push(stream),
-            Err(wrong) => {
-                let of = |finding| Found { origin: name.into(), text: text.into(), finding };
-                found.extend(wrong.into_iter().map(of));
-            }
+            Ok(stream) => known.add_stream(stream),
+            Err(wrong) => report.add(&Arc::new(Page { origin: name.into(), text: text.into() }), wrong),
         }
-    }
-    streams
-}
-
-/// The rows that arrive in a case.
-fn inputs(document: &Json, samples: &mut Samples) {
-    for input in document["input"].as_array().into_iter().flatten() {
-        let stream = input["stream"].as_str();
-        if let Some(data) = input.get("data") {
-            add_rows(samples, stream, data);
-        } else if let Some(Ok(rows)) = input["raw"].as_str().map(serde_json::from_str::<Json>) {
-            add_rows(samples, stream, &rows);
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_of_a_case_are_known() {
-        let mut samples = Samples::default();
-        let case = json!({"input": [
-            {"stream": "s", "data": {"a": 1}},
-            {"stream": "s", "raw": "[{\"b\": 1}, {\"c\": 2}]"},
-            {"stream": "s", "raw": "no json"},
-            {"stream": "s", "eof": true},
-        ]});
-        inputs(&case, &mut samples);
-        let select = sql::parse_select("SELECT a, b, c, d FROM s").unwrap();
-        let found = lint(&select, &[], &samples);
-        assert_eq!(found.len(), 1);
-        assert!(found[0].message.contains("none of the 3 known rows has a column `d`"), "{}", found[0]);
     }
 }

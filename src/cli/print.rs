@@ -37,6 +37,11 @@ pub(super) fn warn(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "kuiper: warning: {line}");
 }
 
+/// A finding with its lines, on standard error.
+pub(super) fn find(rendered: &str) {
+    let _ = writeln!(io::stderr().lock(), "{rendered}");
+}
+
 /// All findings on standard error, one a line.
 pub(super) fn findings(found: &[Diagnostic]) -> ExitCode {
     let lines: Vec<String> = found.iter().map(ToString::to_string).collect();

@@ -7,8 +7,10 @@ use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
 use super::client::{Client, Failure, Remote, read, talk};
-use super::print::{account, say, table, warn};
+use super::known::{add_inputs, add_sample, case_beside};
+use super::print::{account, find, say, table};
 use super::test;
+use crate::lint::Known;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -35,8 +37,7 @@ pub(super) enum Command {
     Drop(Named),
     /// Show the plan of a rule.
     Explain(Named),
-    /// Check a rule without creating it.
-    Validate(Written),
+    Validate(Checked),
     Test(test::Args),
 }
 
@@ -50,6 +51,22 @@ pub(super) struct Written {
     file: PathBuf,
     #[command(flatten)]
     remote: Remote,
+}
+
+/// Check a rule without creating it, with all that the server knows, and find what is most likely not meant.
+///
+/// As `kuiper lint` does, it knows rows from the case file beside the rule (`NAME.case.yaml` beside `NAME.json`) and from
+/// `--sample`. The exit status is 1 when the rule is refused and, with `--check`, when there is any finding.
+#[derive(Debug, clap::Args)]
+pub(super) struct Checked {
+    #[command(flatten)]
+    written: Written,
+    /// A file of JSON lines: rows that the streams are known to have.
+    #[arg(long, value_name = "FILE")]
+    sample: Option<PathBuf>,
+    /// Exit with status 1 on any finding.
+    #[arg(long)]
+    check: bool,
 }
 
 /// A rule that the server has.
@@ -108,21 +125,7 @@ pub(super) fn run(command: Command) -> ExitCode {
                 let (text, id) = written.rule()?;
                 Client::new(&written.remote)?.act(Method::PUT, &["rules", &id], Some(text)).await
             }
-            Command::Validate(written) => {
-                let (text, _) = written.rule()?;
-                let client = Client::new(&written.remote)?;
-                let answer = client.ask(Method::POST, &["rules", "validate"], Some(text)).await?;
-                if client.json {
-                    say(answer.trim_end());
-                    return Ok(());
-                }
-                let checked: Json = serde_json::from_str(&answer).unwrap_or_default();
-                for warning in checked["warnings"].as_array().into_iter().flatten().filter_map(Json::as_str) {
-                    warn(warning);
-                }
-                say("The rule has been successfully validated and is confirmed to be correct.");
-                Ok(())
-            }
+            Command::Validate(checked) => validate(&checked).await,
             Command::List { remote } => list(&Client::new(&remote)?).await,
             Command::Describe(named) => {
                 let client = Client::new(&named.remote)?;
@@ -157,6 +160,42 @@ pub(super) fn run(command: Command) -> ExitCode {
             Command::Test(_) => Ok(()),
         }
     })
+}
+
+async fn validate(checked: &Checked) -> Result<(), Failure> {
+    let (mut text, id) = checked.written.rule()?;
+    let mut known = Known::default();
+    if let Some(sample) = &checked.sample {
+        add_sample(sample, &mut known).map_err(Failure::Usage)?;
+    }
+    let cases = case_beside(&checked.written.file).map_or_else(Vec::new, |(_, cases)| cases);
+    cases.iter().for_each(|case| add_inputs(case, &mut known));
+    let samples = known.to_json();
+    if samples.as_object().is_some_and(|streams| !streams.is_empty())
+        && let Ok(Json::Object(mut rule)) = serde_json::from_str(&text)
+    {
+        rule.insert("samples".to_owned(), samples);
+        text = Json::Object(rule).to_string();
+    }
+    let client = Client::new(&checked.written.remote)?;
+    let answer = client.ask(Method::POST, &["rules", "validate"], Some(text)).await?;
+    let told: Json = serde_json::from_str(&answer).unwrap_or_default();
+    let findings = told["findings"].as_array().map_or(&[][..], Vec::as_slice);
+    if client.json {
+        say(answer.trim_end());
+    } else {
+        findings.iter().filter_map(|finding| finding["text"].as_str()).for_each(find);
+    }
+    match findings.len() {
+        0 => {}
+        _ if !checked.check => {}
+        1 => return Err(Failure::Refused(format!("rule `{id}` has a finding"))),
+        several => return Err(Failure::Refused(format!("rule `{id}` has {several} findings"))),
+    }
+    if !client.json {
+        say("The rule has been successfully validated and is confirmed to be correct.");
+    }
+    Ok(())
 }
 
 async fn list(client: &Client) -> Result<(), Failure> {

@@ -98,6 +98,11 @@ impl File {
         });
     }
 
+    /// Reports what else was found.
+    pub(super) fn tell(&mut self, found: Diagnostic) {
+        self.found.push(found);
+    }
+
     /// Reports and gives nothing, for use at the end of an `or_else`.
     pub(super) fn fail<T>(&mut self, message: String, help: Option<&str>) -> Option<T> {
         self.report(message, help);

@@ -7,6 +7,17 @@ use super::{Fate, Object, Receipt, Time, Value};
 /// What a source says about a message beside its content, as `meta()` reads it.
 pub type Meta = Arc<Object>;
 
+/// A message as its source gave it, for a rule that logs its input: given again after a crash, it is known by these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The source's number of the message while it waits for its acknowledgement.
+    pub id: u16,
+    /// The source says that it may have given it before.
+    pub again: bool,
+    /// Digest of the content.
+    pub digest: u64,
+}
+
 /// Which rows of a batch that leaves a rule belong together: an emission is what one trigger gives to the sinks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Emissions {
@@ -31,6 +42,8 @@ pub struct Batch {
     receipts: Vec<Receipt>,
     /// Empty when no one asks for metadata.
     metas: Vec<Option<Meta>>,
+    /// Empty where no one asks for them.
+    deliveries: Vec<Option<Delivery>>,
     selected: Vec<u32>,
     faults: Vec<(u32, Fault)>,
     /// How far the event time has come behind so many rows.
@@ -89,6 +102,7 @@ impl Batch {
         self.times.truncate(rows);
         self.receipts.truncate(rows);
         self.metas.truncate(rows);
+        self.deliveries.truncate(rows);
         self.selected.retain(|row| (*row as usize) < rows);
     }
 
@@ -104,6 +118,21 @@ impl Batch {
     pub fn set_meta(&mut self, row: usize, meta: &Meta) {
         self.metas.resize(self.times.len(), None);
         self.metas[row] = Some(meta.clone());
+    }
+
+    /// Says of the last so many rows with which message they came.
+    pub fn set_delivery(&mut self, from: usize, delivery: Delivery) {
+        self.deliveries.resize(from, None);
+        self.deliveries.resize(self.times.len(), Some(delivery));
+    }
+
+    pub fn delivery(&self, row: usize) -> Option<Delivery> {
+        self.deliveries.get(row).copied().flatten()
+    }
+
+    /// An input log has the rows: their sources may forget them. Only for a batch whose receipts were not cloned yet.
+    pub fn log(&mut self) {
+        self.receipts.iter_mut().for_each(Receipt::log);
     }
 
     /// Drops all metadata.
@@ -193,6 +222,34 @@ impl Batch {
     /// The watermarks, each with the number of rows before it, in order.
     pub fn take_marks(&mut self) -> Vec<(u32, Time)> {
         std::mem::take(&mut self.marks)
+    }
+
+    /// The same without the first so many selected rows and the errors before the others; its receipts promise nothing.
+    pub fn behind(&self, rows: usize) -> Batch {
+        let selected = self.selected.get(rows..).unwrap_or_default().to_vec();
+        let first = selected.first().copied().unwrap_or(u32::MAX);
+        let emissions = match &self.emissions {
+            Emissions::Ends(ends) => {
+                let ends = ends.iter().map(|end| end.saturating_sub(rows as u32)).filter(|end| *end > 0);
+                Emissions::Ends(ends.collect())
+            }
+            other => other.clone(),
+        };
+        let mut receipts = Vec::new();
+        receipts.resize_with(self.rows(), Receipt::none);
+        Batch {
+            width: self.width,
+            values: self.values.clone(),
+            times: self.times.clone(),
+            receipts,
+            metas: self.metas.clone(),
+            deliveries: Vec::new(),
+            selected,
+            faults: self.faults.iter().filter(|(at, _)| *at > first).cloned().collect(),
+            marks: Vec::new(),
+            emissions,
+            trigger: self.trigger,
+        }
     }
 
     /// Takes the values of a row out, leaving absent ones.

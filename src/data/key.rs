@@ -26,7 +26,7 @@ pub fn add(key: &mut Vec<u8>, value: &Value) {
             put(5, &(bytes.len() as u64).to_be_bytes());
             key.extend_from_slice(bytes);
         }
-        Value::Time(time) => put(6, &time.nanos.to_be_bytes()),
+        Value::Time(time) => put(6, &time.nanos().to_be_bytes()),
         Value::Array(items) => {
             put(7, &(items.len() as u64).to_be_bytes());
             items.iter().for_each(|item| add(key, item));

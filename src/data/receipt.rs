@@ -19,6 +19,8 @@ pub enum Fate {
     DroppedOverflow,
     /// The rule was stopped by hand and what it held was thrown away.
     DroppedStop,
+    /// The source gave it again after a crash, and the input log of the rule has it.
+    DroppedDuplicate,
     DeadDecode,
     DeadEval,
     DeadEncode,
@@ -33,12 +35,13 @@ pub enum Fate {
 }
 
 impl Fate {
-    const ALL: [Fate; 13] = [
+    const ALL: [Fate; 14] = [
         Fate::Filtered,
         Fate::Out,
         Fate::Late,
         Fate::DroppedOverflow,
         Fate::DroppedStop,
+        Fate::DroppedDuplicate,
         Fate::DeadDecode,
         Fate::DeadEval,
         Fate::DeadEncode,
@@ -70,6 +73,7 @@ impl Fate {
             Fate::Filtered | Fate::Out | Fate::Late => "",
             Fate::DroppedOverflow => "overflow",
             Fate::DroppedStop | Fate::Abandoned => "stop",
+            Fate::DroppedDuplicate => "duplicate",
             Fate::DeadDecode => "decode",
             Fate::DeadEval => "eval",
             Fate::DeadEncode => "encode",
@@ -100,6 +104,12 @@ pub trait Account: Send + Sync {
     /// Whether the source is to give again what was not brought to its end.
     fn gives_back(&self) -> bool {
         true
+    }
+
+    /// Whether an input log answers for what operators keep: given up at a stop, it stays held and goes on with the next
+    /// start.
+    fn logs(&self) -> bool {
+        false
     }
 }
 
@@ -161,12 +171,14 @@ struct Entry {
     parts: Vec<Receipt>,
     /// The rows were saved and are accounted for elsewhere; what is said of them here is too late.
     moved: AtomicBool,
+    /// The rule's input log has the row: what is not brought to its end is kept there, and goes on with the next start.
+    logged: bool,
 }
 
 impl Entry {
     fn held(account: Option<Arc<dyn Account>>, rows: u64, fate: u8, parts: Vec<Receipt>) -> Entry {
         let (fate, moved) = (AtomicU8::new(fate), AtomicBool::new(false));
-        Entry { account, ack: None, rows, held: true, fate, parts, moved }
+        Entry { account, ack: None, rows, held: true, fate, parts, moved, logged: false }
     }
 
     fn rows(&self) -> u64 {
@@ -187,6 +199,13 @@ impl Drop for Entry {
             && account.gives_back()
         {
             ack.refuse();
+        }
+        // What an operator kept is in the log, if there is one.
+        if fate == Fate::Abandoned && (self.logged || self.held && account.logs()) {
+            if !self.held {
+                account.hold(self.rows);
+            }
+            return;
         }
         account.settle(fate, self.rows, self.held);
     }
@@ -228,6 +247,22 @@ impl Receipt {
     pub fn settle(mut self, fate: Fate) {
         if let Some(entry) = self.0.take() {
             entry.fate.fetch_max(fate as u8, Ordering::AcqRel);
+        }
+    }
+
+    /// The same promise, whose fate is told to that account too, as the fate of one row.
+    pub fn told_to(self, account: Arc<dyn Account>) -> Receipt {
+        let mut entry = Entry::held(Some(account), 1, 0, if self.is_none() { Vec::new() } else { vec![self] });
+        entry.held = false;
+        Receipt(Some(Arc::new(entry)))
+    }
+
+    /// The rule's input log answers for the row from here on: the source may forget it, and the account goes on. To be
+    /// called before the receipt is cloned.
+    pub fn log(&mut self) {
+        if let Some(entry) = self.0.as_mut().and_then(Arc::get_mut) {
+            entry.ack = None;
+            entry.logged = true;
         }
     }
 
@@ -501,6 +536,20 @@ mod tests {
         let book = Arc::new(Book::default());
         Receipt::new(book.clone(), None).hold().discard(Fate::DroppedStop);
         assert_eq!(*book.0.lock().unwrap(), [(Fate::DroppedStop, 1, true)]);
+    }
+
+    #[test]
+    fn a_row_that_was_logged_is_acknowledged_and_held_when_it_is_given_up() {
+        let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
+        let mut receipt = Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 3)));
+        receipt.log();
+        assert_eq!(*acks.0.lock().unwrap(), [(3, true)]);
+        receipt.settle(Fate::Abandoned);
+        assert_eq!((book.0.lock().unwrap().len(), *book.1.lock().unwrap()), (0, 1));
+        let mut other = Receipt::new(book.clone(), None);
+        other.log();
+        other.settle(Fate::Out);
+        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, false)]);
     }
 
     #[test]

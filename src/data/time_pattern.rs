@@ -4,10 +4,8 @@
 
 use std::fmt::Write as _;
 
-use jiff::Zoned;
-use jiff::tz::Offset;
-
 use super::DateTime;
+use super::datetime::{Civil, year_text};
 
 pub(super) const MONTHS: [&str; 12] = [
     "January",
@@ -83,18 +81,11 @@ pub fn day_name(day: i8) -> &'static str {
 /// # Errors
 /// What is wrong with the pattern.
 pub fn format_datetime(time: &DateTime, pattern: &str) -> Result<String, String> {
-    format_zoned(&time.zoned(), pattern)
-}
-
-/// As [`format_datetime`].
-///
-/// # Errors
-/// What is wrong with the pattern.
-pub fn format_zoned(zoned: &Zoned, pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len() + 8);
+    let civil = time.civil();
     for item in compile(pattern)? {
         // Writing to a text cannot fail.
-        let _ = write_item(&mut out, &item, zoned);
+        let _ = write_item(&mut out, &item, time, &civil);
     }
     Ok(out)
 }
@@ -173,7 +164,7 @@ pub(super) fn compile(pattern: &str) -> Result<Vec<Item>, String> {
     Ok(items)
 }
 
-fn write_item(out: &mut String, item: &Item, zoned: &Zoned) -> std::fmt::Result {
+fn write_item(out: &mut String, item: &Item, time: &DateTime, civil: &Civil) -> std::fmt::Result {
     let two = |out: &mut String, padded: bool, number: i8| match padded {
         true => write!(out, "{number:02}"),
         false => write!(out, "{number}"),
@@ -181,36 +172,35 @@ fn write_item(out: &mut String, item: &Item, zoned: &Zoned) -> std::fmt::Result 
     let half = |hour: i8| if hour % 12 == 0 { 12 } else { hour % 12 };
     match item {
         Item::Era => out.write_str("AD"),
-        Item::Year => write!(out, "{:04}", zoned.year()),
-        Item::YearOfCentury => write!(out, "{:02}", zoned.year().rem_euclid(100)),
-        Item::Month { padded } => two(out, *padded, zoned.month()),
-        Item::MonthName { long: true } => out.write_str(month_name(zoned.month())),
-        Item::MonthName { long: false } => out.write_str(&month_name(zoned.month())[..3]),
-        Item::Day { padded } => two(out, *padded, zoned.day()),
+        Item::Year => out.write_str(&year_text(civil.year)),
+        Item::YearOfCentury => write!(out, "{:02}", civil.year.max(0) % 100),
+        Item::Month { padded } => two(out, *padded, civil.month),
+        Item::MonthName { long: true } => out.write_str(month_name(civil.month)),
+        Item::MonthName { long: false } => out.write_str(&month_name(civil.month)[..3]),
+        Item::Day { padded } => two(out, *padded, civil.day),
         Item::Weekday { long } => {
-            let name = day_name(zoned.weekday().to_sunday_zero_offset());
+            let name = day_name(civil.weekday);
             out.write_str(if *long { name } else { &name[..3] })
         }
-        Item::Hour => two(out, true, zoned.hour()),
-        Item::HalfHour { padded } => two(out, *padded, half(zoned.hour())),
-        Item::AmPm => out.write_str(if zoned.hour() < 12 { "AM" } else { "PM" }),
-        Item::Minute { padded } => two(out, *padded, zoned.minute()),
-        Item::Second { padded } => two(out, *padded, zoned.second()),
+        Item::Hour => two(out, true, civil.hour),
+        Item::HalfHour { padded } => two(out, *padded, half(civil.hour)),
+        Item::AmPm => out.write_str(if civil.hour < 12 { "AM" } else { "PM" }),
+        Item::Minute { padded } => two(out, *padded, civil.minute),
+        Item::Second { padded } => two(out, *padded, civil.second),
         Item::Fraction(digits) => {
-            let nanos = format!("{:09}", zoned.subsec_nanosecond());
+            let nanos = format!("{:09}", civil.nanos);
             write!(out, ".{}", &nanos[..*digits])
         }
-        Item::ZoneName => match zoned.time_zone().to_fixed_offset() {
-            Ok(offset) if offset != Offset::UTC => write_offset(out, offset, true, false),
-            _ => out.write_str(zoned.time_zone().to_offset_info(zoned.timestamp()).abbreviation()),
+        Item::ZoneName => match time.zone().to_fixed_offset() {
+            Ok(offset) if offset.seconds() != 0 => write_offset(out, civil.offset, true, false),
+            _ => out.write_str(&time.abbreviation()),
         },
-        Item::Offset { minutes, colon, .. } => write_offset(out, zoned.offset(), *minutes, *colon),
+        Item::Offset { minutes, colon, .. } => write_offset(out, civil.offset, *minutes, *colon),
         Item::Text(text) => out.write_str(text),
     }
 }
 
-fn write_offset(out: &mut String, offset: Offset, minutes: bool, colon: bool) -> std::fmt::Result {
-    let seconds = offset.seconds();
+fn write_offset(out: &mut String, seconds: i32, minutes: bool, colon: bool) -> std::fmt::Result {
     let sign = if seconds < 0 { '-' } else { '+' };
     let (hours, rest) = (seconds.abs() / 3600, seconds.abs() / 60 % 60);
     write!(out, "{sign}{hours:02}")?;

@@ -38,8 +38,9 @@ pub(super) struct Env {
 #[derive(Default)]
 pub(super) struct Making {
     states: Vec<Box<dyn Stateful>>,
-    /// The expressions of aliases; each is compiled once, however many read it.
-    aliases: Vec<Option<Eval>>,
+    /// The expressions of aliases; each is compiled once, however many read it, and by itself, however long a chain of
+    /// them is.
+    aliases: Vec<Arc<Bound>>,
     /// Their numbers by slot.
     numbers: HashMap<usize, usize>,
 }
@@ -52,19 +53,19 @@ impl Making {
     }
 
     /// The number of the expression of an alias.
-    fn alias(&mut self, slot: usize, of: &Bound) -> usize {
-        if let Some(known) = self.numbers.get(&slot) {
-            return *known;
-        }
-        let number = self.aliases.len();
-        self.numbers.insert(slot, number);
-        self.aliases.push(None);
-        self.aliases[number] = Some(value(of, self));
-        number
+    fn alias(&mut self, slot: usize, of: &Arc<Bound>) -> usize {
+        *self.numbers.entry(slot).or_insert_with(|| {
+            self.aliases.push(of.clone());
+            self.aliases.len() - 1
+        })
     }
 
-    fn finish(self) -> Env {
-        let aliases = self.aliases.into_iter().flatten().collect();
+    fn finish(mut self) -> Env {
+        let mut aliases = Vec::new();
+        // An alias may read others, which come behind it.
+        while let Some(of) = self.aliases.get(aliases.len()).cloned() {
+            aliases.push(value(&of, &mut self));
+        }
         Env { states: RefCell::new(self.states), aliases }
     }
 }

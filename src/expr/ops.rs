@@ -93,7 +93,7 @@ pub fn comparison(op: BinaryOp, a: &Value, b: &Value, frame: &Frame<'_>) -> Resu
     }
     let read = |text: &str| -> Option<DateTime> { parse_datetime(text, None, &frame.rule.zone, frame.now) };
     let order = match (a, b) {
-        (Value::Time(x), Value::Text(text)) => read(text).map(|y| Some(x.nanos.cmp(&y.nanos))),
+        (Value::Time(x), Value::Text(text)) => read(text).map(|y| Some(x.nanos().cmp(&y.nanos()))),
         (Value::Text(_) | Value::Int(_) | Value::Float(_), Value::Time(_)) => None,
         _ => compare(a, b),
     };
@@ -125,7 +125,7 @@ pub fn compare(a: &Value, b: &Value) -> Option<Option<Ordering>> {
         (Value::Float(x), Value::Int(y)) => x.partial_cmp(&(*y as f64)),
         (Value::Text(x), Value::Text(y)) => Some(x.as_bytes().cmp(y.as_bytes())),
         (Value::Bool(x), Value::Bool(y)) => Some(x.cmp(y)),
-        (Value::Time(x), Value::Time(y)) => Some(x.nanos.cmp(&y.nanos)),
+        (Value::Time(x), Value::Time(y)) => Some(x.nanos().cmp(&y.nanos())),
         (Value::Time(x), Value::Int(y)) => Some(x.time().cmp(&Time(*y))),
         (Value::Int(x), Value::Time(y)) => Some(Time(*x).cmp(&y.time())),
         (Value::Time(x), Value::Float(y)) => (x.millis() as f64).partial_cmp(y),

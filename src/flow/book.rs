@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::data::{Account, Fate};
 use crate::meter::{Ledger, Term};
@@ -7,11 +8,18 @@ use crate::meter::{Ledger, Term};
 #[derive(Default)]
 pub struct Book {
     pub ledger: Ledger,
+    /// The rule has an input log.
+    logs: AtomicBool,
 }
 
 impl Book {
     pub fn account(self: &Arc<Self>) -> Arc<dyn Account> {
         self.clone()
+    }
+
+    /// From here on an input log answers for what operators keep.
+    pub fn set_logs(&self) {
+        self.logs.store(true, Ordering::Release);
     }
 }
 
@@ -21,7 +29,7 @@ impl Account for Book {
             Fate::Filtered => Term::Filtered,
             Fate::Out => Term::Out,
             Fate::Late => Term::Late,
-            Fate::DroppedOverflow | Fate::DroppedStop | Fate::Abandoned => Term::Dropped,
+            Fate::DroppedOverflow | Fate::DroppedStop | Fate::DroppedDuplicate | Fate::Abandoned => Term::Dropped,
             Fate::DeadDecode
             | Fate::DeadEval
             | Fate::DeadEncode
@@ -39,5 +47,9 @@ impl Account for Book {
 
     fn unhold(&self, rows: u64) {
         self.ledger.unhold(rows);
+    }
+
+    fn logs(&self) -> bool {
+        self.logs.load(Ordering::Acquire)
     }
 }

@@ -257,6 +257,19 @@ impl Chain {
         Value::array(self.links.iter().map(|link| link.op.save()).collect())
     }
 
+    /// Whether any operator remembers something from one row to the next.
+    pub fn keeps_state(&self) -> bool {
+        // Expressions without memory save a list of nothing.
+        fn is_blank(state: &Value) -> bool {
+            matches!(state, Value::Array(parts) if parts.iter().all(is_blank))
+        }
+        let blank = |link: &Link| {
+            let state = link.op.save();
+            matches!(state, Value::Null) || is_blank(&state)
+        };
+        !self.links.iter().all(blank)
+    }
+
     /// Takes up a state that a chain of the same plan saved.
     pub fn load(&mut self, saved: Value) -> Result<()> {
         let Value::Array(states) = saved else { return Err(Fault::bug("the saved state of a chain is no list")) };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::clock::Time;
 use crate::codec::{self, Decoder, Wanted, WantedColumn};
-use crate::data::{Account, Batch, Fate, Kind, Object, Receipt, SourceAck, Text, Value};
+use crate::data::{Account, Batch, Delivery, Fate, Kind, Object, Receipt, SourceAck, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::io::{Message, Payload};
 
@@ -112,6 +112,7 @@ impl Decoding {
         let mut tally = Tally { of: one, now, rows: 0 };
         for mut message in chunk {
             let before = batch.rows();
+            let known = known(one, &message);
             match self.rows_of(&mut message.payload, &mut batch) {
                 // An empty list is a message like others; no row of it will speak for it.
                 Decoded::Rows(0) => message.ack.into_iter().for_each(|ack| ack.settle()),
@@ -124,6 +125,7 @@ impl Decoding {
                     }
                     let receipt = Receipt::new(account.clone(), message.ack);
                     batch.stamp(last, message.time, message.meta.as_ref(), receipt);
+                    known.into_iter().for_each(|delivery| batch.set_delivery(before, delivery));
                 }
                 Decoded::Broken(fault) => {
                     tally.rows += 1;
@@ -171,6 +173,26 @@ impl Decoding {
             Payload::Error(fault) => Decoded::Told(fault.clone()),
         }
     }
+}
+
+/// By what the message is known when it is given again, where its rule asks for that.
+fn known(to: &Subscriber, message: &Message) -> Option<Delivery> {
+    let delivery = message.delivery.filter(|_| to.logs)?;
+    match &message.payload {
+        Payload::Bytes(bytes) => Some(Delivery { digest: digest(bytes), ..delivery }),
+        Payload::Row(_) | Payload::Error(_) => None,
+    }
+}
+
+/// FNV-1a, by words of eight bytes.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut digest = 0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64;
+    for word in bytes.chunks(8) {
+        let mut whole = [0; 8];
+        whole[..word.len()].copy_from_slice(word);
+        digest = (digest ^ u64::from_le_bytes(whole)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+    }
+    digest
 }
 
 /// What several rules want, put together.
@@ -258,6 +280,7 @@ impl Copy {
                 let receipt = Receipt::new(account.clone(), message.ack.clone());
                 batch.stamp(row, message.time, message.meta.as_ref(), receipt);
             }
+            known(to, message).into_iter().for_each(|delivery| batch.set_delivery(before, delivery));
         }
         batch
     }

@@ -18,9 +18,9 @@ use tokio::time::Sleep;
 
 use crate::clock::Clock;
 use crate::codec::{FormatOptions, Wanted};
-use crate::data::{Account, Batch, Fate, Kind, Text};
+use crate::data::{Account, Batch, Fate, Kind, Text, Value};
 use crate::diag::{Fault, Result, Retry};
-use crate::io::{End, Inlet, Link, LinkStatus, Message, Report, Source, SourcePlan};
+use crate::io::{Chunk, End, Inlet, Link, LinkStatus, Report, Source, SourcePlan};
 use crate::meter::NodeMeter;
 
 use super::book::Book;
@@ -52,6 +52,8 @@ pub enum Close {
 pub struct FeedSpec {
     pub stream: Text,
     pub source: SourcePlan,
+    /// Where a source that can seek is to go on; nothing: where it begins.
+    pub seek: Option<Value>,
     pub format: FormatOptions,
     /// Declared types, for a shared feed that decodes for several rules.
     pub kinds: Vec<(Text, Kind)>,
@@ -63,6 +65,8 @@ pub struct Fed {
     /// Its place among the sources.
     pub source: usize,
     pub batch: Batch,
+    /// Where the source stands after it, if that can seek.
+    pub position: Option<Value>,
 }
 
 /// A rule that is fed, by one of its sources.
@@ -70,6 +74,8 @@ pub struct Subscriber {
     /// Its place among the sources of the rule.
     pub source: usize,
     pub wanted: Wanted,
+    /// The rule logs its input, and wants to know by what a message is known when it is given again.
+    pub logs: bool,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
     pub to: Giver<Fed>,
@@ -80,6 +86,8 @@ pub struct Subscriber {
 enum Command {
     Join(u64, Subscriber),
     Leave(u64),
+    /// The one joins and the other leaves, between two chunks.
+    Swap(u64, u64, Subscriber),
 }
 
 /// A running feed. It ends when all handles are gone.
@@ -93,10 +101,16 @@ pub struct Feed {
 impl Feed {
     /// Starts the task; the source is opened once there is a subscriber.
     pub fn start(spec: FeedSpec) -> Feed {
+        Feed::start_behind(spec, None)
+    }
+
+    /// The same, but while `gate` is false the source is not opened: not all who are to read it may have subscribed.
+    pub fn start_behind(spec: FeedSpec, gate: Option<watch::Receiver<bool>>) -> Feed {
         let (commands, heard) = mpsc::channel(16);
         let (report, link) = Report::timed(spec.clock.clone());
         let readers = Arc::<Readers>::default();
-        let task = tokio::spawn(Driver::new(spec, heard, report, readers.clone()).run());
+        let driver = Driver { gate, ..Driver::new(spec, heard, report, readers.clone()) };
+        let task = tokio::spawn(driver.run());
         Feed { commands, readers, link, task }
     }
 
@@ -110,6 +124,22 @@ impl Feed {
         self.readers.join(id, ended);
         let gone = |_| Fault::bug("the task of the source has ended");
         self.commands.send(Command::Join(id, subscriber)).await.map_err(gone)
+    }
+
+    /// Puts a subscriber in the place of another, which then leaves as by [`Feed::unsubscribe`]: every message goes to one
+    /// of the two.
+    pub async fn swap(
+        &self,
+        old: u64,
+        id: u64,
+        subscriber: Subscriber,
+        ended: watch::Receiver<Option<Ended>>,
+    ) -> Result<()> {
+        self.readers.join(id, ended);
+        let gone = |_| Fault::bug("the task of the source has ended");
+        self.commands.send(Command::Swap(old, id, subscriber)).await.map_err(gone)?;
+        self.readers.leave(old);
+        Ok(())
     }
 
     /// Takes a subscriber off; its channel ends when what was on its way has arrived.
@@ -137,6 +167,8 @@ impl Feed {
 struct Driver {
     spec: FeedSpec,
     commands: mpsc::Receiver<Command>,
+    /// None once it is open.
+    gate: Option<watch::Receiver<bool>>,
     report: Report,
     readers: Arc<Readers>,
     subscribers: Vec<(u64, Subscriber)>,
@@ -150,6 +182,8 @@ struct Driver {
     deserted: bool,
     /// Chunks that came, of all openings.
     chunks: u64,
+    /// Where the source stood after the last of them, if it can seek.
+    position: Option<Value>,
 }
 
 /// A source that runs.
@@ -175,10 +209,12 @@ impl Run<'_> {
 }
 
 impl Driver {
-    fn new(spec: FeedSpec, commands: mpsc::Receiver<Command>, report: Report, readers: Arc<Readers>) -> Self {
+    fn new(mut spec: FeedSpec, commands: mpsc::Receiver<Command>, report: Report, readers: Arc<Readers>) -> Self {
+        let position = spec.seek.take();
         Driver {
             spec,
             commands,
+            gate: None,
             report,
             readers,
             subscribers: Vec::new(),
@@ -187,17 +223,27 @@ impl Driver {
             over: Arc::default(),
             deserted: false,
             chunks: 0,
+            position,
         }
     }
 
     async fn run(mut self) {
         loop {
             // Without a subscriber nothing is read, so that nothing is read for no one.
-            while self.subscribers.is_empty() {
+            while self.subscribers.is_empty() || (self.gate.is_some() && !self.is_left()) {
                 if self.deserted {
                     return;
                 }
-                self.hear().await;
+                let mut gate = self.gate.clone();
+                tokio::select! {
+                    biased;
+                    _ = self.hear() => {}
+                    _ = opened(&mut gate) => self.gate = None,
+                }
+            }
+            if self.is_left() {
+                self.close(&Close::Left);
+                continue;
             }
             let who = format!("the source of `{}`", self.spec.stream);
             let close = caught(&who, self.feed(&who)).await.unwrap_or_else(Close::Failed);
@@ -212,7 +258,10 @@ impl Driver {
             let before = self.chunks;
             self.report.trying();
             let end = match (self.spec.source.open)() {
-                Ok(mut source) => self.read(who, source.as_mut()).await,
+                Ok(mut source) => match self.seek(source.as_mut()).await {
+                    Ok(()) => self.read(who, source.as_mut()).await,
+                    Err(fault) => Err(fault),
+                },
                 Err(fault) => Err(fault),
             };
             if self.is_left() {
@@ -243,6 +292,14 @@ impl Driver {
         }
     }
 
+    /// Has a source that can seek go on where the one before it stood.
+    async fn seek(&self, source: &mut dyn Source) -> Result<()> {
+        match &self.position {
+            Some(position) if self.spec.source.seeks => source.seek(position).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Runs the source to its end, and gives on all that it gives.
     async fn read(&mut self, who: &str, source: &mut dyn Source) -> Result<End> {
         let (inlet, mut chunks) = Inlet::bounded(INLET_CHUNKS);
@@ -265,7 +322,7 @@ impl Driver {
                 _ = run.ended() => {}
                 _ = over(&mut farewell), if !run.is_over() => run.work = None,
                 chunk = chunks.recv(), if !dry => match chunk {
-                    Some(chunk) => self.distribute(chunk.messages, &mut run).await?,
+                    Some(chunk) => self.distribute(chunk, &mut run).await?,
                     None => dry = true,
                 },
             }
@@ -279,6 +336,11 @@ impl Driver {
             Some(Command::Join(id, subscriber)) => {
                 self.subscribers.push((id, subscriber));
                 self.decoding = None;
+            }
+            Some(Command::Swap(old, id, subscriber)) => {
+                self.subscribers.push((id, subscriber));
+                self.decoding = None;
+                self.leave(old);
             }
             Some(Command::Leave(id)) => self.leave(id),
             None => self.deserted = true,
@@ -305,6 +367,8 @@ impl Driver {
     /// Tells why, and lets go: of the one who wanted to leave, or of all.
     fn close(&mut self, close: &Close) {
         self.over = Arc::default();
+        // Who comes next begins at the beginning.
+        self.position = None;
         if let Close::Failed(fault) = close {
             self.failed(fault);
         }
@@ -328,21 +392,22 @@ impl Driver {
         Arc::new(Seat { id, book, readers, over })
     }
 
-    async fn distribute(&mut self, chunk: Vec<Message>, run: &mut Run<'_>) -> Result<()> {
+    async fn distribute(&mut self, chunk: Chunk, run: &mut Run<'_>) -> Result<()> {
         self.chunks += 1;
+        let Chunk { messages, position } = chunk;
         if self.decoding.is_none() {
             let accounts = self.subscribers.iter().map(|(id, one)| self.account(*id, one)).collect();
             self.decoding = Some(Decoding::new(&self.spec, &self.subscribers, accounts)?);
         }
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
-        let batches = decoding.decode(chunk, &self.subscribers, self.spec.clock.now());
+        let batches = decoding.decode(messages, &self.subscribers, self.spec.clock.now());
         // Who has room is served first, so that one who has none holds the others up as little as can be.
         let (mut late, mut gone) = (Vec::new(), Vec::new());
         for ((id, subscriber), batch) in self.subscribers.iter().zip(batches) {
             if batch.is_empty() {
                 continue;
             }
-            let fed = Fed { source: subscriber.source, batch };
+            let fed = Fed { source: subscriber.source, batch, position: position.clone() };
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
@@ -353,6 +418,9 @@ impl Driver {
                     gone.push(*id);
                 }
             }
+        }
+        if position.is_some() {
+            self.position = position;
         }
         for (to, fed) in late {
             self.give(&to, fed, run).await;
@@ -378,6 +446,15 @@ impl Driver {
                 _ = run.ended() => {}
             }
         }
+    }
+}
+
+/// Returns when the gate is open, or gone; never where there is none.
+async fn opened(gate: &mut Option<watch::Receiver<bool>>) {
+    match gate {
+        // Without anyone to open it, it stands open.
+        Some(gate) => drop(gate.wait_for(|open| *open).await),
+        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,7 @@
 //! confirmed the parcel, not before; what is given up, at a stop or at a panic, is given back to the source.
 
 mod courier;
+mod forward;
 mod packer;
 
 use std::sync::Arc;
@@ -16,17 +17,20 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Time};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt};
-use crate::diag::Fault;
+use crate::diag::{Fault, Result};
 use crate::io::{LinkStatus, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
 use super::caught::caught;
+use super::journal::Anchor;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
-use super::shape::{Gather, Shape};
+use super::queue::{Place, Queues};
+use super::shape::{Gather, Keeping, Shape};
 use super::task::{Ended, ErrorLog};
 
 use courier::Courier;
+use forward::{GRACE, Store, Work};
 use packer::Packer;
 
 pub use courier::Retrying;
@@ -66,14 +70,27 @@ pub struct OutletSpec {
     pub name: String,
     pub sink: SinkPlan,
     pub retrying: Retrying,
+    /// Its disk queue, if it has one.
+    pub keep: Option<Keep>,
     pub shape: Shape,
     pub layout: Arc<Layout>,
     pub send_error: bool,
     pub clock: Clock,
     pub overflow: Overflow,
+    /// Of a rule with a journal.
+    pub anchor: Option<Arc<Anchor>>,
     pub log: ErrorLog,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
+}
+
+/// The disk queue of a sink.
+pub struct Keep {
+    pub queues: Arc<Queues>,
+    pub place: Place,
+    pub keeping: Keeping,
+    /// The sink that sends what lies there, where it is another one.
+    pub second: Option<SinkPlan>,
 }
 
 /// A running outlet. It ends when it is dropped, when it is stopped, or when the rule gives no more.
@@ -84,6 +101,8 @@ pub struct Outlet {
     pub account: Arc<SinkAccount>,
     link: watch::Receiver<LinkStatus>,
     stop: watch::Sender<bool>,
+    /// What it cannot deliver at a stop stays on the disk.
+    keeps: bool,
     /// Turns true when the task has delivered, or given up, everything.
     done: watch::Receiver<bool>,
     task: JoinHandle<Option<Fault>>,
@@ -96,7 +115,7 @@ impl Outlet {
         let (report, link) = Report::timed(spec.clock.clone());
         let (stop, stopped) = watch::channel(false);
         let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
-        let (rule, name) = (spec.rule.clone(), spec.name.clone());
+        let (rule, name, keeps) = (spec.rule.clone(), spec.name.clone(), spec.keep.is_some());
         let (ends, done) = watch::channel(false);
         let packer = Packer {
             gather: spec.shape.gather(spec.clock.now()),
@@ -119,15 +138,17 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log,
+            // What lies in a queue on the disk is confirmed there.
+            anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
         let load = Load::new(account.clone(), meter.clone());
-        let driver = Driver { from, packer, load, courier, ended: spec.ended };
+        let driver = Driver { from, packer, load, courier, keep: spec.keep, ended: spec.ended };
         let task = tokio::spawn(async move {
             let fault = driver.run().await;
             ends.send_replace(true);
             fault
         });
-        (Outlet { rule, name, meter, account, link, stop, done, task }, to)
+        (Outlet { rule, name, meter, account, link, stop, keeps, done, task }, to)
     }
 
     /// Turns true, or ends, when the task has delivered or given up everything.
@@ -140,10 +161,21 @@ impl Outlet {
         self.link.clone()
     }
 
-    /// Waits until everything is delivered, at most `patience`; then what is left is given up and not acknowledged.
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
+    }
+
+    /// Waits until everything is delivered, at most `patience`; then what is left is given up and not acknowledged. With a
+    /// disk queue nothing is waited for: what is left stays there.
     /// Returns the fault that ended the outlet before its time, if one did.
     pub async fn stop(self, patience: Duration) -> Option<Fault> {
         let mut task = self.task;
+        if self.keeps {
+            self.stop.send_replace(true);
+        }
+        let patience = if self.keeps { patience.max(GRACE + FAREWELL) } else { patience };
         if let Ok(ended) = tokio::time::timeout(patience, &mut task).await {
             return ended.ok().flatten();
         }
@@ -176,6 +208,7 @@ struct Driver {
     /// What has a parcel and is not confirmed.
     load: Load,
     courier: Courier,
+    keep: Option<Keep>,
     ended: watch::Sender<Option<Ended>>,
 }
 
@@ -193,6 +226,11 @@ impl Driver {
     }
 
     async fn work(&mut self) -> Option<Fault> {
+        if let Some(keep) = self.keep.take() {
+            let fault = self.forward(keep).await;
+            self.end(fault.as_ref()).await;
+            return fault;
+        }
         let mut sink = match self.courier.open().await {
             Ok(sink) => sink,
             Err(fault) => {
@@ -205,6 +243,45 @@ impl Driver {
         self.end(fault.as_ref()).await;
         self.courier.close(sink).await;
         fault
+    }
+
+    /// Stores and forwards until the rule gives no more, the outlet is stopped, or a sink can never work.
+    async fn forward(&mut self, keep: Keep) -> Option<Fault> {
+        let (kept, _seat) = self.courier.queue(&keep).await?;
+        // The sides hear of a stop at once, a delivery that has begun a little later.
+        let (late, stopped) = watch::channel(false);
+        let mut second = keep.second.map(|plan| self.courier.second(plan));
+        let store = Store::new(kept, keep.keeping, second.is_some(), &self.courier);
+        let mut hears = std::mem::replace(&mut self.courier.stopped, stopped);
+        if let Some(second) = &mut second {
+            second.stopped = self.courier.stopped.clone();
+        }
+        if let Err(fault) = store.begin().await {
+            return Some(fault);
+        }
+        let Driver { from, packer, load, courier, .. } = self;
+        let front = front(&store, from, packer, load, hears.clone());
+        let work = if second.is_some() { Work::Live } else { Work::All };
+        let given = |fault: Option<Fault>| fault.map_or(Ok(()), Err);
+        let live = async { given(store.give(courier, work).await) };
+        let stored = async {
+            match &mut second {
+                Some(second) => given(store.give(second, Work::Stored).await),
+                None => Ok(()),
+            }
+        };
+        let warns = async {
+            stop(&mut hears).await;
+            tokio::time::sleep(GRACE).await;
+            late.send_replace(true);
+            std::future::pending::<Result<(), Fault>>().await
+        };
+        let done = tokio::select! {
+            done = async { tokio::try_join!(async { Ok(front.await) }, live, stored).map(drop) } => done,
+            done = warns => done,
+        };
+        store.rest().await;
+        done.err()
     }
 
     /// Delivers until the rule gives no more, the outlet is stopped, or the sink can never work.
@@ -260,6 +337,45 @@ impl Driver {
         self.packer.abandon();
         self.from.drain(|outgoing| outgoing.settle(&self.courier.account, Fate::Abandoned)).await;
     }
+}
+
+/// Makes parcels of what the rule gives and stores them, until it gives no more or the outlet is stopped.
+async fn front(
+    store: &Store,
+    from: &mut Taker<Outgoing>,
+    packer: &mut Packer,
+    load: &mut Load,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let due = packer.gather.as_ref().and_then(Gather::due);
+        let next = tokio::select! {
+            biased;
+            () = stop(&mut stopped) => Next::Stop,
+            outgoing = from.take() => outgoing.map_or(Next::End, Next::Rows),
+            () = until(&packer.clock, due) => Next::Due,
+        };
+        let last = matches!(next, Next::End | Next::Stop);
+        match next {
+            Next::Rows(outgoing) => packer.take(outgoing, load),
+            Next::Due | Next::End => packer.flush(load),
+            Next::Stop => {
+                from.drain(|outgoing| packer.take(outgoing, load)).await;
+                packer.flush(load);
+            }
+        }
+        while !last
+            && load.parcels().len() < PARCELS
+            && let Some(outgoing) = from.take_now()
+        {
+            packer.take(outgoing, load);
+        }
+        packer.meter.waiting(from.waiting() as u64);
+        if !store.put(load).await || last {
+            break;
+        }
+    }
+    store.end().await;
 }
 
 /// Counts rows that a sink will never have.

@@ -65,4 +65,8 @@ impl Account for Seat {
     fn gives_back(&self) -> bool {
         self.over.load(Ordering::Acquire) || !self.readers.beside(self.id)
     }
+
+    fn logs(&self) -> bool {
+        self.book.logs()
+    }
 }

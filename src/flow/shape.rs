@@ -8,6 +8,7 @@
 
 mod common;
 mod gather;
+mod keeping;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::template::{Item, Template};
 pub use super::template::Facts;
 pub use common::{Common, Overflow};
 pub use gather::{Gather, Gathered};
+pub use keeping::{Keeping, Priority};
 
 /// Bytes of a block that messages are cut from.
 const BLOCK: usize = 64 * 1024;

@@ -2,8 +2,8 @@ use crate::data::Text;
 use crate::diag::{Fault, Result};
 use crate::expr::{Bound, Predicate, Program};
 use crate::op::{
-    Analytic, AnalyticCall, AnalyticStep, Column, Columns, ColumnsCall, Counted, CountedHaving, Counters, Dedup,
-    Number, NumberCall, Operator, Unnest,
+    Analytic, AnalyticCall, AnalyticStep, Column, Columns, ColumnsCall, Counted, CountedSets, Counters, Dedup, Filter,
+    Having, Number, NumberCall, Operator, Unnest,
 };
 use crate::plan::{self, Clause, Node};
 
@@ -21,12 +21,18 @@ fn is_row(bound: &Bound) -> bool {
 pub(super) fn operator(node: &Node) -> Result<Box<dyn Operator>> {
     Ok(match node {
         Node::Analytic { steps, only } => Box::new(Analytic::new(steps.iter().flat_map(analytic).collect(), *only)),
-        Node::Counted { hits, aliases, predicate, clause, trigger } => {
+        Node::Counted { hits, aliases, predicate, clause, sets, trigger } => {
             let counters = Counters::new(hits.iter().map(|call| (call.func, call.slot)));
             let (aliases, predicate) = (computed(aliases), Predicate::new(predicate));
-            match clause {
-                Clause::Having => Box::new(CountedHaving::new(counters, aliases, predicate, *trigger)),
-                _ => Box::new(Counted::new(counters, aliases, predicate, clause.stage())),
+            let stage = clause.stage();
+            match (clause, sets) {
+                (_, false) => Box::new(Counted::new(counters, aliases, predicate, stage)),
+                (Clause::Having, true) => {
+                    Box::new(CountedSets::new(counters, aliases, Having::new(predicate), stage, *trigger))
+                }
+                (_, true) => {
+                    Box::new(CountedSets::new(counters, aliases, Filter::new(predicate, stage), stage, *trigger))
+                }
             }
         }
         Node::Number { calls } => {

@@ -3,6 +3,9 @@
 //! However it ends, each receipt that it holds is settled: what an operator keeps as dropped, what is on its way as
 //! given back. A panic in an operator ends this rule, with its text, and no other.
 
+mod logged;
+
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ use super::caught::{caught, caught_now};
 use super::chain::Chain;
 use super::desk::Desk;
 use super::feed::{Close, Fed, settle_all};
+use super::journal::{Journal, record};
 use super::lane::{Giver, Refused, Taker};
 use super::outlet::Outgoing;
 
@@ -123,6 +127,13 @@ pub(super) struct RuleTask {
     /// What has left the chain and is not given to the sinks yet.
     pub out: Vec<Batch>,
     pub log: ErrorLog,
+    /// Of a rule that keeps what it has across a crash.
+    pub journal: Option<Journal>,
+    /// What is on its way into the journal.
+    pub waiting: VecDeque<Fed>,
+    /// While the task waits: when its next timer goes off, for tests that move the clock.
+    #[cfg(test)]
+    pub rests: Arc<std::sync::atomic::AtomicI64>,
 }
 
 impl RuleTask {
@@ -131,7 +142,7 @@ impl RuleTask {
             Ok(Ok(close)) => close,
             Ok(Err(fault)) | Err(fault) => Close::Failed(fault),
         };
-        if ended != Close::Finished {
+        if ended != Close::Finished && self.journal.is_none() {
             // An operator that has panicked may do so again.
             if let Err(fault) = caught_now("the rule", || self.chain.discard()) {
                 self.log.tell(fault, self.clock.now());
@@ -143,7 +154,9 @@ impl RuleTask {
         }
         // What has not been given to the sinks is given back to the source.
         self.out.drain(..).for_each(|batch| settle_all(batch, Fate::Abandoned));
+        self.waiting.drain(..).for_each(|fed| settle_all(fed.batch, Fate::Abandoned));
         self.from.drain(|fed| settle_all(fed.batch, Fate::Abandoned)).await;
+        self.part(&ended).await;
         self.sinks.clear();
         if ended == Close::Finished {
             for done in &mut self.done {
@@ -164,15 +177,25 @@ impl RuleTask {
 
     /// Runs until the input ends, or a sink.
     async fn drive(&mut self) -> Result<Close> {
+        if self.journal.is_some()
+            && let Some(close) = self.replay().await?
+        {
+            return Ok(close);
+        }
         loop {
             let due = self.chain.due();
+            #[cfg(test)]
+            self.rests.store(due.map_or(i64::MAX, |due| due.0), std::sync::atomic::Ordering::SeqCst);
             // Each can be given up without a loss.
             let step = tokio::select! {
                 biased;
                 _ = sleep(&self.clock, due) => Step::Time,
                 fed = self.from.take() => fed.map_or(Step::Dry, |fed| Step::Rows(Box::new(fed))),
                 (source, close) = self.closings.next() => Step::Closed(source, close),
+                () = RuleTask::wake(self.journal.as_ref()) => Step::Keep,
             };
+            #[cfg(test)]
+            self.rests.store(i64::MIN, std::sync::atomic::Ordering::SeqCst);
             match step {
                 Step::Time => self.tick().await?,
                 Step::Rows(fed) => self.take(*fed).await?,
@@ -187,22 +210,33 @@ impl RuleTask {
                         return Ok(close);
                     }
                 }
+                Step::Keep => self.keep().await?,
                 Step::Dry => {
                     let close = self.closings.all().await;
                     return self.finish(close).await;
                 }
             }
+            if self.journal.as_ref().is_some_and(Journal::is_due) {
+                self.keep().await?;
+            }
             // An outlet that has ended will never take anything again; why it did, it has told by itself.
-            if self.sinks.iter().any(|sink| sink.to.is_closed()) {
+            if self.has_closed_sink() {
                 return Ok(Close::Left);
             }
         }
+    }
+
+    fn has_closed_sink(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.to.is_closed())
     }
 
     /// Tells the chain the time, if a timer is due.
     async fn tick(&mut self) -> Result<()> {
         let now = self.clock.now();
         if self.chain.due().is_some_and(|due| due <= now) {
+            if let Some(journal) = &mut self.journal {
+                journal.tick(now)?;
+            }
             self.chain.tick(now, &mut self.out)?;
             self.go_on().await?;
         }
@@ -210,6 +244,9 @@ impl RuleTask {
     }
 
     async fn take(&mut self, fed: Fed) -> Result<()> {
+        if self.journal.is_some() {
+            return self.take_logged(fed).await;
+        }
         // A timer that is due goes first, so that a late batch does not slip into a window that is over.
         if let Err(fault) = self.tick().await {
             settle_all(fed.batch, Fate::Abandoned);
@@ -230,12 +267,20 @@ impl RuleTask {
                     rows = desk.find(&ask.questions) => rows,
                     // What waits for an answer is given back.
                     () = self.closings.leaving() => {
-                        self.chain.discard();
+                        match &mut self.journal {
+                            // They are in the log.
+                            Some(journal) => journal.is_partial = true,
+                            None => self.chain.discard(),
+                        }
                         return Ok(());
                     }
                 },
             };
-            self.chain.answer(&ask, rows, self.clock.now(), &mut self.out)?;
+            let now = self.clock.now();
+            if let Some(journal) = &mut self.journal {
+                journal.note(&record::answer(now, &rows))?;
+            }
+            self.chain.answer(&ask, rows, now, &mut self.out)?;
         }
         self.send().await;
         Ok(())
@@ -248,7 +293,11 @@ impl RuleTask {
             Some(close) => self.finish(close).await.map(Some),
             None => {
                 if finished {
-                    self.chain.ended(source, self.clock.now(), &mut self.out)?;
+                    let now = self.clock.now();
+                    if let Some(journal) = &mut self.journal {
+                        journal.note(&record::ended(source, now))?;
+                    }
+                    self.chain.ended(source, now, &mut self.out)?;
                     self.go_on().await?;
                 }
                 Ok(None)
@@ -258,7 +307,11 @@ impl RuleTask {
 
     async fn finish(&mut self, close: Close) -> Result<Close> {
         if close == Close::Finished {
-            self.chain.finish(self.clock.now(), &mut self.out)?;
+            let now = self.clock.now();
+            if let Some(journal) = &mut self.journal {
+                journal.note(&record::finish(now))?;
+            }
+            self.chain.finish(now, &mut self.out)?;
             self.go_on().await?;
         }
         Ok(close)
@@ -266,6 +319,7 @@ impl RuleTask {
 
     /// Gives all that has left the chain to each sink.
     async fn send(&mut self) {
+        let mut logged = Vec::new();
         for mut batch in self.out.drain(..) {
             for (_, fault) in batch.faults() {
                 self.log.tell(fault, self.clock.now());
@@ -273,6 +327,10 @@ impl RuleTask {
             let rows = batch.selected().to_vec();
             let receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
             let batch = Arc::new(batch);
+            if self.journal.is_some() {
+                logged.push(Outgoing { batch, receipts });
+                continue;
+            }
             let Some((last, others)) = self.sinks.split_last() else {
                 receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Out));
                 continue;
@@ -281,6 +339,14 @@ impl RuleTask {
                 give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
             }
             give(last, Outgoing { batch, receipts }).await;
+        }
+        for Outgoing { batch, receipts } in logged {
+            for sink in 0..self.sinks.len() {
+                self.give_logged(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
+            }
+            // The sinks have spoken; the least of all fates adds nothing to theirs.
+            let fate = if self.sinks.is_empty() { Fate::Out } else { Fate::Filtered };
+            receipts.into_iter().for_each(|receipt| receipt.settle(fate));
         }
     }
 }
@@ -294,6 +360,8 @@ enum Step {
     Closed(usize, Close),
     /// No more rows can come.
     Dry,
+    /// The journal has something to do.
+    Keep,
 }
 
 async fn give(sink: &SinkInlet, outgoing: Outgoing) {
@@ -332,6 +400,10 @@ impl ErrorLog {
     /// A log of the same name.
     pub fn again(&self) -> Self {
         ErrorLog::new(self.who.clone())
+    }
+
+    pub fn who(&self) -> &str {
+        &self.who
     }
 
     pub fn tell(&mut self, error: impl Display, now: Time) {

@@ -197,7 +197,7 @@ fn check_zone(args: &[Arg]) -> std::result::Result<(), String> {
 fn convert_tz(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
     let time = cast::to_datetime(arg(args, 0), &reading(ctx));
     let time = converted(args, 0, time, "datetime")?;
-    Ok(Value::Time(DateTime::new(time.nanos, zone(args, 1)?)))
+    Ok(Value::Time(DateTime::new(time.nanos(), zone(args, 1)?)))
 }
 
 /// The zone of an IANA name in its right spelling; the empty name is UTC.
@@ -232,6 +232,11 @@ impl Packer {
 /// The bytes compressed by `zlib`, `gzip` or `flate`; an error for any other name.
 pub fn compressed(bytes: &[u8], method: &str) -> Result<Vec<u8>> {
     pack(bytes, packing(method)?).map_err(|error| Fault::encode(format!("a message cannot be compressed: {error}")))
+}
+
+/// What [`compressed`] gave, as it was before.
+pub fn decompressed(bytes: &[u8], method: &str) -> Result<Vec<u8>> {
+    unpack(bytes, packing(method)?)
 }
 
 fn packing(name: &str) -> Result<Packing> {

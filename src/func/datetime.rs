@@ -8,10 +8,11 @@ mod tests;
 
 use std::fmt::Display;
 
+use jiff::Span;
 use jiff::civil::Date;
-use jiff::{SignedDuration, Span, Timestamp, Zoned};
+use jiff::tz::TimeZone;
 
-use crate::data::{Value, day_name, format_zoned, month_name, parse_zoned};
+use crate::data::{Civil, DateTime, Time, Value, day_name, format_datetime, month_name, parse_datetime};
 use crate::diag::{Fault, Result};
 
 use super::{Arg, Ctx, Func, NullGuard};
@@ -166,9 +167,9 @@ fn check_count(args: &[Arg]) -> Checked {
 fn check_format(args: &[Arg]) -> Checked {
     check_time(args)?;
     match args.get(1) {
-        Some(Arg::Literal(Value::Text(pattern))) => {
-            format_zoned(&Zoned::default(), pattern).map(drop).map_err(|why| format!("argument 2: {why}"))
-        }
+        Some(Arg::Literal(Value::Text(pattern))) => format_datetime(&DateTime::from_millis(0, TimeZone::UTC), pattern)
+            .map(drop)
+            .map_err(|why| format!("argument 2: {why}")),
         Some(Arg::Unit) => Err("argument 2 must be a pattern in quotes, found a unit of time".into()),
         _ => no_literal(args, 1, "a pattern in quotes"),
     }
@@ -196,21 +197,28 @@ fn out_of_range(what: impl Display) -> Fault {
 }
 
 /// The argument as a datetime in its zone.
-fn moment(args: &[Value], at: usize, ctx: &Ctx<'_>) -> Result<Zoned> {
+fn moment(args: &[Value], at: usize, ctx: &Ctx<'_>) -> Result<DateTime> {
     let zone = &ctx.rule.zone;
-    let millis = match args.get(at).unwrap_or(&Value::Null) {
-        Value::Time(time) => return Ok(time.zoned()),
-        Value::Int(millis) => *millis,
-        Value::Float(millis) if millis.is_finite() => *millis as i64,
+    match args.get(at).unwrap_or(&Value::Null) {
+        Value::Time(time) => Ok(time.clone()),
+        Value::Int(millis) => Ok(DateTime::from_millis(*millis, zone.clone())),
+        Value::Float(millis) => {
+            let whole = Value::Float(millis.trunc()).as_i64();
+            let whole = whole.ok_or_else(|| Fault::eval(format!("{millis} is no count of milliseconds")))?;
+            Ok(DateTime::from_millis(whole, zone.clone()))
+        }
         Value::Text(text) => {
             let help = "use for example `2024-03-09T10:11:12Z`";
-            return parse_zoned(text, None, zone, ctx.now)
-                .ok_or_else(|| Fault::eval(format!("`{text}` cannot be read as a datetime, {help}")));
+            parse_datetime(text, None, zone, ctx.now)
+                .ok_or_else(|| Fault::eval(format!("`{text}` cannot be read as a datetime, {help}")))
         }
-        other => return Err(Fault::eval(format!("argument {} must be a datetime, found {}", at + 1, shown(other)))),
-    };
-    let stamp = Timestamp::from_millisecond(millis).map_err(|_| out_of_range(millis))?;
-    Ok(stamp.to_zoned(zone.clone()))
+        other => Err(Fault::eval(format!("argument {} must be a datetime, found {}", at + 1, shown(other)))),
+    }
+}
+
+/// The argument as calendar and clock show it.
+fn parts(args: &[Value], ctx: &Ctx<'_>) -> Result<Civil> {
+    Ok(moment(args, 0, ctx)?.civil())
 }
 
 fn int(args: &[Value], at: usize) -> Result<i64> {
@@ -219,8 +227,8 @@ fn int(args: &[Value], at: usize) -> Result<i64> {
     value.as_i64().ok_or_else(wrong)
 }
 
-fn written(zoned: &Zoned, pattern: &str) -> Result<Value> {
-    format_zoned(zoned, pattern).map(Value::from).map_err(Fault::eval)
+fn written(time: &DateTime, pattern: &str) -> Result<Value> {
+    format_datetime(time, pattern).map(Value::from).map_err(Fault::eval)
 }
 
 /// The present, with as many digits of a second as the first argument says.
@@ -228,8 +236,8 @@ fn present(args: &[Value], ctx: &Ctx<'_>, pattern: &str) -> Result<Value> {
     let digits = if args.is_empty() { 0 } else { int(args, 0)? };
     let digits = usize::try_from(digits).ok().filter(|digits| *digits <= 6);
     let digits = digits.ok_or_else(|| Fault::eval("argument 1 must be a number of digits from 0 to 6"))?;
-    let now = Timestamp::from_millisecond(ctx.now.0).map_err(|_| out_of_range(ctx.now.0))?;
-    written(&now.to_zoned(ctx.rule.zone.clone()), &format!("{pattern}{}", "S".repeat(digits)))
+    let Time(now) = ctx.now;
+    written(&DateTime::from_millis(now, ctx.rule.zone.clone()), &format!("{pattern}{}", "S".repeat(digits)))
 }
 
 fn now(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
@@ -245,9 +253,9 @@ fn cur_time(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
 }
 
 fn format_time(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    let zoned = moment(args, 0, ctx)?;
+    let time = moment(args, 0, ctx)?;
     match args.get(1).unwrap_or(&Value::Null) {
-        Value::Text(pattern) => written(&zoned, pattern),
+        Value::Text(pattern) => written(&time, pattern),
         // Digits stand for themselves in a pattern.
         Value::Int(number) => Ok(Value::from(number.to_string())),
         other => Err(Fault::eval(format!("argument 2 must be a pattern, found {}", shown(other)))),
@@ -255,13 +263,12 @@ fn format_time(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
 }
 
 fn date_calc(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    let zoned = moment(args, 0, ctx)?;
+    let time = moment(args, 0, ctx)?;
     let value = args.get(1).unwrap_or(&Value::Null);
     let text = value.as_str();
     let text = text.ok_or_else(|| Fault::eval(format!("argument 2 must be a duration, found {}", shown(value))))?;
     let nanos = duration(text).map_err(Fault::eval)?;
-    let moved = zoned.checked_add(SignedDuration::from_nanos(nanos)).map_err(|_| out_of_range("the result"))?;
-    written(&moved, TO_SECOND)
+    written(&time.plus(nanos), TO_SECOND)
 }
 
 /// Nanoseconds of a duration as Go writes it: `1h30m`, `-1.5s`, `0`.
@@ -309,51 +316,53 @@ fn duration(text: &str) -> std::result::Result<i64, String> {
 
 fn date_diff(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
     let (first, second) = (moment(args, 0, ctx)?, moment(args, 1, ctx)?);
-    Ok(Value::Int(second.timestamp().duration_since(first.timestamp()).as_secs() / 86_400))
+    let days = (second.nanos() - first.nanos()) / 86_400_000_000_000;
+    Ok(Value::Int(days as i64))
 }
 
 fn day_name_of(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::text(day_name(moment(args, 0, ctx)?.weekday().to_sunday_zero_offset())))
+    Ok(Value::text(day_name(parts(args, ctx)?.weekday)))
 }
 
 fn month_name_of(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::text(month_name(moment(args, 0, ctx)?.month())))
+    Ok(Value::text(month_name(parts(args, ctx)?.month)))
 }
 
 fn day(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(moment(args, 0, ctx)?.day().into()))
+    Ok(Value::Int(parts(args, ctx)?.day.into()))
 }
 
 fn day_of_week(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(moment(args, 0, ctx)?.weekday().to_sunday_one_offset().into()))
+    Ok(Value::Int(i64::from(parts(args, ctx)?.weekday) + 1))
 }
 
 fn day_of_year(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(moment(args, 0, ctx)?.day_of_year().into()))
+    Ok(Value::Int(parts(args, ctx)?.day_of_year.into()))
 }
 
 fn hour(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(moment(args, 0, ctx)?.hour().into()))
+    Ok(Value::Int(parts(args, ctx)?.hour.into()))
 }
 
 fn minute(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(moment(args, 0, ctx)?.minute().into()))
+    Ok(Value::Int(parts(args, ctx)?.minute.into()))
 }
 
 fn second(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(moment(args, 0, ctx)?.second().into()))
+    Ok(Value::Int(parts(args, ctx)?.second.into()))
 }
 
 fn microsecond(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(i64::from(moment(args, 0, ctx)?.subsec_nanosecond()) / 1_000))
+    Ok(Value::Int(i64::from(parts(args, ctx)?.nanos) / 1_000))
 }
 
 fn month(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::Int(moment(args, 0, ctx)?.month().into()))
+    Ok(Value::Int(parts(args, ctx)?.month.into()))
 }
 
 fn last_day(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    Ok(Value::from(moment(args, 0, ctx)?.date().last_of_month().to_string()))
+    let time = moment(args, 0, ctx)?;
+    written(&time, &format!("yyyy-MM-{:02}", time.civil().last_of_month()))
 }
 
 /// A count of days has no zone, so the calendar is asked and not the clock.
@@ -370,12 +379,12 @@ fn from_days(args: &[Value], _: &Ctx<'_>) -> Result<Value> {
 
 fn from_unix_time(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
     let seconds = int(args, 0)?;
-    let stamp = Timestamp::from_second(seconds).map_err(|_| out_of_range(seconds))?;
-    written(&stamp.to_zoned(ctx.rule.zone.clone()), TO_SECOND)
+    let millis = seconds.checked_mul(1000);
+    let millis =
+        millis.ok_or_else(|| Fault::eval(format!("{seconds} is out of range, it lies billions of years away")))?;
+    written(&DateTime::from_millis(millis, ctx.rule.zone.clone()), TO_SECOND)
 }
 
 fn to_seconds(args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-    // A timestamp before the epoch counts its fraction downward.
-    let nanos = moment(args, 0, ctx)?.timestamp().as_nanosecond();
-    Ok(Value::Int(nanos.div_euclid(1_000_000_000) as i64))
+    Ok(Value::Int(moment(args, 0, ctx)?.seconds()))
 }

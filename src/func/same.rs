@@ -41,7 +41,7 @@ fn push(out: &mut Vec<u8>, value: &Value) {
         },
         Value::Text(text) => framed(out, 4, text.as_bytes()),
         Value::Bytes(bytes) => framed(out, 5, bytes),
-        Value::Time(time) => framed(out, 6, &time.nanos.to_le_bytes()),
+        Value::Time(time) => framed(out, 6, &time.nanos().to_le_bytes()),
         Value::Array(items) => {
             framed(out, 7, &(items.len() as u64).to_le_bytes());
             items.iter().for_each(|item| push(out, item));

@@ -111,7 +111,7 @@ fn odd_values() -> Vec<Value> {
         Value::text("$..a"),
         Value::text("upper"),
         Value::bytes(&[0xff, 0]),
-        Value::Time(crate::data::DateTime::new(i64::MIN, TimeZone::UTC)),
+        Value::Time(crate::data::DateTime::from_millis(i64::MIN, TimeZone::UTC)),
         nested.clone(),
         Value::array(vec![Value::Float(f64::INFINITY), Value::text("x")]),
         Value::object(Object::from_iter([("key", Value::text("k")), ("value", nested)])),

@@ -216,7 +216,8 @@ fn escape(
             out.push('\\');
             out.push(escaped);
         }
-        'x' | 'p' | 'P' => named(escaped, letters, out),
+        'x' => out.push_str(&format!("\\x{{{:x}}}", code_point(letters)?)),
+        'p' | 'P' => property(escaped, letters, out)?,
         '0'..='7' => {
             let mut code = escaped.to_digit(8).unwrap_or(0);
             let more = letters.peek().is_some_and(|letter| letter.is_digit(8));
@@ -237,25 +238,72 @@ fn escape(
     Ok(())
 }
 
-/// A letter by its code, or letters by their property. What stands in braces is no count; `\p{^Lu}` is `\P{Lu}`.
-fn named(escaped: char, letters: &mut Letters<'_>, out: &mut String) {
-    let is_braced = letters.next_if_eq(&'{').is_some();
-    let is_negated = is_braced && escaped != 'x' && letters.next_if_eq(&'^').is_some();
-    out.push('\\');
-    out.push(match (escaped, is_negated) {
-        ('p', true) => 'P',
-        ('P', true) => 'p',
-        _ => escaped,
-    });
-    if is_braced {
-        out.push('{');
-        for letter in letters.by_ref() {
-            out.push(letter);
-            if letter == '}' {
-                break;
-            }
+/// What follows `\x`: two digits, or any number of them in braces.
+fn code_point(letters: &mut Letters<'_>) -> std::result::Result<u32, String> {
+    let bad = |text: &str| format!("`\\x{text}` is no escape, it takes two hexadecimal digits, or more in braces");
+    let digits = if letters.next_if_eq(&'{').is_some() {
+        braced(letters).ok_or_else(|| bad("{"))?
+    } else {
+        let digits: String = letters.by_ref().take(2).collect();
+        if digits.chars().count() < 2 {
+            return Err(bad(&digits));
         }
+        digits
+    };
+    match u32::from_str_radix(&digits, 16) {
+        Ok(code) if char::from_u32(code).is_some() && !digits.starts_with('+') => Ok(code),
+        _ => Err(bad(&digits)),
     }
+}
+
+/// What follows `\p` or `\P`: a category or a script, by one letter or in braces, where `^` turns it round. Names are
+/// those of Go: `Lu`, `Greek`; the library knows more properties, and heeds no case.
+fn property(escaped: char, letters: &mut Letters<'_>, out: &mut String) -> std::result::Result<(), String> {
+    let name = match letters.next() {
+        Some('{') => braced(letters),
+        letter => letter.map(String::from),
+    };
+    let name = name.ok_or_else(|| format!("`\\{escaped}` names no category or script"))?;
+    let (turned, plain) = name.strip_prefix('^').map_or((false, &*name), |plain| (true, plain));
+    // Letters without a category count in no group, and surrogates are no letters here.
+    let negated = (escaped == 'P') != turned;
+    let members = match plain {
+        "Any" => "\\x{0}-\\x{10ffff}".into(),
+        "Cs" => "a&&b".into(),
+        "C" => "\\p{Cc}\\p{Cf}\\p{Co}".into(),
+        _ if CATEGORIES.split(' ').any(|category| category == plain) => format!("\\p{{gc={plain}}}"),
+        _ if is_script(plain) => format!("\\p{{sc={plain}}}"),
+        _ => {
+            let help = "categories such as `Lu` and scripts such as `Greek` are known";
+            return Err(format!("there is no property `\\{escaped}{{{name}}}`, {help}"));
+        }
+    };
+    out.push_str(&format!("[{}{members}]", if negated { "^" } else { "" }));
+    Ok(())
+}
+
+/// The general categories of Unicode, and their groups, as Go names them.
+const CATEGORIES: &str =
+    "C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm So Z Zl Zp Zs";
+
+/// Whether it is the full name of a script, each word of which begins with a capital letter.
+fn is_script(name: &str) -> bool {
+    let spelled = name.split('_').all(|word| {
+        let mut letters = word.bytes();
+        letters.next().is_some_and(|first| first.is_ascii_uppercase()) && letters.all(|rest| rest.is_ascii_lowercase())
+    });
+    // Names of four letters may be the codes of scripts, which Go does not know.
+    let full = name.len() != 4 || FOUR.split(' ').any(|script| script == name);
+    (spelled && full || name == "SignWriting") && Regex::new(&format!("\\p{{sc={name}}}")).is_ok()
+}
+
+/// The scripts whose full names have four letters.
+const FOUR: &str = "Ahom Cham Kawi Lisu Miao Modi Newa Thai Toto";
+
+/// The text up to the closing brace, which is eaten.
+fn braced(letters: &mut Letters<'_>) -> Option<String> {
+    let inner: String = letters.clone().take_while(|letter| *letter != '}').collect();
+    letters.nth(inner.chars().count()).map(|_| inner)
 }
 
 const CLASSES: [&str; 14] = [
@@ -282,18 +330,14 @@ fn class(letters: &mut Letters<'_>, out: &mut String) -> std::result::Result<(),
                 Some(escaped) => escape(escaped, letters, out, true)?,
             },
             '[' if letters.peek() == Some(&':') => {
-                let name: String = letters.clone().take_while(|letter| *letter != ']').collect();
-                if name.len() > 2 && name.ends_with(':') {
-                    let known = name.trim_matches(':').trim_start_matches('^');
-                    if !CLASSES.contains(&known) {
-                        return Err(format!("there is no class `[{name}]`"));
+                let ahead: String = letters.clone().skip(1).collect();
+                match ahead.split_once(":]") {
+                    None => out.push_str("\\["),
+                    Some((name, _)) if CLASSES.contains(&name.strip_prefix('^').unwrap_or(name)) => {
+                        out.push_str(&format!("[:{name}:]"));
+                        letters.nth(name.len() + 2);
                     }
-                    out.push('[');
-                    out.push_str(&name);
-                    out.push(']');
-                    letters.nth(name.chars().count());
-                } else {
-                    out.push_str("\\[");
+                    Some((name, _)) => return Err(format!("there is no class `[:{name}:]`")),
                 }
             }
             '[' | ']' | '&' | '~' | '^' | '#' | ' ' => {
@@ -335,6 +379,55 @@ mod tests {
         assert!(matches("^[]x]+$", "]x") && matches("^[a-c-]+$", "b-"));
         assert!(matches("^[[:alpha:]_]+$", "ab_"));
         assert!(matches("a{,2}", "a{,2}") && matches("{", "{") && matches("x]}", "x]}"));
+    }
+
+    #[test]
+    fn properties_and_code_points_may_stand_in_braces() {
+        assert!(matches(r"^\p{Lu}\PL$", "A1") && !matches(r"\p{Lu}", "a") && matches(r"^\p{Han}{2}$", "温度"));
+        assert!(matches(r"^\p{^Lu}$", "a") && matches(r"^\P{^Lu}$", "A") && matches(r"^\pL{2}$", "éé"));
+        assert!(matches(r"^[\p{Lu}-z]+$", "A-z") && matches(r"^[^\p{^Lu}]$", "A"));
+        assert!(matches(r"^\p{Any}$", "é") && !matches(r"\P{Any}", "é") && matches(r"^\p{Old_Italic}$", "\u{10300}"));
+        assert!(matches(r"^\p{Thai}$", "ก") && matches(r"^\p{Nko}$", "\u{7ca}") && matches(r"^\p{Yi}\p{Lao}$", "ꀀກ"));
+        assert!(!matches(r"\p{Cs}", "a") && matches(r"^\P{Cs}[^\p{Cs}]$", "ab") && matches(r"^\p{C}$", "\u{7}"));
+        assert!(!matches(r"\p{C}", "\u{378}") && matches(r"^\p{SignWriting}$", "\u{1d800}"));
+        assert!(matches(r"^\x{e9}{2}$", "éé") && matches(r"^\xe9$", "é") && matches(r"^\x{2000}$", "\u{2000}"));
+        assert!(matches(r"^[\x{e8}-\x{ea}]$", "é") && matches(r"^\x{0000000041}$", "A"));
+        for wrong in [
+            r"\p",
+            r"\p{}",
+            r"\p{L",
+            r"\p{Foo}",
+            r"\p^L",
+            r"\p{sc=Greek}",
+            r"\p{Alphabetic}",
+            r"\p{greek}",
+            r"\p{Grek}",
+            r"\p{lu}",
+            r"\p{LC}",
+            r"\p{Cn}",
+            r"\p{Uppercase_Letter}",
+            r"\p{Emoji}",
+            r"\x",
+            r"\xe",
+            r"\x{}",
+            r"\x{e9",
+            r"\x{110000}",
+            r"\x{+1}",
+            r"\x+1",
+            "[[:foo:]]",
+            "[[::]]",
+            "[[:a]b:]]",
+        ] {
+            assert!(compile(wrong).is_err(), "{wrong}");
+        }
+        let message = compile(r"\p{Emoji}").unwrap_err().to_string();
+        assert!(
+            message.ends_with(
+                "there is no property `\\p{Emoji}`, categories such as `Lu` and scripts such as `Greek` are known"
+            ),
+            "{message}"
+        );
+        assert!(matches("^[[:]$", ":") && matches("^[[:^alpha:]-z]+$", "é-z"));
     }
 
     #[test]

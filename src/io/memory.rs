@@ -288,7 +288,7 @@ impl MemorySource {
             Meta::new([("topic", topic)].into_iter().collect())
         });
         let rows = Arc::try_unwrap(publication.rows).unwrap_or_else(|shared| (*shared).clone());
-        let message = |row| Message { payload: Payload::Row(row), time, meta: meta.clone(), ack: None };
+        let message = |row| Message { payload: Payload::Row(row), time, meta: meta.clone(), ack: None, delivery: None };
         chunk.extend(rows.into_iter().map(message));
     }
 }

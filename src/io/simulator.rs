@@ -86,7 +86,8 @@ struct Simulator {
 impl Simulator {
     async fn give(&self, inlet: &Inlet, rows: &[Object]) -> Result<(), Closed> {
         let time = self.env.clock.now();
-        let message = |row: &Object| Message { payload: Payload::Row(row.clone()), time, meta: None, ack: None };
+        let message =
+            |row: &Object| Message { payload: Payload::Row(row.clone()), time, meta: None, ack: None, delivery: None };
         inlet.send(rows.iter().map(message).collect()).await
     }
 }

@@ -80,7 +80,7 @@ fn column<'s, 'a: 's>(sources: impl Iterator<Item = &'s Source<'a>> + Clone, nam
     };
     let known = |source: &Source<'_>| {
         let mut values = HashSet::new();
-        let all = source.rows.iter().filter_map(|row| row.get(name)).all(|value| values.insert(value.to_string()));
+        let all = source.rows().filter_map(|row| row.get(name)).all(|value| values.insert(value.to_string()));
         (all && values.len() >= ENOUGH).then(|| format!("each of {} known rows has a value of its own", values.len()))
     };
     sources.clone().find_map(declared).or_else(|| sources.clone().find_map(known))

@@ -18,7 +18,7 @@ pub(super) fn check(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
 /// A stream that is not among those that are known, but nearly one of them.
 fn unknown(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
     for source in scope.sources.iter().filter(|source| source.stream.is_none()) {
-        if let Some(near) = nearest(source.name, scope.known.iter().map(|stream| stream.name.as_str())) {
+        if let Some(near) = nearest(source.name, scope.known.names()) {
             let message = format!("`{}` is not among the streams that are known", source.name);
             let help = format!("did you mean `{near}`?");
             found.push(Diagnostic::warning("K0308", message).at(source.span).help(help));
@@ -69,13 +69,17 @@ fn columns<'a>(expr: &'a Expr, visit: &mut dyn FnMut(&[&'a Text], Span)) {
 fn missing(scope: &Scope<'_>, names: &[&Text]) -> Option<Diagnostic> {
     let (candidates, names): (Vec<&Source<'_>>, _) = match scope.source(names[0]) {
         Some(source) if names.len() > 1 => (vec![source], &names[1..]),
+        _ if !scope.is_sampled => return None,
         _ => (scope.sources.iter().collect(), names),
     };
     if candidates.iter().any(|source| source.rows.is_empty()) {
         return None;
     }
-    let rows: Vec<&Map<String, Json>> = candidates.iter().flat_map(|source| source.rows.iter().copied()).collect();
-    let mut level: Vec<&Map<String, Json>> = rows;
+    let has = |source: &&Source<'_>| source.rows.iter().any(|rows| rows.columns.contains(names[0].as_str()));
+    if names.len() == 1 && candidates.iter().any(has) {
+        return None;
+    }
+    let mut level: Vec<&Map<String, Json>> = candidates.iter().flat_map(|source| source.rows()).collect();
     for (at, name) in names.iter().enumerate() {
         if level.is_empty() {
             // What is looked into is no object in any row; the engine says so row by row.
@@ -131,11 +135,7 @@ fn hidden(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
 /// The source that has a column of that name, as far as is known: it declares it, a row has it, or the alias's own
 /// expression reads it.
 fn holder<'a>(scope: &Scope<'a>, field: &Field, name: &str) -> Option<&'a str> {
-    let has = |source: &&Source<'_>| {
-        source.stream.is_some_and(|stream| stream.columns.iter().any(|column| column.name == name))
-            || source.rows.iter().any(|row| row.contains_key(name))
-    };
-    let known = scope.sources.iter().find(has);
+    let known = scope.holders.get(name).map(|n| &scope.sources[*n]);
     let reads = || {
         let mut reads = false;
         columns(&field.expr, &mut |names, _| {
@@ -145,10 +145,10 @@ fn holder<'a>(scope: &Scope<'a>, field: &Field, name: &str) -> Option<&'a str> {
             };
         });
         // Where columns are declared, a name that is none of them is no column.
-        let open = scope.sources.iter().any(|source| source.stream.is_none_or(|stream| stream.columns.is_empty()));
-        (reads && open).then(|| &scope.sources[0])
+        let open = || scope.sources.iter().any(|source| source.stream.is_none_or(|stream| stream.columns.is_empty()));
+        (reads && open()).then(|| &scope.sources[0])
     };
-    known.or_else(reads).map(|source| source.alias.unwrap_or(source.name))
+    known.or_else(reads).map(Source::called)
 }
 
 /// Where names stand by themselves: for each, in lower case, the expressions in their order.

@@ -7,17 +7,16 @@ use crate::sql::{self, Statement};
 
 /// The codes of what is found, each with the text that it points at.
 fn found(streams: &[&str], rows: &[Json], text: &str) -> Vec<(&'static str, String)> {
-    let streams: Vec<Stream> = streams
-        .iter()
-        .map(|text| match sql::parse(text).unwrap() {
-            Statement::Create(create) => Stream::of(&create),
+    let mut known = Known::default();
+    for text in streams {
+        match sql::parse(text).unwrap() {
+            Statement::Create(create) => known.add_stream(Stream::of(&create)),
             other => panic!("{other}"),
-        })
-        .collect();
-    let mut samples = Samples::default();
-    rows.iter().for_each(|row| samples.add(None, row.as_object().unwrap().clone()));
+        }
+    }
+    rows.iter().for_each(|row| known.add_rows(None, row.clone()));
     let select = sql::parse_select(text).unwrap();
-    let found = lint(&select, &streams, &samples);
+    let found = lint(&select, &known);
     assert!(found.iter().all(|one| !one.is_error() && one.span.is_some()));
     let at = |one: &Diagnostic| one.span.map(|span| text[span.start as usize..span.end as usize].to_string());
     found.iter().map(|one| (one.code, at(one).unwrap())).collect()
@@ -79,11 +78,11 @@ fn columns_that_no_row_has() {
         assert_eq!(found(&[], &rows, text), expected, "{text}");
     }
     let select = sql::parse_select("SELECT celcius FROM s").unwrap();
-    let mut samples = Samples::default();
-    samples.add(Some("other"), json!({"a": 1}).as_object().unwrap().clone());
-    assert_eq!(lint(&select, &[], &samples), [], "nothing is known of `s`");
-    samples.add(Some("s"), json!({"celsius": 1}).as_object().unwrap().clone());
-    let found = lint(&select, &[], &samples);
+    let mut known = Known::default();
+    known.add_rows(Some("other"), json!({"a": 1}));
+    assert_eq!(lint(&select, &known), [], "nothing is known of `s`");
+    known.add_rows(Some("s"), json!({"celsius": 1}));
+    let found = lint(&select, &known);
     assert_eq!(found[0].help.as_deref(), Some("did you mean `celsius`?"));
 }
 
@@ -108,7 +107,7 @@ fn comparisons_with_null() {
     finds("SELECT NULL AS n FROM s WHERE a = n", &[("K0304", "a = n")]);
     finds("SELECT ss FROM s", &[("K0306", "ss")]);
     let select = sql::parse_select("SELECT a FROM s WHERE a != NULL").unwrap();
-    let found = lint(&select, &[], &Samples::default());
+    let found = lint(&select, &Known::default());
     assert_eq!(found[0].help.as_deref(), Some("write `a IS NOT NULL`"));
 }
 

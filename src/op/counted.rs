@@ -6,7 +6,6 @@ use crate::expr::Predicate;
 use crate::func::hit::Hits;
 
 use super::compute::{Computed, fail_rows, load_all, save_all};
-use super::filter::Having;
 use super::{Cx, Operator, Out, Saved};
 
 /// What the calls that count hits in one condition remember.
@@ -98,33 +97,40 @@ impl Operator for Counted {
     }
 }
 
-/// HAVING that asks how often it was met: all groups of an emission see the same, and it counts once when any of them
-/// is left.
-pub struct CountedHaving {
+/// HAVING, or a WHERE on whole windows, that asks how often it was met: all rows or groups of an emission see the same,
+/// and it counts once when any of them is left.
+pub struct CountedSets<C> {
     counters: Counters,
     aliases: Vec<Computed>,
-    having: Having,
+    condition: C,
+    stage: &'static str,
     /// The slot of the time of the emission.
     trigger: Option<usize>,
 }
 
-impl CountedHaving {
-    pub fn new(counters: Counters, aliases: Vec<Computed>, predicate: Predicate, trigger: Option<usize>) -> Self {
-        CountedHaving { counters, aliases, having: Having::new(predicate), trigger }
+impl<C: Operator> CountedSets<C> {
+    pub fn new(
+        counters: Counters,
+        aliases: Vec<Computed>,
+        condition: C,
+        stage: &'static str,
+        trigger: Option<usize>,
+    ) -> Self {
+        CountedSets { counters, aliases, condition, stage, trigger }
     }
 }
 
-impl Operator for CountedHaving {
+impl<C: Operator> Operator for CountedSets<C> {
     fn push(&mut self, mut batch: Batch, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
         let mut failed = Vec::new();
         for row in batch.selected().to_vec() {
             self.counters.fill(batch.row_mut(row as usize));
             let filled = self.aliases.iter().try_for_each(|alias| alias.fill(&mut batch, row as usize, cx));
-            failed.extend(filled.err().map(|fault| (row, fault.context("run Having error: "))));
+            failed.extend(filled.err().map(|fault| (row, fault.context(self.stage))));
         }
         fail_rows(&mut batch, failed);
         let mut kept = Out::default();
-        self.having.push(batch, cx, &mut kept)?;
+        self.condition.push(batch, cx, &mut kept)?;
         for batch in kept.take() {
             if let Some(row) = batch.selected().first() {
                 let at = match self.trigger.map(|slot| &batch.row(*row as usize)[slot]) {
@@ -139,12 +145,12 @@ impl Operator for CountedHaving {
     }
 
     fn save(&self) -> Saved {
-        save(&self.counters, &self.aliases, self.having.save())
+        save(&self.counters, &self.aliases, self.condition.save())
     }
 
     fn load(&mut self, saved: Saved, account: &Arc<dyn Account>) -> Result<()> {
-        let having = load(saved, &mut self.counters, &mut self.aliases)?;
-        self.having.load(having, account)
+        let condition = load(saved, &mut self.counters, &mut self.aliases)?;
+        self.condition.load(condition, account)
     }
 }
 

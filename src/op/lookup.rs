@@ -221,9 +221,13 @@ impl Operator for Lookup {
         }
     }
 
+    fn forget(&mut self) {
+        self.discard();
+    }
+
     /// Between two inputs nothing waits.
     fn save(&self) -> Saved {
-        let on = self.on.as_ref().map_or(Value::Null, Predicate::save);
+        let on = self.on.as_ref().map_or_else(|| Value::array(Vec::new()), Predicate::save);
         Value::array(vec![save_all(self.keys.iter()), on])
     }
 

@@ -6,6 +6,8 @@ use crate::diag::{Fault, Result};
 
 use super::Cx;
 
+const FAR: &str = "holds no time: it lies millions of years away";
+
 /// The column that says when a row happened.
 #[derive(Clone)]
 pub struct Stamp {
@@ -56,18 +58,16 @@ impl Stamps {
         let wrong = |cause: &str| {
             Fault::eval(format!("error in preprocessor: the timestamp column `{}` {cause}", stamp.column))
         };
-        let near = |millis: &i64| millis.unsigned_abs() < 1 << 60;
+        let near = |millis: i64| millis.unsigned_abs() < 1 << 60;
         match &row[stamp.slot] {
             Value::Absent => Err(wrong("is not there")),
-            // Milliseconds reach further than datetimes do, but windows still need room behind them.
-            Value::Int(millis) if near(millis) => Ok(Time(*millis)),
-            Value::Int(_) => Err(wrong("holds no time: it lies millions of years away")),
-            value => match (self.read(row, cx), value) {
-                (Ok(time), Value::Float(millis)) => {
-                    Ok(Value::Float(millis.trunc()).as_i64().filter(near).map_or_else(|| time.time(), Time))
-                }
-                (Ok(time), _) => Ok(time.time()),
-                (Err(cause), _) => Err(wrong(&format!("holds no time: {cause}"))),
+            // Windows need room behind the times of rows.
+            Value::Int(millis) if near(*millis) => Ok(Time(*millis)),
+            Value::Int(_) => Err(wrong(FAR)),
+            _ => match self.read(row, cx).map(|time| time.time()) {
+                Ok(time) if near(time.0) => Ok(time),
+                Ok(_) => Err(wrong(FAR)),
+                Err(cause) => Err(wrong(&format!("holds no time: {cause}"))),
             },
         }
     }
@@ -79,6 +79,6 @@ impl Stamps {
 
     /// The zone that a row's time is written in.
     pub fn zone(&self, row: &[Value], cx: &Cx<'_>) -> TimeZone {
-        self.read(row, cx).map_or_else(|_| cx.rule.zone.clone(), |time| time.zone)
+        self.read(row, cx).map_or_else(|_| cx.rule.zone.clone(), |time| time.zone().clone())
     }
 }

@@ -1,9 +1,16 @@
-//! Which alias a name is: found by its hash, however many there are.
+//! Which alias a name is: found by its hash, however many there are. And the order in which aliases are bound that read
+//! one another: those at the bottom of a long chain first, so that no chain needs more stack than a short one.
 
 use std::collections::HashMap;
 
 use crate::data::Text;
 use crate::sql::Field;
+
+use super::findings::Findings;
+use super::scope::{AliasState, Names, mentioned};
+
+/// How many aliases may be bound within one another.
+const WITHIN: usize = 16;
 
 /// The aliases of a statement by name; they are numbered in the order of their fields.
 #[derive(Default)]
@@ -41,5 +48,58 @@ impl Index {
     /// The alias of a field.
     pub fn of(&self, field: &Field) -> Option<usize> {
         self.fields.get(&(field as *const Field)).copied()
+    }
+}
+
+impl Names<'_> {
+    /// Binds the aliases that are on top of many others, each after those that it reads.
+    pub fn bind_chains(&mut self, found: &mut Findings) {
+        for n in self.far_up() {
+            if matches!(self.aliases[n].state, AliasState::Waiting) {
+                let span = self.aliases[n].field.alias.as_ref().map(|alias| alias.span).unwrap_or_default();
+                let bound = self.bind_alias(n, span);
+                found.take(bound);
+            }
+        }
+    }
+
+    /// The aliases that are on top of [`WITHIN`] others, from the lowest to the highest.
+    fn far_up(&self) -> Vec<usize> {
+        let mut levels: Vec<Option<usize>> = vec![None; self.aliases.len()];
+        let (mut order, mut path): (Vec<usize>, Vec<(usize, Vec<usize>, usize)>) = Default::default();
+        for first in 0..self.aliases.len() {
+            if levels[first].is_some() {
+                continue;
+            }
+            levels[first] = Some(0);
+            path.push((first, self.mentions(first), 0));
+            while let Some((n, reads, next)) = path.last_mut() {
+                if let Some(read) = reads.get(*next).copied() {
+                    *next += 1;
+                    // What is on the path already closes a circle, which is found when it is bound.
+                    if levels[read].is_none() {
+                        levels[read] = Some(0);
+                        path.push((read, self.mentions(read), 0));
+                    }
+                    continue;
+                }
+                let level = reads.iter().filter_map(|read| levels[*read]).max().map_or(0, |below| below + 1);
+                levels[*n] = Some(level);
+                order.extend((level >= WITHIN).then_some(*n));
+                path.pop();
+            }
+        }
+        order
+    }
+
+    /// The aliases that the expression of one may read.
+    fn mentions(&self, n: usize) -> Vec<usize> {
+        let mut names = Vec::new();
+        mentioned(&self.aliases[n].field.expr, &mut names, &|name| self.source(name).is_some());
+        let named = |name: &Text| match self.index.named(name) {
+            [] => self.index.in_any_case(name).to_vec(),
+            exact => exact.to_vec(),
+        };
+        names.iter().flat_map(named).filter(|read| *read != n).collect()
     }
 }

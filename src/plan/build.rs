@@ -40,6 +40,7 @@ pub fn plan(
     check_aliases(select, &mut found);
     let windowed = !select.windows.is_empty();
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
+    names.aliases_in_order = options.aliases_in_order;
     if names.sources.len() > 1 {
         names.source_slot = Some(names.fresh());
         names.order_sources(select);
@@ -111,6 +112,7 @@ fn bind_clauses(select: &Select, names: &mut Names<'_>, options: &Options, found
         let bound = names.dedup_field(field, call);
         dedup = found.take(bound);
     }
+    names.bind_chains(found);
     for field in &select.fields {
         names.met_aggregate = false;
         (names.stage, names.clause) = (Stage::Select, "SELECT");
@@ -343,12 +345,12 @@ fn assemble(
     let looks_back = analytic_steps(&names, analytic, &mut nodes, &mut branches);
     let (mut condition, mut having) = (clauses.filter, clauses.having);
     let aliases = ordered_aliases(&names, Stage::Having);
-    let counted_having = counted_step(&mut having, aliases, Clause::Having, &mut names);
-    let OfWhere { calls, aliases: of_where, .. } = std::mem::take(&mut names.of_where);
+    let counted_having = counted_step(&mut having, aliases, Clause::Having, true, &mut names);
+    let OfWhere { calls, aliases: of_where, hits, .. } = std::mem::take(&mut names.of_where);
     let whole = !calls.is_empty();
     // A condition on all rows of a window needs them.
     let late = |window: &Window| options.disabled.push_down || window.is_before_where(is_event);
-    let above = sets && (whole || clauses.window.as_ref().is_some_and(late));
+    let above = sets && (whole || hits || clauses.window.as_ref().is_some_and(late));
     if is_join {
         if !above && !looks_back && !is_event {
             condition = push_down(condition, &clauses.joins, &names, &mut branches);
@@ -367,7 +369,7 @@ fn assemble(
     }
     let mut aliases = ordered_aliases(&names, Stage::Where);
     aliases.extend(of_where.iter().cloned());
-    match counted_step(&mut condition, aliases, Clause::Where, &mut names) {
+    match counted_step(&mut condition, aliases, Clause::Where, sets, &mut names) {
         Some(node) => filter.extend(sums.into_iter().chain([node])),
         None => {
             compute(&mut before, &mut names, Stage::Where, Clause::Where);

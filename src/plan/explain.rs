@@ -36,6 +36,15 @@ pub fn explain(plan: &Plan) -> String {
     out
 }
 
+/// What each operator does, in the order in which a chain has them: the nodes of each source, then the common ones. Equal
+/// texts mean that one can go on with the state of the other.
+pub fn steps(plan: &Plan) -> Vec<String> {
+    let text = |(op, info): (&str, String)| format!("{op} {info}");
+    let of_sources = plan.sources.iter().flat_map(|source| &source.nodes).map(|node| text(step(node)));
+    let common = plan.nodes.iter().enumerate().map(|(at, node)| text(step_at(plan, at, node)));
+    of_sources.chain(common).collect()
+}
+
 fn source_step(plan: &Plan, source: &Source) -> (&'static str, String) {
     let wanted = &source.wanted;
     let names: Vec<&str> = wanted.columns.iter().map(|column| column.name.as_str()).collect();

@@ -12,7 +12,7 @@ use crate::sql::{self, BinaryOp, JoinKind, Select};
 use super::build::ordered_aliases;
 use super::node::{AnalyticCall, Clause, Node, SourceKind};
 use super::scope::{AliasState, Names, Stage};
-use super::sources::{Asked, written};
+use super::sources::written;
 use super::window::Window;
 
 /// The step that brings the rows of streams and scan tables together.
@@ -63,9 +63,10 @@ pub struct Joins {
 /// Refuses sources that cannot be read together.
 pub fn check(select: &Select, names: &Names<'_>, found: &mut Vec<Diagnostic>) {
     let sources: Vec<&sql::Source> = written(select).collect();
+    let mut taken = HashSet::new();
     for (n, source) in names.sources.iter().enumerate() {
         let (name, span) = (source.name(), sources[n].alias.as_ref().map_or(sources[n].name.span, |alias| alias.span));
-        if names.sources[..n].iter().any(|other| other.name() == name) {
+        if !taken.insert(name) {
             let message = format!("two sources are called `{name}`");
             let help = format!("give one of them a name of its own: `{name} AS other`");
             found.push(Diagnostic::error("K0251", message).at(span).help(help));
@@ -170,8 +171,8 @@ fn remembers(on: &Bound, names: &Names<'_>) -> Option<Text> {
     let mut name = None;
     let mut look = |part: &Bound| {
         if let Bound::Slot(slot, _) = part {
-            let alias = names.aliases.iter().find(|alias| alias.slot == Some(*slot));
-            name = name.take().or_else(|| alias.map(|alias| alias.name.clone()));
+            let alias = names.lookups.aliases.get(slot);
+            name = name.take().or_else(|| alias.map(|n| names.aliases[*n].name.clone()));
         }
     };
     walk(on, &mut HashSet::new(), &mut look);
@@ -299,15 +300,9 @@ impl Names<'_> {
 
     /// Adds the sources that fill a slot. False where it is filled by something else.
     fn add_owners(&self, slot: usize, owners: &mut Vec<usize>) -> bool {
-        let fills = |source: &Asked<'_>| {
-            source.wanted.rest == Some(slot)
-                || source.wanted.columns.iter().any(|column| column.slot == slot)
-                || source.resolved.iter().any(|column| column.slot == slot)
-                || source.shared.iter().any(|column| column.slot == slot)
-        };
-        let before = owners.len();
-        owners.extend((0..self.sources.len()).filter(|n| fills(&self.sources[*n])));
-        if owners.len() > before {
+        let fill = self.lookups.sources_of(slot);
+        owners.extend(fill);
+        if !fill.is_empty() {
             return true;
         }
         if let Some(call) = self.special.analytics.iter().find(|call| call.slot == slot) {
@@ -317,9 +312,7 @@ impl Names<'_> {
             return of.len() == 1;
         }
         // An alias that cannot be computed twice.
-        if let Some(AliasState::Bound(of)) =
-            self.aliases.iter().find(|alias| alias.slot == Some(slot)).map(|alias| &alias.state)
-        {
+        if let Some(AliasState::Bound(of)) = self.lookups.aliases.get(&slot).map(|n| &self.aliases[*n].state) {
             owners.extend(self.read_by(of).0);
         }
         false

@@ -159,6 +159,8 @@ pub enum Node {
         aliases: Vec<(usize, Text, Bound)>,
         predicate: Bound,
         clause: Clause,
+        /// It counts emissions, of which anything was left, and not rows.
+        sets: bool,
         /// The slot of the time at which the window was emitted.
         trigger: Option<usize>,
     },

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::data::{Text, Value};
 use crate::diag::{Diagnostic, Span};
-use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind};
+use crate::expr::{Bound, Bounds, Key, Path, RowShape, Scope, bind, nameless};
 use crate::func::{Catalogue, Func, Special, aggregate};
-use crate::sql::{Call, Expr, ExprNode, Field, Wildcard};
+use crate::sql::{Call, Expr, ExprNode, Field, Wildcard, print_expr};
 
 use super::aliases::Index;
 use super::node::Aggregated;
-use super::sources::Asked;
+use super::sources::{Asked, Lookups};
 use super::special::{Specials, waiting};
 
 /// When an alias is computed. The smaller comes first.
@@ -78,6 +78,8 @@ pub struct OfWhere {
     pub calls: Vec<Aggregated>,
     /// Aliases with aggregates as WHERE reads them: slot, name, expression, each after those that it reads.
     pub aliases: Vec<(usize, Text, Bound)>,
+    /// Functions that count hits of whole emissions stand there.
+    pub hits: bool,
     /// How WHERE reads an alias.
     reads: HashMap<usize, Bound>,
 }
@@ -88,6 +90,7 @@ pub struct Names<'a> {
     pub sources: Vec<Asked<'a>>,
     /// The sources in the order in which their columns win over others of the same name.
     pub precedence: Vec<usize>,
+    pub lookups: Lookups,
     /// Slots of a row.
     pub width: usize,
     /// The slot that says of which source a row is.
@@ -105,6 +108,8 @@ pub struct Names<'a> {
     pub windowed: bool,
     /// `basic.ignoreCase`
     pub ignore_case: bool,
+    /// A name means an alias only behind the place where the alias stands.
+    pub aliases_in_order: bool,
     /// The clause that is being bound.
     pub stage: Stage,
     /// Word for the clause in messages.
@@ -145,6 +150,7 @@ impl<'a> Names<'a> {
         let index = Index::new(aliases.iter().map(|alias: &Alias<'_>| (&alias.name, alias.field)));
         Names {
             precedence: (0..sources.len()).collect(),
+            lookups: Lookups::new(&sources),
             sources,
             width: 0,
             source_slot: None,
@@ -158,6 +164,7 @@ impl<'a> Names<'a> {
             bounds: Bounds::default(),
             windowed,
             ignore_case,
+            aliases_in_order: false,
             stage: Stage::Select,
             clause: "SELECT",
             binding: Vec::new(),
@@ -202,12 +209,17 @@ impl<'a> Names<'a> {
             if self.in_aggregate {
                 let name = &self.aliases[n].name;
                 let message = format!("`{name}` is an aggregate and cannot stand inside another");
-                return Err(vec![Diagnostic::error("K0219", message).at(span)]);
+                let found = Diagnostic { help: self.column_behind(name), ..Diagnostic::error("K0219", message) };
+                return Err(vec![found.at(span)]);
             }
             if self.in_where() {
                 return self.alias_of_where(n);
             }
-            self.refuse_aggregate(&self.aliases[n].name.clone(), span)?;
+            let name = &self.aliases[n].name;
+            self.refuse_aggregate(name, span).map_err(|mut found| {
+                found.iter_mut().for_each(|one| one.help = self.column_behind(name).or(one.help.take()));
+                found
+            })?;
             self.met_aggregate = true;
         }
         let stage = if self.in_aggregate { self.stage.min(Stage::Group) } else { self.stage };
@@ -223,13 +235,22 @@ impl<'a> Names<'a> {
             None => {
                 let slot = self.fresh();
                 self.aliases[n].slot = Some(slot);
+                self.lookups.aliases.insert(slot, n);
                 slot
             }
         };
         Ok(self.aliases[n].read_at(slot))
     }
 
-    fn in_where(&self) -> bool {
+    /// How a column is written that an alias hides, if a source is known to have one.
+    fn column_behind(&self, name: &Text) -> Option<String> {
+        let has = |source: &&Asked<'_>| source.declares(name) || source.slot(name).is_some();
+        let source = self.sources.iter().find(has)?.name();
+        let column = print_expr(&Expr { node: ExprNode::Dotted(source.clone(), name.clone()), span: Span::default() });
+        Some(format!("`{name}` is the alias here; write `{column}` for the column"))
+    }
+
+    pub fn in_where(&self) -> bool {
         self.stage == Stage::Where && self.clause == "WHERE"
     }
 
@@ -238,6 +259,26 @@ impl<'a> Names<'a> {
         if let Some(known) = self.of_where.reads.get(&n) {
             return Ok(known.clone());
         }
+        // First those that it reads, so that a chain of them needs no deep stack.
+        let mut waiting = vec![(n, 0)];
+        while let Some((at, next)) = waiting.last_mut() {
+            if let Some(read) = self.aliases[*at].reads.get(*next).copied() {
+                *next += 1;
+                if self.aliases[read].aggregated && !self.of_where.reads.contains_key(&read) {
+                    waiting.push((read, 0));
+                }
+                continue;
+            }
+            let at = *at;
+            waiting.pop();
+            if at != n && !self.of_where.reads.contains_key(&at) {
+                self.again_in_where(at)?;
+            }
+        }
+        self.again_in_where(n)
+    }
+
+    fn again_in_where(&mut self, n: usize) -> Result<Bound, Vec<Diagnostic>> {
         self.binding.push(n);
         let funcs = self.funcs;
         let field: &Field = self.aliases[n].field;
@@ -289,20 +330,19 @@ impl<'a> Names<'a> {
                 let found = Diagnostic::error("K0242", message).at(span);
                 return Err(vec![found.help("what is computed of these rows belongs into a second rule")]);
             }
-            AliasState::Binding => {
-                let names: Vec<&str> = self.binding.iter().map(|n| self.aliases[*n].name.as_str()).collect();
-                let message = format!("the aliases {} read each other in a circle", quoted(&names));
-                return Err(vec![Diagnostic::error("K0205", message).at(span)]);
-            }
+            AliasState::Binding => return Err(vec![self.circle(span)]),
             AliasState::Waiting => {}
         }
         let field: &Field = self.aliases[n].field;
         let height = height(&field.expr);
         self.aliases[n].height = height;
         self.aliases[n].state = AliasState::Binding;
-        if self.binding.iter().map(|n| self.aliases[*n].height).sum::<u32>() + height > HEIGHT {
+        let above = self.binding.iter().map(|n| self.aliases[*n].height).sum::<u32>();
+        // Chains are bound from the bottom up, so only a circle has so many in it.
+        let is_circle = self.binding.len() >= CIRCLE;
+        if is_circle || above + height > HEIGHT {
             self.aliases[n].state = AliasState::Failed;
-            return Err(vec![too_deep(span)]);
+            return Err(vec![if is_circle { self.circle(span) } else { too_deep(span) }]);
         }
         self.binding.push(n);
         let outer = (self.stage, self.clause, self.in_aggregate, self.met_aggregate);
@@ -322,6 +362,15 @@ impl<'a> Names<'a> {
                 Err(found)
             }
         }
+    }
+
+    fn circle(&self, span: Span) -> Diagnostic {
+        let name = |n: &usize| format!("`{}`", self.aliases[*n].name);
+        let mut names = self.binding.iter().take(8).map(name).collect::<Vec<_>>().join(", ");
+        if self.binding.len() > 8 {
+            names.push_str(" and others");
+        }
+        Diagnostic::error("K0205", format!("the aliases {names} read each other in a circle")).at(span)
     }
 
     pub fn refuse_aggregate(&self, name: &str, span: Span) -> Result<(), Vec<Diagnostic>> {
@@ -354,6 +403,7 @@ impl<'a> Names<'a> {
             let row = self.all_columns(&Wildcard::default(), span);
             args.extend(row.map(|shape| Bound::Row(Box::new(shape))).map_err(|problem| found.push(problem)));
         }
+        let mut unknown = Vec::new();
         let mut part = |names: &mut Self, expr: &Expr| match bind(expr, names, funcs) {
             Ok(bound) => Some(bound),
             Err(more) => {
@@ -362,12 +412,23 @@ impl<'a> Names<'a> {
             }
         };
         for arg in &call.args {
-            args.extend(match counted(func, arg) {
-                true => Some(Bound::Row(Box::default())),
-                false => part(self, arg),
-            });
+            if !counted(func, arg) {
+                args.extend(part(self, arg));
+                continue;
+            }
+            // How many rows there are needs none of their columns, but what is written is right or wrong all the same.
+            if let ExprNode::Wildcard(wildcard) = &arg.bare().node {
+                let of = wildcard.of.as_ref().filter(|of| self.source(of).is_none());
+                unknown.extend(of.and_then(|_| self.all_columns(wildcard, arg.span).err()));
+                for field in &wildcard.replace {
+                    unknown.extend(field.alias.is_none().then(|| nameless(field)));
+                    part(self, &field.expr);
+                }
+            }
+            args.push(Bound::Row(Box::default()));
         }
         let filter = call.filter.as_ref().and_then(|filter| part(self, filter));
+        found.extend(unknown);
         self.in_aggregate = false;
         if !found.is_empty() {
             return Err(found);
@@ -410,7 +471,8 @@ impl<'a> Names<'a> {
 
 impl Scope for Names<'_> {
     fn name(&mut self, name: &Text, span: Span) -> Result<Bound, Diagnostic> {
-        match self.alias(name) {
+        let stands = |n: &usize| !self.aliases_in_order || self.aliases[*n].field.span.start < span.start;
+        match self.alias(name).filter(stands) {
             Some(n) => self.read_alias(n, span).map_err(|found| first(found, name, span)),
             None => self.column(name, span),
         }
@@ -463,6 +525,8 @@ impl Scope for Names<'_> {
 
 /// Levels of an expression and of the aliases that it reads, at most.
 const HEIGHT: u32 = 512;
+/// Aliases in a circle until that is told, at most.
+const CIRCLE: usize = 32;
 
 fn height(expr: &Expr) -> u32 {
     let mut below = 0;
@@ -480,10 +544,6 @@ fn first(found: Vec<Diagnostic>, name: &str, span: Span) -> Diagnostic {
     let told =
         || Diagnostic::error("K0225", format!("the alias `{name}` cannot be used, since its own expression is wrong"));
     found.into_iter().next().unwrap_or_else(|| told().at(span))
-}
-
-fn quoted(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether it is the `*` of `count(*)`, which asks for no column: a row is there whatever is in it.

@@ -90,6 +90,53 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// What is looked for among the sources by a name or a slot, however many there are.
+#[derive(Default)]
+pub struct Lookups {
+    /// The first source of each alias, else of each name.
+    called: HashMap<Text, usize>,
+    /// The columns that any source declares.
+    declared: HashSet<Text>,
+    /// A source declares no columns.
+    schemaless: bool,
+    /// The slots for what several sources have under one name.
+    shared: HashMap<Text, usize>,
+    /// The sources that fill a slot.
+    filled: HashMap<usize, Vec<usize>>,
+    /// The aliases that have slots.
+    pub aliases: HashMap<usize, usize>,
+}
+
+impl Lookups {
+    pub fn new(sources: &[Asked<'_>]) -> Self {
+        let mut lookups = Lookups::default();
+        for (n, source) in sources.iter().enumerate() {
+            source.alias.iter().for_each(|alias| {
+                lookups.called.entry(alias.clone()).or_insert(n);
+            });
+            lookups.declared.extend(source.stream.columns.iter().map(|column| column.name.clone()));
+            lookups.schemaless |= source.stream.columns.is_empty();
+        }
+        for (n, source) in sources.iter().enumerate() {
+            lookups.called.entry(source.stream.name.clone()).or_insert(n);
+        }
+        lookups
+    }
+
+    /// Notes that a source fills a slot.
+    fn fills(&mut self, source: usize, slot: usize) {
+        let sources = self.filled.entry(slot).or_default();
+        if sources.last() != Some(&source) {
+            sources.push(source);
+        }
+    }
+
+    /// The sources that fill a slot.
+    pub fn sources_of(&self, slot: usize) -> &[usize] {
+        self.filled.get(&slot).map_or(&[], Vec::as_slice)
+    }
+}
+
 impl Names<'_> {
     /// A slot for something that is computed.
     pub fn fresh(&mut self) -> usize {
@@ -113,18 +160,17 @@ impl Names<'_> {
 
     /// The source that a qualifier means.
     pub fn source(&self, name: &str) -> Option<usize> {
-        let find = |is: &dyn Fn(&Asked<'_>) -> bool| self.sources.iter().position(is);
-        find(&|source| source.alias.as_deref() == Some(name)).or_else(|| find(&|source| source.stream.name == name))
+        self.lookups.called.get(name).copied()
     }
 
     /// Whether a source declares a column of that name.
     pub fn declares(&self, name: &str) -> bool {
-        self.sources.iter().any(|source| source.declares(name))
+        self.lookups.declared.contains(name)
     }
 
     /// Whether a name that nothing declares can be a column all the same.
     pub fn is_schemaless(&self) -> bool {
-        self.sources.iter().any(|source| source.stream.columns.is_empty())
+        self.lookups.schemaless
     }
 
     /// The slots of what is of a single row: columns, what is computed of each row that comes, and aliases of these.
@@ -180,7 +226,10 @@ impl Names<'_> {
                 let slot = self.fresh();
                 let asked = &mut self.sources[source];
                 asked.slots.insert(name.clone(), slot);
-                asked.wanted.columns.extend(kind.map(|kind| WantedColumn { name: name.clone(), slot, kind }));
+                if let Some(kind) = kind {
+                    asked.wanted.columns.push(WantedColumn { name: name.clone(), slot, kind });
+                    self.lookups.fills(source, slot);
+                }
                 slot
             }
         };
@@ -195,6 +244,7 @@ impl Names<'_> {
                 let slot = self.fresh();
                 self.sources[source].resolved_slots.insert(exact, slot);
                 self.sources[source].resolved.push(Resolved { name: name.clone(), exact, slot });
+                self.lookups.fills(source, slot);
                 slot
             }
         };
@@ -211,13 +261,15 @@ impl Names<'_> {
 
     /// The slot for what the first of these sources has under that name.
     fn shared(&mut self, name: &Text, sources: &[usize], span: Span) -> Result<Bound, Diagnostic> {
-        let known = self.sources.iter().find_map(|source| source.shared_slots.get(name).copied());
+        let known = self.lookups.shared.get(name).copied();
         let slot = known.unwrap_or_else(|| self.fresh());
+        self.lookups.shared.insert(name.clone(), slot);
         for source in sources {
             let Bound::Slot(from, _) = self.column_of(*source, name, span)? else { continue };
             let asked = &mut self.sources[*source];
             if asked.shared_slots.insert(name.clone(), slot).is_none() {
                 asked.shared.push(Shared { name: name.clone(), from, slot });
+                self.lookups.fills(*source, slot);
             }
         }
         Ok(Bound::Slot(slot, name.clone()))
@@ -230,6 +282,7 @@ impl Names<'_> {
             None => self.fresh(),
         };
         self.sources[source].wanted.rest = Some(slot);
+        self.lookups.fills(source, slot);
         slot
     }
 
@@ -380,12 +433,14 @@ pub fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &
 
 /// What the sources are called in the status: by their streams, and, where one is there twice, by their aliases.
 pub fn source_names(names: &Names<'_>) -> Vec<Text> {
-    let mut called: Vec<Text> = Vec::new();
-    for source in &names.sources {
+    let mut taken: HashSet<&Text> = HashSet::new();
+    let called = names.sources.iter().map(|source| {
         let stream = &source.stream.name;
-        called.push(if called.contains(stream) { source.name().clone() } else { stream.clone() });
-    }
-    called
+        let name = if taken.contains(stream) { source.name() } else { stream };
+        taken.insert(name);
+        name.clone()
+    });
+    called.collect()
 }
 
 /// What is done with the rows of a source before anything looks at them.

@@ -240,7 +240,11 @@ impl Names<'_> {
         }
         let of_groups = func.name.starts_with("last_agg");
         if of_groups {
-            self.refuse_aggregate(func.name, span)?;
+            if self.in_where() {
+                self.of_where.hits = true;
+            } else {
+                self.refuse_aggregate(func.name, span)?;
+            }
             self.met_aggregate = true;
         } else if (self.windowed || self.is_join()) && self.clause != "OVER" {
             let message = format!("`{}` counts rows, and a statement with GROUP BY gives groups", func.name);
@@ -375,11 +379,13 @@ fn has_hits(bound: &Bound, seen: &mut HashSet<*const Bound>) -> bool {
     }
 }
 
-/// The step of a condition that has functions in it, or in the aliases that it reads, that count how often it is met.
+/// The step of a condition that has functions in it, or in the aliases that it reads, that count how often it is met:
+/// by single rows, or by sets of rows.
 pub fn counted_step(
     predicate: &mut Option<Bound>,
     mut aliases: Vec<(usize, Text, Bound)>,
     clause: Clause,
+    sets: bool,
     names: &mut Names<'_>,
 ) -> Option<Node> {
     let mut hits = Vec::new();
@@ -392,11 +398,11 @@ pub fn counted_step(
     if hits.is_empty() {
         return None;
     }
-    let trigger = (clause == Clause::Having && names.windowed).then(|| {
+    let trigger = (sets && names.windowed).then(|| {
         let slot = names.bounds.trigger.unwrap_or_else(|| names.fresh());
         *names.bounds.trigger.insert(slot)
     });
-    Some(Node::Counted { hits, aliases, predicate: predicate.take()?, clause, trigger })
+    Some(Node::Counted { hits, aliases, predicate: predicate.take()?, clause, sets, trigger })
 }
 
 /// The step that makes rows of the parts of a column, and one more column, for the entries of objects.

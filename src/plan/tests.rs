@@ -238,6 +238,42 @@ fn the_depth_of_aliases_is_limited() {
     }
 }
 
+/// However long a chain of aliases is, and in whatever order it stands, it is planned and compiled on a small stack.
+#[test]
+fn chains_of_aliases_need_no_deep_stack() {
+    let run = || {
+        let both = |mut fields: Vec<String>, end: &str| {
+            let one = planned(&format!("SELECT {} FROM s {end}", fields.join(", ")), &Options::default());
+            fields.reverse();
+            [one, planned(&format!("SELECT {} FROM s {end}", fields.join(", ")), &Options::default())]
+        };
+        let chain = |count: usize, plus: &str| (1..=count).map(|n| format!("a{}{plus} AS a{n}", n - 1)).collect();
+        let compiled = |plan: Result<Plan, Vec<Diagnostic>>| {
+            for node in plan.unwrap_or_else(|found| panic!("{found:?}")).nodes {
+                match node {
+                    Node::Filter { predicate, .. } => drop(crate::expr::Predicate::new(&predicate)),
+                    Node::Compute { aliases, .. } => {
+                        aliases.iter().for_each(|(_, _, bound)| drop(crate::expr::Program::new(bound)));
+                    }
+                    _ => {}
+                }
+            }
+        };
+        both(chain(255, " + 1"), "WHERE a255 > 1").into_iter().for_each(compiled);
+        both(chain(500, ""), "WHERE a500 > 1").into_iter().for_each(compiled);
+        let sums = |count: usize| chain(count, " + 1").into_iter().chain(["sum(v) AS a0".to_string()]).collect();
+        both(sums(200), "WHERE a200 > 1 GROUP BY TUMBLINGWINDOW(ss, 1)").into_iter().for_each(compiled);
+        for count in [20, 5_000] {
+            let circle = chain(count, " + 1").into_iter().chain([format!("a{count} AS a0")]).collect();
+            for found in both(circle, "").map(Result::unwrap_err) {
+                assert!(found.iter().any(|one| one.code == "K0205"), "{count}: {:?}", found.first());
+            }
+        }
+    };
+    let small = std::thread::Builder::new().stack_size(512 << 10).spawn(run).unwrap();
+    assert!(small.join().is_ok());
+}
+
 /// What a statement names is looked up, not looked for: with thousands of everything this would not end otherwise.
 #[test]
 fn wide_statements_are_planned_at_once() {
@@ -316,6 +352,29 @@ fn every_finding_is_told_at_its_place() {
     }
     let several = planned("SELECT x, uper(y) FROM d WHERE z > 1", &Options::default()).unwrap_err();
     assert_eq!(several.iter().map(|found| found.code).collect::<Vec<_>>(), ["K0214", "K0210", "K0214", "K0214"]);
+}
+
+#[test]
+fn of_an_alias_that_hides_a_column_the_column_is_named() {
+    let window = "TUMBLINGWINDOW(ss, 1)";
+    for (text, code, help) in [
+        (format!("SELECT max(a) AS a FROM s GROUP BY a, {window}"), "K0216", "write `s.a` for the column"),
+        (format!("SELECT count(*) AS b FROM d AS o GROUP BY b, {window}"), "K0216", "write `o.b` for the column"),
+        (
+            format!("SELECT max(a) AS a, sum(a + 1) AS t FROM s GROUP BY {window}"),
+            "K0219",
+            "write `s.a` for the column",
+        ),
+        (
+            format!("SELECT count(*) AS n FROM s GROUP BY n, {window}"),
+            "K0216",
+            "conditions on aggregates stand in HAVING",
+        ),
+    ] {
+        let found = planned(&text, &Options::default()).expect_err(&text);
+        let told = found.iter().find(|one| one.code == code).and_then(|one| one.help.as_deref());
+        assert!(told.is_some_and(|told| told.contains(help)), "{text}: {found:?}");
+    }
 }
 
 #[test]

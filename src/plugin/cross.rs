@@ -29,7 +29,7 @@ impl Arena {
             Value::Float(value) => abi::Value::float(*value),
             Value::Text(value) => abi::Value::text(value),
             Value::Bytes(value) => abi::Value::bytes(value),
-            Value::Time(value) => abi::Value::time(value.nanos, value.zoned().offset().seconds()),
+            Value::Time(value) => abi::Value::time(nanos(value), value.offset().seconds()),
             Value::Array(items) => {
                 let lent: Box<[_]> = items.iter().map(|item| self.nested(item)).collect();
                 let view = abi::Value::array(&lent);
@@ -84,6 +84,11 @@ unsafe fn taken_at(value: &abi::Value, depth: u32) -> Value {
             _ => Value::Null,
         }
     }
+}
+
+/// The contract counts nanoseconds in 64 bits; what lies outside of 1677 to 2262 is at the end that is nearer.
+fn nanos(time: &DateTime) -> i64 {
+    i64::try_from(time.nanos()).unwrap_or(if time.nanos() < 0 { i64::MIN } else { i64::MAX })
 }
 
 fn zone(offset: i32) -> TimeZone {

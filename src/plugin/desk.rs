@@ -132,7 +132,7 @@ impl Out {
     fn message(&self, payload: Payload, time: Option<i64>, meta: crate::data::Object) -> Message {
         let arrived = || self.env.clock.now();
         let time = time.map_or_else(arrived, |nanos| Time(nanos.div_euclid(1_000_000)));
-        Message { payload, time, meta: self.wants_meta.then(|| Arc::new(meta)), ack: None }
+        Message { payload, time, meta: self.wants_meta.then(|| Arc::new(meta)), ack: None, delivery: None }
     }
 }
 

@@ -261,7 +261,8 @@ async fn pull(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> 
                 if fault.retry() == Retry::Later {
                     report.set(Link::Disconnected(fault.to_string()));
                 }
-                let message = Message { payload: Payload::Error(fault), time: now, meta: meta(uses), ack: None };
+                let message =
+                    Message { payload: Payload::Error(fault), time: now, meta: meta(uses), ack: None, delivery: None };
                 if inlet.send(vec![message]).await.is_err() {
                     return Ok(End::Closed);
                 }

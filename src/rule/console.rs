@@ -78,7 +78,7 @@ impl Source for Stdin {
             }
             if !line.is_empty() {
                 let payload = Payload::Bytes(Bytes::from(line));
-                chunk.push(Message { payload, time: self.clock.now(), meta: None, ack: None });
+                chunk.push(Message { payload, time: self.clock.now(), meta: None, ack: None, delivery: None });
             }
             // What is there goes on at once; more only joins it when it is there already.
             let more = input.buffer().contains(&b'\n');

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Def, Host};
 use crate::diag::{Diagnostic, Fault};
-use crate::flow::Tide;
+use crate::flow::{JournalView, Tide};
 use crate::io::LinkStatus;
 use crate::meter::{LedgerView, NodeView, SinkView};
 
@@ -30,6 +30,11 @@ pub trait Planned: Send {
     fn explain(&self) -> String;
 
     fn topo(&self) -> Topo;
+
+    /// The sinks that have a disk queue, as `mqtt_0`.
+    fn queues(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What to tell the author though the rule is fine.
     fn warnings(&self) -> Vec<Diagnostic> {
@@ -74,6 +79,8 @@ pub struct RunStatus {
     pub sinks: Vec<(String, SinkView)>,
     /// How far the event time of a running rule has come; nothing in processing time.
     pub tide: Option<Tide>,
+    /// How the journal of a running rule is doing; nothing where it has none.
+    pub journal: Option<JournalView>,
 }
 
 /// One node of a run.

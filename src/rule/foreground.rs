@@ -32,6 +32,7 @@ impl Foreground {
             // Where no server ever ran there are no plugins, and nothing is to be made.
             plugins: Some(settings.data.clone()).filter(|folder| folder.is_dir()),
             rule: settings.rule.clone(),
+            sink: settings.sink.clone(),
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),

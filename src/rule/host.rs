@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
+use tokio::sync::watch;
 
 use super::{advice, props};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
@@ -13,7 +14,7 @@ use crate::config::Layers;
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::flow::shape::Facts;
-use crate::flow::{CacheOptions, Surroundings};
+use crate::flow::{CacheOptions, Queues, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 use crate::plugin::{self, Kind, Plugins};
@@ -27,6 +28,8 @@ pub struct Setup {
     pub plugins: Option<PathBuf>,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
+    /// Properties of sinks that do not write them themselves.
+    pub sink: Map<String, Json>,
     /// A name of the time zone database, or `Local`.
     pub timezone: String,
     /// `basic.ignoreCase`
@@ -60,6 +63,10 @@ pub struct Host {
     pub ignore_case: bool,
     /// Options of rules that do not write them themselves.
     pub defaults: Map<String, Json>,
+    /// Properties of sinks that do not write them themselves.
+    pub sink_defaults: Map<String, Json>,
+    /// The disk queues of sinks.
+    pub queues: Arc<Queues>,
     bus: Bus,
     root: PathBuf,
     zone: TimeZone,
@@ -70,6 +77,8 @@ pub struct Host {
     lookups: Mutex<HashMap<String, Arc<Shelf>>>,
     started: Time,
     instance: OnceLock<String>,
+    /// False while the stored rules are started: nothing is read until all are there.
+    pub(super) reading: watch::Sender<bool>,
 }
 
 impl Host {
@@ -105,11 +114,13 @@ impl Host {
         let host = Host {
             started: clock.now(),
             clock,
-            store,
             catalog,
             plugins,
             layers: setup.layers,
             defaults: setup.rule,
+            sink_defaults: setup.sink,
+            queues: Arc::new(Queues::new(store.clone())),
+            store,
             ignore_case: setup.ignore_case,
             bus: Bus::default(),
             root: setup.root,
@@ -119,6 +130,7 @@ impl Host {
             connectors: setup.connectors,
             lookups: Mutex::default(),
             instance: OnceLock::new(),
+            reading: watch::Sender::new(true),
         };
         for table in host.catalog.all(What::Table) {
             if let Err(found) = host.prepare(&table) {
@@ -355,6 +367,7 @@ pub(super) mod tests {
             data: Some(home.path().into()),
             plugins: None,
             rule: Map::new(),
+            sink: Map::new(),
             timezone: "UTC".into(),
             ignore_case: false,
             props: BTreeMap::new(),

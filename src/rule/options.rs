@@ -20,14 +20,17 @@ pub struct Options {
     pub windows_v2: bool,
     /// Sliding windows with a delay are given out in two parts.
     pub sliding_twice: bool,
+    pub aliases_in_order: bool,
     /// Rows count by the time at which they happened.
     pub is_event_time: bool,
     /// How, if they do.
     pub event_time: EventTime,
     /// What is not done to the plan to make it cheaper.
     pub disabled: Disabled,
-    /// 0 or 1.
+    /// 0, 1 or 2.
     pub qos: u8,
+    /// How often the state is written as a whole at `qos` 1 and 2; zero: only when the input log is long, and at a stop.
+    pub checkpoint: Duration,
     /// Rows that may wait between two parts of the rule.
     pub buffer: usize,
     /// What happens when a part of the rule cannot keep up.
@@ -52,10 +55,12 @@ impl Default for Options {
             send_nil: false,
             windows_v2: false,
             sliding_twice: false,
+            aliases_in_order: false,
             disabled: Disabled::default(),
             is_event_time: false,
             event_time: EventTime::default(),
             qos: 0,
+            checkpoint: Duration::from_secs(300),
             buffer: 1024,
             overflow: Overflow::Wait,
         }
@@ -116,8 +121,9 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("debug", Truth, Idle("false", "the level of the log is that of the server, `--log-level`")),
     ("enableRuleTracer", Truth, Idle("false", "there are no traces")),
     ("logFilename", Text, Later("\"\"", "log files of single rules")),
-    ("checkpointInterval", Span, Later("\"5m\"", "snapshots of a rule's state")),
-    ("enableSaveStateBeforeStop", Truth, Later("false", "snapshots of a rule's state")),
+    ("checkpointInterval", Span, Counts),
+    // The state is kept at every stop where `qos` asks for it.
+    ("enableSaveStateBeforeStop", Truth, Moot),
     ("restartStrategy.attempts", Whole, Later("0", "restarts after an error")),
     ("cron", Text, Later("\"\"", "schedules")),
     ("duration", Text, Later("\"\"", "schedules")),
@@ -125,7 +131,7 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
     ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
-    ("planOptimizeStrategy.disableAliasRefCal", Truth, Idle("false", RENAMES)),
+    ("planOptimizeStrategy.disableAliasRefCal", Truth, Counts),
     ("planOptimizeStrategy.optimizeControl.disableOptimizeRules", List, Counts),
     ("planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice", Truth, Counts),
     ("planOptimizeStrategy.windowOption.windowVersion", Text, Counts),
@@ -220,16 +226,14 @@ impl Options {
             "sendMetaToSink" => self.send_meta = truth,
             "sendNilField" => self.send_nil = truth,
             "planOptimizeStrategy.windowOption.enableSendSlidingWindowTwice" => self.sliding_twice = truth,
+            "planOptimizeStrategy.disableAliasRefCal" => self.aliases_in_order = truth,
             "isEventTime" => self.is_event_time = truth,
             "lateTolerance" => self.event_time.tolerance = span(value).unwrap_or_default(),
+            "checkpointInterval" => self.checkpoint = span(value).unwrap_or_default(),
             "idleTimeout" => self.event_time.patience = span(value).filter(|span| !span.is_zero()),
             "qos" => match number {
-                0 | 1 => self.qos = number as u8,
-                2 => {
-                    let text = "option `qos` is 2, exactly once, which needs snapshots that this version does not have";
-                    return Some(Diagnostic::error("K0902", text).help("choose 1, at least once"));
-                }
-                _ => return Some(wrong(name, value, "0 or 1")),
+                0..=2 => self.qos = number as u8,
+                _ => return Some(wrong(name, value, "0, 1 or 2")),
             },
             "bufferLength" => match usize::try_from(number) {
                 Ok(rows) if rows > 0 => self.buffer = rows,
@@ -325,6 +329,13 @@ mod tests {
     }
 
     #[test]
+    fn snapshots_are_taken_as_often_as_is_written() {
+        let (options, found) = read(json!({"qos": 2, "checkpointInterval": "60s", "enableSaveStateBeforeStop": true}));
+        assert_eq!((options.qos, options.checkpoint, found), (2, Duration::from_secs(60), vec![]));
+        assert_eq!(read(json!({"checkpointInterval": 1500})).0.checkpoint, Duration::from_millis(1500));
+    }
+
+    #[test]
     fn event_time_takes_durations_as_text_and_as_milliseconds() {
         let (options, found) = read(json!({"isEventTime": true, "lateTolerance": "1m30s", "idleTimeout": 2500}));
         assert_eq!((options.is_event_time, found), (true, vec![]));
@@ -349,8 +360,6 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_in_one_sentence() {
         for (written, needs) in [
-            (json!({"qos": 2}), "snapshots"),
-            (json!({"checkpointInterval": "60s"}), "snapshots"),
             (json!({"cron": "0 * * * *"}), "schedules"),
             (json!({"duration": "10s"}), "schedules"),
             (json!({"cronDatetimeRange": [{}]}), "schedules"),
@@ -404,7 +413,7 @@ mod tests {
                 "invalidLateTol:option `lateTolerance` is `-1`, expected a duration, for example \"10s\", or a number of milliseconds",
             ),
             (json!({"qos": "1"}), "option `qos` is `\"1\"`, expected a whole number"),
-            (json!({"qos": 3}), "option `qos` is `3`, expected 0 or 1"),
+            (json!({"qos": 3}), "option `qos` is `3`, expected 0, 1 or 2"),
             (
                 json!({"planOptimizeStrategy": {"windowOption": {"windowVersion": "v3"}}}),
                 "option `planOptimizeStrategy.windowOption.windowVersion` is `\"v3\"`, expected `v1` or `v2`",

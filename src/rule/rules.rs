@@ -7,15 +7,25 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::life::Rule;
+use super::queues;
 use super::run::plan_stream;
 use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
 use crate::diag::{self, Diagnostic, Fault, Result};
-use crate::lint::{Samples, lint};
+use crate::lint::{Known, lint};
 use crate::sql;
 use crate::store::Bucket;
 
 /// How long an answer may wait for what a rule has left outside to be taken back.
 const FORGETTING: Duration = Duration::from_secs(3);
+
+/// Lets the sources be read when it goes.
+struct Reading<'h>(&'h Host);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.send_replace(true);
+    }
+}
 
 /// All rules of a server.
 pub struct Rules {
@@ -57,8 +67,11 @@ impl Rules {
         Ok(Arc::new(Rules { host, engine, rules: RwLock::new(rules) }))
     }
 
-    /// Starts the stored rules that are to run, one after the other.
+    /// Starts the stored rules that are to run, one after the other. None reads before all are there: what a shared
+    /// stream gives to those that are there already, it has not for the others.
     pub async fn resume(self: &Arc<Self>) {
+        self.host.reading.send_replace(false);
+        let _reading = Reading(&self.host);
         let waiting: Vec<Arc<Rule>> =
             self.read().values().filter(|rule| rule.state() == State::Starting).cloned().collect();
         for rule in waiting {
@@ -186,8 +199,9 @@ impl Rules {
             rule.save(&def).map_err(|fault| Refused::Storage(fault.context("store the rule error: ")))?;
             rule.halt(&mut control, "stopped by update").await;
             let triggered = def.triggered;
-            let now_read = planned.sources();
+            let (now_read, keeps) = (planned.sources(), planned.queues());
             rule.set_def(def);
+            warnings.extend(me.left(&id, keeps).await);
             if !reads(&old).iter().all(|name| now_read.contains(name)) {
                 me.forget(&old).await;
             }
@@ -213,10 +227,35 @@ impl Rules {
             me.host.store.remove(Bucket::RULES, &id).map_err(Refused::Storage)?;
             control.gone = true;
             me.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            let (store, name) = (me.host.store.clone(), id.clone());
+            match tokio::task::spawn_blocking(move || store.forget_state(&name)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => tracing::warn!(rule = id, "the state of the rule cannot be removed: {fault}"),
+                Err(_) => tracing::error!(rule = id, "removing the state of the rule panicked"),
+            }
             me.forget(&rule.def()).await;
-            Ok(format!("Rule {id} is dropped."))
+            let (queues, name) = (me.host.queues.clone(), id.clone());
+            let gone = match tokio::task::spawn_blocking(move || queues.remove(&name)).await {
+                Ok(Ok(removed)) => queues::gone(&removed),
+                Ok(Err(fault)) => format!(" Its queues cannot be removed: {fault}."),
+                Err(_) => " Its queues cannot be removed.".to_owned(),
+            };
+            Ok(format!("Rule {id} is dropped.{gone}"))
         })
         .await
+    }
+
+    /// What lies in queues that the sinks of a rule do not send any more.
+    async fn left(&self, id: &str, keeps: Vec<String>) -> Vec<Diagnostic> {
+        let (queues, name) = (self.host.queues.clone(), id.to_owned());
+        let left = tokio::task::spawn_blocking(move || queues::left(&queues, &name, &keeps)).await;
+        let texts = match left {
+            Ok(Ok(texts)) => texts,
+            Ok(Err(fault)) => vec![format!("the queues of the rule cannot be read: {fault}")],
+            Err(_) => Vec::new(),
+        };
+        let help = format!("switch `enableCache` on again, or see `kuiper queue list {id}`");
+        texts.into_iter().map(|text| Diagnostic::warning("K0637", text).help(help.as_str())).collect()
     }
 
     /// Takes back what the source of a rule that is gone has left outside, unless it is shared and another rule needs it.
@@ -334,23 +373,23 @@ impl Rules {
         }
     }
 
-    /// Checks a rule without keeping it.
-    pub fn validate(&self, text: &str) -> Result<Checked, String> {
+    /// Checks a rule without keeping it; `known` has rows that its streams are known to have.
+    pub fn validate(&self, text: &str, known: Known) -> Result<Checked, String> {
         let parsed = self.read_rule(text, None);
         let (def, mut warnings) = parsed.map_err(|why| format!("invalid rule json: {why}"))?;
         let planned = self.plan(&def)?;
         warnings.extend(planned.warnings());
-        warnings.extend(self.lint(&def));
-        Ok(Checked { sources: planned.sources(), warnings })
+        warnings.extend(self.lint(&def, known));
+        Ok(Checked { sources: planned.sources(), warnings, sql: def.sql })
     }
 
     /// What is suspicious in the statement of a rule that can be planned.
-    fn lint(&self, def: &Def) -> Vec<Diagnostic> {
+    fn lint(&self, def: &Def, mut known: Known) -> Vec<Diagnostic> {
         let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
         let written = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
-        let known = written.filter_map(|source| self.host.catalog.find(&source.name.name));
-        let streams: Vec<_> = known.map(|definition| plan_stream(&definition)).collect();
-        lint(&select, &streams, &Samples::default())
+        let definitions = written.filter_map(|source| self.host.catalog.find(&source.name.name));
+        definitions.for_each(|definition| known.add_stream(plan_stream(&definition)));
+        lint(&select, &known)
     }
 
     /// All rules, sorted by id.

@@ -11,14 +11,17 @@ use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Run
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
-use crate::flow::shape::{self, Common, Shape};
-use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, Retrying, SinkSpec};
+use crate::flow::shape::{self, Common, Keeping, Shape};
+use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
 
 /// How long a rule that is stopped may take to deliver what is on its way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often, and after what pause, it is tried to take over the journal of the run before.
+const LEASE_TRIES: u32 = 600;
+const LEASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The engine of this program.
 pub fn engine() -> Arc<dyn Engine> {
@@ -29,7 +32,11 @@ pub fn engine() -> Arc<dyn Engine> {
 #[derive(Default)]
 struct FlowEngine {
     shared: Arc<Shared>,
+    leases: Arc<Leases>,
 }
+
+/// For each rule whose journal is open, what lives as long as it is.
+type Leases = Mutex<HashMap<String, Weak<()>>>;
 
 type Shared = Mutex<HashMap<String, Weak<Feed>>>;
 
@@ -42,6 +49,7 @@ struct PlannedFlow {
     sinks: Vec<SinkSpec>,
     warnings: Vec<Diagnostic>,
     shared: Arc<Shared>,
+    leases: Arc<Leases>,
     topo: Topo,
 }
 
@@ -63,6 +71,7 @@ impl Engine for FlowEngine {
             ignore_case: host.ignore_case,
             windows_v2: def.options.windows_v2,
             sliding_twice: def.options.sliding_twice,
+            aliases_in_order: def.options.aliases_in_order,
             disabled: def.options.disabled,
             event_time: def.options.is_event_time.then_some(def.options.event_time),
         };
@@ -103,8 +112,9 @@ impl Engine for FlowEngine {
         }
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
-        let shared = self.shared.clone();
-        Ok(Box::new(PlannedFlow { host: host.clone(), def: def.clone(), plan, streams, sinks, warnings, shared, topo }))
+        let (host, def) = (host.clone(), def.clone());
+        let (shared, leases) = (self.shared.clone(), self.leases.clone());
+        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, warnings, shared, leases, topo }))
     }
 }
 
@@ -156,7 +166,7 @@ fn feed_spec(
     let source = host.source(stream.connector(), spec)?;
     warnings.extend(source.warnings.iter().cloned());
     let kinds = stream.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect();
-    Ok(FeedSpec { stream: stream.name.clone(), source, format, kinds, clock: host.clock.clone() })
+    Ok(FeedSpec { stream: stream.name.clone(), source, seek: None, format, kinds, clock: host.clock.clone() })
 }
 
 fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::codec::FormatOptions {
@@ -180,13 +190,20 @@ fn sink_spec(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
-    let mut common = Common::take(&mut props)?;
+    let mut common = Common::take_over(&mut props, &host.sink_defaults)?;
     warnings.extend(common.warnings.iter().cloned());
     // A file is compressed as a whole, which its sink has to do.
     if action.sink == "file"
         && let Some(method) = common.compression.take()
     {
         props.insert("compression".to_owned(), method.as_str().into());
+    }
+    if action.sink == "rest" {
+        // Packed here, and told to the server there.
+        if let Some(method) = &common.compression {
+            props.insert("compression".to_owned(), method.as_str().into());
+        }
+        common.dynamic.retain(|(path, _)| !io::is_of_login(&action.props, path));
     }
     // A sink that chooses columns itself may need others to know what to do with a row.
     if host.plugins.sink_declares(&action.sink, "fields")
@@ -196,6 +213,18 @@ fn sink_spec(
         common.fields.clear();
         common.format.fields.clear();
     }
+    let name = format!("{}_{}", action.sink, action.index);
+    let keep = match common.keeping.take() {
+        None => None,
+        Some(keeping) => {
+            let second = match keeping.aside {
+                true => Some(second_sink(host, def, &action.sink, &props, &keeping, &common)?),
+                false => None,
+            };
+            let place = Place { rule: def.id.clone(), sink: name.clone() };
+            Some(Keep { queues: host.queues.clone(), place, keeping, second })
+        }
+    };
     let durable = def.options.qos > 0;
     let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
@@ -210,13 +239,32 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec {
-        name: format!("{}_{}", action.sink, action.index),
-        plan: sink,
-        retrying: Retrying::default(),
-        shape,
-        overflow,
-    })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow })
+}
+
+/// The sink that sends what lies in the queue, with its own topic and its own name at the broker.
+fn second_sink(
+    host: &Arc<Host>,
+    def: &Def,
+    sink: &str,
+    props: &Map<String, Json>,
+    keeping: &Keeping,
+    common: &Common,
+) -> Result<io::SinkPlan, Diagnostic> {
+    let mut props = props.clone();
+    if let Some(destination) = &keeping.destination {
+        props.retain(|name, _| !name.eq_ignore_ascii_case("topic"));
+        props.insert("topic".to_owned(), destination.as_str().into());
+    }
+    let named = |(name, _): &(&String, &mut Json)| name.eq_ignore_ascii_case("clientid");
+    if let Some((_, Json::String(id))) = props.iter_mut().find(named)
+        && !id.is_empty()
+    {
+        id.push_str("-resend");
+    }
+    let durable = def.options.qos > 0;
+    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
+    host.sink(sink, spec)
 }
 
 /// Each node feeds the next; the last operator feeds every sink. `decodes` says of which streams messages are decoded.
@@ -246,25 +294,46 @@ impl Planned for PlannedFlow {
         self.topo.clone()
     }
 
+    fn queues(&self) -> Vec<String> {
+        self.sinks.iter().filter(|sink| sink.keep.is_some()).map(|sink| sink.name.clone()).collect()
+    }
+
     fn warnings(&self) -> Vec<Diagnostic> {
         self.warnings.clone()
     }
 
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
+        let rule = Arc::new(self.host.rule_info(&self.def.id));
+        let keeps = match self.def.options.qos {
+            0 => false,
+            // A source that can seek goes on where the journal says that it stood.
+            1 => {
+                let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
+                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
+            }
+            _ => true,
+        };
+        let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
-        for (stream, spec) in self.streams {
+        let positions = journal.as_ref().map_or_else(Vec::new, |journal| journal.positions(&self.plan));
+        for (stream, mut spec) in self.streams {
+            // Where a stream is there twice, what the second source has the first one has too.
+            let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
+            spec.seek = last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            // Memory has no past: whoever is not there when it is written to misses it.
+            let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {
                 let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
                 match shared.get(stream.name.as_str()).and_then(Weak::upgrade) {
                     Some(feed) => feed,
                     None => {
-                        let feed = Arc::new(Feed::start(spec));
+                        let feed = Arc::new(Feed::start_behind(spec, gate));
                         shared.insert(stream.name.to_string(), Arc::downgrade(&feed));
                         feed
                     }
                 }
             } else {
-                Arc::new(Feed::start(spec))
+                Arc::new(Feed::start_behind(spec, gate))
             };
             feeds.insert(stream.name.to_string(), feed);
         }
@@ -280,7 +349,7 @@ impl Planned for PlannedFlow {
         // The rule alone holds them from here on, so that the last one to let go ends them.
         drop(feeds);
         let spec = FlowSpec {
-            rule: Arc::new(self.host.rule_info(&self.def.id)),
+            rule,
             local: TimeZone::system(),
             clock: self.host.clock.clone(),
             feeds: of_sources,
@@ -291,6 +360,7 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            journal,
             plan: self.plan,
         };
         let flow = Flow::start(spec).await?;
@@ -303,6 +373,40 @@ impl Planned for PlannedFlow {
             forget(&stream.name, feed.source).await;
         }
     }
+}
+
+/// Opens the journal of a rule, if it is to have one.
+async fn journal(host: &Host, def: &Def, keeps: bool, leases: &Leases) -> Result<Option<Opened>, Fault> {
+    let (store, id, interval) = (host.store.clone(), def.id.clone(), def.options.checkpoint);
+    let lease = lease(host, &id, leases).await?;
+    let folder = store.state(&id);
+    let opened = tokio::task::spawn_blocking(move || {
+        if keeps {
+            return Opened::open(JournalSpec { folder, interval, lease }).map(Some);
+        }
+        if folder.is_dir() {
+            tracing::warn!(rule = id, "the rule keeps no state any more; what it had kept is dropped");
+        }
+        store.forget_state(&id).map(|()| None)
+    });
+    opened.await.map_err(|_| Fault::bug("opening the journal panicked"))?
+}
+
+/// What says that the journal of a rule is open; waits until no run of before has it.
+async fn lease(host: &Host, id: &str, leases: &Leases) -> Result<Arc<()>, Fault> {
+    for _ in 0..LEASE_TRIES {
+        {
+            let mut leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
+            leases.retain(|_, lease| lease.strong_count() > 0);
+            if !leases.contains_key(id) {
+                let lease = Arc::new(());
+                leases.insert(id.to_owned(), Arc::downgrade(&lease));
+                return Ok(lease);
+            }
+        }
+        host.clock.sleep(LEASE_PAUSE).await;
+    }
+    Err(Fault::setup("the run of before still writes its state; start the rule again in a moment"))
 }
 
 /// Has a source take back what it left outside, such as a session that a broker keeps for it.
@@ -350,7 +454,9 @@ impl Running for RunningFlow {
 
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => RunStatus { tide: flow.tide(), ..status(flow.nodes(), flow.ledger()) },
+            Some(flow) => {
+                RunStatus { tide: flow.tide(), journal: flow.journal(), ..status(flow.nodes(), flow.ledger()) }
+            }
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

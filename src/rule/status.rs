@@ -2,7 +2,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{NodeKind, NodeStatus, RunStatus, State};
 use crate::clock::Time;
-use crate::flow::Tide;
+use crate::flow::{JournalView, Tide};
 use crate::io::{Link, LinkStatus};
 use crate::meter::LedgerView;
 
@@ -52,6 +52,9 @@ impl Status {
             let at = watermark.map(|at| at.0);
             put("watermark".into(), json!({"at": at, "waiting": waiting, "heldBy": held_by}));
         }
+        if let Some(journal) = &self.run.journal {
+            put("journal".into(), journal_of(journal));
+        }
         all
     }
 
@@ -66,6 +69,16 @@ impl Status {
             .max_by_key(|view| view.last_exception_time)
             .map_or((String::new(), 0), |view| (view.last_exception.clone(), view.exceptions))
     }
+}
+
+fn journal_of(of: &JournalView) -> Json {
+    json!({
+        "logBytes": of.log_bytes,
+        "snapshotTimestamp": of.snapshot.0,
+        "snapshotBytes": of.snapshot_bytes,
+        "trouble": of.trouble,
+        "warnings": of.warnings,
+    })
 }
 
 /// The account of a rule's input rows, as REST gives it.
@@ -152,6 +165,7 @@ mod tests {
                 ledger: LedgerView { came: 3, dead: BTreeMap::from([("decode", 3)]), ..LedgerView::default() },
                 sinks: vec![("log_0".into(), SinkView::default())],
                 tide: None,
+                journal: None,
             },
         };
         let json = status.to_json();

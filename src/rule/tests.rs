@@ -11,6 +11,7 @@ use super::*;
 use crate::catalog::Command;
 use crate::clock::Clock;
 use crate::diag::Diagnostic;
+use crate::lint::Known;
 
 /// An engine whose rules do what their SQL says, and end when the test says so.
 #[derive(Default)]
@@ -291,9 +292,9 @@ async fn a_plan_is_shown_before_and_a_topology_after_the_first_start() {
     assert!(matches!(w.rules.topo("r"), Err(Refused::NeverRan(_))));
     w.rules.start("r".into()).await.unwrap();
     assert_eq!(w.rules.topo("r").unwrap().sources, ["source_demo"]);
-    assert_eq!(w.rules.validate(&rule("v", "SELECT")).unwrap().sources, ["demo"]);
+    assert_eq!(w.rules.validate(&rule("v", "SELECT"), Known::default()).unwrap().sources, ["demo"]);
     assert_eq!(
-        w.rules.validate("{\"id\": \"v\", \"sql\": \"SELECT\"}").unwrap_err(),
+        w.rules.validate("{\"id\": \"v\", \"sql\": \"SELECT\"}", Known::default()).unwrap_err(),
         "invalid rule json: Missing rule actions."
     );
 }

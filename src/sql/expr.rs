@@ -100,9 +100,8 @@ impl Parser<'_> {
         let mut tall = 0;
         while matches!(self.peek(), Tok::Key(Key::Except | Key::Replace)) {
             let word = self.slice(self.span()).to_uppercase();
-            if self.in_meta || wildcard.of.is_some() {
-                let place = if self.in_meta { "in `meta`" } else { "with a source before the `*`" };
-                let found = Diagnostic::error("K0119", format!("`{word}` cannot be used {place}"));
+            if self.in_meta {
+                let found = Diagnostic::error("K0119", format!("`{word}` cannot be used in `meta`"));
                 return Err(self.stop(found.at(self.span())));
             }
             let except = self.eat_key(Key::Except);

@@ -2,10 +2,12 @@
 //! statement that holds one is left as it was written, and so is one that prints less than it says.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use super::ast::Statement;
 use super::layout::print_statement;
 use super::lexer::lex_all;
+use super::parser::Parser;
 use super::token::{Tok, Token};
 use crate::diag::{Diagnostic, Span};
 
@@ -32,13 +34,12 @@ pub struct Formatted {
 /// What is wrong with the statements, each finding with its place in the text.
 pub fn format(text: &str, lines: Lines) -> Result<Formatted, Vec<Diagnostic>> {
     let (tokens, comments) = lex_all(text)?;
-    let mut found = vec![];
-    let mut made = Formatted { text: String::new(), left: vec![] };
-    let mut done = 0;
+    let (mut found, mut left) = (vec![], vec![]);
+    let mut out = Out { source: text, lines, text: String::with_capacity(text.len()), done: 0, ends_line: false };
     let mut pending = comments.iter().copied().peekable();
-    for (span, ended) in statements(&tokens) {
+    for Piece { span, ended, .. } in pieces(&tokens) {
         while let Some(comment) = pending.next_if(|comment| comment.start < span.start) {
-            made.add(text, comment, &mut done, slice(text, comment).trim_end(), lines);
+            out.add(comment, slice(text, comment).trim_end());
         }
         let mut inside = 0;
         while pending.next_if(|comment| comment.start < span.end).is_some() {
@@ -54,22 +55,23 @@ pub fn format(text: &str, lines: Lines) -> Result<Formatted, Vec<Diagnostic>> {
             }
         };
         let new = new.unwrap_or_else(|why| {
-            made.left.push(Diagnostic::warning("K0130", format!("this statement is left as it is: {why}")).at(span));
+            left.push(Diagnostic::warning("K0130", format!("this statement is left as it is: {why}")).at(span));
             source.to_string()
         });
-        made.add(text, span, &mut done, &new, lines);
+        out.add(span, &new);
         if let Some(ended) = ended {
-            made.text.push(';');
-            done = ended as usize;
+            out.text.push(';');
+            out.done = ended as usize;
         }
     }
     for comment in pending {
-        made.add(text, comment, &mut done, slice(text, comment).trim_end(), lines);
+        out.add(comment, slice(text, comment).trim_end());
     }
-    if lines == Lines::Many && !made.text.is_empty() {
-        made.text.push('\n');
+    let mut text = out.text;
+    if lines == Lines::Many && !text.is_empty() {
+        text.push('\n');
     }
-    if found.is_empty() { Ok(made) } else { Err(found) }
+    if found.is_empty() { Ok(Formatted { text, left }) } else { Err(found) }
 }
 
 /// All statements of a text, which are divided by semicolons, with places in that text.
@@ -78,36 +80,42 @@ pub fn format(text: &str, lines: Lines) -> Result<Formatted, Vec<Diagnostic>> {
 /// Outside: what makes the text unreadable as a whole, such as a quote without its end. Inside: what is wrong with one.
 pub fn parse_all(text: &str) -> Result<Vec<Result<Statement, Vec<Diagnostic>>>, Vec<Diagnostic>> {
     let (tokens, _) = lex_all(text)?;
-    let one = |(span, _): (Span, Option<u32>)| {
-        // What stands before is blanked, so that places are those of the whole.
-        let before: String = text[..span.start as usize].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
-        let wide = span.start as usize - before.len();
-        super::parse(&format!("{before}{}{}", " ".repeat(wide), slice(text, span)))
+    let one = |piece: Piece| {
+        let end = Span { start: piece.span.end, end: piece.span.end };
+        let mut own = tokens[piece.tokens].to_vec();
+        own.push(Token { tok: Tok::End, span: end });
+        Parser::run_over(text, own, |parser| parser.statement())
     };
-    Ok(statements(&tokens).into_iter().map(one).collect())
+    Ok(pieces(&tokens).into_iter().map(one).collect())
 }
 
-impl Formatted {
+/// What is written, and how far it has come in the source.
+struct Out<'a> {
+    source: &'a str,
+    lines: Lines,
+    text: String,
+    done: usize,
+    /// The last line ends with a comment that goes to its end.
+    ends_line: bool,
+}
+
+impl Out<'_> {
     /// Adds what stands at `span` in the source behind what is there, as far from it as it was: at most one blank line.
-    fn add(&mut self, source: &str, span: Span, done: &mut usize, new: &str, lines: Lines) {
-        let gap = source.get(*done..span.start as usize).unwrap_or_default().matches('\n').count();
+    fn add(&mut self, span: Span, new: &str) {
+        let gap = self.source.get(self.done..span.start as usize).unwrap_or_default().matches('\n').count();
         // A comment to the end of its line needs that end, whoever follows.
-        let gap = if *done > 0 && source[..*done].ends_with('\n') { gap + 1 } else { gap };
+        let gap = if self.done > 0 && self.source[..self.done].ends_with('\n') { gap + 1 } else { gap };
         if !self.text.is_empty() {
-            self.text.push_str(match (gap, lines) {
+            self.text.push_str(match (gap, self.lines) {
                 (0, Lines::Many) if self.text.ends_with(';') && !is_comment(new) => "\n",
-                (0, _) if !self.ends_line() => " ",
+                (0, _) if !self.ends_line => " ",
                 (0 | 1, _) => "\n",
                 _ => "\n\n",
             });
         }
         self.text.push_str(new);
-        *done = span.end as usize;
-    }
-
-    /// Whether the last line ends with a comment that goes to its end.
-    fn ends_line(&self) -> bool {
-        self.text.rsplit('\n').next().is_some_and(|line| line.starts_with("--") || line.contains("; --"))
+        self.done = span.end as usize;
+        self.ends_line = new.starts_with("--");
     }
 }
 
@@ -124,18 +132,29 @@ fn shifted(mut found: Diagnostic, by: u32) -> Diagnostic {
     found
 }
 
-/// The statements of a text, and where the semicolon behind each ends.
-fn statements(tokens: &[Token]) -> Vec<(Span, Option<u32>)> {
+/// A statement in a text.
+struct Piece {
+    span: Span,
+    /// Where the semicolon behind it ends.
+    ended: Option<u32>,
+    tokens: Range<usize>,
+}
+
+fn pieces(tokens: &[Token]) -> Vec<Piece> {
     let mut all = vec![];
-    let mut open: Option<Span> = None;
-    for token in tokens {
+    let mut open: Option<Piece> = None;
+    for (at, token) in tokens.iter().enumerate() {
         match token.tok {
             Tok::Semicolon => {
                 // Several in a row are as good as one.
-                all.extend(open.take().map(|span| (span, Some(token.span.end))));
+                all.extend(open.take().map(|piece| Piece { ended: Some(token.span.end), ..piece }));
             }
-            Tok::End => all.extend(open.take().map(|span| (span, None))),
-            _ => open = Some(open.map_or(token.span, |span| span.to(token.span))),
+            Tok::End => all.extend(open.take()),
+            _ => {
+                let piece = open.get_or_insert(Piece { span: token.span, ended: None, tokens: at..at });
+                piece.span = piece.span.to(token.span);
+                piece.tokens.end = at + 1;
+            }
         }
     }
     all
@@ -205,6 +224,24 @@ mod tests {
         let found = format("select a from s;\nselect from s;\nselect b from s where", Lines::Many).unwrap_err();
         let places: Vec<u32> = found.iter().map(|one| one.span.unwrap().start).collect();
         assert_eq!(places, [24, 53]);
+    }
+
+    /// Each statement is read from its own tokens, wherever it stands, and knows its place in the whole.
+    #[test]
+    fn statements_are_read_where_they_stand() {
+        let text = "; select 'ü;' AS a from s;;\n/* ; */ select from s; -- ;\ndrop stream s; select b\nfrom s;";
+        let all = parse_all(text).unwrap();
+        let shown: Vec<String> =
+            all.iter().map(|one| one.as_ref().map_or_else(|_| "?".into(), ToString::to_string)).collect();
+        assert_eq!(shown, ["SELECT \"ü;\" AS a FROM s", "?", "DROP STREAM s", "SELECT b FROM s"]);
+        let wrong = all[1].as_ref().unwrap_err()[0].span.unwrap();
+        assert_eq!(&text[wrong.start as usize..], "from s; -- ;\ndrop stream s; select b\nfrom s;");
+        let Ok(Statement::Select(last)) = &all[3] else { unreachable!() };
+        assert_eq!(slice(text, last.span), "select b\nfrom s");
+        assert_eq!(slice(text, last.from.name.span), "s");
+        let found = parse_all("select a from s; select b from").unwrap()[1].clone().unwrap_err();
+        assert_eq!(found[0].span, Some(Span::new(30, 30)), "what is missing is missing at the end of its statement");
+        assert!(parse_all("select a from s; select 'b").is_err());
     }
 
     #[test]

@@ -32,7 +32,15 @@ pub(super) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub fn run<T>(text: &'a str, grammar: impl FnOnce(&mut Parser<'a>) -> Parsed<T>) -> Result<T, Vec<Diagnostic>> {
-        let tokens = lex(text)?;
+        Parser::run_over(text, lex(text)?, grammar)
+    }
+
+    /// Reads what these tokens of the text say; the last is `End`.
+    pub fn run_over<T>(
+        text: &'a str,
+        tokens: Vec<Token>,
+        grammar: impl FnOnce(&mut Parser<'a>) -> Parsed<T>,
+    ) -> Result<T, Vec<Diagnostic>> {
         let mut parser = Parser { text, tokens, at: 0, findings: vec![], nesting: 0, height: 0, in_meta: false };
         match grammar(&mut parser) {
             Ok(found) if parser.findings.is_empty() => Ok(found),

@@ -454,6 +454,27 @@ impl Log {
         self.dirty = true;
     }
 
+    /// Takes back what was appended and not confirmed since: its sequences are given anew. After a crash some of it may
+    /// be there all the same.
+    pub fn discard(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.take_back();
+        for pending in std::mem::take(&mut self.pending) {
+            let path = self.shared.path(pending.segment);
+            // A segment that was begun for it and is no part of the log any more.
+            let known = self.shared.written().segments.iter().any(|segment| segment.first == pending.segment);
+            if !known
+                && let Err(error) = fs::remove_file(&path)
+                && error.kind() != ErrorKind::NotFound
+            {
+                tracing::warn!("{}", cannot("remove", &path, &error));
+            }
+        }
+        self.next = self.shared.written().next;
+    }
+
     /// What was written, from that sequence on, or from the first that is there. Follows the writer: after `None` it
     /// goes on when there is more.
     pub fn read(&self, from: u64) -> Result<Reader> {

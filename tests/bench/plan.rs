@@ -1,6 +1,6 @@
 //! What planning costs: `cargo bench --bench plan`. Milliseconds, the best of five runs, of each step from the text of a
-//! statement to the operators, and of the whole, for statements as wide as a gateway sends them. Twice the columns should
-//! take twice the time.
+//! statement to the operators, and of the whole, for statements as wide as a gateway sends them; of looking for what is most
+//! likely not meant; and of texts with many statements. Twice the columns or statements should take twice the time.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -12,8 +12,10 @@ use jiff::tz::TimeZone;
 use kuiper::clock::Time;
 use kuiper::codec::{self, FormatOptions};
 use kuiper::data::{Account, Fate};
+use kuiper::diag::render_all;
 use kuiper::flow::Chain;
 use kuiper::func::{Catalogue, RuleInfo};
+use kuiper::lint::{Known, lint};
 use kuiper::plan::{self, Options, Plan, Stream};
 use kuiper::sql;
 
@@ -58,6 +60,30 @@ fn build(plan: &Plan) {
     black_box((format.encoder)(&options, &plan.layout).unwrap());
 }
 
+/// Texts with many statements: parsed, formatted, and all that is found in them shown with its place.
+fn texts() {
+    println!("\n{:<30} {:>10} {:>9} {:>9} {:>9}", "text", "statements", "parse ms", "format ms", "lint ms");
+    for count in [5_000, 10_000] {
+        for (name, between) in [("statements on lines", "\n"), ("statements on one line", " ")] {
+            let text = vec!["SELECT a / 0 AS b FROM s;"; count].join(between);
+            let parse = best(|| sql::parse_all(&text).unwrap());
+            let format = best(|| sql::format(&text, sql::Lines::Many).unwrap());
+            let selects = sql::parse_all(&text).unwrap();
+            let known = Known::default();
+            let look = best(|| {
+                let of = |one: &Result<_, _>| match one {
+                    Ok(sql::Statement::Select(select)) => lint(select, &known),
+                    other => unreachable!("{other:?}"),
+                };
+                let found: Vec<_> = selects.iter().flat_map(of).collect();
+                assert_eq!(found.len(), count);
+                render_all(&found, "text", &text)
+            });
+            println!("{name:<30} {count:>10} {parse:>9.1} {format:>9.1} {look:>9.1}");
+        }
+    }
+}
+
 fn main() {
     let window = "GROUP BY TUMBLINGWINDOW(ss, 10)";
     let column = |n: usize| format!("column_{}", n * 3);
@@ -84,12 +110,24 @@ fn main() {
                 format!("SELECT {} FROM s {window}", list(n, |n| format!("avg(column_{n}) AS a{n}"))),
             ),
             ("analytic", 3 * n, format!("SELECT {} FROM s", list(n, |n| format!("lag(column_{n}) AS a{n}")))),
+            (
+                "joins",
+                3,
+                format!(
+                    "SELECT {} FROM s {} {window}",
+                    list(n, |n| format!("s{n}.column_1 AS a{n}")),
+                    (0..n)
+                        .map(|n| format!("INNER JOIN s AS s{n} ON s.column_0 = s{n}.column_0"))
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                ),
+            ),
             ("unknown columns", 3 * n, format!("SELECT {} FROM s", list(n, |n| format!("colum_{n}")))),
         ]
     };
     println!(
-        "{:<30} {:>7} {:>8} {:>9} {:>8} {:>8} {:>8}",
-        "statement", "fields", "declared", "parse ms", "plan ms", "build ms", "whole ms"
+        "{:<30} {:>7} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "statement", "fields", "declared", "parse ms", "plan ms", "build ms", "whole ms", "lint ms"
     );
     for n in [2_500, 5_000] {
         for (name, declared, text) in statements(n) {
@@ -101,7 +139,11 @@ fn main() {
             let plan = best(planned);
             let build = planned().map_or(0.0, |plan| best(|| build(&plan)));
             let whole = parse + plan + build;
-            println!("{name:<30} {n:>7} {declared:>8} {parse:>9.1} {plan:>8.1} {build:>8.1} {whole:>8.1}");
+            let mut known = Known::default();
+            known.add_stream(stream.clone());
+            let look = best(|| lint(&select, &known));
+            println!("{name:<30} {n:>7} {declared:>8} {parse:>9.1} {plan:>8.1} {build:>8.1} {whole:>8.1} {look:>8.1}");
         }
     }
+    texts();
 }

@@ -121,8 +121,61 @@ fn validate_warns_of_what_is_most_likely_not_meant() {
     server.done(&["stream", "create", STREAM]);
     server.write("rule.json", r#"{"id": "x", "sql": "SELECT v / 0 AS w FROM sim", "actions": [{"nop": {}}]}"#);
     let said = server.ask(&["rule", "validate", "-f", "rule.json"]);
-    assert_eq!(said.status, 0);
-    assert!(said.err.contains("the divisor `0` is always zero"), "{}", said.err);
+    let told = "warning[K0303]: the divisor `0` is always zero, and every row fails with it\n --> sql:1:12\n  |\n\
+        1 | SELECT v / 0 AS w FROM sim\n  |            ^ a zero divisor is an error, of floats too\n";
+    assert_eq!((said.status, said.err.as_str()), (0, told));
+    assert!(said.out.starts_with("The rule has been successfully validated"), "{}", said.out);
+    let said = server.ask(&["rule", "validate", "-f", "rule.json", "--check"]);
+    assert_eq!((said.status, said.out.as_str(), said.err), (1, "", format!("{told}kuiper: rule `x` has a finding\n")));
+    let said = server.ask(&["rule", "validate", "-f", "rule.json", "--check", "--json"]);
+    let answer: Json = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.status, &answer["findings"][0]["code"], &answer["valid"]), (1, &"K0303".into(), &true.into()));
+}
+
+/// What rows tell is found by the server as by `kuiper lint`, from a sample and from the case beside the rule.
+#[test]
+fn validate_knows_rows() {
+    let server = Server::start();
+    server.done(&["stream", "create", r#"CREATE STREAM pump () WITH (TYPE="memory", DATASOURCE="a")"#]);
+    let rule = r#"{"id": "x", "sql": "SELECT celcius, more FROM pump", "actions": [{"nop": {}}]}"#;
+    server.write("rule.json", rule);
+    server.done(&["rule", "validate", "-f", "rule.json", "--check"]);
+
+    server.write("rows.jsonl", "{\"celsius\": 1, \"more\": 2}\n");
+    let with_rows = ["rule", "validate", "-f", "rule.json", "--sample", "rows.jsonl"];
+    let said = server.ask(&with_rows);
+    let found = "warning[K0302]: none of the 1 known rows has a column `celcius`\n --> sql:1:8\n  |\n\
+        1 | SELECT celcius, more FROM pump\n  |        ^^^^^^^ did you mean `celsius`?\n";
+    assert_eq!((said.status, said.err.as_str()), (0, found));
+    assert_eq!(server.ask(&[&with_rows[..], &["--check"]].concat()).status, 1);
+
+    let case = "sql: SELECT a FROM pump\ninput:\n  - {stream: other, data: {celcius: 1}}\n";
+    server.write("rule.case.yaml", case);
+    server.done(&["rule", "validate", "-f", "rule.json", "--check"]);
+    server.write("rule.case.yaml", &case.replace("other", "pump"));
+    let said = server.ask(&["rule", "validate", "-f", "rule.json", "--check"]);
+    assert_eq!(said.status, 1);
+    assert!(said.err.contains("none of the 1 known rows has a column `more`"), "{}", said.err);
+    let said = server.ask(&["rule", "validate", "-f", "rule.json", "--sample", "missing.jsonl"]);
+    assert_eq!((said.status, said.err.contains("missing.jsonl")), (2, true), "{}", said.err);
+}
+
+/// A file of many statements is looked at in one pass: at the cost of a square it would take gigabytes and hours.
+#[test]
+fn lint_and_fmt_take_many_statements() {
+    let folder = TempDir::new().unwrap();
+    let statements = 20_000;
+    let bad = "SELECT a / 0 FROM s;";
+    for (between, name) in [("\n", "lines.sql"), (" ", "line.sql")] {
+        fs::write(folder.path().join(name), vec![bad; statements].join(between)).unwrap();
+        let said = run(folder.path(), &["lint", "--check", name]);
+        assert_eq!((said.status, said.out.matches("warning[K0303]").count()), (1, statements));
+        let (line, column) =
+            if between == "\n" { (statements, 12) } else { (1, (bad.len() + 1) * (statements - 1) + 12) };
+        assert!(said.out.contains(&format!("{name}:{line}:{column}\n")), "{name}");
+        let said = run(folder.path(), &["fmt", name]);
+        assert_eq!(said.out.lines().count(), statements);
+    }
 }
 
 /// The rules that are there to be copied are in the style that is taught, and nothing in them is suspicious.

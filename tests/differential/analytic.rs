@@ -82,7 +82,7 @@ impl History {
     }
 
     fn look(&mut self, query: &Query, place: u32, call: &Call, within: Option<&str>, tuple: &Tuple) -> Got<Value> {
-        let scope = Scope { query, tuple, group: None, bounds: None, number: None, within, aggregated: false };
+        let scope = Scope { query, tuple, group: None, bounds: None, numbers: None, within, aggregated: false };
         let args: Vec<Value> = call.args.iter().map(|arg| eval(arg, &scope)).collect::<Got<_>>()?;
         let (mut part, mut when) = (Vec::new(), true);
         if let Some(over) = &call.over {

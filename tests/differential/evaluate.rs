@@ -1,7 +1,6 @@
 //! A whole rule, by definition: all rows in memory, one clause after the other, in the order of chapter 16.1.
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -12,9 +11,11 @@ use super::aggregate::try_all;
 use super::analytic::{History, expressions, printed};
 use super::case::{Case, Emission, Expected};
 use super::event::{self, Order, stamp};
-use super::expr::{all_columns, column, condition, eval, order, passes, qualified};
+use super::expr::{all_columns, column, condition, eval, passes, qualified};
 use super::join::{RETAINED, is_table, joined};
 use super::query::{Got, Query, Row, Scope, Stop, Tuple, fails};
+use super::rank::{numbered, places, sort};
+use super::rows;
 use super::window::{self, Firing};
 
 /// What became of a row in one result; of several the greatest counts.
@@ -144,7 +145,13 @@ impl Run<'_> {
                 continue;
             }
             let stream = arriving.stream.into();
-            let (data, looked) = (arriving.data.clone(), RefCell::new(HashMap::new()));
+            let data = match case.is_declared() {
+                true => {
+                    Object::from_iter(arriving.data.iter().map(|(name, value)| (name.clone(), rows::decoded(value))))
+                }
+                false => arriving.data.clone(),
+            };
+            let looked = RefCell::new(HashMap::new());
             rows.push(Row { number, stream, at: arriving.at, by: number, place: number, time, data, looked });
         }
         if let Some(order) = order {
@@ -173,7 +180,7 @@ impl Run<'_> {
     }
 
     fn scope<'a>(&'a self, tuple: &'a Tuple) -> Scope<'a> {
-        Scope { query: self.query, tuple, group: None, bounds: None, number: None, within: None, aggregated: false }
+        Scope { query: self.query, tuple, group: None, bounds: None, numbers: None, within: None, aggregated: false }
     }
 
     /// WHERE stands before these windows, and after the others (section 16.2).
@@ -216,7 +223,10 @@ impl Run<'_> {
         match shown {
             Ok(shown) => {
                 self.meets(tuple, Fate::Out);
-                self.emit((row.at, row.by, row.place), Ok(vec![shown]));
+                // Each row that is made of one leaves by itself.
+                for row_of in shown.into_iter().take(self.limit()) {
+                    self.emit((row.at, row.by, row.place), Ok(vec![row_of]));
+                }
             }
             Err(Stop::Fails(why)) => {
                 self.meets(tuple, Fate::Dead);
@@ -303,18 +313,19 @@ impl Run<'_> {
                     Some(n) => units[n].rows.push(tuple.clone()),
                     None => {
                         keys.push(key);
-                        units.push(Unit { first: tuple.clone(), rows: vec![tuple.clone()], number: 0 });
+                        units.push(Unit { first: tuple.clone(), rows: vec![tuple.clone()], numbers: HashMap::new() });
                     }
                 }
             }
             if select.group.is_empty() && tuples.is_empty() {
-                units.push(Unit { first: Vec::new(), rows: Vec::new(), number: 0 });
+                units.push(Unit { first: Vec::new(), rows: Vec::new(), numbers: HashMap::new() });
             }
             if units.is_empty() {
                 return Ok(None);
             }
         } else {
-            units = tuples.iter().map(|tuple| Unit { first: tuple.clone(), rows: Vec::new(), number: 0 }).collect();
+            let unit = |tuple: &Tuple| Unit { first: tuple.clone(), rows: Vec::new(), numbers: HashMap::new() };
+            units = tuples.iter().map(unit).collect();
         }
         let scope = |unit: &Unit| -> (Tuple, Vec<Tuple>) {
             (unit.first.clone(), if aggregated { unit.rows.clone() } else { tuples.to_vec() })
@@ -351,8 +362,21 @@ impl Run<'_> {
             }
             all = kept.into_iter().map(|n| all[n].clone()).collect();
         }
-        for (n, entry) in all.iter_mut().enumerate() {
-            entry.0.number = n as i64 + 1;
+        let scopes: Vec<Scope<'_>> =
+            all.iter().map(|entry| in_group(query, &entry.1, &entry.2, bounds, aggregated, None)).collect();
+        let numbers: Got<Vec<_>> =
+            numbered(query).into_iter().map(|(at, over)| Ok((at, places(over, &scopes)?))).collect();
+        let numbers = match numbers {
+            Ok(numbers) => numbers,
+            Err(why) => {
+                let left: Vec<Tuple> = all.iter().flat_map(|entry| entry.0.members(aggregated)).collect();
+                return self.dies(why, &left);
+            }
+        };
+        for (at, places) in numbers {
+            for (entry, place) in all.iter_mut().zip(places) {
+                entry.0.numbers.insert(at, place);
+            }
         }
         let members = |all: &[(Unit, Tuple, Vec<Tuple>)]| -> Vec<Tuple> {
             all.iter().flat_map(|entry| entry.0.members(aggregated)).collect()
@@ -361,19 +385,22 @@ impl Run<'_> {
         if !select.order.is_empty() {
             let mut keyed = Vec::new();
             for entry in all {
-                let scope = in_group(query, &entry.1, &entry.2, bounds, aggregated, Some(entry.0.number));
+                let scope = in_group(query, &entry.1, &entry.2, bounds, aggregated, Some(&entry.0.numbers));
                 let keys: Got<Vec<Value>> = select.order.iter().map(|sort| eval(&sort.expr, &scope)).collect();
                 match keys {
                     Ok(keys) => keyed.push((keys, entry)),
                     Err(why) => return self.dies(why, &left),
                 }
             }
-            if let Err(why) = self.sort(&mut keyed) {
+            let descending: Vec<bool> = select.order.iter().map(|sort| sort.descending).collect();
+            if let Err(why) = sort(&mut keyed, &descending) {
                 return self.dies(why, &left);
             }
             all = keyed.into_iter().map(|(_, entry)| entry).collect();
         }
-        if let Some(limit) = select.limit.as_ref().and_then(|limit| usize::try_from(limit.rows).ok()) {
+        let limit = self.limit();
+        let makes_rows = select.fields.iter().any(|field| query.rows_call(field).is_some());
+        if limit == 0 || (!makes_rows && select.limit.is_some()) {
             members(&all[limit.min(all.len())..]).iter().for_each(|tuple| self.meets(tuple, Fate::Filtered));
             all.truncate(limit);
             if limit == 0 {
@@ -381,16 +408,31 @@ impl Run<'_> {
             }
         }
         let left = members(&all);
-        let mut shown = Vec::new();
+        let (mut shown, mut fates) = (Vec::new(), Vec::new());
         for entry in &all {
-            let scope = in_group(query, &entry.1, &entry.2, bounds, aggregated, Some(entry.0.number));
+            let scope = in_group(query, &entry.1, &entry.2, bounds, aggregated, Some(&entry.0.numbers));
             match self.project(&scope) {
-                Ok(row) => shown.push(row),
+                Ok(rows) => {
+                    // What is made of a row behind the limit does not leave.
+                    let fate = if shown.len() < limit { Fate::Out } else { Fate::Filtered };
+                    fates.extend(entry.0.members(aggregated).into_iter().map(|tuple| (tuple, fate)));
+                    shown.extend(rows);
+                }
+                Err(_) if makes_rows && select.limit.is_some() => {
+                    return Err(Stop::Open("what becomes of rows behind the limit where one fails".into()));
+                }
                 Err(why) => return self.dies(why, &left),
             }
         }
-        left.iter().for_each(|tuple| self.meets(tuple, Fate::Out));
+        shown.truncate(limit);
+        fates.iter().for_each(|(tuple, fate)| self.meets(tuple, *fate));
         Ok(Some(shown))
+    }
+
+    /// LIMIT, or more rows than there are.
+    fn limit(&self) -> usize {
+        let limit = self.query.select.limit.as_ref();
+        limit.and_then(|limit| usize::try_from(limit.rows).ok()).unwrap_or(usize::MAX)
     }
 
     fn tried(&self, scope: &Scope<'_>) -> Got<()> {
@@ -403,42 +445,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// ORDER BY: NULL is last in both directions, equal rows stay as they are; the kinds of a key must fit.
-    fn sort<T>(&self, rows: &mut [(Vec<Value>, T)]) -> Got<()> {
-        let sorts = &self.query.select.order;
-        for n in 0..sorts.len() {
-            let keys: Vec<&Value> = rows.iter().map(|(keys, _)| &keys[n]).filter(|key| !key.is_null()).collect();
-            for key in &keys {
-                match key {
-                    Value::Bool(_) if matches!(keys[0], Value::Bool(_)) => {}
-                    Value::Array(_) | Value::Object(_) => return fails("ORDER BY an array or object"),
-                    _ => drop(order(keys[0], key)?),
-                }
-            }
-        }
-        rows.sort_by(|(a, _), (b, _)| {
-            let mut keys = sorts.iter().zip(a.iter().zip(b));
-            keys.find_map(|(sort, (a, b))| {
-                let found = match (a, b) {
-                    (Value::Null, Value::Null) => return None,
-                    (Value::Null, _) => return Some(Ordering::Greater),
-                    (_, Value::Null) => return Some(Ordering::Less),
-                    (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-                    (a, b) => order(a, b).unwrap_or(Ordering::Equal),
-                };
-                Some(if sort.descending { found.reverse() } else { found }).filter(|found| found.is_ne())
-            })
-            .unwrap_or(Ordering::Equal)
-        });
-        Ok(())
-    }
-
-    /// The row that leaves (chapter 6).
-    fn project(&self, scope: &Scope<'_>) -> Got<Object> {
+    /// The rows that leave: one (chapter 6), or those that `unnest` or `extract` makes of it (section 13.1).
+    fn project(&self, scope: &Scope<'_>) -> Got<Vec<Object>> {
         let query = self.query;
         let mut out = Object::new();
         let mut unnamed = 0;
+        let mut made: Option<(Text, Vec<Value>)> = None;
         for field in &query.select.fields {
+            if let Some(call) = query.rows_call(field) {
+                let alias = field.alias.as_ref().map(|alias| alias.name.as_str());
+                let value = eval(&call.args[0], &Scope { within: alias, ..*scope })?;
+                let name = alias.unwrap_or(query.func(call).name);
+                made = Some((name.into(), parts(query.func(call).name, &value)?));
+                continue;
+            }
             if let ExprNode::Wildcard(wildcard) = &field.expr.node {
                 // What is written out wins over what `*` gives, wherever it stands.
                 for (name, value) in all_columns(wildcard, scope)? {
@@ -487,7 +507,27 @@ impl Run<'_> {
                 out.insert(name, value);
             }
         }
-        Ok(out)
+        let Some((name, parts)) = made else { return Ok(vec![out]) };
+        let with = |part: Value| {
+            let mut row = out.clone();
+            match part {
+                Value::Object(members) => {
+                    members.iter().for_each(|(name, value)| drop(row.insert(name.clone(), value.clone())));
+                }
+                other => drop(row.insert(name.clone(), other)),
+            }
+            row
+        };
+        Ok(parts.into_iter().map(with).collect())
+    }
+}
+
+/// What rows are made of: the items of a list, or an object; neither may be empty.
+fn parts(func: &str, of: &Value) -> Got<Vec<Value>> {
+    match (func, of) {
+        ("unnest", Value::Array(items)) if !items.is_empty() => Ok(items.iter().cloned().collect()),
+        ("extract", Value::Object(members)) if !members.is_empty() => Ok(vec![of.clone()]),
+        _ => fails(format!("`{func}` of a {}", of.type_name())),
     }
 }
 
@@ -496,7 +536,8 @@ impl Run<'_> {
 struct Unit {
     first: Tuple,
     rows: Vec<Tuple>,
-    number: i64,
+    /// What each call of `row_number` is for it.
+    numbers: HashMap<u32, i64>,
 }
 
 impl Unit {
@@ -511,7 +552,7 @@ fn in_group<'a>(
     group: &'a [Tuple],
     bounds: Option<(i64, i64)>,
     aggregated: bool,
-    number: Option<i64>,
+    numbers: Option<&'a HashMap<u32, i64>>,
 ) -> Scope<'a> {
-    Scope { query, tuple, group: Some(group), bounds, number, within: None, aggregated }
+    Scope { query, tuple, group: Some(group), bounds, numbers, within: None, aggregated }
 }

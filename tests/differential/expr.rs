@@ -354,7 +354,9 @@ fn call(call: &Call, expr: &Expr, scope: &Scope<'_>) -> Got<Value> {
             ([row], None) => Value::Int(query.start + row.time),
             _ => return Err(Stop::Open("the time of a joined row without a window".into())),
         }),
-        Body::Special(Special::RowNumber) => Ok(Value::Int(scope.number.unwrap_or(1))),
+        Body::Special(Special::RowNumber) => {
+            Ok(Value::Int(scope.numbers.and_then(|numbers| numbers.get(&expr.span.start).copied()).unwrap_or(1)))
+        }
         _ => Err(Stop::Open(format!("`{}` is not evaluated here", func.name))),
     }
 }

@@ -24,6 +24,11 @@ pub fn case(seed: u64, number: u64) -> Case {
     if !others.is_empty() {
         rows::divide(&mut random, &mut rows, others);
     }
+    // Of a stream that declares its columns each is what it is declared to be.
+    let declared = others.is_empty() && !event_time && random.chance(20);
+    if declared {
+        rows.iter_mut().for_each(|row| rows::fit(&mut row.data));
+    }
     let mut statement = Statement::new(&mut random, windowed, event_time, length);
     statement.words.others = others.to_vec();
     statement.words.look = others.is_empty();
@@ -48,7 +53,10 @@ pub fn case(seed: u64, number: u64) -> Case {
     }
     Case {
         name: format!("generated/{seed}_{number}"),
-        streams: std::iter::once(&"s").chain(others).map(|name| create(name)).collect(),
+        streams: match declared {
+            true => vec![format!(r#"CREATE STREAM s ({}) WITH (DATASOURCE="s", FORMAT="JSON")"#, rows::DECLARED)],
+            false => std::iter::once(&"s").chain(others).map(|name| create(name)).collect(),
+        },
         sql,
         options,
         start: rows::START,
@@ -190,7 +198,7 @@ impl<'a> Statement<'a> {
                     (name.to_string(), name.to_string())
                 }
                 3 if self.windowed => ("window_start".to_string(), "window_start()".to_string()),
-                4 if self.windowed => ("row_number".to_string(), "row_number()".to_string()),
+                4 if self.windowed => ("row_number".to_string(), self.words.row_number()),
                 5 => ("upper".to_string(), format!("upper({})", self.words.rows_only(|words| words.text(1)))),
                 6 => ("lag".to_string(), self.words.rows_only(|words| words.lag())),
                 _ if grouping => {
@@ -204,6 +212,11 @@ impl<'a> Statement<'a> {
                 taken.push(name);
                 self.fields.push(expr);
             }
+        }
+        if self.words.random.chance(7) {
+            let alias = if self.words.random.chance(40) { " AS u" } else { "" };
+            let call = if self.words.random.chance(75) { "unnest(l)" } else { "extract(o)" };
+            self.fields.push(format!("{call}{alias}"));
         }
         if grouping && !self.aggregated {
             self.aggregated = true;

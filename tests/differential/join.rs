@@ -70,7 +70,7 @@ pub fn joined(query: &Query, rows: &[Tuple], tables: &[Rc<Row>], bounds: Option<
 
 /// ON must be true or false.
 fn holds(query: &Query, on: &Expr, tuple: &Tuple, bounds: Option<(i64, i64)>) -> Got<bool> {
-    let scope = Scope { query, tuple, group: None, bounds, number: None, within: None, aggregated: false };
+    let scope = Scope { query, tuple, group: None, bounds, numbers: None, within: None, aggregated: false };
     match condition(&eval(on, &scope)?)? {
         Some(yes) => Ok(yes),
         None => fails("ON is NULL"),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use kuiper::data::{Object, Text, Value};
 use kuiper::func::{Body, Catalogue, Func, Special};
-use kuiper::sql::{Call, Expr, ExprNode, Select, parse_select};
+use kuiper::sql::{Call, Expr, ExprNode, Field, Select, parse_select};
 
 use super::case::Case;
 
@@ -65,8 +65,8 @@ pub struct Scope<'a> {
     pub group: Option<&'a [Tuple]>,
     /// Start and end of the window, milliseconds since 1970.
     pub bounds: Option<(i64, i64)>,
-    /// What `row_number()` is here.
-    pub number: Option<i64>,
+    /// What each call of `row_number` is here, by its place in the statement.
+    pub numbers: Option<&'a HashMap<u32, i64>>,
     /// The alias whose expression this is; inside it its name means the column.
     pub within: Option<&'a str>,
     pub aggregated: bool,
@@ -121,6 +121,14 @@ impl Query {
 
     pub fn is_analytic(&self, call: &Call) -> bool {
         matches!(self.func(call).body, Body::Special(Special::Analytic))
+    }
+
+    /// The call of a function that makes rows of its argument, if a field is one.
+    pub fn rows_call<'e>(&self, field: &'e Field) -> Option<&'e Call> {
+        match &field.expr.bare().node {
+            ExprNode::Call(call) if matches!(self.func(call).body, Body::Special(Special::Rows)) => Some(call),
+            _ => None,
+        }
     }
 
     /// Whether an aggregate stands in the expression, also through aliases.

@@ -174,7 +174,7 @@ pub fn holds(query: &Query, condition: &Expr, row: &Tuple) -> bool {
 }
 
 fn scope<'a>(query: &'a Query, tuple: &'a Tuple) -> Scope<'a> {
-    Scope { query, tuple, group: None, bounds: None, number: None, within: None, aggregated: false }
+    Scope { query, tuple, group: None, bounds: None, numbers: None, within: None, aggregated: false }
 }
 
 fn session(rows: &[Tuple], cuts: &[i64], longest: i64, timeout: i64, until: i64) -> Got<Vec<Firing>> {

@@ -276,6 +276,26 @@ impl<'a> Words<'a> {
         }
     }
 
+    pub fn row_number(&mut self) -> String {
+        let part = match self.random.below(4) {
+            0 => "PARTITION BY id".to_string(),
+            1 => format!("PARTITION BY id, {} % 2", self.column()),
+            _ => String::new(),
+        };
+        let mut sorts = Vec::new();
+        for _ in 0..self.random.below(3) {
+            let plain = self.random.chance(60);
+            let key = self.fixed_only(|words| match plain {
+                true => words.name(),
+                false => format!("coalesce({}, 0)", words.number(1)),
+            });
+            sorts.push(format!("{key}{}", self.random.pick(&["", " ASC", " DESC"])));
+        }
+        let order = if sorts.is_empty() { String::new() } else { format!("ORDER BY {}", sorts.join(", ")) };
+        let over = format!("{part} {order}").trim().to_string();
+        if over.is_empty() { "row_number()".to_string() } else { format!("row_number() OVER ({over})") }
+    }
+
     fn changed(&mut self) -> String {
         self.looked = true;
         let more = if self.random.chance(40) { ", t" } else { "" };
@@ -293,7 +313,8 @@ impl<'a> Words<'a> {
             5 => "collect(*)".to_string(),
             6 => format!("{}({})", self.random.pick(&["median", "stddev"]), self.rows_only(|words| words.column())),
             // Of a column, since values of expressions hardly come twice.
-            7 | 8 => format!("{}(DISTINCT {})", self.random.pick(&["count", "sum", "avg"]), self.column()),
+            7 => format!("{}(DISTINCT {})", self.random.pick(&["count", "sum", "avg"]), self.column()),
+            8 => format!("count(DISTINCT {})", self.random.pick(&["id", "ok"])),
             _ => format!("{name}({})", self.rows_only(|words| words.number(1))),
         };
         let whole = aggregate.starts_with("collect") || aggregate.contains("(t)");

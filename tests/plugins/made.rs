@@ -22,6 +22,12 @@ pub fn count() -> &'static Path {
     BUILT.get_or_init(|| built(&["-p", "kuiper-plugin", "--example", "count"], "examples/libcount.so"))
 }
 
+/// The library `plugins/sdk/examples/crash.rs`.
+#[allow(dead_code)]
+pub fn crash() -> PathBuf {
+    built(&["-p", "kuiper-plugin", "--example", "crash"], "examples/libcrash.so")
+}
+
 /// The library of one of our plugins. They are built as their own tests are, so that what they need is there already.
 pub fn ours(name: &str) -> PathBuf {
     built(&["--workspace", "--exclude", "kuiper", "--lib"], &format!("libkuiper_{name}.so"))

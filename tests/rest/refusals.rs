@@ -105,8 +105,21 @@ async fn what_has_no_effect_is_told_beside_the_answer() {
         "property `resendPriority` of a sink has no effect (leave it out)",
         "property `bufferLength` of a sink has no effect: the rule waits for its sinks (it counts with `overflow: drop`)",
     ];
-    let checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();
+    let mut checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();
+    let findings = checked.as_object_mut().unwrap().remove("findings").unwrap();
+    assert_eq!(findings.as_array().unwrap().len(), told.len());
     assert_eq!(checked, json!({"sources": ["mem"], "valid": true, "warnings": told}));
+    let sampled =
+        r#"{"id": "r", "sql": "SELECT a FROM mem", "actions": [{"nop": {}}], "samples": {"mem": [{"b": 1}]}}"#;
+    let checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", sampled).await.body).unwrap();
+    let found = &checked["findings"][0];
+    assert_eq!(
+        (&found["code"], &found["line"], &found["column"], &found["severity"], &checked["valid"]),
+        (&json!("K0302"), &json!(1), &json!(8), &json!("warning"), &json!(true))
+    );
+    let refused = w.ask("POST", "/rules/validate", &sampled.replace("[{\"b\": 1}]", "1")).await;
+    let expected = "invalid rule json: `samples` of `mem` must be a list of rows, which are objects";
+    assert_eq!((refused.status, refused.body.as_str()), (422, expected));
     let in_header = told.map(|line| line.replace('ü', "%C3%BC"));
     let created = w.ask("POST", "/rules", rule).await;
     assert_eq!((created.status, created.body.as_str()), (201, "Rule r was created successfully."));

@@ -26,16 +26,19 @@ impl Kuiper {
         fs::create_dir(&data).unwrap();
         prepare(&data);
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
-        // Untouched by the settings of whoever runs the tests.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.contains("KUIPER") || name.contains("__")) {
-            command.env_remove(name);
-        }
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        command.args(["serve", "--listen", &address]).current_dir(folder.path()).stdin(Stdio::null()).stderr(log);
-        let child = command.spawn().unwrap();
-        wait_for("the server", || TcpStream::connect(&address).is_ok());
+        let child = serve(folder.path(), &address);
         Kuiper { folder, address, child }
+    }
+
+    /// Ends it as a loss of power does, but for what the system has in its caches.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again in its folder.
+    pub fn again(&mut self) {
+        self.child = serve(self.folder.path(), &self.address);
     }
 
     /// Asks over HTTP, and gives the body of the answer.
@@ -98,6 +101,19 @@ impl Kuiper {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+fn serve(folder: &Path, address: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
+    // Untouched by the settings of whoever runs the tests.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.contains("KUIPER") || name.contains("__")) {
+        command.env_remove(name);
+    }
+    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    command.args(["serve", "--listen", address]).current_dir(folder).stdin(Stdio::null()).stderr(log);
+    let child = command.spawn().unwrap();
+    wait_for("the server", || TcpStream::connect(address).is_ok());
+    child
 }
 
 impl Drop for Kuiper {

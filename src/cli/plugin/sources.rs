@@ -15,6 +15,7 @@ pub(super) const SDK: Files = files!("sdk":
     "Cargo.toml"
     "kuiper.h"
     "src/abi.rs"
+    "src/abi/values.rs"
     "src/context.rs"
     "src/error.rs"
     "src/export.rs"

@@ -336,7 +336,7 @@ fn every_value_has_its_json() {
     let layout = Layout::from_iter(["v"]);
     let written = |value: Value| encoded(&layout, &[&[value]], true);
     let nested = Object::from_iter([("z", Value::Bool(true)), ("a", Value::array(vec![Value::Absent, Value::Int(2)]))]);
-    let time = DateTime::new(1_709_979_072_500_000_001, jiff::tz::TimeZone::UTC);
+    let time = DateTime::new(1_709_979_072_500_000_001_i64, jiff::tz::TimeZone::UTC);
     for (value, text) in [
         (Value::Int(i64::MIN), "-9223372036854775808"),
         (Value::Float(5.0), "5"),

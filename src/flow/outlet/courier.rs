@@ -8,17 +8,19 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::data::Fate;
 use crate::diag::{Fault, Retry, Whose};
+use crate::flow::journal::Anchor;
 use crate::flow::load::Load;
+use crate::flow::queue::Kept;
 use crate::flow::task::ErrorLog;
 use crate::io::{Link, Parcel, RefusedRow, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
-use super::{dead, stop};
+use super::{Keep, dead, stop};
 
 /// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -80,6 +82,8 @@ pub struct Courier {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     pub log: ErrorLog,
+    /// Where a rule with a journal hears how far the sink has come.
+    pub anchor: Option<Arc<Anchor>>,
 }
 
 impl Courier {
@@ -102,8 +106,15 @@ impl Courier {
     /// Tries once to connect; `None` when the outlet was stopped meanwhile.
     pub async fn dial(&mut self, sink: &mut dyn Sink) -> Option<Result<(), Fault>> {
         self.report.trying();
+        let connect = async {
+            sink.connect(self.report.clone()).await?;
+            match &self.anchor {
+                Some(anchor) => anchor.connected(sink).await,
+                None => Ok(()),
+            }
+        };
         let result = tokio::select! {
-            result = sink.connect(self.report.clone()) => result,
+            result = connect => result,
             _ = stop(&mut self.stopped) => return None,
         };
         if result.is_ok() {
@@ -156,6 +167,51 @@ impl Courier {
         }
     }
 
+    /// The disk queue, and the seat of who fills and empties it; `None` when the outlet was stopped meanwhile.
+    pub async fn queue(&mut self, keep: &Keep) -> Option<(Arc<Kept>, OwnedMutexGuard<()>)> {
+        let mut tries = 0;
+        loop {
+            let (queues, place, limits) = (keep.queues.clone(), keep.place.clone(), keep.keeping.limits);
+            let opened = tokio::task::spawn_blocking(move || queues.open(&place, Some(limits))).await;
+            match opened.map_err(|_| Fault::bug("the queue was not opened")).flatten() {
+                Ok(kept) => {
+                    // An outlet of an earlier run may be on its way out.
+                    let seat = tokio::select! {
+                        seat = kept.seat.clone().lock_owned() => seat,
+                        () = stop(&mut self.stopped) => return None,
+                    };
+                    return Some((kept, seat));
+                }
+                Err(fault) => {
+                    let text = format!("the queue of the sink `{}` cannot be opened: {fault}", self.name);
+                    tracing::error!(rule = self.rule, "{text}");
+                    self.meter.failed(text, self.clock.now());
+                }
+            }
+            if self.pause(tries).await {
+                return None;
+            }
+            tries += 1;
+        }
+    }
+
+    /// Who carries the parcels of the queue to a sink of their own. Its connection is not shown.
+    pub fn second(&self, plan: SinkPlan) -> Courier {
+        Courier {
+            rule: self.rule.clone(),
+            name: self.name.clone(),
+            plan,
+            retrying: self.retrying,
+            clock: self.clock.clone(),
+            report: Report::timed(self.clock.clone()).0,
+            stopped: self.stopped.clone(),
+            meter: self.meter.clone(),
+            account: self.account.clone(),
+            log: self.log.again(),
+            anchor: None,
+        }
+    }
+
     /// The sink can never work.
     pub fn failed(&self, fault: &Fault) {
         self.meter.failed(fault.to_string(), self.clock.now());
@@ -200,6 +256,12 @@ impl Courier {
         while !load.parcels().is_empty() {
             let Attempt { delivered, refused, fault } = self.attempt(sink, load.parcels()).await?;
             load.delivered(delivered, &refused, |fault| self.dead(fault, fault.reason(), 1));
+            if let Some(anchor) = &self.anchor
+                && let Err(fault) = anchor.delivered(sink).await
+            {
+                // What it does not say counts as not confirmed.
+                self.log.tell(&fault, self.clock.now());
+            }
             let Some(fault) = fault else { continue };
             if delivered > 0 {
                 tries = 0;

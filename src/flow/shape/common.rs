@@ -10,7 +10,10 @@ use crate::diag::Diagnostic;
 use crate::func;
 use crate::io::props::Period;
 
+use crate::flow::outlet::Retrying;
 use crate::flow::template::Template;
+
+use super::keeping::{self, Keeping};
 
 /// Properties of an action that are common to all sinks. Connectors get the others.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +38,9 @@ pub struct Common {
     pub linger: Duration,
     /// Messages are compressed by this method.
     pub compression: Option<Text>,
+    /// The disk queue, where there is one.
+    pub keeping: Option<Keeping>,
+    pub retrying: Retrying,
     /// Properties of the connector that hold a template, with it; those inside of an object as `object.name`.
     pub dynamic: Vec<(String, String)>,
     /// What was taken, by name.
@@ -53,30 +59,13 @@ pub enum Overflow {
 }
 
 /// Properties that switch on what does not exist, and what that is.
-const MISSING: &[(&str, &str)] =
-    &[("encryption", "encrypted messages"), ("enableCache", "a cache on disk for messages that cannot be sent")];
+const MISSING: &[(&str, &str)] = &[("encryption", "encrypted messages")];
 
 /// Settings of what can only be off, and the values that clients write by default.
-const SETTINGS: &[(&str, &str)] = &[
-    ("bufferPageSize", "256"),
-    ("cleanCacheAtStop", "false"),
-    ("compressionProps", "{}"),
-    ("encProps", "{}"),
-    ("maxDiskCache", "1024000"),
-    ("memoryCacheThreshold", "1024"),
-    ("resendAlterQueue", "false"),
-    ("resendDestination", "\"\""),
-    ("resendInterval", "0"),
-];
+const SETTINGS: &[(&str, &str)] = &[("compressionProps", "{}"), ("encProps", "{}")];
 
 /// Properties without effect, here as there, and the value that clients write by default.
-const IDLE: &[(&str, &str)] = &[
-    ("concurrency", "1"),
-    ("resendIndicatorField", "\"\""),
-    ("resendPriority", "0"),
-    ("resourceId", "\"\""),
-    ("runAsync", "false"),
-];
+const IDLE: &[(&str, &str)] = &[("concurrency", "1"), ("resourceId", "\"\""), ("runAsync", "false")];
 
 impl Default for Common {
     fn default() -> Self {
@@ -93,6 +82,8 @@ impl Default for Common {
             batch_size: 0,
             linger: Duration::ZERO,
             compression: None,
+            keeping: None,
+            retrying: Retrying::default(),
             dynamic: Vec::new(),
             taken: Map::new(),
             warnings: Vec::new(),
@@ -101,14 +92,14 @@ impl Default for Common {
 }
 
 /// Takes properties out of a map and remembers them.
-struct Taker<'a> {
+pub(super) struct Taker<'a> {
     props: &'a mut Map<String, Json>,
     taken: Map<String, Json>,
 }
 
 impl Taker<'_> {
     /// The value of a property: of that name, or else of one that differs by case only. Null is none.
-    fn take(&mut self, name: &str) -> Option<Json> {
+    pub fn take(&mut self, name: &str) -> Option<Json> {
         let key = match self.props.contains_key(name) {
             true => name.to_owned(),
             false => self.props.keys().find(|key| key.eq_ignore_ascii_case(name))?.clone(),
@@ -142,13 +133,18 @@ impl Taker<'_> {
     }
 }
 
-fn wrong(name: &str, expected: &str, found: &Json) -> Diagnostic {
+pub(super) fn wrong(name: &str, expected: &str, found: &Json) -> Diagnostic {
     Diagnostic::error("K0630", format!("property `{name}` of a sink must be {expected}, found {found}"))
 }
 
 impl Common {
     /// Takes the common properties out of an action; what is left is for the connector.
     pub fn take(props: &mut Map<String, Json>) -> Result<Common, Diagnostic> {
+        Common::take_over(props, &Map::new())
+    }
+
+    /// The same; `defaults` are the server's, for properties of the queue that the action does not have.
+    pub fn take_over(props: &mut Map<String, Json>, defaults: &Map<String, Json>) -> Result<Common, Diagnostic> {
         let mut from = Taker { props, taken: Map::new() };
         refuse_missing(&mut from)?;
         let mut warnings = Vec::new();
@@ -166,19 +162,23 @@ impl Common {
             return Err(Diagnostic::error("K0634", text).help("leave one of them out"));
         }
         let alias = from.text("tableDataField")?;
+        let (written, compression) = (format(&mut from, &fields)?, compression(&mut from)?);
+        let (keeping, retrying) = keeping::take(&mut from, defaults, (&written.format, &compression), &mut warnings)?;
         let mut common = Common {
             send_single: from.boolean("sendSingle")?,
             omit_if_empty: from.boolean("omitIfEmpty")?,
             data_template: from.text("dataTemplate")?,
             data_field: from.text("dataField")?.or(alias).map(Text::from),
-            format: format(&mut from, &fields)?,
+            format: written,
             fields,
             exclude_fields,
             buffer_length: buffer_length(&mut from)?,
             overflow: overflow(&mut from)?,
             batch_size: batch_size(&mut from)?,
             linger: linger(&mut from)?,
-            compression: compression(&mut from)?,
+            compression,
+            keeping,
+            retrying,
             dynamic: Vec::new(),
             taken: from.taken,
             warnings,
@@ -338,10 +338,10 @@ mod tests {
             "resendInterval":"0s","resendPriority":0,"concurrency":1,"runAsync":false,"resendDestination":""}"#,
         );
         assert!(left.is_empty() && common.unwrap().warnings.is_empty());
-        for props in [r#"{"resendInterval":"1s"}"#, r#"{"maxDiskCache":5}"#, r#"{"compressionProps":{"windowSize":1}}"#]
+        for props in [r#"{"resendInterval":"1s"}"#, r#"{"maxDiskCache":512}"#, r#"{"compressionProps":{"windowSize":1}}"#]
         {
             let warnings = take(props).0.unwrap().warnings;
-            assert!(warnings.len() == 1 && warnings[0].message.ends_with("of a sink has no effect"), "{warnings:?}");
+            assert!(warnings.len() == 1 && warnings[0].message.contains("of a sink has no effect"), "{warnings:?}");
         }
     }
 
@@ -373,10 +373,6 @@ mod tests {
                 "K0634 a sink cannot have both `fields` and `excludeFields` (leave one of them out)",
             ),
             (r#"{"format":"jsn"}"#, "K0601 there is no format `jsn` (did you mean `json`?)"),
-            (
-                r#"{"enableCache":true}"#,
-                "K0631 property `enableCache` asks for a cache on disk for messages that cannot be sent, which sinks cannot do (leave it out)",
-            ),
         ] {
             assert_eq!(take(props).0.unwrap_err(), told);
         }

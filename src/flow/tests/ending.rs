@@ -170,9 +170,10 @@ async fn a_rule_that_is_held_up_holds_up_no_other_and_can_be_stopped() {
         tap.give(acks.rows(n..n + 1)).await;
         until("the other rule", || fine.took().len() as u64 == n + 1).await;
     }
+    assert!(stuck.took().is_empty(), "it waits for the first row");
+    // What it waited for goes on at once when it is stopped; how much of it the sink takes yet is as it comes.
     let left = held_up.give_up().await;
     assert_eq!(left.ledger.came, 3);
-    assert!(stuck.took().len() <= 1, "it has waited for the first row");
     assert_eq!(free.stop().await.terms(), [3, 0, 0, 0]);
 }
 

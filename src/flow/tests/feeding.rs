@@ -189,7 +189,8 @@ async fn a_message_that_cannot_be_decoded_is_one_dead_row() {
 #[tokio::test]
 async fn a_record_that_the_source_cannot_read_is_one_dead_row_and_its_own_error_is_none() {
     let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
-    let error = |fault| Message { payload: Payload::Error(fault), time: Time(0), meta: None, ack: None };
+    let error =
+        |fault| Message { payload: Payload::Error(fault), time: Time(0), meta: None, ack: None, delivery: None };
     for (shared, told) in [(false, true), (true, true), (true, false)] {
         let (first, second) = (sink(), sink());
         let (torn, gone) = (error(Fault::decode("record 2 is torn")), error(Fault::unreachable("the disk is gone")));

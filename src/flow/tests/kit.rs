@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,8 @@ use crate::data::{Acknowledge, Object, SourceAck};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
-    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, NodeStatus, Overflow, Retrying, SinkSpec, Surroundings,
+    Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, NodeStatus, Opened, Overflow, Place, Queues,
+    SinkSpec, Surroundings,
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
@@ -25,6 +27,7 @@ use crate::io::{
 use crate::meter::{LedgerView, SinkView};
 use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
+use crate::store::Store;
 
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +63,7 @@ impl Acks {
 
     pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
         let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)) }
+        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
     }
 
     /// `{"a":id}`
@@ -322,7 +325,13 @@ pub struct Rule {
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
     pub options: plan::Options,
+    /// The folder of the journal, and how often a snapshot is taken.
+    pub journal: Option<(PathBuf, Duration)>,
     sinks: Vec<(Fake, Json, bool)>,
+    /// Where its queues lie.
+    queues: Option<Arc<Queues>>,
+    /// Takes what lies in the queues, with `resendAlterQueue`.
+    second: Option<Fake>,
 }
 
 /// A rule on a real clock, whose results are single objects.
@@ -335,8 +344,22 @@ pub fn rule(sql: &'static str) -> Rule {
         funcs: Catalogue::default(),
         stream: None,
         options: plan::Options::default(),
+        journal: None,
         sinks: Vec::new(),
+        queues: None,
+        second: None,
     }
+}
+
+/// The queues of a data folder.
+pub fn queues(home: &tempfile::TempDir) -> Arc<Queues> {
+    Arc::new(Queues::new(Arc::new(Store::open(home.path()).unwrap())))
+}
+
+fn plan_of(fake: &Fake) -> SinkPlan {
+    let fake = fake.clone();
+    let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
+    SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() }
 }
 
 impl Rule {
@@ -346,6 +369,13 @@ impl Rule {
 
     pub fn with(mut self, sink: &Fake, props: Json, drop_on_overflow: bool) -> Rule {
         self.sinks.push((sink.clone(), props, drop_on_overflow));
+        self
+    }
+
+    /// Its sinks have these queues, and the second sink what lies there.
+    pub fn keeping(mut self, queues: &Arc<Queues>, second: Option<&Fake>) -> Rule {
+        self.queues = Some(queues.clone());
+        self.second = second.cloned();
         self
     }
 
@@ -377,13 +407,21 @@ impl Rule {
         let layout = Arc::new(plan.layout.clone());
         let sinks = self.sinks.into_iter().enumerate().map(|(n, (fake, props, drop_on_overflow))| {
             let mut props: Map<String, Json> = props.as_object().unwrap().clone();
-            let common = Common::take(&mut props).unwrap();
+            let mut common = Common::take(&mut props).unwrap();
             let shape = Shape::new(&common, layout.clone(), Takes::Bytes, facts.clone()).unwrap();
-            let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
-            let plan = SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() };
-            let retrying = Retrying::default();
-            SinkSpec { name: format!("fake_{n}"), plan, retrying, shape, overflow: overflow(drop_on_overflow) }
+            let (name, retrying) = (format!("fake_{n}"), common.retrying);
+            let place = Place { rule: "r".into(), sink: name.clone() };
+            let keep = common.keeping.take().map(|keeping| Keep {
+                queues: self.queues.clone().unwrap(),
+                place,
+                second: self.second.as_ref().filter(|_| keeping.aside).map(plan_of),
+                keeping,
+            });
+            SinkSpec { name, plan: plan_of(&fake), retrying, keep, shape, overflow: overflow(drop_on_overflow) }
         });
+        let journal = self
+            .journal
+            .map(|(folder, interval)| Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap());
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
                 around: Arc::new(Surroundings::new(self.clock.clone(), None)),
@@ -393,6 +431,7 @@ impl Rule {
             clock: self.clock.clone(),
             feeds: feeds.to_vec(),
             desks,
+            journal,
             sinks: sinks.collect(),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
@@ -427,7 +466,7 @@ pub fn typed_feed(statement: &str, source: SourcePlan, clock: &Clock) -> Arc<Fee
 fn feed_of(stream: Stream, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
     let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
     let kinds = stream.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, format, kinds, clock: clock.clone() }))
+    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek: None, format, kinds, clock: clock.clone() }))
 }
 
 pub struct Running {
@@ -465,6 +504,34 @@ impl Running {
         let left = self.stop_within(PATIENCE).await;
         assert!(left.took < PATIENCE, "it was not done by itself");
         left
+    }
+
+    /// Results that the first sink was given, in rows.
+    pub fn sink_results(&self) -> u64 {
+        let account = self.flow.nodes().into_iter().find_map(|node| node.account);
+        account.unwrap().results
+    }
+
+    /// Ends it as a crash does.
+    pub async fn kill(self) {
+        soon("the end of the tasks", self.flow.kill()).await;
+    }
+
+    /// Stops it; what its operators hold stays in the journal. Gives how many rows that are.
+    pub async fn lay_down(self) -> i64 {
+        let (nodes, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        assert!(ledger.balances(), "{ledger:?}");
+        assert!(ledger.dropped.is_empty() && !ledger.dead.contains_key("lost"), "{ledger:?}");
+        for node in nodes.iter().filter_map(|node| node.account.as_ref()) {
+            assert!(node.balances(), "{node:?}");
+        }
+        ledger.held
+    }
+
+    /// Stops what is left of it after it broke.
+    pub async fn lay_down_broken(self) {
+        let (_, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        assert!(ledger.balances(), "{ledger:?}");
     }
 
     /// Stops it though it cannot deliver what is on its way.

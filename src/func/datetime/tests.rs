@@ -66,7 +66,7 @@ fn parts() {
     }
     assert_eq!(call_in("Asia/Shanghai", "hour", &[Value::Int(1_700_000_000_000)]).unwrap(), Value::Int(6));
     assert_eq!(call_in("Asia/Tokyo", "hour", &[time("2024-03-09T10:11:12Z")]).unwrap(), Value::Int(10));
-    for wrong in [Value::Null, Value::Bool(true), Value::text("noon"), Value::array(vec![]), i64::MAX.into()] {
+    for wrong in [Value::Null, Value::Bool(true), Value::text("noon"), Value::array(vec![])] {
         assert!(call("hour", std::slice::from_ref(&wrong)).is_err(), "{wrong:?}");
     }
     assert!(call("hour", &[Value::Float(f64::NAN)]).is_err());
@@ -121,7 +121,7 @@ fn calculations() {
     assert_eq!(moved(time("2024-03-10T01:59:59-05:00"), "1h").unwrap(), Value::text("2024-03-10 02:59:59"));
     assert!(moved(Value::Bool(true), "1h").is_err());
     assert!(moved(leap(), "--5m").is_err());
-    assert!(moved(Value::Int(253_402_207_200_000), "2562047h").is_err());
+    assert_eq!(moved(Value::Int(253_402_300_799_999), "1ms").unwrap(), Value::text("10000-01-01 00:00:00"));
     let between = |a: &str, b: &str| call("date_diff", &[Value::text(a), Value::text(b)]).unwrap();
     assert_eq!(between("2024-03-09", "2024-03-10"), Value::Int(1));
     assert_eq!(between("2024-03-02 00:00:00", "2024-03-01 23:59:59.5"), Value::Int(0));

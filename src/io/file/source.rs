@@ -384,7 +384,7 @@ impl Giver<'_> {
             SourceAck::new(done.clone(), 0)
         });
         // The time is that of the sending, set there once for all.
-        self.chunk.push(Message { payload, time: Default::default(), meta: self.meta.clone(), ack });
+        self.chunk.push(Message { payload, time: Default::default(), meta: self.meta.clone(), ack, delivery: None });
     }
 
     async fn send(&mut self) -> Result<(), Closed> {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::clock::{Clock, Stopwatch};
-use crate::data::{Acknowledge, Meta, Object, SourceAck, Value};
+use crate::data::{Acknowledge, Delivery, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{End, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec};
 
@@ -265,7 +265,7 @@ impl MqttSource {
     }
 
     fn message(&mut self, publish: Publish) -> Message {
-        let Publish { qos, id, topic, properties, payload } = publish;
+        let Publish { qos, again, id, topic, properties, payload } = publish;
         let meta = topic.map(|topic| {
             let mut meta = Object::with_capacity(4);
             meta.insert("topic", Value::Text(topic));
@@ -284,8 +284,9 @@ impl MqttSource {
             let ticket = Ticket { generation: self.generation, kib, qos, id };
             SourceAck::new(self.home.clone(), ticket.number())
         });
+        let delivery = (qos > 0).then_some(Delivery { id, again, digest: 0 });
         // The time is that of the chunk, set there once for all.
-        Message { payload: Payload::Bytes(payload), time: Default::default(), meta, ack }
+        Message { payload: Payload::Bytes(payload), time: Default::default(), meta, ack, delivery }
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) enum Stream {
 #[derive(Debug, PartialEq)]
 pub(super) struct Publish {
     pub(super) qos: u8,
+    /// The broker has given it before; whether it came is another question.
+    pub(super) again: bool,
     /// 0 at QoS 0.
     pub(super) id: u16,
     /// Only when the wire was told to keep topics.
@@ -163,7 +165,7 @@ impl Wire {
             false => None,
         };
         packet.advance(start);
-        Ok(Publish { qos, id, topic, properties, payload: packet })
+        Ok(Publish { qos, again: kind & 8 != 0, id, topic, properties, payload: packet })
     }
 
     fn control(&mut self, kind: u8, head: usize, length: usize) -> Result<Option<Packet>, Garbage> {
@@ -444,7 +446,7 @@ mod tests {
             let user = [("unit", Value::text("°C")), ("n", Value::text(""))].into_iter().collect();
             let publish = |topic: &str, properties, payload: &[u8]| {
                 let payload = Bytes::copy_from_slice(payload);
-                Packet::Publish(Publish { qos, id, topic: Some(topic.into()), properties, payload })
+                Packet::Publish(Publish { qos, again: false, id, topic: Some(topic.into()), properties, payload })
             };
             let expected = [
                 publish("a/b", v5.then_some(user), &long),

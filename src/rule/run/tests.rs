@@ -44,7 +44,8 @@ impl Source for Trickle {
     async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
         report.set(Link::Connected);
         let row = [("a", crate::data::Value::Int(1))].into_iter().collect();
-        let message = Message { payload: Payload::Row(row), time: self.clock.now(), meta: None, ack: None };
+        let message =
+            Message { payload: Payload::Row(row), time: self.clock.now(), meta: None, ack: None, delivery: None };
         let _ = inlet.send(vec![message]).await;
         inlet.closed().await;
         report.set(Link::Disconnected("no one listens".into()));
@@ -66,6 +67,7 @@ fn rules() -> Arc<Rules> {
         data: None,
         plugins: None,
         rule: Map::new(),
+        sink: Map::new(),
         timezone: "UTC".into(),
         props: BTreeMap::new(),
         layers: Layers::default(),
@@ -157,4 +159,26 @@ async fn the_status_tells_of_connections_and_rows() {
     assert_eq!(stopped["source_seen_0_connection_last_disconnected_message"], "no one listens");
     assert_eq!(stopped["source_seen_0_records_out_total"], 1);
     assert_eq!(stopped["sink_nop_0_0_records_out_total"], 1);
+}
+
+#[tokio::test]
+async fn after_a_restart_a_shared_stream_is_read_when_all_its_rules_are_there() {
+    let first = rules();
+    stream(&first, "once", true);
+    let ids: Vec<String> = (0..20).map(|n| format!("reader{n}")).collect();
+    for id in &ids {
+        first.create(rule(id, "once")).await.unwrap();
+    }
+    let host = first.host().clone();
+    first.shutdown(Duration::from_secs(5)).await;
+    drop(first);
+    let rules = Rules::open(host, engine()).unwrap();
+    rules.resume().await;
+    let deadline = Clock::real();
+    // The source gives one row in all.
+    let came = |id: &String| Json::Object(rules.status(id).unwrap().to_json())["ledger"]["in"].clone();
+    tokio::select! {
+        () = async { while !ids.iter().all(|id| came(id) == 1) { tokio::task::yield_now().await } } => {}
+        () = deadline.sleep(Duration::from_secs(5)) => panic!("{:?}", ids.iter().map(came).collect::<Vec<_>>()),
+    }
 }

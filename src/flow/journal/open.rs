@@ -1,0 +1,280 @@
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::clock::{Clock, Time};
+use crate::data::Value;
+use crate::diag::{Fault, Result};
+use crate::meter::Term;
+use crate::plan::{self, Plan};
+use crate::store::{Log, LogOptions, Snapshots};
+
+use super::super::book::Book;
+use super::super::chain::Chain;
+use super::known::Known;
+use super::record::{self, Glance, SinkCount};
+use super::state::State;
+use super::{Anchor, Glass, Journal, JournalView, Port};
+
+/// Where the journal of a rule is, and how it is kept.
+pub struct JournalSpec {
+    pub folder: PathBuf,
+    /// `checkpointInterval`; zero: snapshots only when the log is long, and at the stop.
+    pub interval: Duration,
+    /// Given back when the journal is closed.
+    pub lease: Arc<()>,
+}
+
+/// A journal as it was found.
+pub struct Opened {
+    spec: JournalSpec,
+    log: Log,
+    found: Found,
+}
+
+#[derive(Default)]
+struct Found {
+    /// Its sequence, its length in bytes, and what it says.
+    snapshot: Option<(u64, u64, State)>,
+    /// When the chain was made, and the plan, where there is no snapshot.
+    begin: Option<(Time, String)>,
+    /// What the sinks had confirmed, and where the log says so.
+    counts: Option<(u64, Vec<SinkCount>)>,
+    /// Pushes that are not to be done again.
+    skip: HashSet<u64>,
+    known: Vec<Known>,
+    /// For each source where it stands, if it can seek.
+    positions: Vec<Option<Value>>,
+    /// Rows in the log since the snapshot.
+    rows: u64,
+    /// Bytes of it.
+    bytes: u64,
+    warnings: Vec<String>,
+}
+
+impl Opened {
+    /// Opens what there is, or begins anew. Blocks.
+    pub fn open(spec: JournalSpec) -> Result<Opened> {
+        let (mut log, recovered) = Log::open(&spec.folder, LogOptions::default())?;
+        let mut found = Found::default();
+        if let Some(torn) = &recovered.torn {
+            tracing::info!("a crash left the input log half-written: {torn}");
+        }
+        found.warnings.extend(recovered.damaged.iter().map(|damage| format!("the input log is damaged: {damage}")));
+        let loaded = Snapshots::load(&spec.folder)?;
+        found.warnings.extend(
+            loaded
+                .unreadable
+                .iter()
+                .map(|one| format!("{one}; the state goes on from the one before, and from the input log")),
+        );
+        if let Some((sequence, bytes)) = loaded.newest {
+            match State::read(&bytes) {
+                Ok(state) => {
+                    log.advance(sequence)?;
+                    if log.first() > sequence {
+                        let gone = log.first() - sequence;
+                        found.warnings.push(format!("{gone} records of the input log behind the snapshot are gone"));
+                    }
+                    for (n, known) in state.known.iter().enumerate() {
+                        found.known(n).add_before(known);
+                    }
+                    found.positions.clone_from(&state.positions);
+                    found.snapshot = Some((sequence, bytes.len() as u64, state));
+                }
+                Err(fault) => found.warnings.push(fault.to_string()),
+            }
+        }
+        let from = found.snapshot.as_ref().map_or(log.first(), |(sequence, ..)| *sequence);
+        let mut reader = log.read(from)?;
+        while let Some((sequence, body)) = reader.next()? {
+            found.bytes += body.len() as u64;
+            match record::glance(&body) {
+                Ok(Glance::Begin { now, plan }) => {
+                    found.begin = Some((now, plan)).filter(|_| found.snapshot.is_none());
+                }
+                Ok(Glance::Push { source, rows, deliveries, position }) => {
+                    found.rows += rows;
+                    found.known(source).add_before(&deliveries);
+                    if position.is_some() && source < found.known.len() {
+                        let count = found.positions.len().max(source + 1);
+                        found.positions.resize(count, None);
+                        found.positions[source] = position;
+                    }
+                }
+                Ok(Glance::Counts(counts)) => found.counts = Some((sequence, counts)),
+                Ok(Glance::Skip(sequence)) => drop(found.skip.insert(sequence)),
+                Ok(Glance::Other) => {}
+                Err(fault) => {
+                    found.warnings.push(format!("record {sequence}: {fault}"));
+                    found.skip.insert(sequence);
+                }
+            }
+        }
+        Ok(Opened { spec, log, found })
+    }
+
+    /// For each source of the plan where it stands, if it can seek; nothing where the plan is another one.
+    pub fn positions(&self, plan: &Plan) -> Vec<Option<Value>> {
+        let before = match (&self.found.snapshot, &self.found.begin) {
+            (Some((_, _, state)), _) => &state.plan,
+            (None, Some((_, before))) => before,
+            (None, None) => return Vec::new(),
+        };
+        if *before == plan_text(plan) { self.found.positions.clone() } else { Vec::new() }
+    }
+
+    /// Makes the chain as it was, as far as its plan is the same, and the journal that goes on. `build` makes a chain
+    /// that begins at a time; `sinks` are their names.
+    pub async fn begin(
+        self,
+        plan: &Plan,
+        sinks: &[String],
+        book: &Arc<Book>,
+        clock: &Clock,
+        build: impl Fn(Time) -> Result<Chain>,
+    ) -> Result<(Chain, Journal)> {
+        let Opened { spec, mut log, mut found } = self;
+        let text = plan_text(plan);
+        book.set_logs();
+        let now = clock.now();
+        let mut taken = None;
+        match (&found.snapshot, &found.begin) {
+            (Some((_, _, state)), _) if state.plan == text => {
+                book.ledger.restore(&state.ledger);
+                let mut chain = build(now)?;
+                let states = state.ops.iter().map(|op| op.state.clone()).collect();
+                match chain.load(Value::array(states)) {
+                    Ok(()) => {
+                        book.ledger.came(u64::try_from(book.ledger.view().held).unwrap_or_default());
+                        taken = Some(chain);
+                    }
+                    Err(fault) => {
+                        chain.forget();
+                        found.warnings.push(format!("the state of the rule cannot be loaded, and is lost: {fault}"));
+                    }
+                }
+            }
+            (None, Some((began, before))) if *before == text => taken = Some(build(*began)?),
+            (None, None) if log.is_empty() => {}
+            (None, None) => {
+                found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into())
+            }
+            (snapshot, _) => {
+                if let Some((_, _, state)) = snapshot {
+                    book.ledger.restore(&state.ledger);
+                }
+                found.warnings.push("the rule was changed, and its state does not fit any more".into());
+            }
+        }
+        let is_fresh = taken.is_none();
+        if is_fresh {
+            found.give_up(book);
+            let folder = spec.folder.clone();
+            let cleared = tokio::task::spawn_blocking(move || clear(&mut log, &folder).map(|()| log));
+            log = cleared.await.map_err(|_| Fault::bug("clearing the journal panicked"))??;
+        }
+        for warning in &found.warnings {
+            tracing::warn!("{}: {warning}", spec.folder.display());
+        }
+        let chain = taken.map_or_else(|| build(now), Ok)?;
+        let mut journal = found.journal(spec, log, sinks, is_fresh, clock)?;
+        (journal.plan, journal.does) = (text, plan::steps(plan));
+        journal.book = book.clone();
+        if is_fresh {
+            journal.note(&record::begin(now, &journal.plan.clone()))?;
+        }
+        Ok((chain, journal))
+    }
+}
+
+impl Found {
+    fn known(&mut self, source: usize) -> &mut Known {
+        // A number that no plan has is a damaged one.
+        let source = source.min(1 << 10);
+        if source >= self.known.len() {
+            self.known.resize_with(source + 1, Known::default);
+        }
+        &mut self.known[source]
+    }
+
+    /// What was held cannot be gone on with.
+    fn give_up(&mut self, book: &Book) {
+        let held =
+            self.snapshot.as_ref().map_or(0, |(_, _, state)| u64::try_from(state.ledger.held).unwrap_or_default());
+        let rows = held + self.rows;
+        if rows > 0 {
+            book.ledger.came(rows);
+            book.ledger.settle(Term::Dropped, "changed", rows, false);
+            self.warnings.push(format!("{rows} rows that the rule held are dropped"));
+        }
+    }
+
+    fn journal(self, spec: JournalSpec, log: Log, sinks: &[String], is_fresh: bool, clock: &Clock) -> Result<Journal> {
+        let Found { snapshot, counts, skip, known, positions, bytes, warnings, .. } = self;
+        let (quiet, counts) = counts.unwrap_or_default();
+        let at_snapshot = snapshot.as_ref().map_or(&[][..], |(_, _, state)| &state.sinks);
+        let port = |name: &String| {
+            let saved = at_snapshot.iter().find(|(count, _)| count.name == *name).cloned();
+            let (saved, given) = saved.unwrap_or_default();
+            let noted = counts.iter().find(|count| count.name == *name).cloned();
+            let SinkCount { confirmed, position, view, .. } = noted.unwrap_or(saved);
+            // A new journal counts anew.
+            let (given, before) = if is_fresh { (0, 0) } else { (given, given.max(confirmed)) };
+            Port {
+                name: name.clone(),
+                anchor: Arc::new(Anchor::new(position.filter(|_| !is_fresh))),
+                account: None,
+                restored: view,
+                before,
+                given,
+                skip: before - given,
+            }
+        };
+        let ports = sinks.iter().map(port).collect();
+        let last = snapshot.as_ref().filter(|_| !is_fresh).map_or((0, 0), |(sequence, bytes, _)| (*sequence, *bytes));
+        let from = if last.0 > 0 { last.0 } else { log.first() };
+        let replay = if !is_fresh && log.next() > from { Some((log.read(from)?, skip)) } else { None };
+        let view = JournalView { log_bytes: log.bytes(), snapshot_bytes: last.1, warnings, ..JournalView::default() };
+        let glass: Glass = Arc::new(Mutex::new(view));
+        Ok(Journal {
+            folder: spec.folder,
+            log: Some(log),
+            clock: clock.clone(),
+            interval: spec.interval,
+            plan: String::new(),
+            does: Vec::new(),
+            book: Arc::default(),
+            ports,
+            noted: Vec::new(),
+            known,
+            positions: if is_fresh { Vec::new() } else { positions },
+            dirty: false,
+            pending: None,
+            writing: None,
+            last,
+            since: if is_fresh { 0 } else { bytes },
+            due: clock.now() + spec.interval,
+            replay,
+            quiet,
+            at: 0,
+            pushing: None,
+            is_partial: false,
+            glass,
+            _lease: spec.lease,
+        })
+    }
+}
+
+/// Equal texts mean that the state of one plan is that of the other.
+fn plan_text(plan: &Plan) -> String {
+    format!("{}\n{} slots", plan::explain(plan), plan.width)
+}
+
+/// Empties the log and removes the snapshots; sequences go on. Blocks.
+pub fn clear(log: &mut Log, folder: &Path) -> Result<()> {
+    log.sync()?;
+    log.drop_before(log.next())?;
+    Snapshots::clear(folder)
+}

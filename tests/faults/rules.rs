@@ -1,0 +1,161 @@
+//! The rules that run while faults happen, and what their results say.
+//!
+//! Every result names the numbers that it was made of, as **keys**: the number itself, or for the right side of the join the
+//! number plus [`OTHER`]. So it can be told of every number whether it came out, and how often.
+
+use serde_json::{Value as Json, json};
+
+/// Keys of the second stream of the join begin here.
+pub const OTHER: i64 = 1 << 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Each number is a row.
+    Each,
+    /// Each third one is.
+    Third,
+    /// Each is, but for those at which a function of a plugin panics.
+    Guest,
+    /// Windows of five seconds, each one row with its numbers, how many they are, and their sum.
+    Window,
+    /// Two streams, joined in windows of five seconds; what has no match comes out alone.
+    Join,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Mqtt,
+    File,
+    Sql,
+    Http,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    pub id: &'static str,
+    pub kind: Kind,
+    pub place: Place,
+    /// It reads the stream that others read too.
+    pub shared: bool,
+}
+
+const fn rule(id: &'static str, kind: Kind, place: Place, shared: bool) -> Rule {
+    Rule { id, kind, place, shared }
+}
+
+pub const PASS: Rule = rule("pass", Kind::Each, Place::Mqtt, false);
+pub const FILTER: Rule = rule("filter", Kind::Third, Place::File, false);
+pub const GUEST: Rule = rule("guest", Kind::Guest, Place::Mqtt, false);
+pub const WINDOW: Rule = rule("window", Kind::Window, Place::Mqtt, false);
+pub const JOIN: Rule = rule("join", Kind::Join, Place::File, false);
+pub const FAN_MQTT: Rule = rule("fan_mqtt", Kind::Each, Place::Mqtt, true);
+pub const FAN_FILE: Rule = rule("fan_file", Kind::Each, Place::File, true);
+pub const FAN_SQL: Rule = rule("fan_sql", Kind::Each, Place::Sql, true);
+pub const FAN_HTTP: Rule = rule("fan_http", Kind::Each, Place::Http, true);
+
+/// All that need neither a database nor an HTTP server.
+pub const PLAIN: &[Rule] = &[PASS, FILTER, WINDOW, JOIN, FAN_MQTT, FAN_FILE];
+
+/// The plain rules and more.
+pub fn and(more: &[Rule]) -> Vec<Rule> {
+    [PLAIN, more].concat()
+}
+
+/// Where a stream of a rule gets its messages.
+pub struct Input {
+    pub stream: String,
+    pub topic: &'static str,
+    /// What is added to its numbers.
+    pub offset: i64,
+}
+
+impl Rule {
+    pub fn inputs(&self) -> Vec<Input> {
+        let input = |stream: String, topic, offset| Input { stream, topic, offset };
+        match self.kind {
+            _ if self.shared => vec![input("common".into(), "numbers", 0)],
+            Kind::Join => {
+                vec![input("join_one".into(), "numbers", 0), input("join_two".into(), "twins", OTHER)]
+            }
+            _ => vec![input(format!("in_{}", self.id), "numbers", 0)],
+        }
+    }
+
+    pub fn sql(&self) -> String {
+        let from = &self.inputs()[0].stream;
+        match self.kind {
+            Kind::Each => format!("SELECT id FROM {from}"),
+            Kind::Third => format!("SELECT id FROM {from} WHERE id % 3 = 0"),
+            Kind::Guest => format!("SELECT id, crash(id) AS same FROM {from}"),
+            Kind::Window => format!(
+                "SELECT collect(id) AS ids, count(*) AS n, sum(id) AS total, window_end() AS till \
+                 FROM {from} GROUP BY TUMBLINGWINDOW(ss, 5)"
+            ),
+            Kind::Join => "SELECT a.id AS one, b.id AS two FROM join_one AS a FULL JOIN join_two AS b ON a.id = b.id \
+                           GROUP BY TUMBLINGWINDOW(ss, 5)"
+                .into(),
+        }
+    }
+
+    pub fn wants(&self, number: i64) -> bool {
+        match self.kind {
+            Kind::Third => number % 3 == 0,
+            Kind::Guest => number % 500 != 250,
+            _ => true,
+        }
+    }
+
+    /// The keys in a result, or what is wrong with it.
+    pub fn keys(&self, row: &str) -> Result<Vec<i64>, String> {
+        let wrong = |what: &str| format!("{}: {what}: {}", self.id, row.chars().take(200).collect::<String>());
+        let json: Json = serde_json::from_str(row).map_err(|error| wrong(&error.to_string()))?;
+        let number = |value: &Json| value.as_i64().or_else(|| value.as_f64().map(|float| float as i64));
+        match self.kind {
+            Kind::Each | Kind::Third | Kind::Guest => Ok(vec![number(&json["id"]).ok_or_else(|| wrong("no id"))?]),
+            Kind::Window => {
+                let ids: Option<Vec<i64>> = match &json["ids"] {
+                    Json::Null => Some(Vec::new()),
+                    Json::Array(ids) => ids.iter().map(number).collect(),
+                    _ => None,
+                };
+                let ids = ids.ok_or_else(|| wrong("no list of ids"))?;
+                let (count, sum) = (number(&json["n"]).unwrap_or(0), number(&json["total"]).unwrap_or(0));
+                if count != ids.len() as i64 || sum != ids.iter().sum::<i64>() {
+                    return Err(wrong("count or sum are not those of the ids"));
+                }
+                Ok(ids)
+            }
+            Kind::Join => {
+                let (one, two) = (number(&json["one"]), number(&json["two"]));
+                if one.is_some() && two.is_some() && one != two {
+                    return Err(wrong("a pair of two numbers"));
+                }
+                let keys: Vec<i64> = one.into_iter().chain(two.map(|two| two + OTHER)).collect();
+                if keys.is_empty() { Err(wrong("nothing in it")) } else { Ok(keys) }
+            }
+        }
+    }
+
+    /// The sink; `target` is where it leads.
+    pub fn action(&self, target: &str) -> Json {
+        match self.place {
+            Place::Mqtt => {
+                json!({"mqtt": {"server": target, "topic": format!("out/{}", self.id), "qos": 1, "sendSingle": true}})
+            }
+            Place::File => json!({"file": {"path": self.id, "fileType": "lines", "sendSingle": true}}),
+            Place::Sql => json!({"mysql": {"url": target, "table": self.id, "fields": ["id"]}}),
+            Place::Http => {
+                json!({"rest": {"url": target, "method": "post", "bodyType": "json", "sendSingle": true}})
+            }
+        }
+    }
+
+    pub fn json(&self, target: &str, sql: &str) -> Json {
+        let options = match self.kind {
+            // The join goes by the log of its inputs alone, the window by a log that is always short.
+            Kind::Window => json!({"qos": 1, "checkpointInterval": "700ms"}),
+            _ => json!({"qos": 1}),
+        };
+        json!({"id": self.id, "sql": sql, "actions": [self.action(target)], "options": options})
+    }
+}
