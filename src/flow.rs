@@ -50,6 +50,7 @@ pub use book::Book;
 pub use chain::{Ask, Chain, Steps};
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
+pub use journal::record::{self, Record};
 pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
 pub use outlet::{Keep, Retrying, emissions};
