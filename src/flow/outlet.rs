@@ -22,6 +22,7 @@ use crate::io::{LinkStatus, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
 use super::caught::caught;
+use super::dead::Route;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
 use super::queue::{Place, Queues};
@@ -77,6 +78,8 @@ pub struct OutletSpec {
     pub clock: Clock,
     pub overflow: Overflow,
     pub log: ErrorLog,
+    /// Where rows go that the sink will never have, if they are told of.
+    pub dead: Option<Route>,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
 }
@@ -123,6 +126,8 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log.again(),
+            name: spec.name.clone(),
+            dead: spec.dead.clone(),
         };
         let courier = Courier {
             rule: spec.rule,
@@ -135,6 +140,7 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log,
+            dead: spec.dead,
         };
         let load = Load::new(account.clone(), meter.clone());
         let driver = Driver { from, packer, load, courier, keep: spec.keep, ended: spec.ended };
@@ -298,6 +304,7 @@ impl Driver {
             }
             self.courier.meter.waiting(self.from.waiting() as u64);
             fault = self.courier.deliver(sink, &mut self.load).await;
+            self.courier.room().await;
             if last {
                 break;
             }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::clock::{Clock, Stopwatch};
-use crate::data::Fate;
+use crate::data::{Fate, Receipt};
 use crate::diag::{Fault, Retry, Whose};
+use crate::flow::dead::Route;
 use crate::flow::load::Load;
 use crate::flow::queue::Kept;
 use crate::flow::task::ErrorLog;
@@ -81,6 +82,8 @@ pub struct Courier {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     pub log: ErrorLog,
+    /// Where parcels go that the sink will never take.
+    pub dead: Option<Route>,
 }
 
 impl Courier {
@@ -139,8 +142,8 @@ impl Courier {
     /// Waits before the next try, or gives the first parcel up; true when the outlet was stopped meanwhile.
     async fn again(&mut self, fault: &Fault, load: &mut Load, tries: &mut u32) -> bool {
         if self.retrying.is_over(*tries) && !load.parcels().is_empty() {
-            self.dead(fault, Fate::DeadRetries.reason(), load.rows());
-            load.settle(1, Fate::DeadRetries);
+            let (parcel, rows) = (load.parcels()[0].clone(), load.rows());
+            self.bury(fault, Fate::DeadRetries, rows, &parcel, None, load.take());
             *tries = 0;
             return *self.stopped.borrow();
         }
@@ -198,6 +201,7 @@ impl Courier {
             meter: self.meter.clone(),
             account: self.account.clone(),
             log: self.log.again(),
+            dead: self.dead.clone(),
         }
     }
 
@@ -214,11 +218,36 @@ impl Courier {
         }
     }
 
-    /// Counts and logs rows that the sink will never have.
-    pub fn dead(&mut self, fault: &Fault, reason: &'static str, rows: u64) {
+    /// Counts and logs rows that the sink will never have, and sends them to where the dead go: those of a parcel, or that
+    /// one of them.
+    pub fn bury(
+        &mut self,
+        fault: &Fault,
+        fate: Fate,
+        rows: u64,
+        parcel: &Parcel,
+        row: Option<usize>,
+        receipts: Vec<Receipt>,
+    ) {
         let now = self.clock.now();
+        let reason = if fate == Fate::DeadRetries { fate.reason() } else { fault.reason() };
         dead(&self.account, &self.meter, fault, reason, rows, now);
         self.log.tell(fault, now);
+        match &self.dead {
+            // An error that `sendError` sends is no row.
+            Some(route) if rows > 0 => route.parcel(&self.name, parcel, row, fault, fate, receipts),
+            _ => receipts.into_iter().for_each(|receipt| receipt.settle(fate)),
+        }
+    }
+
+    /// Waits for room for more dead letters, or for the stop.
+    pub async fn room(&mut self) {
+        if let Some(route) = &self.dead {
+            tokio::select! {
+                () = route.room() => {}
+                () = stop(&mut self.stopped) => {}
+            }
+        }
     }
 
     /// Gives parcels to the sink, once; `None` when the outlet was stopped meanwhile: what the sink has taken and not
@@ -244,14 +273,19 @@ impl Courier {
         let mut tries = 0;
         while !load.parcels().is_empty() {
             let Attempt { delivered, refused, fault } = self.attempt(sink, load.parcels()).await?;
-            load.delivered(delivered, &refused, |fault| self.dead(fault, fault.reason(), 1));
+            let parcels = if refused.is_empty() { Vec::new() } else { load.parcels().to_vec() };
+            load.delivered(delivered, &refused, |one, receipts| {
+                let fate = Fate::dead(&one.fault);
+                self.bury(&one.fault, fate, 1, &parcels[one.parcel], Some(one.row), receipts);
+            });
             let Some(fault) = fault else { continue };
             if delivered > 0 {
                 tries = 0;
             }
             if fault.whose() == Whose::Row {
-                self.dead(&fault, fault.reason(), load.rows());
-                load.settle(1, Fate::dead(&fault));
+                let (parcel, rows) = (load.parcels()[0].clone(), load.rows());
+                self.bury(&fault, Fate::dead(&fault), rows, &parcel, None, load.take());
+                self.room().await;
                 continue;
             }
             if fault.retry() == Retry::Never {

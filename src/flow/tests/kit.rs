@@ -417,7 +417,15 @@ impl Rule {
                 second: self.second.as_ref().filter(|_| keeping.aside).map(plan_of),
                 keeping,
             });
-            SinkSpec { name, plan: plan_of(&fake), retrying, keep, shape, overflow: overflow(drop_on_overflow) }
+            SinkSpec {
+                name,
+                plan: plan_of(&fake),
+                retrying,
+                keep,
+                shape,
+                overflow: overflow(drop_on_overflow),
+                dead: None,
+            }
         });
         let journal = self
             .journal
@@ -433,6 +441,7 @@ impl Rule {
             desks,
             journal,
             sinks: sinks.collect(),
+            dead: self.dead.map(|(fake, props)| letters(&fake, &props, &facts)),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
             plan,
