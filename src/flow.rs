@@ -64,7 +64,7 @@ pub use crate::op::Tide;
 
 use dead::{Cemetery, Route};
 use feed::Subscriber;
-use journal::Glass;
+use journal::{Anchor, Glass};
 use lane::lane;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
@@ -175,7 +175,7 @@ impl Flow {
         let (ended_to, ended) = watch::channel(None);
         let letters = Arc::new(dead::columns());
         let rule = spec.rule.id.clone();
-        let outlet = |sink: SinkSpec, layout: &Arc<Layout>, dead: Option<Route>| {
+        let outlet = |sink: SinkSpec, layout: &Arc<Layout>, dead: Option<Route>, anchor: Option<Arc<Anchor>>| {
             Outlet::start(OutletSpec {
                 log: ErrorLog::new(format!("rule `{rule}`, sink `{}`", sink.name)),
                 rule: rule.to_string(),
@@ -190,14 +190,16 @@ impl Flow {
                 clock: spec.clock.clone(),
                 overflow: sink.overflow,
                 dead,
+                anchor,
                 ended: ended_to.clone(),
             })
         };
-        let cemetery =
-            |sink: SinkSpec| Cemetery::open(rule.clone(), &spec.plan, &spec.clock, || outlet(sink, &letters, None));
+        let cemetery = |sink: SinkSpec| {
+            Cemetery::open(rule.clone(), &spec.plan, &spec.clock, || outlet(sink, &letters, None, None))
+        };
         let mut cemeteries: Vec<Cemetery> = spec.dead.map(cemetery).into_iter().collect();
         let common = cemeteries.first().map(|cemetery| cemetery.route.clone());
-        let book = Arc::new(Book { dead: common.clone(), ..Book::default() });
+        let book = Arc::new(Book::new(common.clone()));
         let logs = spec.journal.is_some();
         let build = |now| Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account());
         let (chain, mut journal) = match spec.journal {
@@ -249,11 +251,12 @@ impl Flow {
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
-            .map(|mut sink| {
+            .enumerate()
+            .map(|(n, mut sink)| {
                 let own = sink.dead.take().map(|dead| cemetery(*dead));
                 let route = own.as_ref().map(|own| own.route.clone()).or_else(|| common.clone());
                 cemeteries.extend(own);
-                outlet(sink, &layout, route)
+                outlet(sink, &layout, route, journal.as_ref().and_then(|journal| journal.anchor(n)))
             })
             .unzip();
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };

@@ -176,13 +176,6 @@ pub struct SinkView {
 }
 
 impl SinkView {
-    /// Results that need not be given again after a crash: delivered, on disk, dead, or dropped for good. Rows that an
-    /// overflow has dropped do not count, since they were not the next in order.
-    pub fn settled(&self) -> u64 {
-        let for_good = self.dropped.iter().filter(|(reason, _)| !matches!(**reason, "stop" | "overflow"));
-        self.delivered + self.queued + self.dead.values().sum::<u64>() + for_good.map(|(_, rows)| rows).sum::<u64>()
-    }
-
     pub fn balances(&self) -> bool {
         self.results
             == self.delivered + self.queued + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>()

@@ -13,6 +13,7 @@ use crate::diag::{Fault, Result};
 use super::{DateTime, Object, Text, Value};
 
 /// Lists and objects within one another; deeper ones are refused. JSON goes to 128.
+const SECOND: i128 = 1_000_000_000;
 const DEEPEST: usize = 400;
 
 /// So much is reserved for a list before its items are seen.
@@ -29,6 +30,8 @@ const BYTES: u8 = 7;
 const TIME: u8 = 8;
 const ARRAY: u8 = 9;
 const OBJECT: u8 = 10;
+
+/// A datetime is written as seconds and the nanoseconds behind them.
 
 const UTC: u8 = 0;
 const FIXED: u8 = 1;
@@ -60,7 +63,8 @@ pub fn put(out: &mut Vec<u8>, value: &Value) {
         }
         Value::Time(time) => {
             out.push(TIME);
-            put_signed(out, time.nanos);
+            put_signed(out, time.seconds());
+            put_number(out, time.nanos().rem_euclid(SECOND) as u64);
             put_zone(out, time);
         }
         Value::Array(items) => {
@@ -163,8 +167,11 @@ fn take_within(from: &mut &[u8], depth: usize) -> Result<Value> {
         TEXT => Value::Text(Text::new(take_text(from)?)),
         BYTES => Value::bytes(take_bytes(from)?),
         TIME => {
-            let nanos = take_signed(from)?;
-            Value::Time(DateTime::new(nanos, take_zone(from)?))
+            let (seconds, nanos) = (i128::from(take_signed(from)?), i128::from(take_number(from)?));
+            if nanos >= SECOND {
+                return Err(Fault::decode("a packed datetime is not well-formed"));
+            }
+            Value::Time(DateTime::new(seconds * SECOND + nanos, take_zone(from)?))
         }
         tag @ (ARRAY | OBJECT) => {
             let depth = depth.checked_sub(1).ok_or_else(|| Fault::decode("a packed value is nested too deeply"))?;
@@ -194,7 +201,7 @@ fn take_within(from: &mut &[u8], depth: usize) -> Result<Value> {
 }
 
 fn put_zone(out: &mut Vec<u8>, time: &DateTime) {
-    let zone = &time.zone;
+    let zone = time.zone();
     if *zone == TimeZone::UTC {
         return out.push(UTC);
     }
@@ -208,7 +215,7 @@ fn put_zone(out: &mut Vec<u8>, time: &DateTime) {
     }
     // One that has neither looks the same at that instant.
     out.push(FIXED);
-    put_signed(out, time.zoned().offset().seconds().into());
+    put_signed(out, time.offset().seconds().into());
 }
 
 fn take_zone(from: &mut &[u8]) -> Result<TimeZone> {
@@ -262,6 +269,8 @@ mod tests {
         all.extend([&b""[..], b"\0\xff", &[7; 300]].map(Value::bytes));
         for nanos in [0, 1, -1, i64::MAX, i64::MIN, 1_700_000_000_123_456_789] {
             all.extend(zones.iter().map(|zone| Value::Time(DateTime::new(nanos, zone.clone()))));
+            // Nanoseconds taken for milliseconds lie far away.
+            all.extend(zones.iter().map(|zone| Value::Time(DateTime::from_millis(nanos, zone.clone()))));
         }
         let object: Object = [("z", Value::Int(1)), ("", Value::Absent), ("A", Value::array(all.clone()))]
             .into_iter()

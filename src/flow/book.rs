@@ -17,6 +17,11 @@ pub struct Book {
 }
 
 impl Book {
+    /// With a way for rows that fail.
+    pub fn new(dead: Option<Route>) -> Book {
+        Book { dead, ..Book::default() }
+    }
+
     pub fn account(self: &Arc<Self>) -> Arc<dyn Account> {
         self.clone()
     }

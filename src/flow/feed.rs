@@ -18,9 +18,9 @@ use tokio::time::Sleep;
 
 use crate::clock::Clock;
 use crate::codec::{FormatOptions, Wanted};
-use crate::data::{Account, Batch, Fate, Kind, Text};
+use crate::data::{Account, Batch, Fate, Kind, Text, Value};
 use crate::diag::{Fault, Result, Retry};
-use crate::io::{End, Inlet, Link, LinkStatus, Message, Report, Source, SourcePlan};
+use crate::io::{Chunk, End, Inlet, Link, LinkStatus, Report, Source, SourcePlan};
 use crate::meter::NodeMeter;
 
 use super::book::Book;
@@ -52,6 +52,8 @@ pub enum Close {
 pub struct FeedSpec {
     pub stream: Text,
     pub source: SourcePlan,
+    /// Where a source that can seek is to go on; nothing: where it begins.
+    pub seek: Option<Value>,
     pub format: FormatOptions,
     /// Declared types, for a shared feed that decodes for several rules.
     pub kinds: Vec<(Text, Kind)>,
@@ -63,6 +65,8 @@ pub struct Fed {
     /// Its place among the sources.
     pub source: usize,
     pub batch: Batch,
+    /// Where the source stands after it, if that can seek.
+    pub position: Option<Value>,
 }
 
 /// A rule that is fed, by one of its sources.
@@ -178,6 +182,8 @@ struct Driver {
     deserted: bool,
     /// Chunks that came, of all openings.
     chunks: u64,
+    /// Where the source stood after the last of them, if it can seek.
+    position: Option<Value>,
 }
 
 /// A source that runs.
@@ -203,7 +209,8 @@ impl Run<'_> {
 }
 
 impl Driver {
-    fn new(spec: FeedSpec, commands: mpsc::Receiver<Command>, report: Report, readers: Arc<Readers>) -> Self {
+    fn new(mut spec: FeedSpec, commands: mpsc::Receiver<Command>, report: Report, readers: Arc<Readers>) -> Self {
+        let position = spec.seek.take();
         Driver {
             spec,
             commands,
@@ -216,6 +223,7 @@ impl Driver {
             over: Arc::default(),
             deserted: false,
             chunks: 0,
+            position,
         }
     }
 
@@ -250,7 +258,10 @@ impl Driver {
             let before = self.chunks;
             self.report.trying();
             let end = match (self.spec.source.open)() {
-                Ok(mut source) => self.read(who, source.as_mut()).await,
+                Ok(mut source) => match self.seek(source.as_mut()).await {
+                    Ok(()) => self.read(who, source.as_mut()).await,
+                    Err(fault) => Err(fault),
+                },
                 Err(fault) => Err(fault),
             };
             if self.is_left() {
@@ -281,6 +292,14 @@ impl Driver {
         }
     }
 
+    /// Has a source that can seek go on where the one before it stood.
+    async fn seek(&mut self, source: &mut dyn Source) -> Result<()> {
+        match &self.position {
+            Some(position) if self.spec.source.seeks => source.seek(position).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Runs the source to its end, and gives on all that it gives.
     async fn read(&mut self, who: &str, source: &mut dyn Source) -> Result<End> {
         let (inlet, mut chunks) = Inlet::bounded(INLET_CHUNKS);
@@ -303,7 +322,7 @@ impl Driver {
                 _ = run.ended() => {}
                 _ = over(&mut farewell), if !run.is_over() => run.work = None,
                 chunk = chunks.recv(), if !dry => match chunk {
-                    Some(chunk) => self.distribute(chunk.messages, &mut run).await?,
+                    Some(chunk) => self.distribute(chunk, &mut run).await?,
                     None => dry = true,
                 },
             }
@@ -348,6 +367,8 @@ impl Driver {
     /// Tells why, and lets go: of the one who wanted to leave, or of all.
     fn close(&mut self, close: &Close) {
         self.over = Arc::default();
+        // Who comes next begins at the beginning.
+        self.position = None;
         if let Close::Failed(fault) = close {
             self.failed(fault);
         }
@@ -371,21 +392,22 @@ impl Driver {
         Arc::new(Seat { id, book, readers, over })
     }
 
-    async fn distribute(&mut self, chunk: Vec<Message>, run: &mut Run<'_>) -> Result<()> {
+    async fn distribute(&mut self, chunk: Chunk, run: &mut Run<'_>) -> Result<()> {
         self.chunks += 1;
+        let Chunk { messages, position } = chunk;
         if self.decoding.is_none() {
             let accounts = self.subscribers.iter().map(|(id, one)| self.account(*id, one)).collect();
             self.decoding = Some(Decoding::new(&self.spec, &self.subscribers, accounts)?);
         }
         let Some(decoding) = &mut self.decoding else { return Ok(()) };
-        let batches = decoding.decode(chunk, &self.subscribers, self.spec.clock.now());
+        let batches = decoding.decode(messages, &self.subscribers, self.spec.clock.now());
         // Who has room is served first, so that one who has none holds the others up as little as can be.
         let (mut late, mut gone) = (Vec::new(), Vec::new());
         for ((id, subscriber), batch) in self.subscribers.iter().zip(batches) {
             if batch.is_empty() {
                 continue;
             }
-            let fed = Fed { source: subscriber.source, batch };
+            let fed = Fed { source: subscriber.source, batch, position: position.clone() };
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
@@ -396,6 +418,9 @@ impl Driver {
                     gone.push(*id);
                 }
             }
+        }
+        if position.is_some() {
+            self.position = position;
         }
         for (to, fed) in late {
             self.give(&to, fed, run).await;

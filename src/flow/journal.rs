@@ -9,6 +9,7 @@
 //!
 //! Invariant: what the log has is acknowledged or given again; what a snapshot says is confirmed is confirmed.
 
+mod anchor;
 mod known;
 mod open;
 pub mod record;
@@ -16,24 +17,25 @@ mod state;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Time};
-use crate::data::{Account, Batch, Fate, Receipt};
+use crate::data::{Account, Receipt, Value};
 use crate::diag::{Fault, Result};
 use crate::meter::{SinkAccount, SinkView};
 use crate::store::{Log, Reader, Snapshots};
 
 use super::book::Book;
 use super::dead::Route;
+use super::feed::Fed;
 use known::Known;
 use record::SinkCount;
 use state::State;
 
+pub use anchor::Anchor;
 pub use open::{JournalSpec, Opened};
 
 /// A state that is larger than this is not written again as long as the log since is smaller than it.
@@ -63,27 +65,10 @@ pub struct JournalView {
 /// The view, shared with whoever asks.
 pub type Glass = Arc<Mutex<JournalView>>;
 
-/// Result rows that one sink has confirmed, in this run.
-#[derive(Default)]
-struct Tally(AtomicU64);
-
-impl Account for Tally {
-    fn settle(&self, fate: Fate, rows: u64, _: bool) {
-        // What was given up is given again after the next start. What an overflow dropped was not the next in order.
-        if !matches!(fate, Fate::Abandoned | Fate::Lost | Fate::DroppedOverflow | Fate::DroppedStop) {
-            self.0.fetch_add(rows, Ordering::AcqRel);
-        }
-    }
-
-    fn hold(&self, _: u64) {}
-
-    fn unhold(&self, _: u64) {}
-}
-
 /// What is known of one sink.
 struct Port {
     name: String,
-    tally: Arc<Tally>,
+    anchor: Arc<Anchor>,
     account: Option<Arc<SinkAccount>>,
     /// The account before this run.
     restored: SinkView,
@@ -97,7 +82,7 @@ struct Port {
 
 impl Port {
     fn confirmed(&self) -> u64 {
-        self.before + self.tally.0.load(Ordering::Acquire)
+        self.before + self.anchor.confirmed().0
     }
 }
 
@@ -126,6 +111,8 @@ pub struct Journal {
     noted: Vec<SinkCount>,
     /// For each source.
     known: Vec<Known>,
+    /// For each source where it stands, if it can seek.
+    positions: Vec<Option<Value>>,
     /// Something was appended that is not on the disk.
     dirty: bool,
     pending: Option<Pending>,
@@ -180,15 +167,22 @@ impl Journal {
     }
 
     /// Takes out the rows that the log had before the last start, and appends the rest; nothing where nothing is left.
-    pub fn push(&mut self, source: usize, batch: &mut Batch, now: Time) -> Result<Option<u64>> {
-        if source >= self.known.len() {
-            self.known.resize_with(source + 1, Known::default);
+    pub fn push(&mut self, fed: &mut Fed, now: Time) -> Result<Option<u64>> {
+        if fed.source >= self.known.len() {
+            self.known.resize_with(fed.source + 1, Known::default);
         }
-        self.known[source].take_out(batch);
-        if batch.is_empty() {
+        self.known[fed.source].take_out(&mut fed.batch);
+        if fed.batch.is_empty() {
             return Ok(None);
         }
-        self.append(&record::push(source, now, batch)).map(Some)
+        let body = record::push(fed.source, now, &fed.batch, fed.position.as_ref());
+        if fed.position.is_some() {
+            if fed.source >= self.positions.len() {
+                self.positions.resize(fed.source + 1, None);
+            }
+            self.positions[fed.source] = fed.position.take();
+        }
+        self.append(&body).map(Some)
     }
 
     pub fn tick(&mut self, now: Time) -> Result<()> {
@@ -227,10 +221,10 @@ impl Journal {
     }
 
     fn counts(&self) -> Vec<SinkCount> {
-        let count = |port: &Port| SinkCount {
-            name: port.name.clone(),
-            confirmed: port.confirmed(),
-            view: port.account.as_ref().map(|account| account.view()).unwrap_or_default(),
+        let count = |port: &Port| {
+            let (confirmed, position) = port.anchor.confirmed();
+            let view = port.account.as_ref().map(|account| account.view()).unwrap_or_default();
+            SinkCount { name: port.name.clone(), confirmed: port.before + confirmed, position, view }
         };
         // What changes with each result and says nothing of what is settled is left out.
         let settled = |mut count: SinkCount| {
@@ -261,10 +255,15 @@ impl Journal {
         (skipped, wanted)
     }
 
+    /// Where the outlet of a sink says how far it has come.
+    pub fn anchor(&self, sink: usize) -> Option<Arc<Anchor>> {
+        self.ports.get(sink).map(|port| port.anchor.clone())
+    }
+
     /// Lets the journal hear what becomes of a result row at a sink.
     pub fn told(&self, sink: usize, receipt: Receipt) -> Receipt {
         match self.ports.get(sink) {
-            Some(port) => receipt.told_to(port.tally.clone()),
+            Some(port) => receipt.told_to(port.anchor.clone()),
             None => receipt,
         }
     }
@@ -371,7 +370,7 @@ impl Journal {
     }
 
     /// Takes note of a state that the chain saved just now; `waiting` rows came and were not pushed yet.
-    pub fn set_state(&mut self, ops: Vec<(String, crate::data::Value)>, waiting: u64) {
+    pub fn set_state(&mut self, ops: Vec<(String, Value)>, waiting: u64) {
         let sequence = self.log.as_ref().map_or(0, Log::next);
         let kept = |((name, state), does): ((String, _), &String)| state::Kept { name, does: does.clone(), state };
         let mut ledger = self.book.ledger.view();
@@ -388,7 +387,8 @@ impl Journal {
         let state = State {
             plan: self.plan.clone(),
             ops: ops.into_iter().zip(&self.does).map(kept).collect(),
-            sinks: self.counts(),
+            sinks: Vec::new(),
+            positions: self.positions.clone(),
             ledger,
             known: self.known.iter().map(Known::all).collect(),
         };
@@ -410,9 +410,7 @@ impl Journal {
             return;
         }
         let Some(Pending { sequence, given, mut state, .. }) = self.pending.take() else { return };
-        for (count, given) in state.sinks.iter_mut().zip(given) {
-            count.confirmed = given;
-        }
+        state.sinks = self.noted.iter().cloned().zip(given).collect();
         let folder = self.folder.clone();
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let bytes = state.bytes();

@@ -23,6 +23,7 @@ use crate::meter::{NodeMeter, SinkAccount};
 
 use super::caught::caught;
 use super::dead::Route;
+use super::journal::Anchor;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
 use super::queue::{Place, Queues};
@@ -77,6 +78,8 @@ pub struct OutletSpec {
     pub send_error: bool,
     pub clock: Clock,
     pub overflow: Overflow,
+    /// Of a rule with a journal.
+    pub anchor: Option<Arc<Anchor>>,
     pub log: ErrorLog,
     /// Where rows go that the sink will never have, if they are told of.
     pub dead: Option<Route>,
@@ -141,6 +144,8 @@ impl Outlet {
             account: account.clone(),
             log: spec.log,
             dead: spec.dead,
+            // What lies in a queue on the disk is confirmed there.
+            anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
         let load = Load::new(account.clone(), meter.clone());
         let driver = Driver { from, packer, load, courier, keep: spec.keep, ended: spec.ended };

@@ -290,8 +290,8 @@ mod tests {
                 "id 'a b' contains invalid characters: only alphanumeric, hyphens and underscores are allowed",
             ),
             (
-                r#"{"id": "r", "sql": "SELECT 1", "actions": [{"log": {}}], "options": {"qos": 2}}"#,
-                "Rule r has invalid options: option `qos` is 2, exactly once, which needs snapshots that this version does not have (choose 1, at least once).",
+                r#"{"id": "r", "sql": "SELECT 1", "actions": [{"log": {}}], "options": {"qos": 3}}"#,
+                "Rule r has invalid options: option `qos` is `3`, expected 0, 1 or 2.",
             ),
             ("[]", "Parse rule [] error : expected a JSON object."),
             (r#"{"id": 3}"#, "Parse rule error : `id` must be text."),

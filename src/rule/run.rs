@@ -179,7 +179,7 @@ fn feed_spec(
     let source = host.source(stream.connector(), spec)?;
     warnings.extend(source.warnings.iter().cloned());
     let kinds = stream.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect();
-    Ok(FeedSpec { stream: stream.name.clone(), source, format, kinds, clock: host.clock.clone() })
+    Ok(FeedSpec { stream: stream.name.clone(), source, seek: None, format, kinds, clock: host.clock.clone() })
 }
 
 fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::codec::FormatOptions {
@@ -327,6 +327,10 @@ impl Planned for PlannedFlow {
         self.topo.clone()
     }
 
+    fn queues(&self) -> Vec<String> {
+        self.sinks.iter().filter(|sink| sink.keep.is_some()).map(|sink| sink.name.clone()).collect()
+    }
+
     fn warnings(&self) -> Vec<Diagnostic> {
         self.warnings.clone()
     }
@@ -335,12 +339,20 @@ impl Planned for PlannedFlow {
         let rule = Arc::new(self.host.rule_info(&self.def.id));
         let keeps = match self.def.options.qos {
             0 => false,
-            1 => flow::keeps_state(&self.plan, &rule, &TimeZone::system())?,
+            // A source that can seek goes on where the journal says that it stood.
+            1 => {
+                let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
+                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
+            }
             _ => true,
         };
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
-        for (stream, spec) in self.streams {
+        let positions = journal.as_ref().map_or_else(Vec::new, |journal| journal.positions(&self.plan));
+        for (stream, mut spec) in self.streams {
+            // Where a stream is there twice, what the second source has the first one has too.
+            let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
+            spec.seek = last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {

@@ -15,7 +15,7 @@ use super::super::chain::Chain;
 use super::known::Known;
 use super::record::{self, Glance, SinkCount};
 use super::state::State;
-use super::{Glass, Journal, JournalView, Port, Tally};
+use super::{Anchor, Glass, Journal, JournalView, Port};
 
 /// Where the journal of a rule is, and how it is kept.
 pub struct JournalSpec {
@@ -44,6 +44,8 @@ struct Found {
     /// Pushes that are not to be done again.
     skip: HashSet<u64>,
     known: Vec<Known>,
+    /// For each source where it stands, if it can seek.
+    positions: Vec<Option<Value>>,
     /// Rows in the log since the snapshot.
     rows: u64,
     /// Bytes of it.
@@ -78,6 +80,7 @@ impl Opened {
                     for (n, known) in state.known.iter().enumerate() {
                         found.known(n).add_before(known);
                     }
+                    found.positions.clone_from(&state.positions);
                     found.snapshot = Some((sequence, bytes.len() as u64, state));
                 }
                 Err(fault) => found.warnings.push(fault.to_string()),
@@ -91,9 +94,14 @@ impl Opened {
                 Ok(Glance::Begin { now, plan }) => {
                     found.begin = Some((now, plan)).filter(|_| found.snapshot.is_none());
                 }
-                Ok(Glance::Push { source, rows, deliveries }) => {
+                Ok(Glance::Push { source, rows, deliveries, position }) => {
                     found.rows += rows;
                     found.known(source).add_before(&deliveries);
+                    if position.is_some() && source < found.known.len() {
+                        let count = found.positions.len().max(source + 1);
+                        found.positions.resize(count, None);
+                        found.positions[source] = position;
+                    }
                 }
                 Ok(Glance::Counts(counts)) => found.counts = Some((sequence, counts)),
                 Ok(Glance::Skip(sequence)) => drop(found.skip.insert(sequence)),
@@ -105,6 +113,16 @@ impl Opened {
             }
         }
         Ok(Opened { spec, log, found })
+    }
+
+    /// For each source of the plan where it stands, if it can seek; nothing where the plan is another one.
+    pub fn positions(&self, plan: &Plan) -> Vec<Option<Value>> {
+        let before = match (&self.found.snapshot, &self.found.begin) {
+            (Some((_, _, state)), _) => &state.plan,
+            (None, Some((_, before))) => before,
+            (None, None) => return Vec::new(),
+        };
+        if *before == plan_text(plan) { self.found.positions.clone() } else { Vec::new() }
     }
 
     /// Makes the chain as it was, as far as its plan is the same, and the journal that goes on. `build` makes a chain
@@ -194,19 +212,21 @@ impl Found {
     }
 
     fn journal(self, spec: JournalSpec, log: Log, sinks: &[String], is_fresh: bool, clock: &Clock) -> Result<Journal> {
-        let Found { snapshot, counts, skip, known, bytes, warnings, .. } = self;
+        let Found { snapshot, counts, skip, known, positions, bytes, warnings, .. } = self;
         let (quiet, counts) = counts.unwrap_or_default();
         let at_snapshot = snapshot.as_ref().map_or(&[][..], |(_, _, state)| &state.sinks);
         let port = |name: &String| {
-            let of = |all: &[SinkCount]| all.iter().find(|count| count.name == *name).cloned().unwrap_or_default();
-            let (given, counted) = (of(at_snapshot).confirmed, of(&counts).confirmed);
+            let saved = at_snapshot.iter().find(|(count, _)| count.name == *name).cloned();
+            let (saved, given) = saved.unwrap_or_default();
+            let noted = counts.iter().find(|count| count.name == *name).cloned();
+            let SinkCount { confirmed, position, view, .. } = noted.unwrap_or(saved);
             // A new journal counts anew.
-            let (given, before) = if is_fresh { (0, 0) } else { (given, given.max(counted)) };
+            let (given, before) = if is_fresh { (0, 0) } else { (given, given.max(confirmed)) };
             Port {
                 name: name.clone(),
-                tally: Arc::<Tally>::default(),
+                anchor: Arc::new(Anchor::new(position.filter(|_| !is_fresh))),
                 account: None,
-                restored: if counts.is_empty() { of(at_snapshot).view } else { of(&counts).view },
+                restored: view,
                 before,
                 given,
                 skip: before - given,
@@ -229,6 +249,7 @@ impl Found {
             ports,
             noted: Vec::new(),
             known,
+            positions: if is_fresh { Vec::new() } else { positions },
             dirty: false,
             pending: None,
             writing: None,

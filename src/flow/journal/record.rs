@@ -30,6 +30,8 @@ pub struct SinkCount {
     pub name: String,
     /// Result rows that need not be given again, counted since the journal began.
     pub confirmed: u64,
+    /// Where it stands behind them, if it can take back what comes after.
+    pub position: Option<Value>,
     /// Its account.
     pub view: SinkView,
 }
@@ -104,6 +106,10 @@ impl<'a> Bytes<'a> {
         pack::take(&mut self.0).map_err(|_| broken())
     }
 
+    fn position(&mut self) -> Result<Option<Value>> {
+        self.value().map(|position| Some(position).filter(|position| !matches!(position, Value::Absent)))
+    }
+
     fn object(&mut self) -> Result<Arc<Object>> {
         match self.value()? {
             Value::Object(object) => Ok(object),
@@ -149,8 +155,8 @@ pub fn begin(now: Time, plan: &str) -> Vec<u8> {
     body
 }
 
-/// The selected rows of a batch, and its faults.
-pub fn push(source: usize, now: Time, batch: &Batch) -> Vec<u8> {
+/// The selected rows of a batch, its faults, and where the source stands behind it.
+pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -> Vec<u8> {
     let rows = batch.selected();
     let mut body = Vec::with_capacity(32 + rows.len() * (8 + batch.width() * 8));
     body.push(PUSH);
@@ -164,6 +170,7 @@ pub fn push(source: usize, now: Time, batch: &Batch) -> Vec<u8> {
         body.extend_from_slice(&delivery.id.to_le_bytes());
         body.extend_from_slice(&delivery.digest.to_le_bytes());
     }
+    pack::put(&mut body, position.unwrap_or(&Value::Absent));
     let metas = rows.iter().any(|row| batch.meta(*row as usize).is_some());
     pack::put_number(&mut body, if metas { METAS } else { 0 });
     pack::put_number(&mut body, batch.width() as u64);
@@ -237,9 +244,10 @@ pub fn skip(sequence: u64) -> Vec<u8> {
 
 fn put_counts(into: &mut Vec<u8>, all: &[SinkCount]) {
     pack::put_number(into, all.len() as u64);
-    for SinkCount { name, confirmed, view } in all {
+    for SinkCount { name, confirmed, position, view } in all {
         pack::put_bytes(into, name.as_bytes());
         pack::put_number(into, *confirmed);
+        pack::put(into, position.as_ref().unwrap_or(&Value::Absent));
         pack::put_number(into, view.delivered);
         put_reasons(into, &view.dropped);
         put_reasons(into, &view.dead);
@@ -254,6 +262,7 @@ pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
         PUSH => {
             let (source, now) = (bytes.size()?, bytes.time()?);
             read_deliveries(&mut bytes)?;
+            bytes.value()?;
             Record::Push { source, now, batch: read_rows(&mut bytes, now, account)? }
         }
         TICK => Record::Tick(bytes.time()?),
@@ -269,8 +278,8 @@ pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
 pub enum Glance {
     /// The journal begins: the chain was made at that time, by a plan that reads so.
     Begin { now: Time, plan: String },
-    /// How many rows, and the messages that they came with.
-    Push { source: usize, rows: u64, deliveries: Vec<(u16, u64)> },
+    /// How many rows, the messages that they came with, and where the source stands behind them.
+    Push { source: usize, rows: u64, deliveries: Vec<(u16, u64)>, position: Option<Value> },
     /// What each sink has confirmed.
     Counts(Vec<SinkCount>),
     /// The push of that number broke the rule, and is not to be done again.
@@ -287,8 +296,9 @@ pub fn glance(body: &[u8]) -> Result<Glance> {
         PUSH => {
             let (source, _now) = (bytes.size()?, bytes.time()?);
             let deliveries = read_deliveries(&mut bytes)?;
+            let position = bytes.position()?;
             let (_metas, _width) = (bytes.count()?, bytes.count()?);
-            Glance::Push { source, rows: bytes.count()?, deliveries }
+            Glance::Push { source, rows: bytes.count()?, deliveries, position }
         }
         COUNTS => Glance::Counts(read_counts(&mut bytes)?),
         SKIP => Glance::Skip(bytes.count()?),
@@ -353,9 +363,10 @@ fn read_answer(bytes: &mut Bytes<'_>) -> Result<Result<Vec<Vec<Object>>>> {
 fn read_counts(bytes: &mut Bytes<'_>) -> Result<Vec<SinkCount>> {
     let mut all = Vec::new();
     for _ in 0..bytes.size()? {
-        let (name, confirmed, delivered) = (bytes.text()?.to_owned(), bytes.count()?, bytes.count()?);
-        let (dropped, dead) = (bytes.reasons()?, bytes.reasons()?);
-        all.push(SinkCount { name, confirmed, view: SinkView { delivered, dropped, dead, ..SinkView::default() } });
+        let (name, confirmed, position) = (bytes.text()?.to_owned(), bytes.count()?, bytes.position()?);
+        let (delivered, dropped, dead) = (bytes.count()?, bytes.reasons()?, bytes.reasons()?);
+        let view = SinkView { delivered, dropped, dead, ..SinkView::default() };
+        all.push(SinkCount { name, confirmed, position, view });
     }
     Ok(all)
 }

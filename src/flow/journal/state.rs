@@ -27,8 +27,10 @@ pub struct State {
     /// The plan as text.
     pub plan: String,
     pub ops: Vec<Kept>,
-    /// What had been given to each sink, and is confirmed.
-    pub sinks: Vec<SinkCount>,
+    /// What each sink has confirmed, and how much of that it had been given at this moment.
+    pub sinks: Vec<(SinkCount, u64)>,
+    /// For each source where it stood, if it can seek.
+    pub positions: Vec<Option<Value>>,
     /// `held` is what the operators hold.
     pub ledger: LedgerView,
     /// For each source the messages that it may give again: number and digest.
@@ -50,10 +52,12 @@ fn reasons(all: &BTreeMap<&'static str, u64>) -> Value {
 impl State {
     pub fn bytes(&self) -> Vec<u8> {
         let op = |op: &Kept| Value::array(vec![Value::text(&op.name), Value::text(&op.does), op.state.clone()]);
-        let sink = |sink: &SinkCount| {
+        let place = |position: &Option<Value>| position.clone().unwrap_or(Value::Absent);
+        let sink = |(sink, given): &(SinkCount, u64)| {
             let view = &sink.view;
-            let counts = [number(sink.confirmed), number(view.delivered), reasons(&view.dropped), reasons(&view.dead)];
-            Value::array([Value::text(&sink.name)].into_iter().chain(counts).collect())
+            let counts = [number(sink.confirmed), number(*given), place(&sink.position)];
+            let account = [number(view.delivered), reasons(&view.dropped), reasons(&view.dead)];
+            Value::array([Value::text(&sink.name)].into_iter().chain(counts).chain(account).collect())
         };
         let ledger = &self.ledger;
         let counts = vec![
@@ -74,6 +78,7 @@ impl State {
             ("plan", Value::text(&self.plan)),
             ("ops", Value::array(self.ops.iter().map(op).collect())),
             ("sinks", Value::array(self.sinks.iter().map(sink).collect())),
+            ("positions", Value::array(self.positions.iter().map(place).collect())),
             ("ledger", Value::array(counts)),
             ("known", Value::array(self.known.iter().map(known).collect())),
         ]));
@@ -94,10 +99,13 @@ impl State {
             Ok(Kept { name: name.to_string(), does: does.to_string(), state: state.clone() })
         };
         let sink = |value: &Value| {
-            let [Value::Text(name), confirmed, delivered, dropped, dead] = list(value)? else { return Err(broken()) };
+            let [Value::Text(name), confirmed, given, position, delivered, dropped, dead] = list(value)? else {
+                return Err(broken());
+            };
             let (delivered, dropped, dead) = (count(delivered)?, causes(dropped)?, causes(dead)?);
             let view = SinkView { delivered, dropped, dead, ..SinkView::default() };
-            Ok(SinkCount { name: name.to_string(), confirmed: count(confirmed)?, view })
+            let (name, confirmed, position) = (name.to_string(), count(confirmed)?, place(position));
+            Ok((SinkCount { name, confirmed, position, view }, count(given)?))
         };
         let [came, out, filtered, Value::Int(held), late, dropped, dead] = list(part("ledger")?)? else {
             return Err(broken());
@@ -123,10 +131,15 @@ impl State {
             plan: plan.to_string(),
             ops: list(part("ops")?)?.iter().map(op).collect::<Result<_>>()?,
             sinks: list(part("sinks")?)?.iter().map(sink).collect::<Result<_>>()?,
+            positions: list(part("positions")?)?.iter().map(place).collect(),
             ledger,
             known: list(part("known")?)?.iter().map(known).collect::<Result<_>>()?,
         })
     }
+}
+
+fn place(value: &Value) -> Option<Value> {
+    Some(value.clone()).filter(|position| !matches!(position, Value::Absent))
 }
 
 fn list(value: &Value) -> Result<&[Value]> {

@@ -14,6 +14,7 @@ use crate::clock::{Clock, Stopwatch};
 use crate::data::{Fate, Receipt};
 use crate::diag::{Fault, Retry, Whose};
 use crate::flow::dead::Route;
+use crate::flow::journal::Anchor;
 use crate::flow::load::Load;
 use crate::flow::queue::Kept;
 use crate::flow::task::ErrorLog;
@@ -84,6 +85,8 @@ pub struct Courier {
     pub log: ErrorLog,
     /// Where parcels go that the sink will never take.
     pub dead: Option<Route>,
+    /// Where a rule with a journal hears how far the sink has come.
+    pub anchor: Option<Arc<Anchor>>,
 }
 
 impl Courier {
@@ -106,8 +109,15 @@ impl Courier {
     /// Tries once to connect; `None` when the outlet was stopped meanwhile.
     pub async fn dial(&mut self, sink: &mut dyn Sink) -> Option<Result<(), Fault>> {
         self.report.trying();
+        let connect = async {
+            sink.connect(self.report.clone()).await?;
+            match &self.anchor {
+                Some(anchor) => anchor.connected(sink).await,
+                None => Ok(()),
+            }
+        };
         let result = tokio::select! {
-            result = sink.connect(self.report.clone()) => result,
+            result = connect => result,
             _ = stop(&mut self.stopped) => return None,
         };
         if result.is_ok() {
@@ -202,6 +212,7 @@ impl Courier {
             account: self.account.clone(),
             log: self.log.again(),
             dead: self.dead.clone(),
+            anchor: None,
         }
     }
 
@@ -278,6 +289,12 @@ impl Courier {
                 let fate = Fate::dead(&one.fault);
                 self.bury(&one.fault, fate, 1, &parcels[one.parcel], Some(one.row), receipts);
             });
+            if let Some(anchor) = &self.anchor
+                && let Err(fault) = anchor.delivered(sink).await
+            {
+                // What it does not say counts as not confirmed.
+                self.log.tell(&fault, self.clock.now());
+            }
             let Some(fault) = fault else { continue };
             if delivered > 0 {
                 tries = 0;

@@ -93,7 +93,7 @@ impl RuleTask {
         let now = self.clock.now();
         let mut numbers = Vec::with_capacity(self.waiting.len());
         for fed in &mut self.waiting {
-            numbers.push(journal.push(fed.source, &mut fed.batch, now)?);
+            numbers.push(journal.push(fed, now)?);
         }
         if !self.synced().await? {
             // Should the disk take them after all, they are not to be done again: the source gives them again.

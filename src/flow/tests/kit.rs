@@ -18,7 +18,7 @@ use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
     Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, NodeStatus, Opened, Overflow, Place, Queues,
-    SinkSpec, Surroundings,
+    SinkSpec, Surroundings, dead_columns,
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
@@ -332,6 +332,17 @@ pub struct Rule {
     queues: Option<Arc<Queues>>,
     /// Takes what lies in the queues, with `resendAlterQueue`.
     second: Option<Fake>,
+    /// Where dead letters go.
+    pub dead: Option<(Fake, Json)>,
+}
+
+/// A sink for dead letters.
+fn letters(fake: &Fake, props: &Json, facts: &Facts) -> SinkSpec {
+    let mut props: Map<String, Json> = props.as_object().unwrap().clone();
+    let common = Common::take(&mut props).unwrap();
+    let shape = Shape::new(&common, Arc::new(dead_columns()), Takes::Bytes, facts.clone()).unwrap();
+    let (name, plan, overflow) = ("dead".into(), plan_of(fake), Overflow::Wait);
+    SinkSpec { name, plan, retrying: common.retrying, keep: None, shape, overflow, dead: None }
 }
 
 /// A rule on a real clock, whose results are single objects.
@@ -346,6 +357,7 @@ pub fn rule(sql: &'static str) -> Rule {
         options: plan::Options::default(),
         journal: None,
         sinks: Vec::new(),
+        dead: None,
         queues: None,
         second: None,
     }
@@ -475,7 +487,7 @@ pub fn typed_feed(statement: &str, source: SourcePlan, clock: &Clock) -> Arc<Fee
 fn feed_of(stream: Stream, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
     let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
     let kinds = stream.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, format, kinds, clock: clock.clone() }))
+    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek: None, format, kinds, clock: clock.clone() }))
 }
 
 pub struct Running {
