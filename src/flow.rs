@@ -53,6 +53,7 @@ pub use chain::{Ask, Chain, Steps};
 pub use dead::columns as dead_columns;
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
+pub use journal::record::{self, Record};
 pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
 pub use outlet::{Keep, Retrying, emissions};
@@ -270,6 +271,7 @@ impl Flow {
         let task = RuleTask {
             desks: tables.zip(spec.desks).collect(),
             chain,
+            told: spec.clock.now(),
             from,
             closings: Closings::new(closings, drives),
             sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),

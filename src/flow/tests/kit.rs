@@ -1,3 +1,5 @@
+mod acks;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
@@ -6,14 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Clock, Stopwatch, Time};
+use crate::clock::{Clock, Stopwatch};
 use crate::codec::FormatOptions;
-use crate::data::{Acknowledge, Object, SourceAck};
+use crate::data::Object;
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
@@ -22,59 +23,17 @@ use crate::flow::{
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
-    Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
+    Content, End, Inlet, Link, Message, Parcel, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
 };
 use crate::meter::{LedgerView, SinkView};
 use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 use crate::store::Store;
 
+pub use acks::Acks;
+
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a source was told of its messages.
-#[derive(Default)]
-pub struct Acks(Mutex<BTreeMap<u64, Vec<bool>>>);
-
-impl Acknowledge for Acks {
-    fn done(&self, id: u64, good: bool) {
-        self.0.lock().unwrap().entry(id).or_default().push(good);
-    }
-}
-
-impl Acks {
-    /// The messages that the source may forget.
-    pub fn good(&self) -> Vec<u64> {
-        self.told(true)
-    }
-
-    /// The messages that it is to give again.
-    pub fn bad(&self) -> Vec<u64> {
-        self.told(false)
-    }
-
-    fn told(&self, good: bool) -> Vec<u64> {
-        let all = self.0.lock().unwrap();
-        for (id, told) in &*all {
-            assert_eq!(told.len(), 1, "message {id} was acknowledged more than once: {told:?}");
-        }
-        all.iter().filter(|(_, told)| told[0] == good).map(|(id, _)| *id).collect()
-    }
-
-    pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
-        let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
-    }
-
-    /// `{"a":id}`
-    pub fn row(self: &Arc<Self>, id: u64) -> Message {
-        self.message(id, &format!("{{\"a\":{id}}}"))
-    }
-
-    pub fn rows(self: &Arc<Self>, ids: impl IntoIterator<Item = u64>) -> Vec<Message> {
-        ids.into_iter().map(|id| self.row(id)).collect()
-    }
-}
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What a source does from one opening to its end.
