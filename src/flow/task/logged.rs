@@ -199,10 +199,7 @@ impl RuleTask {
             }
         }
         self.sinks.clear();
-        for done in &mut self.done {
-            // An outlet that is gone has nothing left either.
-            let _ = done.wait_for(|done| *done).await;
-        }
+        self.delivered().await;
         let held = journal.book().ledger.view().held;
         if let Err(fault) = caught_now("the rule", || self.chain.forget()) {
             tracing::warn!("{who}: {fault}");
