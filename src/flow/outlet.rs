@@ -23,6 +23,7 @@ use crate::io::{LinkStatus, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount, SinkView};
 
 use super::caught::caught;
+use super::dead::Route;
 use super::journal::Anchor;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
@@ -30,7 +31,7 @@ use super::queue::{Place, Queues};
 use super::shape::{Gather, Keeping, Shape};
 use super::task::{Ended, ErrorLog};
 
-use courier::Courier;
+use courier::{Courier, Delivered};
 use forward::{GRACE, Store, Work};
 use packer::Packer;
 
@@ -83,6 +84,8 @@ pub struct OutletSpec {
     /// Of a rule with a journal.
     pub anchor: Option<Arc<Anchor>>,
     pub log: ErrorLog,
+    /// Where rows go that the sink will never have, if they are told of.
+    pub dead: Option<Route>,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
     /// How long the sink may be without progress before it is opened again; `None`: for ever.
@@ -134,6 +137,8 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log.again(),
+            name: spec.name.clone(),
+            dead: spec.dead.clone(),
         };
         let courier = Courier {
             rule: spec.rule,
@@ -147,6 +152,7 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log,
+            dead: spec.dead,
             // What lies in a queue on the disk is confirmed there.
             anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
@@ -300,8 +306,11 @@ impl Driver {
 
     /// Delivers until the rule gives no more, the outlet is stopped, or the sink can never work.
     async fn serve(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
-        let mut fault = self.courier.connect(sink, &mut self.load, &mut 0).await;
-        while fault.is_none() {
+        let mut connected = match self.courier.connect(sink, &mut self.load, &mut 0).await {
+            Ok(connected) => connected,
+            Err(fault) => return Some(fault),
+        };
+        loop {
             let next = self.next(sink).await;
             let last = matches!(next, Next::End);
             match next {
@@ -316,12 +325,24 @@ impl Driver {
                 self.packer.take(outgoing, &mut self.load);
             }
             self.courier.meter.waiting(self.from.waiting() as u64);
-            fault = self.courier.deliver(sink, &mut self.load).await;
+            if !connected {
+                match self.courier.connect(sink, &mut self.load, &mut 0).await {
+                    Ok(now) => connected = now,
+                    Err(fault) => return Some(fault),
+                }
+            }
+            if connected {
+                match self.courier.deliver(sink, &mut self.load).await {
+                    Delivered::All => {}
+                    Delivered::Away => connected = false,
+                    Delivered::Failed(fault) => return Some(fault),
+                }
+            }
+            self.courier.room().await;
             if last {
-                break;
+                return None;
             }
         }
-        fault
     }
 
     /// Waits for work; meanwhile the sink may keep its connection alive.

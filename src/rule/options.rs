@@ -10,6 +10,9 @@ use crate::diag::Diagnostic;
 use crate::plan::Disabled;
 use crate::plan::EventTime;
 
+use super::Action;
+use super::def::{DEAD_LETTER, dead_letter};
+
 /// The options of a rule that mean something here, with the values that hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -44,6 +47,8 @@ pub struct Options {
     pub restart: Restart,
     /// How long a sink may be without progress before it is opened again; `None`: for ever.
     pub stall: Option<Duration>,
+    /// Where rows go that fail.
+    pub dead_letter: Option<Action>,
 }
 
 /// What a full channel does.
@@ -75,6 +80,7 @@ impl Default for Options {
             schedule: Schedule::default(),
             restart: Restart::default(),
             stall: Some(STALL),
+            dead_letter: None,
         }
     }
 }
@@ -91,6 +97,7 @@ enum Takes {
     Span,
     Text,
     List,
+    Object,
 }
 
 /// What becomes of an option.
@@ -107,7 +114,7 @@ enum Standing {
 }
 
 use Standing::{Counts, Idle, Later, Moot};
-use Takes::{List, Number, Span, Text, Truth, Whole};
+use Takes::{List, Number, Object, Span, Text, Truth, Whole};
 
 const RENAMES: &str = "an alias is always the value of its expression, and a rename costs nothing";
 
@@ -119,6 +126,7 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("qos", Whole, Counts),
     ("bufferLength", Whole, Counts),
     ("overflow", Text, Counts),
+    ("deadLetter", Object, Counts),
     ("concurrency", Whole, Idle("1", "one task carries a rule and keeps its rows in order")),
     // Nothing is ever dropped without `overflow`.
     ("disableBufferFullDiscard", Truth, Moot),
@@ -228,6 +236,7 @@ impl Options {
             Span => (span(value).is_some(), "a duration, for example \"10s\", or a number of milliseconds"),
             Text => (value.is_string(), "text"),
             List => (value.is_array(), "a list"),
+            Object => (value.is_object(), DEAD_LETTER),
         };
         if !fits {
             return Some(invalid(name, wrong(name, value, expected)));
@@ -333,6 +342,10 @@ impl Options {
                     }
                 }
             }
+            "deadLetter" => match dead_letter(value) {
+                Some(sink) => self.dead_letter = Some(sink),
+                None => return Some(wrong(name, value, DEAD_LETTER)),
+            },
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,

@@ -55,7 +55,7 @@ fn the_session_of_the_guide_against_a_server() {
     check(&session, |args| server.ask(args));
     let exported = fs::read_to_string(server.folder.path().join("late.jsonl")).unwrap();
     let first = exported.lines().next().unwrap();
-    assert!(first.starts_with(r#"{"sequence":1,"time":"#) && first.contains(r#""size":26,"text":"{\"id\""#), "{first}");
+    assert!(first.starts_with(r#"{"sequence":1,"time":"#) && first.contains(r#""size":26,"text":"{\"celsius\""#), "{first}");
     assert_eq!(server.json(&["queue", "list", "alarms"])[0]["messages"], 0);
     for (args, told) in [
         (&["queue", "show", "alarms", "mqtt_1"][..], "rule `alarms` has no queue `mqtt_1`; it has `mqtt_0`"),
@@ -67,13 +67,14 @@ fn the_session_of_the_guide_against_a_server() {
     }
 }
 
+fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [args, &["--data", "data"]].concat()
+}
+
 #[test]
 fn the_session_of_the_guide_without_a_server() {
     let mut server = Server::start();
     let session = stored(&server);
-    fn with<'a>(args: &[&'a str]) -> Vec<&'a str> {
-        [args, &["--data", "data"]].concat()
-    }
     let busy = server.ask(&with(&["queue", "list"]));
     assert!(busy.status == 2 && busy.err.contains("or ask its server, without `--data`"), "{}", busy.err);
     server.child.kill().unwrap();

@@ -61,7 +61,7 @@ async fn properties_of_the_queue_that_cannot_be_are_refused_in_a_sentence() {
     for (props, told) in [
         (
             r#""maxDiskCache": 1000"#,
-            "property `maxDiskCache` of a sink must be a multiple of `bufferPageSize`, which is 256, found 1000 (write 1024)",
+            "property `maxDiskCache` of a sink must be a multiple of `bufferPageSize`, which is 256, found 1000",
         ),
         (
             r#""memoryCacheThreshold": -1"#,

@@ -1,3 +1,5 @@
+mod acks;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
@@ -6,75 +8,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Clock, Stopwatch, Time};
+use crate::clock::{Clock, Stopwatch};
 use crate::codec::FormatOptions;
-use crate::data::{Acknowledge, Object, SourceAck};
+use crate::data::Object;
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
     Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, NodeStatus, Opened, Overflow, Place, Queues,
-    SinkSpec, Surroundings,
+    SinkSpec, Surroundings, dead_columns,
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
-    Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
+    Content, End, Inlet, Link, Message, Parcel, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
 };
 use crate::meter::{Accounts, LedgerView, SinkView};
 use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 use crate::store::Store;
 
+pub use acks::Acks;
+
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a source was told of its messages.
-#[derive(Default)]
-pub struct Acks(Mutex<BTreeMap<u64, Vec<bool>>>);
-
-impl Acknowledge for Acks {
-    fn done(&self, id: u64, good: bool) {
-        self.0.lock().unwrap().entry(id).or_default().push(good);
-    }
-}
-
-impl Acks {
-    /// The messages that the source may forget.
-    pub fn good(&self) -> Vec<u64> {
-        self.told(true)
-    }
-
-    /// The messages that it is to give again.
-    pub fn bad(&self) -> Vec<u64> {
-        self.told(false)
-    }
-
-    fn told(&self, good: bool) -> Vec<u64> {
-        let all = self.0.lock().unwrap();
-        for (id, told) in &*all {
-            assert_eq!(told.len(), 1, "message {id} was acknowledged more than once: {told:?}");
-        }
-        all.iter().filter(|(_, told)| told[0] == good).map(|(id, _)| *id).collect()
-    }
-
-    pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
-        let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
-    }
-
-    /// `{"a":id}`
-    pub fn row(self: &Arc<Self>, id: u64) -> Message {
-        self.message(id, &format!("{{\"a\":{id}}}"))
-    }
-
-    pub fn rows(self: &Arc<Self>, ids: impl IntoIterator<Item = u64>) -> Vec<Message> {
-        ids.into_iter().map(|id| self.row(id)).collect()
-    }
-}
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What a source does from one opening to its end.
@@ -343,6 +302,17 @@ pub struct Rule {
     queues: Option<Arc<Queues>>,
     /// Takes what lies in the queues, with `resendAlterQueue`.
     second: Option<Fake>,
+    /// Where dead letters go.
+    pub dead: Option<(Fake, Json)>,
+}
+
+/// A sink for dead letters.
+fn letters(fake: &Fake, props: &Json, facts: &Facts) -> SinkSpec {
+    let mut props: Map<String, Json> = props.as_object().unwrap().clone();
+    let common = Common::take(&mut props).unwrap();
+    let shape = Shape::new(&common, Arc::new(dead_columns()), Takes::Bytes, facts.clone()).unwrap();
+    let (name, plan, overflow) = ("dead".into(), plan_of(fake), Overflow::Wait);
+    SinkSpec { name, plan, retrying: common.retrying, keep: None, shape, overflow, dead: None }
 }
 
 /// A rule on a real clock, whose results are single objects.
@@ -359,6 +329,7 @@ pub fn rule(sql: &'static str) -> Rule {
         stall: None,
         journal: None,
         sinks: Vec::new(),
+        dead: None,
         queues: None,
         second: None,
     }
@@ -430,7 +401,15 @@ impl Rule {
                 second: self.second.as_ref().filter(|_| keeping.aside).map(plan_of),
                 keeping,
             });
-            SinkSpec { name, plan: plan_of(&fake), retrying, keep, shape, overflow: overflow(drop_on_overflow) }
+            SinkSpec {
+                name,
+                plan: plan_of(&fake),
+                retrying,
+                keep,
+                shape,
+                overflow: overflow(drop_on_overflow),
+                dead: None,
+            }
         });
         let journal = self
             .journal
@@ -446,6 +425,7 @@ impl Rule {
             desks,
             journal,
             sinks: sinks.collect(),
+            dead: self.dead.map(|(fake, props)| letters(&fake, &props, &facts)),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
             carried: self.carried,
