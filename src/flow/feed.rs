@@ -293,7 +293,7 @@ impl Driver {
     }
 
     /// Has a source that can seek go on where the one before it stood.
-    async fn seek(&self, source: &mut dyn Source) -> Result<()> {
+    async fn seek(&mut self, source: &mut dyn Source) -> Result<()> {
         match &self.position {
             Some(position) if self.spec.source.seeks => source.seek(position).await,
             _ => Ok(()),

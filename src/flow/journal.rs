@@ -132,7 +132,7 @@ pub struct Journal {
     pub is_partial: bool,
     pub glass: Glass,
     /// As long as it lives no one else opens the journal.
-    _lease: Arc<()>,
+    lease: Arc<()>,
 }
 
 /// A snapshot that was written.
@@ -154,8 +154,11 @@ impl Journal {
     /// Does something with the log that blocks.
     async fn on_log<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Log) -> T + Send + 'static) -> Result<T> {
         let mut log = self.log.take().ok_or_else(|| Fault::bug("the input log is in use"))?;
+        // It goes on when the task is given up, and the log is in use until it has ended.
+        let lease = self.lease.clone();
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&mut log);
+            drop(lease);
             (log, done)
         });
         let (log, done) = done.await.map_err(|_| Fault::bug("writing the input log panicked"))?;
@@ -401,15 +404,19 @@ impl Journal {
 
     /// Begins to write the pending snapshot if it counts by now. The log must be on the disk.
     pub fn begin_writing(&mut self) {
-        if self.dirty || self.writing.is_some() || self.pending.is_none() || !self.is_confirmed() {
+        let Some(Pending { sequence, given, mut state }) = self.pending.take() else { return };
+        // What the sinks have confirmed must be noted, for the snapshot says no more than that.
+        let counts = self.noted.iter().zip(&given).all(|(noted, given)| noted.confirmed >= *given);
+        if self.dirty || self.writing.is_some() || !counts {
+            self.pending = Some(Pending { sequence, given, state });
             return;
         }
-        let Some(Pending { sequence, given, mut state }) = self.pending.take() else { return };
         state.sinks = self.noted.iter().cloned().zip(given).collect();
-        let folder = self.folder.clone();
+        let (folder, lease) = (self.folder.clone(), self.lease.clone());
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let bytes = state.bytes();
             let oldest = Snapshots::write(&folder, sequence, &bytes)?;
+            drop(lease);
             Ok(Written { sequence, bytes: bytes.len() as u64, oldest })
         }));
         self.since = 0;
@@ -440,7 +447,7 @@ impl Journal {
 
     /// The input has come to its end and every sink has its results: nothing is kept.
     pub async fn remove(self) -> Result<()> {
-        let Journal { folder, log, writing, _lease: lease, .. } = self;
+        let Journal { folder, log, writing, lease, .. } = self;
         if let Some(writing) = writing {
             let _ = writing.await;
         }

@@ -262,7 +262,7 @@ impl Found {
             pushing: None,
             is_partial: false,
             glass,
-            _lease: spec.lease,
+            lease: spec.lease,
         })
     }
 }

@@ -3,7 +3,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Stopwatch, Time};
 use crate::codec::FormatOptions;
-use crate::data::{Acknowledge, Object, SourceAck};
+use crate::data::{Acknowledge, Object, SourceAck, Value};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
@@ -171,6 +171,44 @@ fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourceP
     SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() }
 }
 
+/// A source of numbered rows that can seek: it gives them one by one, up to as many as the test allows, and goes on from
+/// the number that it is told.
+pub fn numbers(allowed: &watch::Sender<u64>) -> SourcePlan {
+    let allowed = allowed.clone();
+    let open = move || Ok(Box::new(Numbers { next: 1, allowed: allowed.subscribe() }) as Box<dyn Source>);
+    SourcePlan { open: Box::new(open), gives_rows: false, seeks: true, warnings: Vec::new() }
+}
+
+struct Numbers {
+    next: u64,
+    allowed: watch::Receiver<u64>,
+}
+
+#[async_trait::async_trait]
+impl Source for Numbers {
+    async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
+        report.set(Link::Connected);
+        loop {
+            let next = self.next;
+            tokio::select! {
+                allowed = self.allowed.wait_for(|allowed| *allowed >= next) => drop(allowed.unwrap()),
+                () = inlet.closed() => return Ok(End::Closed),
+            }
+            let payload = Payload::Bytes(Bytes::from(format!("{{\"a\":{next}}}")));
+            let message = Message { payload, time: Time(0), meta: None, ack: None, delivery: None };
+            self.next += 1;
+            if inlet.send_at(vec![message], Some(Value::Int(next as i64))).await.is_err() {
+                return Ok(End::Closed);
+            }
+        }
+    }
+
+    async fn seek(&mut self, position: &Value) -> Result<()> {
+        self.next = position.as_i64().unwrap() as u64 + 1;
+        Ok(())
+    }
+}
+
 struct FakeSource(Option<Life>);
 
 #[async_trait::async_trait]
@@ -205,6 +243,8 @@ struct Inner {
     closes: AtomicUsize,
     hangs_at_close: bool,
     returns_from_idle: bool,
+    /// It says where it stands, and takes back what came after.
+    takes_back: bool,
 }
 
 pub fn sink() -> Fake {
@@ -228,6 +268,10 @@ pub fn sink_that_returns_from_idle() -> Fake {
     fake(|inner| inner.returns_from_idle = true)
 }
 
+pub fn sink_that_takes_back() -> Fake {
+    fake(|inner| inner.takes_back = true)
+}
+
 fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
     let mut inner = Inner {
         took: Mutex::default(),
@@ -238,6 +282,7 @@ fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
         closes: AtomicUsize::new(0),
         hangs_at_close: false,
         returns_from_idle: false,
+        takes_back: false,
     };
     change(&mut inner);
     Fake(Arc::new(inner))
@@ -304,6 +349,16 @@ impl Sink for FakeSink {
         if !self.0.0.returns_from_idle {
             std::future::pending().await
         }
+    }
+
+    async fn position(&mut self) -> Result<Option<Value>> {
+        let inner = &self.0.0;
+        Ok(inner.takes_back.then(|| Value::Int(inner.took.lock().unwrap().len() as i64)))
+    }
+
+    async fn resume(&mut self, position: &Value) -> Result<()> {
+        self.0.0.took.lock().unwrap().truncate(position.as_i64().unwrap() as usize);
+        Ok(())
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -419,9 +474,10 @@ impl Rule {
             });
             SinkSpec { name, plan: plan_of(&fake), retrying, keep, shape, overflow: overflow(drop_on_overflow) }
         });
-        let journal = self
-            .journal
-            .map(|(folder, interval)| Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap());
+        let lease = Arc::new(());
+        let leased = Arc::downgrade(&lease);
+        let open = |(folder, interval)| Opened::open(JournalSpec { folder, interval, lease }).unwrap();
+        let journal = self.journal.map(open);
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
                 around: Arc::new(Surroundings::new(self.clock.clone(), None)),
@@ -437,7 +493,7 @@ impl Rule {
             overflow: overflow(self.drop_on_overflow),
             plan,
         };
-        Ok(Running { flow: Flow::start(spec).await? })
+        Ok(Running { flow: Flow::start(spec).await?, leased })
     }
 }
 
@@ -455,22 +511,29 @@ fn declared(statement: &str) -> Stream {
 }
 
 pub fn feed(source: SourcePlan, clock: &Clock) -> Arc<Feed> {
-    feed_of(Stream::schemaless("demo"), source, clock)
+    feed_of(Stream::schemaless("demo"), source, None, clock)
+}
+
+/// A feed whose source goes on where it stood.
+pub fn feed_from(source: SourcePlan, seek: Option<Value>, clock: &Clock) -> Arc<Feed> {
+    feed_of(Stream::schemaless("demo"), source, seek, clock)
 }
 
 /// A feed that enforces the types that the statement declares.
 pub fn typed_feed(statement: &str, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
-    feed_of(declared(statement), source, clock)
+    feed_of(declared(statement), source, None, clock)
 }
 
-fn feed_of(stream: Stream, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
+fn feed_of(stream: Stream, source: SourcePlan, seek: Option<Value>, clock: &Clock) -> Arc<Feed> {
     let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
     let kinds = stream.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek: None, format, kinds, clock: clock.clone() }))
+    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek, format, kinds, clock: clock.clone() }))
 }
 
 pub struct Running {
     pub flow: Flow,
+    /// Dead when nothing of it writes to the journal any more.
+    leased: Weak<()>,
 }
 
 /// What is left of a rule.
@@ -515,6 +578,8 @@ impl Running {
     /// Ends it as a crash does.
     pub async fn kill(self) {
         soon("the end of the tasks", self.flow.kill()).await;
+        // What it had begun to write goes on, unlike in a crash.
+        until("the end of its writing", || self.leased.strong_count() == 0).await;
     }
 
     /// Stops it; what its operators hold stays in the journal. Gives how many rows that are.
