@@ -13,6 +13,7 @@ mod json;
 mod keyed;
 mod metadata;
 mod plugins;
+mod queues;
 mod routes;
 mod rules;
 mod streams;

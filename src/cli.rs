@@ -1,6 +1,6 @@
 //! The command line: one file a command, and the only place that prints.
 //!
-//! `serve`, `run`, `fmt`, `lint`, `doc` and `rule test` work in this process; all others are clients of a server's REST interface. The exit status
+//! `serve`, `run`, `fmt`, `lint`, `doc`, `rule test`, and `queue` with `--data`, work in this process; all others are clients of a server's REST interface. The exit status
 //! is 0 when what was asked is done, 1 when it was refused or failed, 2 when the command line is wrong, the server out
 //! of reach, or the server cannot begin. Results go to standard output, all else to standard error.
 
@@ -14,6 +14,7 @@ mod known;
 mod lint;
 mod plugin;
 mod print;
+mod queue;
 mod rule;
 mod run;
 mod serve;
@@ -47,6 +48,9 @@ enum Command {
     /// Rules: what is computed, and where the results go.
     #[command(subcommand)]
     Rule(rule::Command),
+    /// Disk queues: what sinks could not take yet.
+    #[command(subcommand)]
+    Queue(queue::Command),
     Fmt(fmt::Args),
     Lint(lint::Args),
     /// What there is to use, as it stands in the program.
@@ -72,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Stream(command) => stream::run("stream", command),
         Command::Table(command) => stream::run("table", command),
         Command::Rule(command) => rule::run(command),
+        Command::Queue(command) => queue::run(command),
         Command::Fmt(args) => fmt::run(args),
         Command::Lint(args) => lint::run(args),
         Command::Doc(command) => doc::run(command),

@@ -50,6 +50,7 @@ pub use book::Book;
 pub use chain::{Ask, Chain, Steps};
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
+pub use journal::record::{self, Record};
 pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
 pub use outlet::{Keep, Retrying, emissions};
@@ -242,6 +243,7 @@ impl Flow {
         let task = RuleTask {
             desks: tables.zip(spec.desks).collect(),
             chain,
+            told: spec.clock.now(),
             from,
             closings: Closings::new(closings, drives),
             sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),

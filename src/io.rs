@@ -11,7 +11,10 @@ mod memory;
 mod mqtt;
 mod nop;
 pub mod props;
+mod reach;
+mod rest;
 mod simulator;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +30,8 @@ use crate::diag::{Diagnostic, Fault, Result};
 
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
 pub use memory::{Bus, Change, MemoryTable};
+pub use reach::is_refused;
+pub use rest::is_of_login;
 
 /// What a message of a source holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -395,8 +400,15 @@ pub struct Connector {
 }
 
 /// All built-in connectors.
-pub const CONNECTORS: &[Connector] =
-    &[file::CONNECTOR, log::CONNECTOR, memory::CONNECTOR, mqtt::CONNECTOR, nop::CONNECTOR, simulator::CONNECTOR];
+pub const CONNECTORS: &[Connector] = &[
+    file::CONNECTOR,
+    log::CONNECTOR,
+    memory::CONNECTOR,
+    mqtt::CONNECTOR,
+    nop::CONNECTOR,
+    rest::CONNECTOR,
+    simulator::CONNECTOR,
+];
 
 /// The built-in connector of that name.
 pub fn connector(name: &str) -> std::result::Result<&'static Connector, Diagnostic> {

@@ -17,6 +17,7 @@ mod host;
 mod life;
 mod options;
 mod props;
+pub mod queues;
 mod rules;
 mod run;
 mod status;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "cli/queues.rs"]
+mod queues;
 #[path = "cli/told.rs"]
 mod told;
 #[path = "cli/tools.rs"]

@@ -1,4 +1,5 @@
-//! Each connector against the contract of `io`, and the mqtt connector against a real mosquitto.
+//! Each connector against the contract of `io`, the mqtt connector against a real mosquitto, and the rest sink against a
+//! small HTTP server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "connectors/broker.rs"]
@@ -7,5 +8,9 @@
 mod broker;
 #[path = "connectors/contract.rs"]
 mod contract;
+#[path = "connectors/http.rs"]
+mod http;
 #[path = "connectors/mqtt.rs"]
 mod mqtt;
+#[path = "connectors/rest.rs"]
+mod rest;

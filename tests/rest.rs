@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "rest/queues.rs"]
+mod queues;
 #[path = "rest/refusals.rs"]
 mod refusals;
 #[path = "rest/tables.rs"]

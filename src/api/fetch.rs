@@ -1,7 +1,7 @@
 //! Files that a request names by a URL.
 
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use reqwest::redirect::Policy;
 
 use super::Server;
 use crate::diag::words;
+use crate::io::is_refused;
 use crate::store::Upload;
 
 /// The largest file that is fetched.
@@ -114,14 +115,6 @@ async fn resolve(url: &Url) -> Result<(String, Vec<SocketAddr>), String> {
     }
 }
 
-/// Addresses behind which clouds keep what no request should reach, and those that name no one host.
-fn is_refused(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
-    }
-}
-
 /// What went wrong underneath: the outer errors only say that something did.
 fn sentence(error: &reqwest::Error) -> String {
     if error.is_timeout() {
@@ -132,27 +125,4 @@ fn sentence(error: &reqwest::Error) -> String {
         cause = inner;
     }
     words(cause)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_addresses_may_be_asked_and_link_local_ones_not() {
-        for (ip, refused) in [
-            ("127.0.0.1", false),
-            ("192.168.1.5", false),
-            ("10.0.0.1", false),
-            ("::1", false),
-            ("169.254.169.254", true),
-            ("::ffff:169.254.169.254", true),
-            ("fe80::1", true),
-            ("0.0.0.0", true),
-            ("224.0.0.1", true),
-        ] {
-            assert_eq!(is_refused(ip.parse().unwrap()), refused, "{ip}");
-        }
-    }
 }

@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use super::answer::text;
 use super::call::decoded;
-use super::{Answer, Call, Server, keyed, metadata, plugins, rules, streams, system, uploads};
+use super::{Answer, Call, Server, keyed, metadata, plugins, queues, rules, streams, system, uploads};
 use crate::catalog::What::{Stream, Table};
 
 type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -58,6 +58,11 @@ const ROUTES: &[Route] = routes! {
     GET "/v2/rules/{}/status" rules::status_v2;
     GET "/rules/{}/topo" rules::topo;
     GET "/rules/{}/explain" rules::explain;
+
+    GET "/queues" queues::list;
+    GET "/rules/{}/queues" queues::of_rule;
+    GET "/rules/{}/queues/{}" queues::show;
+    DELETE "/rules/{}/queues/{}" queues::drop;
 
     GET "/keyedstate" keyed::list;
     GET "/keyedstate/{}" keyed::get;

@@ -102,8 +102,7 @@ fn once(
         }
         (Err(Refusal::Unknown(why)), _) => return (vec![why], None),
     };
-    let acknowledges = options.get("qos").and_then(Json::as_i64).is_some_and(|qos| qos > 0);
-    if let Err(why) = play(case, &mut engine, way, acknowledges) {
+    if let Err(why) = play(case, &mut engine, way) {
         return (vec![format!("{why}\n{}", clock(engine.now(), case.start))], None);
     }
     let mut failures = Vec::new();
@@ -133,7 +132,7 @@ fn once(
 }
 
 /// Moves the clock from one instant at which something is due to the next, up to the end.
-fn play(case: &RuleCase, engine: &mut Engine, way: Way, acknowledges: bool) -> Result<(), String> {
+fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
     let (mut inputs, mut events) = (case.input.as_slice(), case.events.as_slice());
     loop {
         let due = [engine.due(), inputs.first().map(|input| input.at), events.first().map(|event| event.at)];
@@ -159,7 +158,7 @@ fn play(case: &RuleCase, engine: &mut Engine, way: Way, acknowledges: bool) -> R
             match event.what {
                 Happening::SaveLoad => engine.checkpoint()?,
                 Happening::Restart => engine.restart(true)?,
-                Happening::Crash => engine.crash(acknowledges)?,
+                Happening::Crash => engine.crash()?,
                 Happening::FailSink => engine.set_away(event.sink.as_deref(), true)?,
                 Happening::HealSink => engine.set_away(event.sink.as_deref(), false)?,
             }

@@ -121,7 +121,19 @@ impl Client {
 
     /// Asks for JSON.
     pub async fn get(&self, path: &[&str]) -> Result<Json, Failure> {
-        let text = self.ask(Method::GET, path, None).await?;
+        self.get_with(path, &[]).await
+    }
+
+    /// The same, with a query.
+    pub async fn get_with(&self, path: &[&str], query: &[(&str, String)]) -> Result<Json, Failure> {
+        let mut url = self.base.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let text = self.answer(self.http.get(url)).await?;
         serde_json::from_str(&text).map_err(|_| {
             Failure::Refused(format!("the server at {} does not answer in JSON; is it kuiper?", self.base))
         })

@@ -13,6 +13,7 @@ use crate::diag::{Fault, Result};
 use super::{DateTime, Object, Text, Value};
 
 /// Lists and objects within one another; deeper ones are refused. JSON goes to 128.
+const SECOND: i128 = 1_000_000_000;
 const DEEPEST: usize = 400;
 
 /// So much is reserved for a list before its items are seen.
@@ -31,7 +32,6 @@ const ARRAY: u8 = 9;
 const OBJECT: u8 = 10;
 
 /// A datetime is written as seconds and the nanoseconds behind them.
-const SECOND: i128 = 1_000_000_000;
 
 const UTC: u8 = 0;
 const FIXED: u8 = 1;

@@ -29,7 +29,7 @@ use super::queue::{Place, Queues};
 use super::shape::{Gather, Keeping, Shape};
 use super::task::{Ended, ErrorLog};
 
-use courier::Courier;
+use courier::{Courier, Delivered};
 use forward::{GRACE, Store, Work};
 use packer::Packer;
 
@@ -286,8 +286,11 @@ impl Driver {
 
     /// Delivers until the rule gives no more, the outlet is stopped, or the sink can never work.
     async fn serve(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
-        let mut fault = self.courier.connect(sink, &mut self.load, &mut 0).await;
-        while fault.is_none() {
+        let mut connected = match self.courier.connect(sink, &mut self.load, &mut 0).await {
+            Ok(connected) => connected,
+            Err(fault) => return Some(fault),
+        };
+        loop {
             let next = self.next(sink).await;
             let last = matches!(next, Next::End);
             match next {
@@ -302,12 +305,23 @@ impl Driver {
                 self.packer.take(outgoing, &mut self.load);
             }
             self.courier.meter.waiting(self.from.waiting() as u64);
-            fault = self.courier.deliver(sink, &mut self.load).await;
+            if !connected {
+                match self.courier.connect(sink, &mut self.load, &mut 0).await {
+                    Ok(now) => connected = now,
+                    Err(fault) => return Some(fault),
+                }
+            }
+            if connected {
+                match self.courier.deliver(sink, &mut self.load).await {
+                    Delivered::All => {}
+                    Delivered::Away => connected = false,
+                    Delivered::Failed(fault) => return Some(fault),
+                }
+            }
             if last {
-                break;
+                return None;
             }
         }
-        fault
     }
 
     /// Waits for work; meanwhile the sink may keep its connection alive.

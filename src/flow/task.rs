@@ -8,6 +8,7 @@ mod logged;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -113,8 +114,13 @@ impl Closings {
     }
 }
 
+/// A clock that goes back by less is not worth a word.
+const BACK: Duration = Duration::from_secs(1);
+
 pub(super) struct RuleTask {
     pub chain: Chain,
+    /// The time that the chain was told last.
+    pub told: Time,
     /// The lookup tables among the sources, by their places.
     pub desks: Vec<(usize, Desk)>,
     pub from: Taker<Fed>,
@@ -182,6 +188,10 @@ impl RuleTask {
         {
             return Ok(close);
         }
+        // What it knows from before a restart may be of a clock that has been set back.
+        if self.chain.due().is_some() {
+            self.tell_time().await?;
+        }
         loop {
             let due = self.chain.due();
             #[cfg(test)]
@@ -197,7 +207,7 @@ impl RuleTask {
             #[cfg(test)]
             self.rests.store(i64::MIN, std::sync::atomic::Ordering::SeqCst);
             match step {
-                Step::Time => self.tick().await?,
+                Step::Time => self.tell_time().await?,
                 Step::Rows(fed) => self.take(*fed).await?,
                 Step::Closed(source, close) => {
                     // What it gave before is among what waits here.
@@ -230,17 +240,24 @@ impl RuleTask {
         self.sinks.iter().any(|sink| sink.to.is_closed())
     }
 
-    /// Tells the chain the time, if a timer is due.
+    /// Tells the chain the time, if a timer is due, or the clock was set back.
     async fn tick(&mut self) -> Result<()> {
         let now = self.clock.now();
-        if self.chain.due().is_some_and(|due| due <= now) {
-            if let Some(journal) = &mut self.journal {
-                journal.tick(now)?;
-            }
-            self.chain.tick(now, &mut self.out)?;
-            self.go_on().await?;
+        match self.chain.due() {
+            Some(due) if due <= now || now + BACK < self.told => self.tell_time().await,
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Tells the chain the time. Its timers may lie further ahead than they should, if the clock was set back.
+    async fn tell_time(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.told = now;
+        if let Some(journal) = &mut self.journal {
+            journal.tick(now)?;
+        }
+        self.chain.tick(now, &mut self.out)?;
+        self.go_on().await
     }
 
     async fn take(&mut self, fed: Fed) -> Result<()> {

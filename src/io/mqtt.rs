@@ -15,7 +15,6 @@ mod hello;
 mod options;
 mod sink;
 mod source;
-mod tls;
 mod wire;
 
 use super::{Connector, props};

@@ -27,6 +27,7 @@ use crate::expr::Bounds;
 
 use super::Out;
 
+use align::within;
 pub use align::{Alignment, length_of};
 pub use count::Count;
 pub use event_session::EventSession;

@@ -31,6 +31,11 @@ pub trait Planned: Send {
 
     fn topo(&self) -> Topo;
 
+    /// The sinks that have a disk queue, as `mqtt_0`.
+    fn queues(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What to tell the author though the rule is fine.
     fn warnings(&self) -> Vec<Diagnostic> {
         Vec::new()

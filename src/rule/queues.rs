@@ -1,5 +1,8 @@
 //! The disk queues of rules, for those who look into them: REST, and the command line while no server runs.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::Refused;
@@ -9,11 +12,17 @@ use crate::data::Value;
 use crate::diag::Fault;
 use crate::flow::{Place, Removed, Seen, Standing};
 use crate::io::{Content, Parcel};
+use crate::store::Store;
 
 pub use crate::flow::Queues;
 
 /// Messages that one look gives at most.
 pub const MOST: usize = 10_000;
+
+/// The queues in the data folder of a server that does not run.
+pub fn in_folder(folder: &Path) -> Result<Queues, Fault> {
+    Ok(Queues::new(Arc::new(Store::open(folder)?)))
+}
 
 fn moment(time: Time) -> Json {
     if time == Time(0) { Json::Null } else { time.0.into() }
@@ -62,9 +71,8 @@ fn counted(number: u64, what: &str) -> String {
 
 /// What went with a rule that was dropped, as the end of the answer.
 pub(super) fn gone(removed: &[Removed]) -> String {
-    let line = |one: &Removed| {
-        format!(" {} of sink {} went undelivered.", counted(one.sum.rows, "row"), one.place.sink)
-    };
+    let line =
+        |one: &Removed| format!(" {} of sink {} went undelivered.", counted(one.sum.rows, "row"), one.place.sink);
     removed.iter().map(line).collect()
 }
 
@@ -74,7 +82,9 @@ pub(super) fn left(queues: &Queues, rule: &str, sinks: &[String]) -> Result<Vec<
     let left = all.iter().filter(|one| one.sum.messages > 0 && !sinks.contains(&one.place.sink));
     let line = |one: &Standing| {
         let (rows, sink) = (counted(one.sum.rows, "row"), &one.place.sink);
-        format!("{rows} in the queue of sink `{sink}` of rule `{rule}` are not sent: no sink of that name has a queue any more")
+        format!(
+            "{rows} in the queue of sink `{sink}` of rule `{rule}` are not sent: no sink of that name has a queue any more"
+        )
     };
     Ok(left.map(line).collect())
 }
@@ -108,7 +118,9 @@ fn message(seen: &Seen) -> Json {
         Content::Bytes(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => all.insert("text".into(), text.into()),
             // What is no text is written as two hexadecimal digits a byte.
-            Err(_) => all.insert("hex".into(), bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()),
+            Err(_) => {
+                all.insert("hex".into(), bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+            }
         },
         Content::Rows(set) => {
             let objects = set.objects().into_iter().map(Value::object).collect();

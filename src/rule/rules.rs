@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::life::Rule;
+use super::queues;
 use super::run::plan_stream;
 use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
 use crate::diag::{self, Diagnostic, Fault, Result};
@@ -198,8 +199,9 @@ impl Rules {
             rule.save(&def).map_err(|fault| Refused::Storage(fault.context("store the rule error: ")))?;
             rule.halt(&mut control, "stopped by update").await;
             let triggered = def.triggered;
-            let now_read = planned.sources();
+            let (now_read, keeps) = (planned.sources(), planned.queues());
             rule.set_def(def);
+            warnings.extend(me.left(&id, keeps).await);
             if !reads(&old).iter().all(|name| now_read.contains(name)) {
                 me.forget(&old).await;
             }
@@ -232,9 +234,28 @@ impl Rules {
                 Err(_) => tracing::error!(rule = id, "removing the state of the rule panicked"),
             }
             me.forget(&rule.def()).await;
-            Ok(format!("Rule {id} is dropped."))
+            let (queues, name) = (me.host.queues.clone(), id.clone());
+            let gone = match tokio::task::spawn_blocking(move || queues.remove(&name)).await {
+                Ok(Ok(removed)) => queues::gone(&removed),
+                Ok(Err(fault)) => format!(" Its queues cannot be removed: {fault}."),
+                Err(_) => " Its queues cannot be removed.".to_owned(),
+            };
+            Ok(format!("Rule {id} is dropped.{gone}"))
         })
         .await
+    }
+
+    /// What lies in queues that the sinks of a rule do not send any more.
+    async fn left(&self, id: &str, keeps: Vec<String>) -> Vec<Diagnostic> {
+        let (queues, name) = (self.host.queues.clone(), id.to_owned());
+        let left = tokio::task::spawn_blocking(move || queues::left(&queues, &name, &keeps)).await;
+        let texts = match left {
+            Ok(Ok(texts)) => texts,
+            Ok(Err(fault)) => vec![format!("the queues of the rule cannot be read: {fault}")],
+            Err(_) => Vec::new(),
+        };
+        let help = format!("switch `enableCache` on again, or see `kuiper queue list {id}`");
+        texts.into_iter().map(|text| Diagnostic::warning("K0637", text).help(help.as_str())).collect()
     }
 
     /// Takes back what the source of a rule that is gone has left outside, unless it is shared and another rule needs it.

@@ -12,9 +12,7 @@ use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
-use crate::flow::{
-    self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec,
-};
+use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
 use crate::plan::{self, Plan};
 use crate::sql;
@@ -200,6 +198,13 @@ fn sink_spec(
     {
         props.insert("compression".to_owned(), method.as_str().into());
     }
+    if action.sink == "rest" {
+        // Packed here, and told to the server there.
+        if let Some(method) = &common.compression {
+            props.insert("compression".to_owned(), method.as_str().into());
+        }
+        common.dynamic.retain(|(path, _)| !io::is_of_login(&action.props, path));
+    }
     // A sink that chooses columns itself may need others to know what to do with a row.
     if host.plugins.sink_declares(&action.sink, "fields")
         && let Some(fields) = common.taken.get("fields")
@@ -287,6 +292,10 @@ impl Planned for PlannedFlow {
 
     fn topo(&self) -> Topo {
         self.topo.clone()
+    }
+
+    fn queues(&self) -> Vec<String> {
+        self.sinks.iter().filter(|sink| sink.keep.is_some()).map(|sink| sink.name.clone()).collect()
     }
 
     fn warnings(&self) -> Vec<Diagnostic> {

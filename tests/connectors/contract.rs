@@ -19,6 +19,7 @@ use kuiper::io::{
 };
 
 use super::broker::{Broker, PATIENCE};
+use super::http::{Reply, Server};
 
 pub fn env(owner: &str, root: impl Into<PathBuf>) -> Env {
     let (root, owner, instance) = (root.into(), owner.into(), "test".into());
@@ -183,13 +184,14 @@ async fn sources_wait_and_end() {
 async fn sinks_take_nothing_and_close_in_every_state() {
     let temp = tempfile::tempdir().unwrap();
     let here = env("contract", temp.path());
-    let broker = Broker::start("");
+    let (broker, server) = (Broker::start(""), Server::start(|_| Reply::status(200)).await);
     for (kind, props) in [
         ("file", json!({"path": "out"})),
         ("log", json!({})),
         ("memory", json!({"topic": "t"})),
         ("mqtt", json!({"topic": "t", "server": broker.url(), "qos": 1})),
         ("nop", json!({"log": true})),
+        ("rest", json!({"url": server.url("/"), "method": "POST"})),
     ] {
         sink(kind, props.clone(), &here).close().await.unwrap();
         let mut sink = sink(kind, props, &here);
@@ -205,7 +207,7 @@ async fn sinks_take_nothing_and_close_in_every_state() {
 
 #[test]
 fn every_connector_is_under_contract() {
-    let tested = ["file", "log", "memory", "mqtt", "nop", "simulator"];
+    let tested = ["file", "log", "memory", "mqtt", "nop", "rest", "simulator"];
     let names: Vec<_> = CONNECTORS.iter().map(|connector| connector.name).collect();
     assert_eq!(names, tested);
     for connector in CONNECTORS {

@@ -6,6 +6,8 @@ use std::fs;
 use kuiper::case::{Outcome, Settings, run};
 use kuiper::data::{Object, Value};
 
+use super::rows::DECLARED;
+
 /// A rule, its streams, and its rows.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -48,6 +50,11 @@ impl Case {
         self.options.iter().any(|(name, value)| *name == option && value == "true")
     }
 
+    /// Whether its stream declares its columns.
+    pub fn is_declared(&self) -> bool {
+        self.streams[0].contains(DECLARED)
+    }
+
     pub fn option(&self, option: &str) -> Option<&str> {
         self.options.iter().find(|(name, _)| *name == option).map(|(_, value)| value.as_str())
     }
@@ -62,7 +69,12 @@ impl Case {
         let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         let _ = writeln!(out, "options: {{{}}}\nstart: {}\ninput:", options.join(", "), self.start);
         for row in &self.rows {
-            let _ = writeln!(out, "  - {{stream: {}, at: \"+{}\", data: {}}}", row.stream, row.at, object(&row.data));
+            // Of a stream with a schema the text of the message, so that it is decoded.
+            let data = match self.is_declared() {
+                true => format!("raw: {}", text(&object(&row.data))),
+                false => format!("data: {}", object(&row.data)),
+            };
+            let _ = writeln!(out, "  - {{stream: {}, at: \"+{}\", {data}}}", row.stream, row.at);
         }
         if self.rows.is_empty() {
             out.truncate(out.len() - 1);

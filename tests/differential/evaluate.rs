@@ -15,6 +15,7 @@ use super::expr::{all_columns, column, condition, eval, passes, qualified};
 use super::join::{RETAINED, is_table, joined};
 use super::query::{Got, Query, Row, Scope, Stop, Tuple, fails};
 use super::rank::{numbered, places, sort};
+use super::rows;
 use super::window::{self, Firing};
 
 /// What became of a row in one result; of several the greatest counts.
@@ -144,7 +145,13 @@ impl Run<'_> {
                 continue;
             }
             let stream = arriving.stream.into();
-            let (data, looked) = (arriving.data.clone(), RefCell::new(HashMap::new()));
+            let data = match case.is_declared() {
+                true => {
+                    Object::from_iter(arriving.data.iter().map(|(name, value)| (name.clone(), rows::decoded(value))))
+                }
+                false => arriving.data.clone(),
+            };
+            let looked = RefCell::new(HashMap::new());
             rows.push(Row { number, stream, at: arriving.at, by: number, place: number, time, data, looked });
         }
         if let Some(order) = order {

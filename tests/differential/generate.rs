@@ -24,6 +24,11 @@ pub fn case(seed: u64, number: u64) -> Case {
     if !others.is_empty() {
         rows::divide(&mut random, &mut rows, others);
     }
+    // Of a stream that declares its columns each is what it is declared to be.
+    let declared = others.is_empty() && !event_time && random.chance(20);
+    if declared {
+        rows.iter_mut().for_each(|row| rows::fit(&mut row.data));
+    }
     let mut statement = Statement::new(&mut random, windowed, event_time, length);
     statement.words.others = others.to_vec();
     statement.words.look = others.is_empty();
@@ -48,7 +53,10 @@ pub fn case(seed: u64, number: u64) -> Case {
     }
     Case {
         name: format!("generated/{seed}_{number}"),
-        streams: std::iter::once(&"s").chain(others).map(|name| create(name)).collect(),
+        streams: match declared {
+            true => vec![format!(r#"CREATE STREAM s ({}) WITH (DATASOURCE="s", FORMAT="JSON")"#, rows::DECLARED)],
+            false => std::iter::once(&"s").chain(others).map(|name| create(name)).collect(),
+        },
         sql,
         options,
         start: rows::START,

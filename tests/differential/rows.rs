@@ -53,6 +53,37 @@ pub fn divide(random: &mut Random, rows: &mut [Arriving], others: &[&'static str
     }
 }
 
+/// All columns that statements name.
+pub const DECLARED: &str = "a FLOAT, b FLOAT, c FLOAT, d FLOAT, ts BIGINT, gone STRING, t STRING, id STRING, ok BOOLEAN, \
+    o STRUCT(k FLOAT, s STRING), l ARRAY(FLOAT)";
+
+/// Leaves out what is not what its column is declared to be.
+pub fn fit(row: &mut Object) {
+    let fits = |name: &str, value: &Value| match name {
+        _ if value.is_null() => true,
+        "a" | "b" | "c" => matches!(value, Value::Int(_) | Value::Float(_)),
+        "ok" => matches!(value, Value::Bool(_)),
+        "o" => matches!(value, Value::Object(_)),
+        "l" => matches!(value, Value::Array(_)),
+        _ => matches!(value, Value::Text(_)),
+    };
+    *row = Object::from_iter(
+        row.iter().filter(|(name, value)| fits(name, value)).map(|(name, value)| (name.clone(), value.clone())),
+    );
+}
+
+/// The row as a stream decodes it that declares its numbers as FLOAT.
+pub fn decoded(value: &Value) -> Value {
+    match value {
+        Value::Int(n) => Value::Float(*n as f64),
+        Value::Array(items) => Value::array(items.iter().map(decoded).collect()),
+        Value::Object(members) => {
+            Value::object(Object::from_iter(members.iter().map(|(name, value)| (name.clone(), decoded(value)))))
+        }
+        other => other.clone(),
+    }
+}
+
 pub fn row(random: &mut Random) -> Object {
     let mut row = Object::new();
     for column in ["a", "b", "c", "t", "id", "ok", "o", "l"] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::broker::Broker;
 use super::mqtt::Collector;
-use super::rules::{FAN_HTTP, FAN_SQL, PLAIN, and};
+use super::rules::{FAN_HTTP, FAN_QUEUE, FAN_SQL, PLAIN, and};
 use super::scene::{Duty, Scene};
 use super::seed::either;
 use super::server::wait_for;
@@ -111,7 +111,7 @@ fn the_database_is_killed() {
 
 #[test]
 fn sinks_refuse() {
-    let mut scene = Scene::new("sink_refuses", &and(&[FAN_HTTP]));
+    let mut scene = Scene::new("sink_refuses", &and(&[FAN_HTTP, FAN_QUEUE]));
     scene.begin();
     scene.flow(300);
     let away = either(10, 120);
@@ -128,6 +128,7 @@ fn sinks_refuse() {
     scene.http.as_mut().unwrap().away();
     // The answer to what was posted last may have been cut off.
     scene.doubt(&FAN_HTTP, 1);
+    scene.doubt(&FAN_QUEUE, 1);
     scene.pass(1_000 * away);
     scene.http.as_mut().unwrap().here();
     scene.flow(300);
@@ -140,7 +141,7 @@ fn sinks_refuse() {
 
 #[test]
 fn sinks_are_slow() {
-    let mut scene = Scene::new("slow_sink", &and(&[FAN_HTTP]));
+    let mut scene = Scene::new("slow_sink", &and(&[FAN_HTTP, FAN_QUEUE]));
     scene.begin();
     scene.flow(300);
     let slow = either(20, 180);

@@ -16,7 +16,7 @@ fn a_configuration_key_of_a_guest_is_checked_by_it() {
         data: Some(data.clone()),
         plugins: None,
         rule: Default::default(),
-        sink: Map::new(),
+        sink: serde_json::Map::new(),
         timezone: "UTC".into(),
         ignore_case: false,
         props: Default::default(),

@@ -69,6 +69,16 @@ pub struct Attempt {
     pub fault: Option<Fault>,
 }
 
+/// How the delivery of a load ended.
+#[derive(Debug, PartialEq)]
+pub enum Delivered {
+    All,
+    /// The sink is not connected; what is left waits for it, or the outlet was stopped.
+    Away,
+    /// A fault that no waiting can mend and that is of no single parcel.
+    Failed(Fault),
+}
+
 /// Carries parcels to one sink.
 pub struct Courier {
     pub rule: String,
@@ -125,16 +135,17 @@ impl Courier {
     }
 
     /// Connects, however long it takes. A fault that no waiting can mend ends the outlet. As long as it takes, parcels of
-    /// the load are given up as the user allows; `tries` counts those of the first one.
-    pub async fn connect(&mut self, sink: &mut dyn Sink, load: &mut Load, tries: &mut u32) -> Option<Fault> {
+    /// the load are given up as the user allows, and when none is left it is not gone on with; `tries` counts those of the
+    /// first one. True when the sink is connected.
+    pub async fn connect(&mut self, sink: &mut dyn Sink, load: &mut Load, tries: &mut u32) -> Result<bool, Fault> {
         loop {
-            let Err(fault) = self.dial(sink).await? else { return None };
+            let Some(Err(fault)) = self.dial(sink).await else { return Ok(!*self.stopped.borrow()) };
             if fault.retry() == Retry::Never {
-                return Some(fault);
+                return Err(fault);
             }
             self.away(&fault);
-            if self.again(&fault, load, tries).await {
-                return None;
+            if self.again(&fault, load, tries).await || (self.retrying.count > 0 && load.parcels().is_empty()) {
+                return Ok(false);
             }
         }
     }
@@ -249,12 +260,12 @@ impl Courier {
         Some(Attempt { delivered, refused: sink.refused(), fault })
     }
 
-    /// Delivers everything in the load, or until the outlet is stopped; returns a fault that no waiting can mend and
-    /// that is not of a single parcel.
-    pub async fn deliver(&mut self, sink: &mut dyn Sink, load: &mut Load) -> Option<Fault> {
+    /// Delivers everything in the load, or until the outlet is stopped.
+    pub async fn deliver(&mut self, sink: &mut dyn Sink, load: &mut Load) -> Delivered {
         let mut tries = 0;
         while !load.parcels().is_empty() {
-            let Attempt { delivered, refused, fault } = self.attempt(sink, load.parcels()).await?;
+            let Some(attempt) = self.attempt(sink, load.parcels()).await else { return Delivered::Away };
+            let Attempt { delivered, refused, fault } = attempt;
             load.delivered(delivered, &refused, |fault| self.dead(fault, fault.reason(), 1));
             if let Some(anchor) = &self.anchor
                 && let Err(fault) = anchor.delivered(sink).await
@@ -272,17 +283,19 @@ impl Courier {
                 continue;
             }
             if fault.retry() == Retry::Never {
-                return Some(fault);
+                return Delivered::Failed(fault);
             }
             self.away(&fault);
             if self.again(&fault, load, &mut tries).await {
-                return None;
+                return Delivered::Away;
             }
-            if let Some(fault) = self.connect(sink, load, &mut tries).await {
-                return Some(fault);
+            match self.connect(sink, load, &mut tries).await {
+                Ok(true) => {}
+                Ok(false) => return Delivered::Away,
+                Err(fault) => return Delivered::Failed(fault),
             }
         }
-        None
+        Delivered::All
     }
 }
 

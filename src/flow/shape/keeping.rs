@@ -278,3 +278,73 @@ fn set(value: &mut Value, field: &Text) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::flow::shape::Common;
+    use crate::io::RowSet;
+
+    fn take(props: &str, defaults: &str) -> Result<Common, String> {
+        let mut props = serde_json::from_str(props).unwrap();
+        Common::take_over(&mut props, &serde_json::from_str(defaults).unwrap()).map_err(|found| found.to_string())
+    }
+
+    #[test]
+    fn what_an_action_does_not_say_the_settings_do() {
+        let defaults = r#"{"enableCache": true, "bufferPageSize": 100, "maxDiskCache": 1000, "retryCount": 3,
+            "resendInterval": "10ms", "retryInterval": "100ms", "queueSync": "interval"}"#;
+        let common =
+            take(r#"{"BUFFERPAGESIZE": 300, "queueMaxAge": "1h", "cleanCacheAtStop": true}"#, defaults).unwrap();
+        let keeping = common.keeping.unwrap();
+        assert_eq!((keeping.limits.page, keeping.limits.messages, keeping.memory), (300, 1200, 1200));
+        assert_eq!(keeping.limits.age, Duration::from_secs(3600));
+        assert_eq!(keeping.limits.sync, Sync::Interval(INTERVAL));
+        assert!(keeping.clear_at_stop && !keeping.aside && common.warnings.is_empty());
+        let retrying = Retrying { count: 3, interval: Duration::from_millis(10), steady: true };
+        assert_eq!(common.retrying, retrying, "without a pause of its own it is that of the queue");
+        let own = take(r#"{"retryInterval": "100ms"}"#, defaults).unwrap();
+        assert_eq!(own.retrying, Retrying { count: 3, ..Retrying::default() });
+        assert!(take(r#"{"enableCache": false}"#, defaults).unwrap().keeping.is_none());
+        assert!(take("{}", "{}").unwrap().keeping.is_none());
+    }
+
+    #[test]
+    fn messages_of_the_queue_are_marked_whatever_they_are() {
+        let props = r#"{"enableCache": true, "resendIndicatorField": "late", "compression": "METHOD"}"#;
+        let bytes = |text: &str| Content::Bytes(Bytes::copy_from_slice(text.as_bytes()));
+        let text = |content: &Content| match content {
+            Content::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            Content::Rows(_) => panic!("rows"),
+        };
+        let keeping = take(&props.replace("METHOD", ""), "{}").unwrap().keeping.unwrap();
+        for (before, after) in [
+            (r#"{"a":1}"#, r#"{"a":1,"late":true}"#),
+            (r#"[{"a":1},{"late":false}]"#, r#"[{"a":1,"late":true},{"late":true}]"#),
+            (r#"[[{"a":1}],[]]"#, r#"[[{"a":1,"late":true}],[]]"#),
+            ("[]", "[]"),
+            ("some words", "some words"),
+            ("7", "7"),
+        ] {
+            let parcel = Parcel { content: bytes(before), props: Vec::new() };
+            assert_eq!(text(&keeping.marked(&parcel).content), after);
+        }
+        let keeping = take(&props.replace("METHOD", "gzip"), "{}").unwrap().keeping.unwrap();
+        let packed = func::compressed(br#"{"a":1}"#, "gzip").unwrap();
+        let parcel = Parcel { content: Content::Bytes(packed.into()), props: Vec::new() };
+        let Content::Bytes(marked) = &keeping.marked(&parcel).content else { panic!("rows") };
+        assert_eq!(func::decompressed(marked, "gzip").unwrap(), br#"{"a":1,"late":true}"#);
+        let layout = std::sync::Arc::new(Layout::from_iter(["a"]));
+        let rows = Content::Rows(RowSet { layout, rows: vec![vec![Value::Int(1)]], single: false });
+        let marked = keeping.marked(&Parcel { content: rows, props: Vec::new() }).into_owned();
+        let Content::Rows(set) = &marked.content else { panic!("bytes") };
+        assert_eq!(set.objects()[0].get("late"), Some(&Value::Bool(true)));
+        let again = keeping.marked(&marked).into_owned();
+        assert_eq!(format!("{again:?}"), format!("{marked:?}"));
+        let error = take(r#"{"enableCache": true, "resendIndicatorField": "late", "format": "urlencoded"}"#, "{}");
+        assert!(error.unwrap_err().contains("needs the format `json`"));
+    }
+}

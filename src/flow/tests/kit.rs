@@ -1,3 +1,6 @@
+mod acks;
+mod numbers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
@@ -6,14 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Clock, Stopwatch, Time};
+use crate::clock::{Clock, Stopwatch};
 use crate::codec::FormatOptions;
-use crate::data::{Acknowledge, Object, SourceAck, Value};
+use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
@@ -22,59 +24,18 @@ use crate::flow::{
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
-    Content, End, Inlet, Link, Message, Parcel, Payload, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
+    Content, End, Inlet, Link, Message, Parcel, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
 };
 use crate::meter::{LedgerView, SinkView};
 use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 use crate::store::Store;
 
+pub use acks::{Acks, texts};
+pub use numbers::numbers;
+
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a source was told of its messages.
-#[derive(Default)]
-pub struct Acks(Mutex<BTreeMap<u64, Vec<bool>>>);
-
-impl Acknowledge for Acks {
-    fn done(&self, id: u64, good: bool) {
-        self.0.lock().unwrap().entry(id).or_default().push(good);
-    }
-}
-
-impl Acks {
-    /// The messages that the source may forget.
-    pub fn good(&self) -> Vec<u64> {
-        self.told(true)
-    }
-
-    /// The messages that it is to give again.
-    pub fn bad(&self) -> Vec<u64> {
-        self.told(false)
-    }
-
-    fn told(&self, good: bool) -> Vec<u64> {
-        let all = self.0.lock().unwrap();
-        for (id, told) in &*all {
-            assert_eq!(told.len(), 1, "message {id} was acknowledged more than once: {told:?}");
-        }
-        all.iter().filter(|(_, told)| told[0] == good).map(|(id, _)| *id).collect()
-    }
-
-    pub fn message(self: &Arc<Self>, id: u64, text: &str) -> Message {
-        let payload = Payload::Bytes(Bytes::copy_from_slice(text.as_bytes()));
-        Message { payload, time: Time(0), meta: None, ack: Some(SourceAck::new(self.clone(), id)), delivery: None }
-    }
-
-    /// `{"a":id}`
-    pub fn row(self: &Arc<Self>, id: u64) -> Message {
-        self.message(id, &format!("{{\"a\":{id}}}"))
-    }
-
-    pub fn rows(self: &Arc<Self>, ids: impl IntoIterator<Item = u64>) -> Vec<Message> {
-        ids.into_iter().map(|id| self.row(id)).collect()
-    }
-}
 
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What a source does from one opening to its end.
@@ -169,44 +130,6 @@ pub fn lives(all: Vec<Result<Life>>) -> SourcePlan {
 fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourcePlan {
     let open = move || open().map(|life| Box::new(FakeSource(Some(life))) as Box<dyn Source>);
     SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() }
-}
-
-/// A source of numbered rows that can seek: it gives them one by one, up to as many as the test allows, and goes on from
-/// the number that it is told.
-pub fn numbers(allowed: &watch::Sender<u64>) -> SourcePlan {
-    let allowed = allowed.clone();
-    let open = move || Ok(Box::new(Numbers { next: 1, allowed: allowed.subscribe() }) as Box<dyn Source>);
-    SourcePlan { open: Box::new(open), gives_rows: false, seeks: true, warnings: Vec::new() }
-}
-
-struct Numbers {
-    next: u64,
-    allowed: watch::Receiver<u64>,
-}
-
-#[async_trait::async_trait]
-impl Source for Numbers {
-    async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
-        report.set(Link::Connected);
-        loop {
-            let next = self.next;
-            tokio::select! {
-                allowed = self.allowed.wait_for(|allowed| *allowed >= next) => drop(allowed.unwrap()),
-                () = inlet.closed() => return Ok(End::Closed),
-            }
-            let payload = Payload::Bytes(Bytes::from(format!("{{\"a\":{next}}}")));
-            let message = Message { payload, time: Time(0), meta: None, ack: None, delivery: None };
-            self.next += 1;
-            if inlet.send_at(vec![message], Some(Value::Int(next as i64))).await.is_err() {
-                return Ok(End::Closed);
-            }
-        }
-    }
-
-    async fn seek(&mut self, position: &Value) -> Result<()> {
-        self.next = position.as_i64().unwrap() as u64 + 1;
-        Ok(())
-    }
 }
 
 struct FakeSource(Option<Life>);
@@ -671,9 +594,4 @@ pub async fn settle() {
 /// A switch that a scripted source waits for.
 pub fn switch() -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
     oneshot::channel()
-}
-
-/// `{"a":n}` for each.
-pub fn texts(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
-    ids.into_iter().map(|id| format!("{{\"a\":{id}}}")).collect()
 }

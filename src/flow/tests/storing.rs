@@ -223,6 +223,25 @@ async fn a_message_is_given_up_after_as_many_tries_as_the_user_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_never_comes_kills_each_message_after_its_tries() {
+    for cache in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let (queues, acks) = (queues(&home), Arc::<Acks>::default());
+        let sink = sink_connecting(|| Err(Fault::unreachable("no one is there")));
+        let (mut tap, source) = tap();
+        let given = props(json!({"enableCache": cache, "retryCount": 2, "retryInterval": "1ms"}));
+        let rule = rule(SQL).with(&sink, given, false).keeping(&queues, None);
+        let running = rule.start(&feed(source, &Clock::real())).await.unwrap();
+        for n in 0..3 {
+            tap.give(acks.rows(n * 3..n * 3 + 3)).await;
+            until("the end of the rows", || acks.good().len() as u64 == n * 3 + 3).await;
+        }
+        until("the account", || account(&running).dead.get("retries") == Some(&9)).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_queue_is_paced() {
     let home = tempfile::tempdir().unwrap();
     let (queues, acks, away) = (queues(&home), Arc::<Acks>::default(), switched(true));

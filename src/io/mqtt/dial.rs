@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use crate::io::file::words;
 use crate::io::props::Secret;
+use crate::io::tls::{self, Peer, Tls};
 
 use super::hello::{Greeting, Hello};
-use super::tls::{self, Tls};
 use super::wire::{Packet, Stream, Version, Wire};
 
 /// Seconds after which the broker must have heard of us.
@@ -20,6 +20,8 @@ pub(super) const KEEP_ALIVE: u16 = 30;
 
 /// How long the socket, and then the broker, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+const BROKER: Peer = Peer { who: "the broker", address: "server", plain: "tcp://" };
 
 /// Where a broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +127,7 @@ impl Dialer {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|_| format!("`{host}` is no host name that a certificate can have; check `server`"))?;
                 let connected = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-                Stream::Tls(Box::new(connected.map_err(|error| tls::explain(&error, host))?))
+                Stream::Tls(Box::new(connected.map_err(|error| tls::explain(&error, host, &BROKER))?))
             }
         };
         let mut wire = Wire::new(stream, self.version, topics);
@@ -140,7 +142,7 @@ impl Dialer {
         // With TLS 1.3 a broker says only after the handshake that it does not take our certificate.
         let lost = |error: std::io::Error| match &self.tls {
             Some(_) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                tls::explain(&error, &self.address.host)
+                tls::explain(&error, &self.address.host, &BROKER)
             }
             _ => "the broker closes the connection at once; check `clientid`, `username` and the broker's log".into(),
         };

@@ -11,9 +11,9 @@ use crate::diag::Diagnostic;
 use crate::io::Env;
 use crate::io::memory::valid_filter;
 use crate::io::props::{self, Names, Secret};
+use crate::io::tls::{Tls, TlsOptions};
 
 use super::dial::{Address, Dialer};
-use super::tls::Tls;
 use super::wire::Version;
 
 pub(super) const SOURCE: Names = Names::source(
@@ -46,23 +46,8 @@ pub(super) struct Broker {
     enable_client_session: bool,
     /// MQTT 5: seconds for which the broker keeps a session that is not connected.
     session_expiry_interval_seconds: Option<u32>,
-    /// File with the certificates of the authorities to trust. Default: those that browsers trust.
-    root_ca_path: String,
-    /// File with the client's certificate.
-    certification_path: String,
-    /// File with the client's key.
-    private_key_path: String,
-    /// Content of `rootCaPath` in base64.
-    #[serde(rename = "rootCARaw")]
-    root_ca_raw: String,
-    /// Content of `certificationPath` in base64.
-    certification_raw: String,
-    /// Content of `privateKeyPath` in base64.
-    private_key_raw: Secret,
-    /// Do not check the broker's certificate.
-    insecure_skip_verify: bool,
-    /// `tls1.2` or `tls1.3`.
-    tls_min_version: String,
+    #[serde(flatten)]
+    tls: TlsOptions,
 }
 
 /// Options of the `mqtt` source.
@@ -217,49 +202,14 @@ impl Broker {
         address: &Address,
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<Option<Tls>, Diagnostic> {
-        let pem = |path: &str, raw: &str, name: &str| -> Result<Option<super::tls::Pem>, Diagnostic> {
-            use super::tls::Pem;
-            if !path.is_empty() {
-                return Ok(Some(Pem::File(env.root.join(path))));
-            }
-            if raw.is_empty() {
-                return Ok(None);
-            }
-            let compact: String = raw.split_whitespace().collect();
-            let bytes =
-                BASE64.decode(compact).map_err(|_| props::wrong(names, name, "something else", "base64 of a PEM text"));
-            Ok(Some(Pem::Text(bytes?)))
-        };
-        let roots = pem(&self.root_ca_path, &self.root_ca_raw, "rootCARaw")?;
-        let certificate = pem(&self.certification_path, &self.certification_raw, "certificationRaw")?;
-        let key = pem(&self.private_key_path, &self.private_key_raw.0, "privateKeyRaw")?;
         if !address.tls {
-            if roots.is_some() || certificate.is_some() || key.is_some() || self.insecure_skip_verify {
+            if self.tls.is_set() {
                 let text = format!("properties for TLS of {} have no effect with `{}`", names.of, self.server);
                 warnings.push(Diagnostic::warning("K0621", text).help("use `ssl://` to connect by TLS"));
             }
             return Ok(None);
         }
-        let client = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(props::missing(names, "privateKeyPath", "`client.key`, beside `certificationPath`"));
-            }
-            (None, Some(_)) => {
-                return Err(props::missing(names, "certificationPath", "`client.pem`, beside `privateKeyPath`"));
-            }
-        };
-        let only_13 = match self.tls_min_version.as_str() {
-            "" | "tls1.2" => false,
-            "tls1.3" => true,
-            other => {
-                let text = format!("property `tlsMinVersion` of {} is `{other}`; `tls1.2` is used", names.of);
-                warnings.push(Diagnostic::warning("K0621", text).help("set `tls1.2` or `tls1.3`"));
-                false
-            }
-        };
-        Ok(Some(Tls { roots, client, verify: !self.insecure_skip_verify, only_13 }))
+        self.tls.check(names, env, warnings).map(Some)
     }
 }
 

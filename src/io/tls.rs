@@ -1,13 +1,115 @@
-//! TLS: certificates from files or from text, and what a failed handshake means in words.
+//! TLS of a client: the properties that all connectors share, certificates from files or from text, and what a failed
+//! handshake means in words.
+//!
+//! [`TlsOptions`] is flattened into the options of a connector; [`Tls`] is what they mean, and makes the settings of each
+//! connection anew, so that files may be renewed while a rule runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::diag::Diagnostic;
+
+use super::Env;
+use super::props::{self, Names, Secret};
+
+/// Options of TLS, alike for all clients.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct TlsOptions {
+    /// File with the certificates of the authorities to trust. Default: those that browsers trust.
+    root_ca_path: String,
+    /// File with the client's certificate.
+    certification_path: String,
+    /// File with the client's key.
+    private_key_path: String,
+    /// Content of `rootCaPath` in base64.
+    #[serde(rename = "rootCARaw")]
+    root_ca_raw: String,
+    /// Content of `certificationPath` in base64.
+    certification_raw: String,
+    /// Content of `privateKeyPath` in base64.
+    private_key_raw: Secret,
+    /// Do not check the certificate of the other side.
+    insecure_skip_verify: bool,
+    /// `tls1.2` or `tls1.3`.
+    tls_min_version: String,
+}
+
+impl TlsOptions {
+    /// Whether anything is set that a connection without TLS has no use for.
+    pub(super) fn is_set(&self) -> bool {
+        let texts = [
+            &self.root_ca_path,
+            &self.root_ca_raw,
+            &self.certification_path,
+            &self.certification_raw,
+            &self.private_key_path,
+            &self.private_key_raw.0,
+        ];
+        self.insecure_skip_verify || texts.iter().any(|text| !text.is_empty())
+    }
+
+    /// What they mean; relative paths start from the folder of `env`.
+    pub(super) fn check(&self, names: &Names, env: &Env, warnings: &mut Vec<Diagnostic>) -> Result<Tls, Diagnostic> {
+        let pem = |path: &str, raw: &str, name: &str| -> Result<Option<Pem>, Diagnostic> {
+            if !path.is_empty() {
+                return Ok(Some(Pem::File(env.root.join(path))));
+            }
+            if raw.is_empty() {
+                return Ok(None);
+            }
+            let compact: String = raw.split_whitespace().collect();
+            let bytes =
+                BASE64.decode(compact).map_err(|_| props::wrong(names, name, "something else", "base64 of a PEM text"));
+            Ok(Some(Pem::Text(bytes?)))
+        };
+        let roots = pem(&self.root_ca_path, &self.root_ca_raw, "rootCARaw")?;
+        let certificate = pem(&self.certification_path, &self.certification_raw, "certificationRaw")?;
+        let key = pem(&self.private_key_path, &self.private_key_raw.0, "privateKeyRaw")?;
+        let client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(props::missing(names, "privateKeyPath", "`client.key`, beside `certificationPath`"));
+            }
+            (None, Some(_)) => {
+                return Err(props::missing(names, "certificationPath", "`client.pem`, beside `privateKeyPath`"));
+            }
+        };
+        let only_13 = match self.tls_min_version.as_str() {
+            "" | "tls1.2" => false,
+            "tls1.3" => true,
+            other => {
+                let text = format!("property `tlsMinVersion` of {} is `{other}`; `tls1.2` is used", names.of);
+                warnings.push(Diagnostic::warning("K0621", text).help("set `tls1.2` or `tls1.3`"));
+                false
+            }
+        };
+        Ok(Tls { roots, client, verify: !self.insecure_skip_verify, only_13 })
+    }
+}
+
+/// Who is at the other end, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    /// `the broker`
+    pub(super) who: &'static str,
+    /// The property that holds its address.
+    pub(super) address: &'static str,
+    /// How that begins without TLS.
+    pub(super) plain: &'static str,
+}
 
 /// Where a PEM text is. A file is read at each connection, so that it may be renewed.
 #[derive(Clone)]
@@ -32,7 +134,7 @@ impl Pem {
         match self {
             Pem::Text(text) => Ok(text.clone()),
             Pem::File(path) => std::fs::read(path)
-                .map_err(|error| format!("cannot read `{}`: {}", path.display(), crate::io::file::words(&error))),
+                .map_err(|error| format!("cannot read `{}`: {}", path.display(), super::file::words(&error))),
         }
     }
 
@@ -93,23 +195,24 @@ impl Tls {
 }
 
 /// What a failed handshake means, and what to check.
-pub(super) fn explain(error: &std::io::Error, host: &str) -> String {
+pub(super) fn explain(error: &std::io::Error, host: &str, peer: &Peer) -> String {
+    let Peer { who, address, plain } = peer;
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidCertificate(found)) => match found {
             CertificateError::UnknownIssuer => {
-                "the broker's certificate is not signed by a trusted authority; check `rootCaPath`".into()
+                format!("{who}'s certificate is not signed by a trusted authority; check `rootCaPath`")
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the broker's certificate is not for `{host}`; check `server`")
+                format!("{who}'s certificate is not for `{host}`; check `{address}`")
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the broker's certificate has expired; check it and this machine's clock".into()
+                format!("{who}'s certificate has expired; check it and this machine's clock")
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "the broker's certificate is not valid yet; check this machine's clock".into()
+                format!("{who}'s certificate is not valid yet; check this machine's clock")
             }
-            _ => "the broker's certificate is not valid; check `rootCaPath` and the broker's settings".into(),
+            _ => format!("{who}'s certificate is not valid; check `rootCaPath` and {who}'s settings"),
         },
         Some(rustls::Error::AlertReceived(
             AlertDescription::CertificateRequired
@@ -121,15 +224,15 @@ pub(super) fn explain(error: &std::io::Error, host: &str) -> String {
             | AlertDescription::HandshakeFailure
             | AlertDescription::AccessDenied,
         )) => {
-            "the broker does not accept the client's certificate; check `certificationPath` and `privateKeyPath`".into()
+            format!("{who} does not accept the client's certificate; check `certificationPath` and `privateKeyPath`")
         }
         Some(rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) | rustls::Error::PeerIncompatible(_)) => {
-            "the broker speaks another version of TLS; check `tlsMinVersion`".into()
+            format!("{who} speaks another version of TLS; check `tlsMinVersion`")
         }
         Some(rustls::Error::InvalidMessage(_)) => {
-            "the broker does not answer by TLS; check the port in `server`, or use `tcp://`".into()
+            format!("{who} does not answer by TLS; check the port in `{address}`, or use `{plain}`")
         }
-        _ => format!("the TLS handshake failed ({error}); check that the port in `server` is one for TLS"),
+        _ => format!("the TLS handshake failed ({error}); check that the port in `{address}` is one for TLS"),
     }
 }
 
