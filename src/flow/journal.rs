@@ -29,6 +29,7 @@ use crate::meter::{SinkAccount, SinkView};
 use crate::store::{Log, Reader, Snapshots};
 
 use super::book::Book;
+use super::dead::Route;
 use super::feed::Fed;
 use known::Known;
 use record::SinkCount;
@@ -93,6 +94,8 @@ struct Pending {
     sequence: u64,
     /// What each sink has to confirm, in rows since the journal began.
     given: Vec<u64>,
+    /// Dead letters that had been made.
+    letters: u64,
     state: State,
 }
 
@@ -410,24 +413,26 @@ impl Journal {
             known: self.known.iter().map(Known::all).collect(),
         };
         let given = self.ports.iter().map(|port| port.given).collect();
-        self.pending = Some(Pending { sequence, given, state });
+        let letters = self.book.dead.as_ref().map_or(0, Route::made);
+        self.pending = Some(Pending { sequence, given, letters, state });
     }
 
     /// Whether all results that came before the pending snapshot are confirmed; also when there is none.
     pub fn is_confirmed(&self) -> bool {
         let Some(pending) = &self.pending else { return true };
-        self.ports.iter().zip(&pending.given).all(|(port, given)| port.confirmed() >= *given)
+        let told = self.book.dead.as_ref().is_none_or(|route| route.told() >= pending.letters);
+        told && self.ports.iter().zip(&pending.given).all(|(port, given)| port.confirmed() >= *given)
     }
 
     /// Begins to write the pending snapshot if it counts by now. The log must be on the disk.
     pub fn begin_writing(&mut self) {
-        let Some(Pending { sequence, given, mut state }) = self.pending.take() else { return };
+        let Some(pending) = &self.pending else { return };
         // What the sinks have confirmed must be noted, for the snapshot says no more than that.
-        let counts = self.noted.iter().zip(&given).all(|(noted, given)| noted.confirmed >= *given);
-        if self.dirty || self.writing.is_some() || !counts {
-            self.pending = Some(Pending { sequence, given, state });
+        let is_noted = self.noted.iter().zip(&pending.given).all(|(noted, given)| noted.confirmed >= *given);
+        if self.dirty || self.writing.is_some() || !is_noted || !self.is_confirmed() {
             return;
         }
+        let Some(Pending { sequence, given, mut state, .. }) = self.pending.take() else { return };
         state.sinks = self.noted.iter().cloned().zip(given).collect();
         let (folder, lease) = (self.folder.clone(), self.lease.clone());
         self.writing = Some(tokio::task::spawn_blocking(move || {
@@ -456,7 +461,7 @@ impl Journal {
             (self.calls, self.due) = (self.calls + 1, self.clock.now() + AGAIN.min(self.interval));
         })?;
         self.last = (written.sequence, written.bytes);
-        self.since -= self.cut;
+        self.since = self.since.saturating_sub(self.cut);
         let bytes = self.on_log(move |log| log.drop_before(written.oldest).map(|_| log.bytes())).await??;
         let mut glass = self.glass.lock().unwrap_or_else(PoisonError::into_inner);
         (glass.snapshot, glass.snapshot_bytes, glass.log_bytes) = (self.clock.now(), written.bytes, bytes);
