@@ -59,7 +59,8 @@ impl RuleTask {
         match record {
             Record::Push { source, now, batch } => {
                 if let Some(journal) = &self.journal {
-                    journal.book().ledger.came(batch.selected().len() as u64);
+                    let book = journal.book();
+                    book.ledger.came(record::recount(&batch, &book.account()));
                 }
                 self.chain.push(source, batch, now, &mut self.out)?;
             }
