@@ -394,6 +394,9 @@ impl Flow {
         for outlet in self.outlets {
             outlet.kill().await;
         }
+        for cemetery in self.dead {
+            cemetery.kill().await;
+        }
     }
 
     /// How far the event time has come; nothing in processing time.
