@@ -15,6 +15,7 @@ use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
+use crate::meter::Accounts;
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -53,6 +54,7 @@ struct PlannedFlow {
     shared: Arc<Shared>,
     leases: Arc<Leases>,
     topo: Topo,
+    carried: Accounts,
 }
 
 impl Engine for FlowEngine {
@@ -126,8 +128,8 @@ impl Engine for FlowEngine {
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
         let (host, def) = (host.clone(), def.clone());
-        let (shared, leases) = (self.shared.clone(), self.leases.clone());
-        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo }))
+        let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
+        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
     }
 }
 
@@ -264,8 +266,12 @@ fn dead_sink(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut action = action.clone();
-    if !action.props.keys().any(|name| name.eq_ignore_ascii_case("sendSingle")) {
-        action.props.insert("sendSingle".to_owned(), true.into());
+    // The last letters of a batch that is never full would keep their messages from being acknowledged.
+    for (name, usual) in [("sendSingle", Json::from(true)), ("lingerInterval", Json::from("1s"))] {
+        let has = |wanted: &str| action.props.keys().any(|name| name.eq_ignore_ascii_case(wanted));
+        if !has(name) && (name == "sendSingle" || has("batchSize")) {
+            action.props.insert(name.to_owned(), usual);
+        }
     }
     let layout = Arc::new(flow::dead_columns());
     let sink = sink_spec(host, def, &action, name, &layout, warnings).map_err(|mut found| {
@@ -335,6 +341,10 @@ impl Planned for PlannedFlow {
         self.warnings.clone()
     }
 
+    fn carry(&mut self, accounts: Accounts) {
+        self.carried = accounts;
+    }
+
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let rule = Arc::new(self.host.rule_info(&self.def.id));
         let keeps = match self.def.options.qos {
@@ -352,7 +362,8 @@ impl Planned for PlannedFlow {
         for (stream, mut spec) in self.streams {
             // Where a stream is there twice, what the second source has the first one has too.
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
-            spec.seek = last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            spec.seek =
+                last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {
@@ -393,6 +404,8 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            carried: self.carried,
+            stall: self.def.options.stall,
             dead: self.dead,
             journal,
             plan: self.plan,
@@ -489,7 +502,8 @@ impl Running for RunningFlow {
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(flow) => {
-                RunStatus { tide: flow.tide(), journal: flow.journal(), ..status(flow.nodes(), flow.ledger()) }
+                let (tide, busy, journal) = (flow.tide(), flow.busy(), flow.journal());
+                RunStatus { tide, busy, journal, ..status(flow.nodes(), flow.ledger()) }
             }
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
