@@ -396,6 +396,9 @@ impl Flow {
         for outlet in self.outlets {
             outlet.kill().await;
         }
+        for cemetery in self.dead {
+            cemetery.kill().await;
+        }
     }
 
     /// The account of the rule and those of its sinks.

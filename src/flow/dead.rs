@@ -233,8 +233,8 @@ impl Route {
         self.0.told.load(Ordering::Acquire)
     }
 
-    /// No more letters.
-    fn close(&self) {
+    /// No more letters: the sink gives out what it keeps to be sent together.
+    pub fn close(&self) {
         self.0.to.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -277,6 +277,12 @@ impl Cemetery {
         let (outlet, to) = start();
         let pump = tokio::spawn(pump(from, to, outlet.account.clone()));
         Cemetery { route, outlet, pump }
+    }
+
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.pump.abort();
+        self.outlet.kill().await;
     }
 
     /// Makes no more letters, and delivers the others within `patience`; those that are left are given up, and their rows

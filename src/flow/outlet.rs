@@ -280,7 +280,11 @@ impl Driver {
             return Some(fault);
         }
         let Driver { from, packer, load, courier, .. } = self;
-        let front = front(&store, from, packer, load, hears.clone());
+        let hears_too = hears.clone();
+        let front = async {
+            front(&store, from, packer, load, hears_too).await;
+            Ok(())
+        };
         let work = if second.is_some() { Work::Live } else { Work::All };
         let given = |fault: Option<Fault>| fault.map_or(Ok(()), Err);
         let live = async { given(store.give(courier, work).await) };
@@ -297,7 +301,7 @@ impl Driver {
             std::future::pending::<Result<(), Fault>>().await
         };
         let done = tokio::select! {
-            done = async { tokio::try_join!(async { Ok(front.await) }, live, stored).map(drop) } => done,
+            done = async { tokio::try_join!(front, live, stored).map(drop) } => done,
             done = warns => done,
         };
         store.rest().await;

@@ -183,6 +183,7 @@ impl RuleTask {
             let _ = done.wait_for(|done| *done).await;
         }
         for route in &self.dead {
+            route.close();
             route.empty().await;
         }
     }

@@ -266,8 +266,12 @@ fn dead_sink(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut action = action.clone();
-    if !action.props.keys().any(|name| name.eq_ignore_ascii_case("sendSingle")) {
-        action.props.insert("sendSingle".to_owned(), true.into());
+    // The last letters of a batch that is never full would keep their messages from being acknowledged.
+    for (name, usual) in [("sendSingle", Json::from(true)), ("lingerInterval", Json::from("1s"))] {
+        let has = |wanted: &str| action.props.keys().any(|name| name.eq_ignore_ascii_case(wanted));
+        if !has(name) && (name == "sendSingle" || has("batchSize")) {
+            action.props.insert(name.to_owned(), usual);
+        }
     }
     let layout = Arc::new(flow::dead_columns());
     let sink = sink_spec(host, def, &action, name, &layout, warnings).map_err(|mut found| {
@@ -358,7 +362,8 @@ impl Planned for PlannedFlow {
         for (stream, mut spec) in self.streams {
             // Where a stream is there twice, what the second source has the first one has too.
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
-            spec.seek = last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            spec.seek =
+                last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {

@@ -194,6 +194,7 @@ impl Opened {
         journal.book = book.clone();
         if is_fresh {
             journal.note(&record::begin(now, &journal.plan.clone()))?;
+            journal.calls = 0;
         }
         Ok((chain, journal))
     }
@@ -265,6 +266,8 @@ impl Found {
             writing: None,
             last,
             since: if is_fresh { 0 } else { bytes },
+            calls: u64::from(replay.is_some()),
+            cut: 0,
             due: clock.now() + spec.interval,
             replay,
             quiet,
@@ -272,7 +275,7 @@ impl Found {
             pushing: None,
             is_partial: false,
             glass,
-            _lease: spec.lease,
+            lease: spec.lease,
         })
     }
 }

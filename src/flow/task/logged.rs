@@ -213,6 +213,9 @@ impl RuleTask {
             return;
         }
         book.ledger.hold(u64::try_from(left).unwrap_or_default());
+        if journal.is_untouched() {
+            return;
+        }
         if let Err(fault) = save(&mut journal).await {
             tracing::warn!("{who}: {fault}; the rule goes on from the snapshot before, and from the input log");
         }

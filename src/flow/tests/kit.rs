@@ -1,11 +1,12 @@
 mod acks;
+mod numbers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::codec::FormatOptions;
-use crate::data::Object;
+use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
@@ -30,7 +31,8 @@ use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 use crate::store::Store;
 
-pub use acks::Acks;
+pub use acks::{Acks, texts};
+pub use numbers::numbers;
 
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -166,6 +168,8 @@ struct Inner {
     /// The first so many connects never return.
     hanging_connects: usize,
     returns_from_idle: bool,
+    /// It says where it stands, and takes back what came after.
+    takes_back: bool,
 }
 
 pub fn sink() -> Fake {
@@ -193,6 +197,10 @@ pub fn sink_that_returns_from_idle() -> Fake {
     fake(|inner| inner.returns_from_idle = true)
 }
 
+pub fn sink_that_takes_back() -> Fake {
+    fake(|inner| inner.takes_back = true)
+}
+
 fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
     let mut inner = Inner {
         took: Mutex::default(),
@@ -204,6 +212,7 @@ fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
         hangs_at_close: false,
         hanging_connects: 0,
         returns_from_idle: false,
+        takes_back: false,
     };
     change(&mut inner);
     Fake(Arc::new(inner))
@@ -272,6 +281,16 @@ impl Sink for FakeSink {
         if !self.0.0.returns_from_idle {
             std::future::pending().await
         }
+    }
+
+    async fn position(&mut self) -> Result<Option<Value>> {
+        let inner = &self.0.0;
+        Ok(inner.takes_back.then(|| Value::Int(inner.took.lock().unwrap().len() as i64)))
+    }
+
+    async fn resume(&mut self, position: &Value) -> Result<()> {
+        self.0.0.took.lock().unwrap().truncate(position.as_i64().unwrap() as usize);
+        Ok(())
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -411,9 +430,10 @@ impl Rule {
                 dead: None,
             }
         });
-        let journal = self
-            .journal
-            .map(|(folder, interval)| Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap());
+        let lease = Arc::new(());
+        let leased = Arc::downgrade(&lease);
+        let open = |(folder, interval)| Opened::open(JournalSpec { folder, interval, lease }).unwrap();
+        let journal = self.journal.map(open);
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
                 around: Arc::new(Surroundings::new(self.clock.clone(), None)),
@@ -432,7 +452,7 @@ impl Rule {
             stall: self.stall,
             plan,
         };
-        Ok(Running { flow: Flow::start(spec).await? })
+        Ok(Running { flow: Flow::start(spec).await?, leased })
     }
 }
 
@@ -450,22 +470,29 @@ fn declared(statement: &str) -> Stream {
 }
 
 pub fn feed(source: SourcePlan, clock: &Clock) -> Arc<Feed> {
-    feed_of(Stream::schemaless("demo"), source, clock)
+    feed_of(Stream::schemaless("demo"), source, None, clock)
+}
+
+/// A feed whose source goes on where it stood.
+pub fn feed_from(source: SourcePlan, seek: Option<Value>, clock: &Clock) -> Arc<Feed> {
+    feed_of(Stream::schemaless("demo"), source, seek, clock)
 }
 
 /// A feed that enforces the types that the statement declares.
 pub fn typed_feed(statement: &str, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
-    feed_of(declared(statement), source, clock)
+    feed_of(declared(statement), source, None, clock)
 }
 
-fn feed_of(stream: Stream, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
+fn feed_of(stream: Stream, source: SourcePlan, seek: Option<Value>, clock: &Clock) -> Arc<Feed> {
     let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
     let kinds = stream.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek: None, format, kinds, clock: clock.clone() }))
+    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek, format, kinds, clock: clock.clone() }))
 }
 
 pub struct Running {
     pub flow: Flow,
+    /// Dead when nothing of it writes to the journal any more.
+    leased: Weak<()>,
 }
 
 /// What is left of a rule.
@@ -510,6 +537,8 @@ impl Running {
     /// Ends it as a crash does.
     pub async fn kill(self) {
         soon("the end of the tasks", self.flow.kill()).await;
+        // What it had begun to write goes on, unlike in a crash.
+        until("the end of its writing", || self.leased.strong_count() == 0).await;
     }
 
     /// Stops it; what its operators hold stays in the journal. Gives how many rows that are.
@@ -601,9 +630,4 @@ pub async fn settle() {
 /// A switch that a scripted source waits for.
 pub fn switch() -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
     oneshot::channel()
-}
-
-/// `{"a":n}` for each.
-pub fn texts(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
-    ids.into_iter().map(|id| format!("{{\"a\":{id}}}")).collect()
 }
