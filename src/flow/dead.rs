@@ -302,13 +302,14 @@ impl Cemetery {
 async fn pump(mut from: mpsc::UnboundedReceiver<Letter>, to: Giver<Outgoing>, account: Arc<crate::meter::SinkAccount>) {
     let mut letters = Vec::with_capacity(TOGETHER);
     while from.recv_many(&mut letters, TOGETHER).await > 0 {
+        let at = letters.first().map_or(Time(0), |letter| letter.time);
         let mut batch = Batch::with_capacity(6, letters.len());
         let mut receipts = Vec::with_capacity(letters.len());
         for Letter { mut values, receipt, time } in letters.drain(..) {
             batch.push(time, Receipt::none()).swap_with_slice(&mut values);
             receipts.push(receipt);
         }
-        if let Err(outgoing) = to.send(Outgoing { batch: Arc::new(batch), receipts }).await {
+        if let Err(outgoing) = to.send(Outgoing { batch: Arc::new(batch), receipts, at }).await {
             outgoing.settle(&account, Fate::Abandoned);
         }
     }

@@ -15,6 +15,7 @@ use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
+use crate::meter::Accounts;
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -53,6 +54,7 @@ struct PlannedFlow {
     shared: Arc<Shared>,
     leases: Arc<Leases>,
     topo: Topo,
+    carried: Accounts,
 }
 
 impl Engine for FlowEngine {
@@ -126,8 +128,8 @@ impl Engine for FlowEngine {
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
         let (host, def) = (host.clone(), def.clone());
-        let (shared, leases) = (self.shared.clone(), self.leases.clone());
-        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo }))
+        let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
+        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
     }
 }
 
@@ -339,6 +341,10 @@ impl Planned for PlannedFlow {
         self.warnings.clone()
     }
 
+    fn carry(&mut self, accounts: Accounts) {
+        self.carried = accounts;
+    }
+
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let rule = Arc::new(self.host.rule_info(&self.def.id));
         let keeps = match self.def.options.qos {
@@ -398,6 +404,8 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            carried: self.carried,
+            stall: self.def.options.stall,
             dead: self.dead,
             journal,
             plan: self.plan,
@@ -494,7 +502,8 @@ impl Running for RunningFlow {
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(flow) => {
-                RunStatus { tide: flow.tide(), journal: flow.journal(), ..status(flow.nodes(), flow.ledger()) }
+                let (tide, busy, journal) = (flow.tide(), flow.busy(), flow.journal());
+                RunStatus { tide, busy, journal, ..status(flow.nodes(), flow.ledger()) }
             }
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

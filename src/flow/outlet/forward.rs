@@ -253,7 +253,7 @@ impl Store {
         loop {
             let fault = loop {
                 let result = match sink {
-                    None => (courier.plan.open)().map(|opened| *sink = Some(opened)),
+                    None => courier.make().map(|opened| *sink = Some(opened)),
                     Some(sink) => match self.dial(courier, sink.as_mut(), work).await? {
                         Ok(()) => break self.deliver(courier, sink.as_mut(), work, &mut tries).await?,
                         fault => fault,
