@@ -13,6 +13,7 @@ mod drive;
 mod engine;
 mod fields;
 mod files;
+mod journal;
 mod options;
 mod report;
 mod rule;

@@ -81,17 +81,21 @@ impl Clock {
         }
     }
 
-    /// Returns when the clock shows `at` or later.
+    /// Returns when the clock shows `at` or later. Where a real clock is set back meanwhile, it returns when as much time
+    /// has passed as was missing in the beginning.
     pub async fn sleep_until(&self, at: Time) {
         match &self.0 {
             // The wall clock may be stepped while we sleep, so look again at least once a second.
-            Kind::Real => loop {
-                let left = at.since(self.now());
-                if left.is_zero() {
-                    return;
+            Kind::Real => {
+                let (watch, span) = (Stopwatch::start(), at.since(self.now()));
+                loop {
+                    let left = at.since(self.now()).min(span.saturating_sub(watch.elapsed()));
+                    if left.is_zero() {
+                        return;
+                    }
+                    tokio::time::sleep(left.min(Duration::from_secs(1))).await;
                 }
-                tokio::time::sleep(left.min(Duration::from_secs(1))).await;
-            },
+            }
             Kind::Virtual(stand) => {
                 let mut moved = stand.moved.subscribe();
                 // The sender lives in `stand`, so this can only end by reaching the time.

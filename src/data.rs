@@ -11,6 +11,7 @@
 mod batch;
 pub mod cast;
 mod datetime;
+mod dead;
 pub mod key;
 mod layout;
 mod object;
@@ -24,6 +25,7 @@ mod value;
 pub use crate::clock::Time;
 pub use batch::{Batch, Delivery, Emissions, Meta};
 pub use datetime::{Civil, DateTime};
+pub use dead::DeadRow;
 pub use layout::{Column, Layout};
 pub use object::{Object, Shape};
 pub use parse_time::parse_datetime;

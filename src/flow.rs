@@ -9,6 +9,7 @@
 mod book;
 mod caught;
 mod chain;
+mod dead;
 mod decoding;
 mod desk;
 mod feed;
@@ -30,7 +31,7 @@ mod tests;
 mod windows;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -38,18 +39,21 @@ use jiff::tz::TimeZone;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Stopwatch, Time};
+use crate::data::Layout;
 use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
-use crate::io::{LinkStatus, SinkPlan};
-use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
+use crate::io::{LinkStatus, Report, SinkPlan};
+use crate::meter::{Accounts, LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
 use crate::op::Gauge;
 use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
 pub use chain::{Ask, Chain, Steps};
+pub use dead::columns as dead_columns;
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
+pub use journal::record::{self, Record};
 pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;
 pub use outlet::{Keep, Retrying, emissions};
@@ -59,8 +63,9 @@ pub use task::Ended;
 
 pub use crate::op::Tide;
 
+use dead::{Cemetery, Route};
 use feed::Subscriber;
-use journal::Glass;
+use journal::{Anchor, Glass};
 use lane::lane;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
@@ -84,10 +89,16 @@ pub struct FlowSpec {
     /// For each lookup table of the plan where it is asked.
     pub desks: Vec<Desk>,
     pub sinks: Vec<SinkSpec>,
+    /// The sink of its dead letters.
+    pub dead: Option<SinkSpec>,
     /// `sendError`
     pub send_error: bool,
     /// What happens to rows that find the rule full.
     pub overflow: Overflow,
+    /// What its accounts go on from.
+    pub carried: Accounts,
+    /// How long a sink may be without progress before it is opened again; `None`: for ever.
+    pub stall: Option<Duration>,
     /// For a rule that keeps what it has across a crash.
     pub journal: Option<Opened>,
 }
@@ -103,6 +114,8 @@ pub struct SinkSpec {
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
+    /// The sink of its dead letters, where it is not that of the rule.
+    pub dead: Option<Box<SinkSpec>>,
 }
 
 /// A running rule.
@@ -112,8 +125,12 @@ pub struct Flow {
     ops: Vec<(String, Arc<NodeMeter>)>,
     /// In event time: how far it has come.
     gauge: Option<Arc<Gauge>>,
+    /// Since when the task is at one batch; 0 when it waits for the next.
+    busy: Arc<AtomicI64>,
     journal: Option<Glass>,
     outlets: Vec<Outlet>,
+    /// The sinks of dead letters.
+    dead: Vec<Cemetery>,
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
@@ -162,21 +179,52 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 impl Flow {
     /// Starts the tasks of a rule and subscribes to its feed.
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
-        let book = Arc::<Book>::default();
+        let (ended_to, ended) = watch::channel(None);
+        // A journal says itself what its accounts go on from.
+        let carried = if spec.journal.is_some() { Accounts::default() } else { spec.carried.clone() };
+        let letters = Arc::new(dead::columns());
+        let rule = spec.rule.id.clone();
+        let outlet = |sink: SinkSpec, layout: &Arc<Layout>, dead: Option<Route>, anchor: Option<Arc<Anchor>>| {
+            Outlet::start(OutletSpec {
+                log: ErrorLog::new(format!("rule `{rule}`, sink `{}`", sink.name)),
+                rule: rule.to_string(),
+                name: sink.name.clone(),
+                sink: sink.plan,
+                retrying: sink.retrying,
+                keep: sink.keep,
+                shape: sink.shape,
+                layout: layout.clone(),
+                // No letter tells of a letter.
+                send_error: spec.send_error && !Arc::ptr_eq(layout, &letters),
+                clock: spec.clock.clone(),
+                overflow: sink.overflow,
+                dead,
+                anchor,
+                ended: ended_to.clone(),
+                stall: spec.stall,
+                carried: carried.sinks.get(&sink.name).cloned().unwrap_or_default(),
+            })
+        };
+        let cemetery = |sink: SinkSpec| {
+            Cemetery::open(rule.clone(), &spec.plan, &spec.clock, || outlet(sink, &letters, None, None))
+        };
+        let mut cemeteries: Vec<Cemetery> = spec.dead.map(cemetery).into_iter().collect();
+        let common = cemeteries.first().map(|cemetery| cemetery.route.clone());
+        let book = Arc::new(Book::new(common.clone(), &carried.ledger));
         let logs = spec.journal.is_some();
         let build = |now| Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account());
         let (chain, mut journal) = match spec.journal {
             None => (build(spec.clock.now())?, None),
             Some(opened) => {
                 let sinks: Vec<String> = spec.sinks.iter().map(|sink| sink.name.clone()).collect();
-                let (chain, journal) = opened.begin(&spec.plan, &sinks, &book, &spec.clock, build).await?;
+                let (chain, journal) =
+                    opened.begin(&spec.plan, &sinks, &book, &spec.clock, build, &spec.carried).await?;
                 (chain, Some(journal))
             }
         };
         let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
-        let (ended_to, ended) = watch::channel(None);
         let (mut sources, mut closings, mut joining) = (Vec::new(), Vec::new(), Vec::new());
         let asked = |source: &crate::plan::Source| source.kind == SourceKind::Lookup;
         let fed = spec.plan.sources.iter().enumerate().filter(|(_, source)| !asked(source));
@@ -205,6 +253,9 @@ impl Flow {
             // The one step that can fail, before anything runs.
             if let Err(fault) = inflow.feed.subscribe(inflow.id, subscriber, ended.clone()).await {
                 unsubscribe(&sources).await;
+                for cemetery in cemeteries {
+                    cemetery.close(Duration::ZERO).await;
+                }
                 return Err(fault);
             }
         }
@@ -213,26 +264,16 @@ impl Flow {
             .sinks
             .into_iter()
             .enumerate()
-            .map(|(n, sink)| {
-                Outlet::start(OutletSpec {
-                    log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
-                    rule: spec.rule.id.to_string(),
-                    name: sink.name,
-                    sink: sink.plan,
-                    retrying: sink.retrying,
-                    keep: sink.keep,
-                    shape: sink.shape,
-                    layout: layout.clone(),
-                    send_error: spec.send_error,
-                    clock: spec.clock.clone(),
-                    overflow: sink.overflow,
-                    anchor: journal.as_ref().and_then(|journal| journal.anchor(n)),
-                    ended: ended_to.clone(),
-                })
+            .map(|(n, mut sink)| {
+                let own = sink.dead.take().map(|dead| cemetery(*dead));
+                let route = own.as_ref().map(|own| own.route.clone()).or_else(|| common.clone());
+                cemeteries.extend(own);
+                outlet(sink, &layout, route, journal.as_ref().and_then(|journal| journal.anchor(n)))
             })
             .unzip();
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
         let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
+        let busy = Arc::<AtomicI64>::default();
         let glass = journal.as_mut().map(|journal| {
             journal.set_sinks(outlets.iter().map(|outlet| outlet.account.clone()));
             journal.glass.clone()
@@ -240,8 +281,10 @@ impl Flow {
         #[cfg(test)]
         let rests = Arc::new(std::sync::atomic::AtomicI64::new(i64::MIN));
         let task = RuleTask {
+            busy: busy.clone(),
             desks: tables.zip(spec.desks).collect(),
             chain,
+            told: spec.clock.now(),
             from,
             closings: Closings::new(closings, drives),
             sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),
@@ -250,6 +293,7 @@ impl Flow {
             ended: ended_to,
             out: Vec::new(),
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
+            dead: cemeteries.iter().map(|cemetery| cemetery.route.clone()).collect(),
             journal,
             waiting: VecDeque::new(),
             #[cfg(test)]
@@ -261,8 +305,10 @@ impl Flow {
             book,
             ops,
             gauge,
+            busy,
             journal: glass,
             outlets,
+            dead: cemeteries,
             ended,
             rule: spec.rule,
             task,
@@ -281,7 +327,7 @@ impl Flow {
     /// is one. All are counted. Takes some seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
-        let Flow { sources, book, ops, journal, outlets, rule, task, .. } = self;
+        let Flow { sources, book, ops, journal, outlets, dead, rule, task, .. } = self;
         unsubscribe(&sources).await;
         let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
@@ -289,9 +335,14 @@ impl Flow {
             rule.around.hurry();
         }
         let left = patience.saturating_sub(watch.elapsed());
-        let sinks: Vec<_> = outlets.iter().map(Sink::of).collect();
+        let sinks: Vec<_> = all(&outlets, &dead).map(Sink::of).collect();
         let mut fault = None;
         for end in futures_util::future::join_all(outlets.into_iter().map(|outlet| outlet.stop(left))).await {
+            fault = fault.or(end);
+        }
+        // What they could not deliver for good is told of.
+        let left = patience.saturating_sub(watch.elapsed());
+        for end in futures_util::future::join_all(dead.into_iter().map(|cemetery| cemetery.close(left))).await {
             fault = fault.or(end);
         }
         // The outlets have given up, so they hold the task up no longer.
@@ -311,11 +362,16 @@ impl Flow {
 
     /// The status of all nodes: sources, operators, sinks.
     pub fn nodes(&self) -> Vec<NodeStatus> {
-        statuses(&self.sources, &self.ops, self.outlets.iter().map(Sink::of))
+        statuses(&self.sources, &self.ops, all(&self.outlets, &self.dead).map(Sink::of))
     }
 
     pub fn ledger(&self) -> LedgerView {
         self.book.ledger.view()
+    }
+
+    /// Since when its task is at one batch of rows, which may be held up by an operator or by a sink that is full.
+    pub fn busy(&self) -> Option<Time> {
+        Some(Time(self.busy.load(Ordering::Relaxed))).filter(|since| since.0 != 0)
     }
 
     /// How the journal is doing; nothing without one.
@@ -338,6 +394,9 @@ impl Flow {
         for outlet in self.outlets {
             outlet.kill().await;
         }
+        for cemetery in self.dead {
+            cemetery.kill().await;
+        }
     }
 
     /// How far the event time has come; nothing in processing time.
@@ -352,6 +411,7 @@ struct Sink {
     meter: Arc<NodeMeter>,
     account: Arc<SinkAccount>,
     link: watch::Receiver<LinkStatus>,
+    report: Report,
 }
 
 impl Sink {
@@ -361,8 +421,14 @@ impl Sink {
             meter: outlet.meter.clone(),
             account: outlet.account.clone(),
             link: outlet.link(),
+            report: outlet.report(),
         }
     }
+}
+
+/// The sinks of a rule, and behind them those of its dead letters.
+fn all<'a>(outlets: &'a [Outlet], dead: &'a [Cemetery]) -> impl Iterator<Item = &'a Outlet> {
+    outlets.iter().chain(dead.iter().map(|cemetery| &cemetery.outlet))
 }
 
 async fn unsubscribe(sources: &[Inflow]) {
@@ -383,10 +449,10 @@ fn statuses(
     };
     let mut nodes: Vec<NodeStatus> = sources.iter().map(source).collect();
     nodes.extend(ops.iter().map(|(name, meter)| node(NodeKind::Op, name.clone(), meter)));
-    nodes.extend(sinks.map(|sink| NodeStatus {
-        link: Some(sink.link.borrow().clone()),
-        account: Some(sink.account.view()),
-        ..node(NodeKind::Sink, sink.name, &sink.meter)
+    nodes.extend(sinks.map(|sink| {
+        let mut status = node(NodeKind::Sink, sink.name, &sink.meter);
+        status.view.confirmed = status.view.confirmed.max(sink.report.progressed().0);
+        NodeStatus { link: Some(sink.link.borrow().clone()), account: Some(sink.account.view()), ..status }
     }));
     nodes
 }

@@ -2,6 +2,7 @@
 //! remember what they are given. No task, no channel: each call returns when the rule is at rest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::tz::TimeZone;
@@ -19,6 +20,7 @@ use crate::meter::LedgerView;
 use crate::plan::{self, Plan, Source, SourceKind, Stream};
 use crate::sql::{self, Create, Statement};
 
+use super::journal::{Given, Journal};
 use super::options::{self, Options};
 use super::rule::{Arrival, Body, Input, RuleCase};
 use super::sinks::Sinks;
@@ -48,8 +50,12 @@ pub(super) struct Engine {
     ended: Vec<bool>,
     /// Names of all streams and tables of the case.
     known: Vec<String>,
-    /// The state that an event of the case wrote last.
+    /// The state that an event of the case wrote last, at `qos` 0.
     saved: Option<Value>,
+    /// Of a rule that keeps what it knows.
+    journal: Option<Journal>,
+    /// Of a rule without state that has its source wait for the sinks.
+    given: Option<Given>,
 }
 
 /// A lookup table of a case.
@@ -109,6 +115,7 @@ impl Engine {
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
+        let keeps = options.qos > 1 || (options.qos == 1 && chain.keeps_state());
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
         Ok(Engine {
@@ -124,6 +131,8 @@ impl Engine {
             ended,
             known,
             saved: None,
+            journal: keeps.then(|| Journal::new(case.start, options.checkpoint)),
+            given: (options.qos == 1 && !keeps).then(Given::default),
         })
     }
 
@@ -144,8 +153,15 @@ impl Engine {
 
     /// Does what is due by now.
     pub fn tick(&mut self) -> Result<(), String> {
+        // Nothing has changed since the instant at which the snapshot is due.
+        if self.journal.as_mut().is_some_and(|journal| journal.is_due(self.now)) {
+            self.keep();
+        }
         if self.chain.due().is_some_and(|due| due <= self.now) {
             let mut out = Vec::new();
+            if let Some(journal) = &mut self.journal {
+                journal.tick(self.now);
+            }
             self.chain.tick(self.now, &mut out).map_err(stopped)?;
             self.go_on(out)?;
         }
@@ -205,6 +221,11 @@ impl Engine {
         let after = goes_on(&ended);
         self.ended = ended;
         let mut out = Vec::new();
+        match &mut self.journal {
+            Some(journal) if after => journal.ended(source, self.now),
+            Some(journal) if before => journal.finish(self.now),
+            _ => {}
+        }
         if after {
             self.chain.ended(source, self.now, &mut out).map_err(stopped)?;
         } else if before {
@@ -233,8 +254,12 @@ impl Engine {
             Ok(rows) => {
                 self.book.ledger.came(rows as u64);
                 let meta: Option<Meta> = input.meta.clone().filter(|_| of.meta).map(Arc::new);
+                let account = match &mut self.given {
+                    Some(given) => given.give(source, input, rows as u64, &self.book),
+                    None => self.book.account(),
+                };
                 for row in before..before + rows {
-                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), None));
+                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(account.clone(), None));
                 }
             }
             Err(fault) => {
@@ -249,6 +274,9 @@ impl Engine {
         if batch.is_empty() {
             return Ok(());
         }
+        if let Some(journal) = &mut self.journal {
+            journal.push(source, self.now, &batch);
+        }
         let mut out = Vec::new();
         self.chain.push(source, batch, self.now, &mut out).map_err(stopped)?;
         self.go_on(out)
@@ -262,6 +290,9 @@ impl Engine {
                 _ => None,
             };
             let Some(rows) = rows else { return Err("a lookup table does not answer".to_string()) };
+            if let Some(journal) = &mut self.journal {
+                journal.answer(self.now, &rows);
+            }
             self.chain.answer(&ask, rows, self.now, &mut out).map_err(stopped)?;
         }
         self.give(out);
@@ -303,16 +334,33 @@ impl Engine {
 
     /// Writes all state and reads it back; a crash comes back to what was written last.
     pub fn checkpoint(&mut self) -> Result<(), String> {
-        self.saved = Some(self.chain.save());
+        match self.journal {
+            Some(_) => self.keep(),
+            None => self.saved = Some(self.chain.save()),
+        }
         self.save_load()
     }
 
-    /// All that is in memory is gone. The rule begins with the state that was written last, or anew. What an operator held
-    /// was acknowledged, so the source has nothing to give again, but where results wait in a sink.
-    pub fn crash(&mut self, acknowledges: bool) -> Result<(), String> {
-        if acknowledges && self.sinks.waits() {
-            return Err("a crash at `qos` 1 while results wait in a sink is not supported".to_string());
+    /// From the start on the rule keeps what it knows, whatever its options say.
+    pub fn keep_journal(&mut self) {
+        self.journal.get_or_insert_with(|| Journal::new(self.now, Duration::ZERO));
+    }
+
+    /// Whether results wait in a sink.
+    pub fn waits(&self) -> bool {
+        self.sinks.waits()
+    }
+
+    /// Takes a snapshot, if the sinks have all results that came before.
+    fn keep(&mut self) {
+        if let Some(journal) = self.journal.as_mut().filter(|_| !self.sinks.waits()) {
+            journal.keep(&self.chain, self.book.ledger.view(), self.sinks.counts());
         }
+    }
+
+    /// All that is in memory is gone. What a rule with a journal knew comes back. Another begins with the state that was
+    /// written last, or anew, and at `qos` 1 its source gives again what no sink has yet.
+    pub fn crash(&mut self) -> Result<(), String> {
         self.restart(false)?;
         let Some(saved) = self.saved.clone() else { return Ok(()) };
         self.chain.load(saved).map_err(|fault| format!("the saved state cannot be loaded: {fault}"))?;
@@ -321,17 +369,53 @@ impl Engine {
         Ok(())
     }
 
-    /// The rule is stopped and started again: what operators hold is thrown away, and what waits in a sink is sent if
-    /// the stop is a `clean` one.
+    /// The rule is stopped and started again. What a rule with a journal knows stays. Of others what operators hold is
+    /// thrown away. What waits in a sink for its batch is sent if the stop is a `clean` one.
     pub fn restart(&mut self, clean: bool) -> Result<(), String> {
-        self.chain.discard();
         if clean {
             self.sinks.finish();
         }
+        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
+        if let Some(journal) = self.journal.take() {
+            let done = self.come_back(&journal);
+            self.journal = Some(journal);
+            done?;
+            if clean {
+                self.keep();
+            }
+            // What waits for an answer still asks for it.
+            return self.go_on(Vec::new());
+        }
+        let again = self.given.as_mut().map(Given::take).unwrap_or_default();
+        self.chain.discard();
         self.sinks.discard();
         self.sinks.restart();
-        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
         self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
+        for (source, input) in again {
+            self.arrive_at(source, &[Input { at: self.now, ..input }])?;
+        }
+        Ok(())
+    }
+
+    /// Makes a chain of the snapshot, and does again what the log has. The sinks get what they do not have yet.
+    fn come_back(&mut self, journal: &Journal) -> Result<(), String> {
+        let book = Arc::new(Book::default());
+        let began = if journal.snapshot.is_some() { self.now } else { journal.began };
+        let mut chain = build(&self.plan, &self.rule, began, &book)?;
+        if let Some(snapshot) = &journal.snapshot {
+            book.ledger.restore(&snapshot.ledger);
+            let loaded = snapshot.state().and_then(|state| chain.load(state));
+            loaded.map_err(|fault| format!("the saved state cannot be loaded: {fault}"))?;
+            book.ledger.came(u64::try_from(book.ledger.view().held).unwrap_or_default());
+        }
+        std::mem::replace(&mut self.chain, chain).forget();
+        self.book = book;
+        self.sinks.come_back(journal.snapshot.as_ref().map(|snapshot| snapshot.given.as_slice()).unwrap_or_default());
+        for record in 0..journal.log.len() {
+            let mut out = Vec::new();
+            journal.again(record, &mut self.chain, &self.book, &mut out).map_err(stopped)?;
+            self.give(out);
+        }
         Ok(())
     }
 

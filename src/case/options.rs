@@ -14,14 +14,16 @@ pub(super) struct Options {
     pub plan: plan::Options,
     /// `basic.timezone`; UTC where the case says nothing.
     pub zone: TimeZone,
+    /// From 1 on, what a rule knows survives a crash.
+    pub qos: u64,
+    /// `checkpointInterval`
+    pub checkpoint: Duration,
     /// JSON numbers without a point become integers.
     pub whole_numbers_as_int: bool,
 }
 
 /// Options that change nothing on a virtual clock, with one rule and sinks that always take what they are given.
 const WITHOUT_EFFECT: &[&str] = &[
-    "qos",
-    "checkpointInterval",
     "bufferLength",
     "disableBufferFullDiscard",
     "concurrency",
@@ -45,6 +47,8 @@ impl Options {
             plan: plan::Options::default(),
             zone: TimeZone::UTC,
             whole_numbers_as_int: false,
+            qos: 0,
+            checkpoint: Duration::from_secs(300),
         };
         let (mut is_event_time, mut event_time) = (false, plan::EventTime::default());
         for (name, value) in options {
@@ -69,7 +73,11 @@ impl Options {
                 "isEventTime" => is_event_time = flag(name, value)?,
                 "lateTolerance" => event_time.tolerance = span(name, value)?,
                 "idleTimeout" => event_time.patience = Some(span(name, value)?).filter(|span| !span.is_zero()),
-                "checkpointInterval" => drop(span(name, value)?),
+                "checkpointInterval" => read.checkpoint = span(name, value)?,
+                "qos" => {
+                    let known = value.as_u64().filter(|qos| *qos <= 2);
+                    read.qos = known.ok_or_else(|| format!("the option `qos` must be 0, 1 or 2, found {value}"))?;
+                }
                 name if WITHOUT_EFFECT.contains(&name) => {}
                 name => return Err(format!("the option `{name}` is not known")),
             }

@@ -43,7 +43,7 @@ pub(super) enum Body {
 }
 
 /// One thing that arrives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Input {
     pub stream: String,
     pub at: Time,
@@ -51,7 +51,7 @@ pub(super) struct Input {
     pub meta: Option<Object>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Arrival {
     Row(Object),
     /// A row of a lookup table goes away.

@@ -33,6 +33,13 @@ struct Sink {
     given: Vec<Emission>,
     /// What waits for the sink to come back, while it is away.
     away: Option<Vec<(Emission, Vec<Receipt>)>>,
+    /// Results that were given to it or left out, errors among them.
+    given_up_to: u64,
+    /// Of these, what waits for its batch, and what for the sink.
+    gathered: u64,
+    kept: u64,
+    /// What it has already, of results that come again.
+    has: u64,
 }
 
 impl Sinks {
@@ -52,7 +59,17 @@ impl Sinks {
             let takes = if wants_messages(case, name, props) { Takes::Bytes } else { Takes::Rows };
             let shape = Shape::new(&common, layout.clone(), takes, facts.clone()).map_err(refused)?;
             let gather = shape.gather(case.start);
-            all.push(Sink { name: name.clone(), shape, gather, given: Vec::new(), away: None });
+            all.push(Sink {
+                name: name.clone(),
+                shape,
+                gather,
+                given: Vec::new(),
+                away: None,
+                given_up_to: 0,
+                gathered: 0,
+                kept: 0,
+                has: 0,
+            });
         }
         Ok(Sinks { layout, send_error, clock, all })
     }
@@ -69,8 +86,7 @@ impl Sinks {
 
     /// Whether results wait in a sink, for its batch or for itself to come back.
     pub fn waits(&self) -> bool {
-        let gathers = |sink: &Sink| sink.gather.as_ref().is_some_and(|gather| gather.due().is_some());
-        self.all.iter().any(|sink| gathers(sink) || sink.away.as_ref().is_some_and(|waiting| !waiting.is_empty()))
+        self.all.iter().any(|sink| sink.gathered + sink.kept > 0)
     }
 
     /// Takes what left the chain.
@@ -103,6 +119,10 @@ impl Sinks {
                     None => receipts.iter().skip(at).take(values.len()).cloned().collect(),
                 };
                 at += values.len();
+                if !sink.wants() {
+                    promises.into_iter().for_each(|promise| promise.settle(Fate::Out));
+                    continue;
+                }
                 let mut parcels = Vec::new();
                 match sink.shape.parcels(&self.layout, &values, &mut parcels) {
                     Ok(()) if sink.gather.is_some() && !parcels.is_empty() => {
@@ -150,6 +170,21 @@ impl Sinks {
         }
     }
 
+    /// How many results each sink has been given.
+    pub fn counts(&self) -> Vec<u64> {
+        self.all.iter().map(|sink| sink.given_up_to).collect()
+    }
+
+    /// The rule comes back: what waited is gone, and results come again from those numbers on.
+    pub fn come_back(&mut self, from: &[u64]) {
+        self.discard();
+        for (n, sink) in self.all.iter_mut().enumerate() {
+            sink.has = sink.has.max(sink.given_up_to - sink.gathered - sink.kept);
+            (sink.given_up_to, sink.gathered, sink.kept) = (from.get(n).copied().unwrap_or_default(), 0, 0);
+        }
+        self.restart();
+    }
+
     /// The rule starts anew: batches count from now.
     pub fn restart(&mut self) {
         let now = self.clock.now();
@@ -167,6 +202,7 @@ impl Sinks {
             sink.away.get_or_insert_default();
             return Ok(());
         }
+        sink.kept = 0;
         for (emission, receipts) in sink.away.take().unwrap_or_default() {
             sink.given.push(Emission { at: now, ..emission });
             receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Out));
@@ -181,8 +217,15 @@ impl Sinks {
 }
 
 impl Sink {
+    /// A result comes; false where the sink has it.
+    fn wants(&mut self) -> bool {
+        self.given_up_to += 1;
+        self.given_up_to > self.has
+    }
+
     /// What became of an emission waits for more.
     fn wait(&mut self, parcels: Vec<Parcel>, promises: Vec<Receipt>, now: Time) {
+        self.gathered += 1;
         let full = self.gather.as_mut().is_some_and(|gather| {
             let rows = promises.len() as u32;
             gather.add(parcels.into_iter(), promises.into_iter(), rows, now)
@@ -194,6 +237,9 @@ impl Sink {
 
     fn flush(&mut self, now: Time) {
         let Some(gathered) = self.gather.as_mut().and_then(Gather::take) else { return };
+        // All but one of its results are counted where they wait, if they do.
+        let results = std::mem::take(&mut self.gathered);
+        self.kept += if self.away.is_some() { results.saturating_sub(1) } else { 0 };
         match self.shape.packed(gathered.parcel) {
             Ok(parcel) => self.give(vec![parcel], gathered.receipts, now),
             Err(fault) => gathered.receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(&fault))),
@@ -205,6 +251,7 @@ impl Sink {
         let emissions = parcels.into_iter().map(|parcel| received(parcel, now));
         match &mut self.away {
             Some(waiting) => {
+                self.kept += 1;
                 waiting.extend(emissions.map(|emission| (emission, Vec::new())));
                 match waiting.last_mut() {
                     Some((_, receipts)) => receipts.extend(promises),
@@ -220,10 +267,13 @@ impl Sink {
 
     /// With `sendError` an error goes to the sink too.
     fn error(&mut self, fault: &Fault, send: bool, now: Time) {
-        if send {
+        if send && self.wants() {
             let emission = Emission { at: now, error: Some(fault.to_string()), ..Emission::default() };
             match &mut self.away {
-                Some(waiting) => waiting.push((emission, Vec::new())),
+                Some(waiting) => {
+                    self.kept += 1;
+                    waiting.push((emission, Vec::new()));
+                }
                 None => self.given.push(emission),
             }
         }

@@ -26,7 +26,7 @@ pub(super) enum Command {
     /// Show a rule as it was written.
     Describe(Named),
     /// Show whether a rule runs, what its parts did, and what became of its rows.
-    Status(Named),
+    Status(Shown),
     /// Start a rule.
     Start(Named),
     /// Stop a rule; it stays stopped when the server starts again.
@@ -67,6 +67,16 @@ pub(super) struct Checked {
     /// Exit with status 1 on any finding.
     #[arg(long)]
     check: bool,
+}
+
+/// The status of a rule.
+#[derive(Debug, clap::Args)]
+pub(super) struct Shown {
+    #[command(flatten)]
+    named: Named,
+    /// Show the account alone, term by term: where each row went, and whether the sums are right.
+    #[arg(long)]
+    ledger: bool,
 }
 
 /// A rule that the server has.
@@ -136,12 +146,14 @@ pub(super) fn run(command: Command) -> ExitCode {
                 }
                 Ok(())
             }
-            Command::Status(named) => {
+            Command::Status(Shown { named, ledger }) => {
                 let client = Client::new(&named.remote)?;
                 let found = client.get(&["rules", &named.name, "status"]).await?;
-                match client.json {
-                    true => say(found),
-                    false => status(&found),
+                match (client.json, ledger) {
+                    (true, true) => say(json!({"ledger": found["ledger"], "sinks": found["sinks"]})),
+                    (true, false) => say(found),
+                    (false, true) => accounts(&found),
+                    (false, false) => status(&found),
                 }
                 Ok(())
             }
@@ -217,6 +229,51 @@ async fn list(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The account of a rule, term by term, and that of each sink.
+fn accounts(found: &Json) {
+    let reasons = |value: &Json| -> Vec<String> {
+        value.as_object().into_iter().flatten().map(|(why, rows)| format!("{rows} {why}")).collect()
+    };
+    let total = |value: &Json| match value {
+        Json::Object(all) => all.values().filter_map(Json::as_i64).sum(),
+        value => value.as_i64().unwrap_or_default(),
+    };
+    // The first term is the sum of the others, but for what is on its way.
+    let left = |account: &Json| {
+        let mut terms = account.as_object().into_iter().flatten().map(|(_, value)| total(value));
+        terms.next().unwrap_or_default() - terms.sum::<i64>()
+    };
+    let runs = found["status"] == "running";
+    let verdict = |left: i64| match left {
+        0 => "yes".to_owned(),
+        rows if rows > 0 && runs => format!("{rows} on their way"),
+        rows => format!("no, off by {rows}"),
+    };
+    let ledger = &found["ledger"];
+    let mut rows: Vec<Vec<String>> = ledger
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(term, value)| vec![term.clone(), total(value).to_string(), reasons(value).join(", ")])
+        .collect();
+    rows.push(vec!["balances".to_owned(), verdict(left(ledger)), String::new()]);
+    table(&["TERM", "ROWS", "REASONS"], &rows);
+    let sink = |(name, account): (&String, &Json)| {
+        let mut row = vec![name.clone()];
+        for term in ["results", "delivered", "queued", "dropped", "dead"] {
+            let (sum, why) = (total(&account[term]), reasons(&account[term]));
+            row.push(if why.is_empty() { sum.to_string() } else { format!("{sum} ({})", why.join(", ")) });
+        }
+        row.push(verdict(left(account)));
+        row
+    };
+    let rows: Vec<Vec<String>> = found["sinks"].as_object().into_iter().flatten().map(sink).collect();
+    if !rows.is_empty() {
+        say("");
+        table(&["SINK", "RESULTS", "DELIVERED", "QUEUED", "DROPPED", "DEAD", "BALANCES"], &rows);
+    }
+}
+
 /// Counters that each line of the status shows, and their heads.
 const COUNTERS: [(&str, &str); 4] = [
     ("records_in_total", "IN"),
@@ -230,6 +287,9 @@ fn status(found: &Json) {
     match text("message") {
         "" => say(text("status")),
         message => say(format!("{}: {message}", text("status"))),
+    }
+    if found["health"]["state"] == "degraded" {
+        say(format!("degraded: {}", found["health"]["reason"].as_str().unwrap_or_default()));
     }
     let members = found.as_object();
     let nodes: Vec<&str> =

@@ -219,6 +219,8 @@ impl Chain {
                 }
             }
         }
+        // The clock may have been set back since they came.
+        batch.not_after(now);
         self.run(entry, batch, now, out)
     }
 

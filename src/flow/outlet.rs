@@ -8,6 +8,7 @@
 mod courier;
 mod forward;
 mod packer;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,10 @@ use crate::clock::{Clock, Time};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt};
 use crate::diag::{Fault, Result};
 use crate::io::{LinkStatus, Report, Sink, SinkPlan};
-use crate::meter::{NodeMeter, SinkAccount};
+use crate::meter::{NodeMeter, SinkAccount, SinkView};
 
 use super::caught::caught;
+use super::dead::Route;
 use super::journal::Anchor;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
@@ -45,6 +47,8 @@ pub struct Outgoing {
     pub batch: Arc<Batch>,
     /// One a selected row, in order.
     pub receipts: Vec<Receipt>,
+    /// When they left the rule.
+    pub at: Time,
 }
 
 impl Outgoing {
@@ -80,8 +84,14 @@ pub struct OutletSpec {
     /// Of a rule with a journal.
     pub anchor: Option<Arc<Anchor>>,
     pub log: ErrorLog,
+    /// Where rows go that the sink will never have, if they are told of.
+    pub dead: Option<Route>,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
+    /// How long the sink may be without progress before it is opened again; `None`: for ever.
+    pub stall: Option<Duration>,
+    /// What its account goes on from.
+    pub carried: SinkView,
 }
 
 /// The disk queue of a sink.
@@ -100,6 +110,7 @@ pub struct Outlet {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     link: watch::Receiver<LinkStatus>,
+    report: Report,
     stop: watch::Sender<bool>,
     /// What it cannot deliver at a stop stays on the disk.
     keeps: bool,
@@ -114,7 +125,7 @@ impl Outlet {
         let (to, from) = lane(spec.overflow);
         let (report, link) = Report::timed(spec.clock.clone());
         let (stop, stopped) = watch::channel(false);
-        let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
+        let (meter, account) = (Arc::<NodeMeter>::default(), Arc::new(SinkAccount::of(&spec.carried)));
         let (rule, name, keeps) = (spec.rule.clone(), spec.name.clone(), spec.keep.is_some());
         let (ends, done) = watch::channel(false);
         let packer = Packer {
@@ -126,18 +137,22 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log.again(),
+            name: spec.name.clone(),
+            dead: spec.dead.clone(),
         };
         let courier = Courier {
             rule: spec.rule,
             name: spec.name,
-            plan: spec.sink,
+            plan: Arc::new(spec.sink),
+            stall: spec.stall,
             retrying: spec.retrying,
             clock: spec.clock,
-            report,
+            report: report.clone(),
             stopped,
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log,
+            dead: spec.dead,
             // What lies in a queue on the disk is confirmed there.
             anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
@@ -148,12 +163,17 @@ impl Outlet {
             ends.send_replace(true);
             fault
         });
-        (Outlet { rule, name, meter, account, link, stop, keeps, done, task }, to)
+        (Outlet { rule, name, meter, account, link, report, stop, keeps, done, task }, to)
     }
 
     /// Turns true, or ends, when the task has delivered or given up everything.
     pub fn done(&self) -> watch::Receiver<bool> {
         self.done.clone()
+    }
+
+    /// Where the sink reports; outlives the outlet.
+    pub fn report(&self) -> Report {
+        self.report.clone()
     }
 
     /// The connection of the sink; outlives the outlet.
@@ -323,6 +343,7 @@ impl Driver {
                     Delivered::Failed(fault) => return Some(fault),
                 }
             }
+            self.courier.room().await;
             if last {
                 return None;
             }

@@ -8,6 +8,8 @@ mod logged;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -21,6 +23,7 @@ use crate::meter::SinkAccount;
 
 use super::caught::{caught, caught_now};
 use super::chain::Chain;
+use super::dead::Route;
 use super::desk::Desk;
 use super::feed::{Close, Fed, settle_all};
 use super::journal::{Journal, record};
@@ -113,8 +116,13 @@ impl Closings {
     }
 }
 
+/// A clock that goes back by less is not worth a word.
+const BACK: Duration = Duration::from_secs(1);
+
 pub(super) struct RuleTask {
     pub chain: Chain,
+    /// The time that the chain was told last.
+    pub told: Time,
     /// The lookup tables among the sources, by their places.
     pub desks: Vec<(usize, Desk)>,
     pub from: Taker<Fed>,
@@ -127,6 +135,10 @@ pub(super) struct RuleTask {
     /// What has left the chain and is not given to the sinks yet.
     pub out: Vec<Batch>,
     pub log: ErrorLog,
+    /// Since when it is at one batch; 0 while it waits for the next.
+    pub busy: Arc<AtomicI64>,
+    /// The ways that dead letters go, first the one of the rule itself.
+    pub dead: Vec<Route>,
     /// Of a rule that keeps what it has across a crash.
     pub journal: Option<Journal>,
     /// What is on its way into the journal.
@@ -159,11 +171,20 @@ impl RuleTask {
         self.part(&ended).await;
         self.sinks.clear();
         if ended == Close::Finished {
-            for done in &mut self.done {
-                // An outlet that is gone has nothing left either.
-                let _ = done.wait_for(|done| *done).await;
-            }
+            self.delivered().await;
             self.end(Ended::Finished);
+        }
+    }
+
+    /// Waits until all sinks have everything, and those of dead letters too.
+    async fn delivered(&mut self) {
+        for done in &mut self.done {
+            // An outlet that is gone has nothing left either.
+            let _ = done.wait_for(|done| *done).await;
+        }
+        for route in &self.dead {
+            route.close();
+            route.empty().await;
         }
     }
 
@@ -182,6 +203,10 @@ impl RuleTask {
         {
             return Ok(close);
         }
+        // What it knows from before a restart may be of a clock that has been set back.
+        if self.chain.due().is_some() {
+            self.tell_time().await?;
+        }
         loop {
             let due = self.chain.due();
             #[cfg(test)]
@@ -194,10 +219,11 @@ impl RuleTask {
                 (source, close) = self.closings.next() => Step::Closed(source, close),
                 () = RuleTask::wake(self.journal.as_ref()) => Step::Keep,
             };
+            self.busy.store(self.clock.now().0, Ordering::Relaxed);
             #[cfg(test)]
             self.rests.store(i64::MIN, std::sync::atomic::Ordering::SeqCst);
             match step {
-                Step::Time => self.tick().await?,
+                Step::Time => self.tell_time().await?,
                 Step::Rows(fed) => self.take(*fed).await?,
                 Step::Closed(source, close) => {
                     // What it gave before is among what waits here.
@@ -219,6 +245,7 @@ impl RuleTask {
             if self.journal.as_ref().is_some_and(Journal::is_due) {
                 self.keep().await?;
             }
+            self.busy.store(0, Ordering::Relaxed);
             // An outlet that has ended will never take anything again; why it did, it has told by itself.
             if self.has_closed_sink() {
                 return Ok(Close::Left);
@@ -230,17 +257,24 @@ impl RuleTask {
         self.sinks.iter().any(|sink| sink.to.is_closed())
     }
 
-    /// Tells the chain the time, if a timer is due.
+    /// Tells the chain the time, if a timer is due, or the clock was set back.
     async fn tick(&mut self) -> Result<()> {
         let now = self.clock.now();
-        if self.chain.due().is_some_and(|due| due <= now) {
-            if let Some(journal) = &mut self.journal {
-                journal.tick(now)?;
-            }
-            self.chain.tick(now, &mut self.out)?;
-            self.go_on().await?;
+        match self.chain.due() {
+            Some(due) if due <= now || now + BACK < self.told => self.tell_time().await,
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Tells the chain the time. Its timers may lie further ahead than they should, if the clock was set back.
+    async fn tell_time(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.told = now;
+        if let Some(journal) = &mut self.journal {
+            journal.tick(now)?;
+        }
+        self.chain.tick(now, &mut self.out)?;
+        self.go_on().await
     }
 
     async fn take(&mut self, fed: Fed) -> Result<()> {
@@ -317,8 +351,12 @@ impl RuleTask {
         Ok(close)
     }
 
-    /// Gives all that has left the chain to each sink.
+    /// Gives all that has left the chain to each sink, once there is room for the dead.
     async fn send(&mut self) {
+        if let Some(route) = self.dead.first() {
+            route.room().await;
+        }
+        let at = self.clock.now();
         let mut logged = Vec::new();
         for mut batch in self.out.drain(..) {
             for (_, fault) in batch.faults() {
@@ -328,7 +366,7 @@ impl RuleTask {
             let receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
             let batch = Arc::new(batch);
             if self.journal.is_some() {
-                logged.push(Outgoing { batch, receipts });
+                logged.push(Outgoing { batch, receipts, at });
                 continue;
             }
             let Some((last, others)) = self.sinks.split_last() else {
@@ -336,13 +374,13 @@ impl RuleTask {
                 continue;
             };
             for sink in others {
-                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
+                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
             }
-            give(last, Outgoing { batch, receipts }).await;
+            give(last, Outgoing { batch, receipts, at }).await;
         }
-        for Outgoing { batch, receipts } in logged {
+        for Outgoing { batch, receipts, at } in logged {
             for sink in 0..self.sinks.len() {
-                self.give_logged(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
+                self.give_logged(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
             }
             // The sinks have spoken; the least of all fates adds nothing to theirs.
             let fate = if self.sinks.is_empty() { Fate::Out } else { Fate::Filtered };

@@ -6,6 +6,9 @@
 mod csv;
 mod folder;
 mod lines;
+mod mend;
+mod place;
+mod position;
 mod roll;
 mod sink;
 mod source;

@@ -1,6 +1,7 @@
 //! Operators over rows and times, without a plan: what the case files cannot say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod back;
 mod watermark;
 
 use std::collections::BTreeMap;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Def, Host};
+use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
 use crate::flow::{JournalView, Tide};
 use crate::io::LinkStatus;
-use crate::meter::{LedgerView, NodeView, SinkView};
+use crate::meter::{Accounts, LedgerView, NodeView, SinkView};
 
 /// Turns definitions into what runs.
 pub trait Engine: Send + Sync {
@@ -40,6 +41,9 @@ pub trait Planned: Send {
     fn warnings(&self) -> Vec<Diagnostic> {
         Vec::new()
     }
+
+    /// What the accounts of the run go on from; called before it is started.
+    fn carry(&mut self, _accounts: Accounts) {}
 
     /// Starts its tasks. Connections are made in the background, so this waits for no one outside.
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault>;
@@ -79,6 +83,8 @@ pub struct RunStatus {
     pub sinks: Vec<(String, SinkView)>,
     /// How far the event time of a running rule has come; nothing in processing time.
     pub tide: Option<Tide>,
+    /// Since when a running rule is at one batch of rows; nothing while it waits for the next.
+    pub busy: Option<Time>,
     /// How the journal of a running rule is doing; nothing where it has none.
     pub journal: Option<JournalView>,
 }

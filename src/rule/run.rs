@@ -10,10 +10,12 @@ use serde_json::{Map, Value as Json};
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
+use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
+use crate::meter::Accounts;
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -47,10 +49,12 @@ struct PlannedFlow {
     /// Each stream and table of the plan, once.
     streams: Vec<(Arc<Definition>, FeedSpec)>,
     sinks: Vec<SinkSpec>,
+    dead: Option<SinkSpec>,
     warnings: Vec<Diagnostic>,
     shared: Arc<Shared>,
     leases: Arc<Leases>,
     topo: Topo,
+    carried: Accounts,
 }
 
 impl Engine for FlowEngine {
@@ -102,19 +106,30 @@ impl Engine for FlowEngine {
             }
             // A shared feed decodes once for rules that may come later, and one of them may read metadata.
             let reads = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
-            let meta = reads || stream.options.shared;
+            let meta = reads || stream.options.shared || def.tells_of_the_dead();
             let feed = feed_spec(host, def, &stream, meta, &mut warnings).map_err(one)?;
             streams.push((stream, feed));
         }
+        let layout = Arc::new(plan.layout.clone());
         let mut sinks = Vec::with_capacity(def.actions.len());
         for action in &def.actions {
-            sinks.push(sink_spec(host, def, action, &plan, &mut warnings).map_err(one)?);
+            let name = format!("{}_{}", action.sink, action.index);
+            let mut sink = sink_spec(host, def, action, name, &layout, &mut warnings).map_err(one)?;
+            if let Some(dead) = &action.dead {
+                let name = format!("dead_{}", sink.name);
+                sink.dead = Some(Box::new(dead_sink(host, def, dead, name, &mut warnings).map_err(one)?));
+            }
+            sinks.push(sink);
+        }
+        let mut dead = None;
+        if let Some(action) = &def.options.dead_letter {
+            dead = Some(dead_sink(host, def, action, "dead".to_owned(), &mut warnings).map_err(one)?);
         }
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
         let (host, def) = (host.clone(), def.clone());
-        let (shared, leases) = (self.shared.clone(), self.leases.clone());
-        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, warnings, shared, leases, topo }))
+        let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
+        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
     }
 }
 
@@ -186,7 +201,8 @@ fn sink_spec(
     host: &Arc<Host>,
     def: &Def,
     action: &super::Action,
-    plan: &Plan,
+    name: String,
+    layout: &Arc<Layout>,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
@@ -213,7 +229,6 @@ fn sink_spec(
         common.fields.clear();
         common.format.fields.clear();
     }
-    let name = format!("{}_{}", action.sink, action.index);
     let keep = match common.keeping.take() {
         None => None,
         Some(keeping) => {
@@ -229,7 +244,7 @@ fn sink_spec(
     let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());
-    let mut shape = Shape::new(&common, Arc::new(plan.layout.clone()), sink.takes, host.facts())?;
+    let mut shape = Shape::new(&common, layout.clone(), sink.takes, host.facts())?;
     if action.sink == "log" {
         shape = shape.errors_as_rows();
     }
@@ -239,7 +254,31 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, dead: None })
+}
+
+/// A sink for dead letters: each is a message of its own, unless the user wants it otherwise, and none is dropped.
+fn dead_sink(
+    host: &Arc<Host>,
+    def: &Def,
+    action: &super::Action,
+    name: String,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<SinkSpec, Diagnostic> {
+    let mut action = action.clone();
+    // The last letters of a batch that is never full would keep their messages from being acknowledged.
+    for (name, usual) in [("sendSingle", Json::from(true)), ("lingerInterval", Json::from("1s"))] {
+        let has = |wanted: &str| action.props.keys().any(|name| name.eq_ignore_ascii_case(wanted));
+        if !has(name) && (name == "sendSingle" || has("batchSize")) {
+            action.props.insert(name.to_owned(), usual);
+        }
+    }
+    let layout = Arc::new(flow::dead_columns());
+    let sink = sink_spec(host, def, &action, name, &layout, warnings).map_err(|mut found| {
+        found.message = format!("in `deadLetter`: {}", found.message);
+        found
+    })?;
+    Ok(SinkSpec { overflow: flow::Overflow::Wait, ..sink })
 }
 
 /// The sink that sends what lies in the queue, with its own topic and its own name at the broker.
@@ -302,6 +341,10 @@ impl Planned for PlannedFlow {
         self.warnings.clone()
     }
 
+    fn carry(&mut self, accounts: Accounts) {
+        self.carried = accounts;
+    }
+
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let rule = Arc::new(self.host.rule_info(&self.def.id));
         let keeps = match self.def.options.qos {
@@ -319,7 +362,8 @@ impl Planned for PlannedFlow {
         for (stream, mut spec) in self.streams {
             // Where a stream is there twice, what the second source has the first one has too.
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
-            spec.seek = last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            spec.seek =
+                last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {
@@ -360,6 +404,9 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            carried: self.carried,
+            stall: self.def.options.stall,
+            dead: self.dead,
             journal,
             plan: self.plan,
         };
@@ -455,7 +502,8 @@ impl Running for RunningFlow {
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(flow) => {
-                RunStatus { tide: flow.tide(), journal: flow.journal(), ..status(flow.nodes(), flow.ledger()) }
+                let (tide, busy, journal) = (flow.tide(), flow.busy(), flow.journal());
+                RunStatus { tide, busy, journal, ..status(flow.nodes(), flow.ledger()) }
             }
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

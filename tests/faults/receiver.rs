@@ -1,5 +1,6 @@
 //! An HTTP server that keeps what is posted to it, and can refuse, be slow, or be away.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -17,7 +18,8 @@ pub struct Receiver {
 
 #[derive(Default)]
 struct Shared {
-    rows: Mutex<Vec<String>>,
+    /// By path.
+    rows: Mutex<HashMap<String, Vec<String>>>,
     /// What it answers; nothing is kept but with 200.
     status: AtomicU16,
     refused: AtomicU64,
@@ -80,12 +82,15 @@ impl Receiver {
         self.shared.pace.store(pace.as_millis() as u64, Ordering::Release);
     }
 
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/rows", self.port)
+    /// Where a rule posts to.
+    pub fn url(&self, rule: &str) -> String {
+        format!("http://127.0.0.1:{}/{rule}", self.port)
     }
 
-    pub fn rows_from(&self, first: usize) -> Vec<String> {
-        self.shared.rows.lock().unwrap()[first..].to_vec()
+    /// What a rule has posted, without the first so many.
+    pub fn rows_from(&self, rule: &str, first: usize) -> Vec<String> {
+        let rows = self.shared.rows.lock().unwrap();
+        rows.get(&format!("/{rule}")).map_or_else(Vec::new, |rows| rows[first..].to_vec())
     }
 }
 
@@ -108,7 +113,7 @@ impl Shared {
         }
         let mut reader = BufReader::new(stream.try_clone()?);
         loop {
-            let mut length = 0;
+            let (mut length, mut path) = (0, String::new());
             loop {
                 let mut line = String::new();
                 if reader.read_line(&mut line)? == 0 {
@@ -117,6 +122,9 @@ impl Shared {
                 let line = line.trim_end().to_ascii_lowercase();
                 if line.is_empty() {
                     break;
+                }
+                if path.is_empty() {
+                    path = line.split(' ').nth(1).unwrap_or_default().to_owned();
                 }
                 if let Some(value) = line.strip_prefix("content-length:") {
                     length = value.trim().parse().map_err(io::Error::other)?;
@@ -127,7 +135,8 @@ impl Shared {
             std::thread::sleep(Duration::from_millis(self.pace.load(Ordering::Acquire)));
             let status = self.status.load(Ordering::Acquire);
             if status == 200 {
-                self.rows.lock().unwrap().push(String::from_utf8_lossy(&body).into_owned());
+                let row = String::from_utf8_lossy(&body).into_owned();
+                self.rows.lock().unwrap().entry(path).or_default().push(row);
             } else {
                 self.refused.fetch_add(1, Ordering::AcqRel);
             }

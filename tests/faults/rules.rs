@@ -28,6 +28,8 @@ pub enum Place {
     File,
     Sql,
     Http,
+    /// HTTP, with a queue on the disk in front.
+    Queue,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,8 @@ pub const FAN_MQTT: Rule = rule("fan_mqtt", Kind::Each, Place::Mqtt, true);
 pub const FAN_FILE: Rule = rule("fan_file", Kind::Each, Place::File, true);
 pub const FAN_SQL: Rule = rule("fan_sql", Kind::Each, Place::Sql, true);
 pub const FAN_HTTP: Rule = rule("fan_http", Kind::Each, Place::Http, true);
+
+pub const FAN_QUEUE: Rule = rule("fan_queue", Kind::Each, Place::Queue, true);
 
 /// All that need neither a database nor an HTTP server.
 pub const PLAIN: &[Rule] = &[PASS, FILTER, WINDOW, JOIN, FAN_MQTT, FAN_FILE];
@@ -147,6 +151,9 @@ impl Rule {
             Place::Http => {
                 json!({"rest": {"url": target, "method": "post", "bodyType": "json", "sendSingle": true}})
             }
+            Place::Queue => json!({"rest": {
+                "url": target, "method": "post", "bodyType": "json", "sendSingle": true, "enableCache": true,
+            }}),
         }
     }
 

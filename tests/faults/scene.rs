@@ -28,6 +28,9 @@ const BALANCE: Duration = Duration::from_secs(30);
 /// Rows of one transaction, whose answer the kill of a database may have cut off.
 const TRANSACTION: u64 = 1_000;
 
+/// Messages that a queue may have sent on since it last noted how far it is.
+const QUEUED: u64 = 1_000;
+
 /// What the server must not lose.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
@@ -90,7 +93,7 @@ impl Scene {
                     (rule.id, Collector::start(to.port, &format!("c-{}", rule.id), &format!("out/{}", rule.id)))
                 })
                 .collect(),
-            http: has(Place::Http).then(Receiver::start),
+            http: (has(Place::Http) || has(Place::Queue)).then(Receiver::start),
             database,
             ins: streams.into_iter().map(|stream| (stream, Wire::before(from.port))).collect(),
             outs: publishing().map(|rule| (rule.id, Wire::before(to.port))).collect(),
@@ -156,7 +159,7 @@ impl Scene {
             Place::Mqtt => self.outs[rule.id].url(),
             Place::File => String::new(),
             Place::Sql => self.database.as_ref().unwrap().url(),
-            Place::Http => self.http.as_ref().unwrap().url(),
+            Place::Http | Place::Queue => self.http.as_ref().unwrap().url(rule.id),
         };
         rule.json(&target, sql)
     }
@@ -194,7 +197,9 @@ impl Scene {
             let book = self.books.get_mut(rule.id).unwrap();
             match rule.place {
                 Place::Mqtt => book.take(rule, &self.collectors[rule.id].rows_from(book.read())),
-                Place::Http => book.take(rule, &self.http.as_ref().unwrap().rows_from(book.read())),
+                Place::Http | Place::Queue => {
+                    book.take(rule, &self.http.as_ref().unwrap().rows_from(rule.id, book.read()));
+                }
                 Place::File => book.follow(rule, &self.results.join(rule.id)),
                 Place::Sql => {
                     let database = self.database.as_ref().unwrap();
@@ -249,6 +254,10 @@ impl Scene {
             && rule.kind != Kind::Window
         {
             verdict.bound += wire.account().up.unacknowledged;
+        }
+        if rule.place == Place::Queue {
+            // What was sent on from the queue at the kill, and not noted yet, is sent again.
+            verdict.bound += self.strikes * QUEUED;
         }
         if rule.kind == Kind::Join {
             // A window that was being written at the kill is written again.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::clock::{Clock, Stopwatch};
-use crate::data::Fate;
-use crate::diag::{Fault, Retry, Whose};
+use crate::data::{Fate, Receipt};
+use crate::diag::{Fault, Result, Retry, Whose};
+use crate::flow::dead::Route;
 use crate::flow::journal::Anchor;
 use crate::flow::load::Load;
 use crate::flow::queue::Kept;
@@ -20,6 +21,7 @@ use crate::flow::task::ErrorLog;
 use crate::io::{Link, Parcel, RefusedRow, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
+use super::watched::Watched;
 use super::{Keep, dead, stop};
 
 /// The longest pause between two tries.
@@ -84,7 +86,9 @@ pub struct Courier {
     pub rule: String,
     /// Of the sink, for example `mqtt_0`.
     pub name: String,
-    pub plan: SinkPlan,
+    pub plan: Arc<SinkPlan>,
+    /// How long the sink may be without progress.
+    pub stall: Option<Duration>,
     pub retrying: Retrying,
     pub clock: Clock,
     pub report: Report,
@@ -92,16 +96,25 @@ pub struct Courier {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     pub log: ErrorLog,
+    /// Where parcels go that the sink will never take.
+    pub dead: Option<Route>,
     /// Where a rule with a journal hears how far the sink has come.
     pub anchor: Option<Arc<Anchor>>,
 }
 
 impl Courier {
+    /// A new sink, which is watched.
+    pub fn make(&self) -> Result<Box<dyn Sink>> {
+        let (clock, report) = (self.clock.clone(), self.report.clone());
+        let sink = (self.plan.open)()?;
+        Ok(Box::new(Watched::new(self.plan.clone(), sink, clock, report, self.stall)))
+    }
+
     /// Opens the sink, however long it takes; without a fault it was stopped meanwhile.
     pub async fn open(&mut self) -> Result<Box<dyn Sink>, Option<Fault>> {
         let mut tries = 0;
         loop {
-            match (self.plan.open)() {
+            match self.make() {
                 Ok(sink) => return Ok(sink),
                 Err(fault) if fault.retry() == Retry::Never => return Err(Some(fault)),
                 Err(fault) => self.away(&fault),
@@ -160,8 +173,8 @@ impl Courier {
     /// Waits before the next try, or gives the first parcel up; true when the outlet was stopped meanwhile.
     async fn again(&mut self, fault: &Fault, load: &mut Load, tries: &mut u32) -> bool {
         if self.retrying.is_over(*tries) && !load.parcels().is_empty() {
-            self.dead(fault, Fate::DeadRetries.reason(), load.rows());
-            load.settle(1, Fate::DeadRetries);
+            let (parcel, rows) = (load.parcels()[0].clone(), load.rows());
+            self.bury(fault, Fate::DeadRetries, rows, &parcel, None, load.take());
             *tries = 0;
             return *self.stopped.borrow();
         }
@@ -214,7 +227,8 @@ impl Courier {
         Courier {
             rule: self.rule.clone(),
             name: self.name.clone(),
-            plan,
+            plan: Arc::new(plan),
+            stall: self.stall,
             retrying: self.retrying,
             clock: self.clock.clone(),
             report: Report::timed(self.clock.clone()).0,
@@ -222,6 +236,7 @@ impl Courier {
             meter: self.meter.clone(),
             account: self.account.clone(),
             log: self.log.again(),
+            dead: self.dead.clone(),
             anchor: None,
         }
     }
@@ -239,11 +254,36 @@ impl Courier {
         }
     }
 
-    /// Counts and logs rows that the sink will never have.
-    pub fn dead(&mut self, fault: &Fault, reason: &'static str, rows: u64) {
+    /// Counts and logs rows that the sink will never have, and sends them to where the dead go: those of a parcel, or that
+    /// one of them.
+    pub fn bury(
+        &mut self,
+        fault: &Fault,
+        fate: Fate,
+        rows: u64,
+        parcel: &Parcel,
+        row: Option<usize>,
+        receipts: Vec<Receipt>,
+    ) {
         let now = self.clock.now();
+        let reason = if fate == Fate::DeadRetries { fate.reason() } else { fault.reason() };
         dead(&self.account, &self.meter, fault, reason, rows, now);
         self.log.tell(fault, now);
+        match &self.dead {
+            // An error that `sendError` sends is no row.
+            Some(route) if rows > 0 => route.parcel(&self.name, parcel, row, fault, fate, receipts),
+            _ => receipts.into_iter().for_each(|receipt| receipt.settle(fate)),
+        }
+    }
+
+    /// Waits for room for more dead letters, or for the stop.
+    pub async fn room(&mut self) {
+        if let Some(route) = &self.dead {
+            tokio::select! {
+                () = route.room() => {}
+                () = stop(&mut self.stopped) => {}
+            }
+        }
     }
 
     /// Gives parcels to the sink, once; `None` when the outlet was stopped meanwhile: what the sink has taken and not
@@ -260,6 +300,9 @@ impl Courier {
             Ok(()) => (parcels.len(), None),
             Err(stopped) => (stopped.delivered.min(parcels.len()), Some(stopped.fault)),
         };
+        if delivered > 0 {
+            self.meter.confirmed(self.clock.now());
+        }
         Some(Attempt { delivered, refused: sink.refused(), fault })
     }
 
@@ -269,7 +312,11 @@ impl Courier {
         while !load.parcels().is_empty() {
             let Some(attempt) = self.attempt(sink, load.parcels()).await else { return Delivered::Away };
             let Attempt { delivered, refused, fault } = attempt;
-            load.delivered(delivered, &refused, |fault| self.dead(fault, fault.reason(), 1));
+            let parcels = if refused.is_empty() { Vec::new() } else { load.parcels().to_vec() };
+            load.delivered(delivered, &refused, |one, receipts| {
+                let fate = Fate::dead(&one.fault);
+                self.bury(&one.fault, fate, 1, &parcels[one.parcel], Some(one.row), receipts);
+            });
             if let Some(anchor) = &self.anchor
                 && let Err(fault) = anchor.delivered(sink).await
             {
@@ -281,8 +328,9 @@ impl Courier {
                 tries = 0;
             }
             if fault.whose() == Whose::Row {
-                self.dead(&fault, fault.reason(), load.rows());
-                load.settle(1, Fate::dead(&fault));
+                let (parcel, rows) = (load.parcels()[0].clone(), load.rows());
+                self.bury(&fault, Fate::dead(&fault), rows, &parcel, None, load.take());
+                self.room().await;
                 continue;
             }
             if fault.retry() == Retry::Never {

@@ -8,6 +8,7 @@ use std::vec;
 use crate::clock::Clock;
 use crate::data::{Fate, Layout, Receipt, Value};
 use crate::diag::Fault;
+use crate::flow::dead::Route;
 use crate::flow::load::Load;
 use crate::flow::shape::{Gather, Gathered, Shape};
 use crate::flow::task::ErrorLog;
@@ -27,6 +28,9 @@ pub struct Packer {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     pub log: ErrorLog,
+    /// The sink, and where emissions go that it cannot be given.
+    pub name: String,
+    pub dead: Option<Route>,
 }
 
 impl Packer {
@@ -34,9 +38,12 @@ impl Packer {
     pub fn flush(&mut self, load: &mut Load) {
         let Some(Gathered { parcel, receipts, rows }) = self.gather.as_mut().and_then(Gather::take) else { return };
         match self.shape.packed(parcel) {
-            Ok(parcel) => load.add(parcel, receipts.into_iter(), rows),
+            Ok(parcel) => {
+                load.add(parcel, receipts.into_iter(), rows);
+                self.meter.owes(self.clock.now());
+            }
             Err(fault) => {
-                receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(&fault)));
+                self.bury(&fault, &[], receipts);
                 self.dead(&fault, rows.into());
             }
         }
@@ -62,7 +69,7 @@ impl Packer {
 
     /// Makes parcels of the emissions of a batch.
     pub fn take(&mut self, outgoing: Outgoing, load: &mut Load) {
-        let Outgoing { batch, receipts } = outgoing;
+        let Outgoing { batch, receipts, at } = outgoing;
         let rows = batch.selected().len() as u64;
         self.account.came(rows);
         self.meter.took(rows, self.clock.now());
@@ -115,13 +122,17 @@ impl Packer {
                 }
                 Err(fault) => {
                     made.clear();
-                    promises.for_each(|promise| promise.settle(Fate::dead(&fault)));
+                    let promises: Vec<Receipt> = promises.collect();
+                    self.bury(&fault, rows, promises);
                     self.dead(&fault, rows.len() as u64);
                     self.error(&fault, load);
                 }
             }
         }
         faults.for_each(|(_, fault)| self.error(fault, load));
+        if !load.parcels().is_empty() {
+            self.meter.owes(at);
+        }
     }
 
     /// With `sendError` an error goes to the sink too.
@@ -132,6 +143,14 @@ impl Packer {
         match self.shape.error_parcel(&fault.to_string()) {
             Ok(parcel) => load.add(parcel, std::iter::empty(), 0),
             Err(fault) => self.meter.failed(fault.to_string(), self.clock.now()),
+        }
+    }
+
+    /// Rows that the sink cannot be given go to where the dead go.
+    fn bury(&self, fault: &Fault, rows: &[&[Value]], receipts: Vec<Receipt>) {
+        match &self.dead {
+            Some(route) => route.rows(&self.name, &self.layout, rows, fault, receipts),
+            None => receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(fault))),
         }
     }
 

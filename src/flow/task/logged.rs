@@ -59,7 +59,8 @@ impl RuleTask {
         match record {
             Record::Push { source, now, batch } => {
                 if let Some(journal) = &self.journal {
-                    journal.book().ledger.came(batch.selected().len() as u64);
+                    let book = journal.book();
+                    book.ledger.came(record::recount(&batch, &book.account()));
                 }
                 self.chain.push(source, batch, now, &mut self.out)?;
             }
@@ -167,7 +168,7 @@ impl RuleTask {
     pub(super) async fn give_logged(&mut self, sink: usize, outgoing: Outgoing) {
         let Some(journal) = &mut self.journal else { return };
         let (skipped, wanted) = journal.give(sink, outgoing.receipts.len() as u64);
-        let Outgoing { batch, receipts } = outgoing;
+        let Outgoing { batch, receipts, at } = outgoing;
         let mut receipts = receipts.into_iter();
         receipts.by_ref().take(skipped as usize).for_each(|receipt| receipt.settle(Fate::Out));
         if !wanted {
@@ -176,7 +177,7 @@ impl RuleTask {
         let batch = if skipped > 0 { batch.behind(skipped as usize).into() } else { batch };
         let receipts: Vec<Receipt> = receipts.map(|receipt| journal.told(sink, receipt)).collect();
         if let Some(inlet) = self.sinks.get(sink) {
-            give(inlet, Outgoing { batch, receipts }).await;
+            give(inlet, Outgoing { batch, receipts, at }).await;
         }
     }
 
@@ -198,10 +199,7 @@ impl RuleTask {
             }
         }
         self.sinks.clear();
-        for done in &mut self.done {
-            // An outlet that is gone has nothing left either.
-            let _ = done.wait_for(|done| *done).await;
-        }
+        self.delivered().await;
         let held = journal.book().ledger.view().held;
         if let Err(fault) = caught_now("the rule", || self.chain.forget()) {
             tracing::warn!("{who}: {fault}");
@@ -215,6 +213,9 @@ impl RuleTask {
             return;
         }
         book.ledger.hold(u64::try_from(left).unwrap_or_default());
+        if journal.is_untouched() {
+            return;
+        }
         if let Err(fault) = save(&mut journal).await {
             tracing::warn!("{who}: {fault}; the rule goes on from the snapshot before, and from the input log");
         }

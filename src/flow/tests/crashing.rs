@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::kit::*;
 use crate::clock::{Clock, Time};
 use crate::data::{Delivery, Value};
-use crate::flow::{Ended, Feed, JournalView};
-use crate::func::{Ctx, Func};
+use crate::flow::{Ended, Feed, JournalSpec, JournalView, Opened};
+use crate::func::{Catalogue, Ctx, Func};
 use crate::io::{End, Message};
 use crate::plan::{self, EventTime};
 use crate::store::{Snapshots, View};
@@ -486,6 +486,55 @@ async fn the_end_of_the_input_ends_the_journal() {
         assert_eq!(running.ended().await, Ended::Finished);
         assert_eq!(sink.took(), [r#"{"n":3}"#]);
         assert_eq!(running.stop().await.terms(), [3, 0, 0, 0]);
+    }
+}
+
+/// Where the only source of a rule stood, by its journal.
+fn position(folder: &Path, sql: &str) -> Option<Value> {
+    let opened = Opened::open(JournalSpec { folder: folder.to_owned(), interval: HOUR, lease: Arc::new(()) }).unwrap();
+    let select = crate::sql::parse_select(sql).unwrap();
+    let stream = |name: &str| Some(plan::Stream { name: name.into(), ..plan::Stream::schemaless(name) });
+    let plan = plan::plan(&select, &stream, &Catalogue::default(), &plan::Options::default()).unwrap();
+    opened.positions(&plan).first().cloned().flatten()
+}
+
+#[tokio::test]
+async fn a_source_that_can_seek_and_a_sink_that_takes_back_give_each_result_once() {
+    for sql in ["SELECT a, acc_sum(a) AS s FROM demo", "SELECT a FROM demo"] {
+        let (clock, home, sink) = (Clock::real(), tempfile::tempdir().unwrap(), sink_that_takes_back());
+        let allowed = tokio::sync::watch::Sender::new(0);
+        let mut goal = 0;
+        for life in 0..12 {
+            let seek = position(home.path(), sql);
+            let feed = feed_from(numbers(&allowed), seek, &clock);
+            let mut rule = rule(sql).to(&sink).at(&clock);
+            rule.journal = Some((home.path().to_owned(), Duration::from_millis(150)));
+            let running = rule.start(&feed).await.unwrap();
+            goal += 40;
+            allowed.send_replace(goal);
+            // Killed in the middle, or when the sink has all.
+            let enough = goal - if life % 3 == 0 { 0 } else { 7 * (life % 3) };
+            until("some results", || sink.took().len() as u64 >= enough).await;
+            running.kill().await;
+        }
+        let feed = feed_from(numbers(&allowed), position(home.path(), sql), &clock);
+        let mut last = rule(sql).to(&sink).at(&clock);
+        last.journal = Some((home.path().to_owned(), HOUR));
+        let running = last.start(&feed).await.unwrap();
+        // What it had may be taken back first.
+        until("all results", || confirmed(home.path()) >= goal && sink.took().len() as u64 >= goal).await;
+        let took: Vec<u64> = sink
+            .took()
+            .iter()
+            .map(|text| {
+                let row: serde_json::Value = serde_json::from_str(text).unwrap();
+                let a = row["a"].as_u64().unwrap();
+                assert!(row["s"].is_null() || row["s"].as_u64() == Some(a * (a + 1) / 2), "{text}");
+                a
+            })
+            .collect();
+        assert_eq!(took, (1..=goal).collect::<Vec<_>>());
+        running.lay_down().await;
     }
 }
 

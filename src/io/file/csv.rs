@@ -30,6 +30,16 @@ impl Csv {
         }
     }
 
+    /// Goes on after so many records, whose columns had these names.
+    pub(super) fn go_on(&mut self, names: Vec<Text>, record: u64) {
+        (self.names, self.record, self.header) = (names, record, false);
+    }
+
+    /// The names of the columns, and how many records there were.
+    pub(super) fn state(&self) -> (&[Text], u64) {
+        (&self.names, self.record)
+    }
+
     /// Takes a line; `None` when it makes no row by itself.
     pub(super) fn push(&mut self, line: Bytes) -> Option<Result<Object>> {
         let values = if self.open.is_empty() {

@@ -1,6 +1,7 @@
 //! A folder of files: which of them are new, complete, and next.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,21 +13,34 @@ const STILL: Duration = Duration::from_secs(2);
 
 /// What is known of a file by looking at it: when it was written last, and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Look {
-    written: Time,
-    length: u64,
+pub(super) struct Look {
+    pub(super) written: Time,
+    pub(super) length: u64,
+}
+
+impl Look {
+    fn of(about: &Metadata) -> io::Result<Look> {
+        let since = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(Look { written: Time(since.as_millis() as i64), length: about.len() })
+    }
 }
 
 /// The files of a folder that were seen so far.
 #[derive(Default)]
 pub(super) struct Folder {
     /// How they looked when they were given.
-    given: HashMap<PathBuf, Look>,
+    pub(super) given: HashMap<PathBuf, Look>,
     /// How those that are not complete looked, and since when.
     growing: HashMap<PathBuf, (Look, Time)>,
 }
 
 impl Folder {
+    /// Whether the file was given, and has not changed since.
+    pub(super) fn is_as_given(&self, path: &Path) -> bool {
+        let look = std::fs::metadata(path).ok().and_then(|about| Look::of(&about).ok());
+        look.is_some() && look.as_ref() == self.given.get(path)
+    }
+
     /// Looks at the folder and takes the files that are new or changed and complete, in the order in which they were
     /// written. Also says whether there are some that are not complete yet.
     pub(super) fn look(&mut self, folder: &Path, now: Time) -> io::Result<(Vec<PathBuf>, bool)> {
@@ -36,8 +50,7 @@ impl Folder {
             // A file may go while we look.
             let Ok(about) = std::fs::metadata(&path) else { continue };
             if about.is_file() && about.len() > 0 {
-                let since = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-                there.push((Look { written: Time(since.as_millis() as i64), length: about.len() }, path));
+                there.push((Look::of(&about)?, path));
             }
         }
         there.sort_by(|a, b| (a.0.written, &a.1).cmp(&(b.0.written, &b.1)));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -14,20 +14,40 @@ pub(super) struct Lines {
     file: File,
     /// The start of a line whose end is not read yet.
     rest: Bytes,
+    /// Where in the file that is.
+    at: u64,
     block: usize,
 }
 
+/// A line without its end.
+pub(super) struct Line {
+    pub(super) text: Bytes,
+    /// Where the next one begins.
+    pub(super) end: u64,
+}
+
 impl Lines {
-    pub(super) fn open(path: &Path) -> io::Result<Lines> {
-        Lines::with_block(path, BLOCK)
+    /// Opens the file where a line begins.
+    pub(super) fn open(path: &Path, at: u64) -> io::Result<Lines> {
+        Lines::with_block(path, at, BLOCK)
     }
 
-    fn with_block(path: &Path, block: usize) -> io::Result<Lines> {
-        Ok(Lines { file: File::open(path)?, rest: Bytes::new(), block })
+    fn with_block(path: &Path, at: u64, block: usize) -> io::Result<Lines> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(at))?;
+        Ok(Lines { file, rest: Bytes::new(), at, block })
     }
 
-    /// The next complete lines, at least one; the last of the file may lack its newline. `None` at the end.
-    pub(super) fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+    /// The next complete lines, at least one, and where they begin; the last of the file may lack its newline. `None`
+    /// at the end.
+    pub(super) fn next_block(&mut self) -> io::Result<Option<(Bytes, u64)>> {
+        let at = self.at;
+        let block = self.block()?;
+        self.at += block.as_ref().map_or(0, |block| block.len() as u64);
+        Ok(block.map(|block| (block, at)))
+    }
+
+    fn block(&mut self) -> io::Result<Option<Bytes>> {
         let mut filled = self.rest.len();
         let mut block = vec![0; self.block.max(2 * filled)];
         block[..filled].copy_from_slice(&self.rest);
@@ -56,8 +76,8 @@ impl Lines {
     }
 }
 
-/// The lines of a block, without their ends.
-pub(super) fn split(block: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
+/// The lines of a block that begins there.
+pub(super) fn split(block: &Bytes, at: u64) -> impl Iterator<Item = Line> + '_ {
     let mut start = 0;
     std::iter::from_fn(move || {
         if start >= block.len() {
@@ -65,9 +85,9 @@ pub(super) fn split(block: &Bytes) -> impl Iterator<Item = Bytes> + '_ {
         }
         let end = memchr::memchr(b'\n', &block[start..]).map_or(block.len(), |at| start + at);
         let stop = if end > start && block[end - 1] == b'\r' { end - 1 } else { end };
-        let line = block.slice(start..stop);
+        let text = block.slice(start..stop);
         start = end + 1;
-        Some(line)
+        Some(Line { text, end: at + start.min(block.len()) as u64 })
     })
 }
 
@@ -76,7 +96,7 @@ pub(super) struct Trim {
     start: usize,
     end: usize,
     /// The lines that may turn out to be among the last, and how many of them are not blank.
-    kept: VecDeque<Bytes>,
+    kept: VecDeque<Line>,
     full: usize,
 }
 
@@ -86,8 +106,8 @@ impl Trim {
     }
 
     /// Takes a line and gives each one that is now known to be wanted to `out`.
-    pub(super) fn push(&mut self, line: Bytes, mut out: impl FnMut(Bytes)) {
-        let blank = is_blank(&line);
+    pub(super) fn push(&mut self, line: Line, mut out: impl FnMut(Line)) {
+        let blank = is_blank(&line.text);
         if self.start > 0 {
             self.start -= usize::from(!blank);
             return;
@@ -100,7 +120,7 @@ impl Trim {
         while self.full > self.end
             && let Some(line) = self.kept.pop_front()
         {
-            self.full -= usize::from(!is_blank(&line));
+            self.full -= usize::from(!is_blank(&line.text));
             out(line);
         }
     }
@@ -119,10 +139,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, text).unwrap();
-        let mut lines = Lines::with_block(&path, block).unwrap();
         let mut all = Vec::new();
-        while let Some(block) = lines.next_block().unwrap() {
-            all.extend(split(&block).map(|line| String::from_utf8(line.to_vec()).unwrap()));
+        let mut ends = vec![0];
+        let mut lines = Lines::with_block(&path, 0, block).unwrap();
+        let show = |line: &Line| String::from_utf8(line.text.to_vec()).unwrap();
+        while let Some((block, at)) = lines.next_block().unwrap() {
+            for line in split(&block, at) {
+                ends.push(line.end);
+                all.push(show(&line));
+            }
+        }
+        for (n, end) in ends.into_iter().enumerate() {
+            let mut lines = Lines::with_block(&path, end, block).unwrap();
+            let next = lines.next_block().unwrap();
+            let next = next.and_then(|(block, at)| split(&block, at).next().map(|line| show(&line)));
+            assert_eq!(next.as_ref(), all.get(n), "the line at {end}");
         }
         all
     }
@@ -143,9 +174,8 @@ mod tests {
             let mut trim = Trim::new(start, end);
             let mut out = Vec::new();
             for line in ["", "h", "", "1", "2", "", "3", "f", ""] {
-                trim.push(Bytes::from_static(line.as_bytes()), |line| {
-                    out.push(String::from_utf8(line.to_vec()).unwrap())
-                });
+                let line = Line { text: Bytes::from_static(line.as_bytes()), end: 0 };
+                trim.push(line, |line| out.push(String::from_utf8(line.text.to_vec()).unwrap()));
             }
             out.retain(|line| !line.is_empty());
             out

@@ -1,4 +1,6 @@
 //! The file sink: appends messages to files, one for each value of `path`, and rolls them by count, size and age.
+//!
+//! A durable one cuts off what a crash left of a message, and a delivery is on the disk when it is confirmed.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +20,8 @@ use crate::io::props::{self, Period};
 use crate::io::{Content, Env, Link, Parcel, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
 
 use super::blocking;
-use super::roll::{Layout, Limits, Naming, Open};
+use super::place::{self, Place};
+use super::roll::{How, Layout, Limits, Naming, Open};
 use super::words;
 
 const NAMES: props::Names = props::Names {
@@ -102,17 +105,20 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     }
     let check = options.check_interval.some().unwrap_or(limits.age).min(limits.age).max(Duration::from_millis(1));
     let (env, format) = (spec.env, spec.format);
+    let quoted = format.format == "delimited";
+    let how = How { layout, naming, durable: spec.durable, quoted };
     let open = move || {
         Ok(Box::new(FileSink {
             path: options.path.clone(),
-            layout,
-            naming,
+            how,
             limits,
             check,
             csv: csv.then(|| Csv { format: format.clone(), columns: Vec::new() }),
             env: env.clone(),
             open: HashMap::new(),
             aside: None,
+            marks: HashMap::new(),
+            stamp: None,
         }) as Box<dyn Sink>)
     };
     Ok(SinkPlan { open: Box::new(open), takes: if csv { Takes::Rows } else { Takes::Bytes }, warnings })
@@ -120,8 +126,7 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
 
 struct FileSink {
     path: String,
-    layout: Layout,
-    naming: Naming,
+    how: How,
     limits: Limits,
     /// How often the age of files is looked at.
     check: Duration,
@@ -131,6 +136,10 @@ struct FileSink {
     open: HashMap<String, Open>,
     /// Files that are being laid aside for their age.
     aside: Option<JoinHandle<io::Result<()>>>,
+    /// How far the files of the delivery reached before it.
+    marks: HashMap<String, (u64, u64)>,
+    /// The latest time in the name of a file, once someone asked for the position: from then on each has a later one.
+    stamp: Option<Time>,
 }
 
 /// Parcels in a row that go to one file, as messages.
@@ -152,19 +161,57 @@ impl Sink for FileSink {
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> Result<(), Stopped> {
         self.settle().await;
+        self.marks.clear();
         let mut delivered = 0;
-        while delivered < parcels.len() {
-            let (run, fault) = self.gather(&parcels[delivered..]);
-            let count = run.ends.len();
-            if count > 0 {
-                let (written, result) = self.write(run).await;
-                delivered += written;
-                result.map_err(|fault| Stopped { delivered, fault })?;
-            }
-            if let Some(fault) = fault {
-                return Err(Stopped { delivered, fault });
-            }
+        let result = self.put(parcels, &mut delivered).await;
+        if self.how.durable
+            && delivered > 0
+            && let Err(fault) = self.sync().await
+        {
+            return Err(Stopped { delivered: 0, fault });
         }
+        result.map_err(|fault| Stopped { delivered, fault })
+    }
+
+    async fn position(&mut self) -> Result<Option<Value>> {
+        // With a path that depends on the row no one knows which files there will be.
+        if self.path.contains("{{") {
+            return Ok(None);
+        }
+        self.settle().await;
+        let path = self.env.root.join(&self.path);
+        let (how, now, stamp) = (self.how, self.env.clock.now(), self.stamp);
+        let open = self.open.remove(&self.path);
+        let work = move || {
+            let mut open = open;
+            let stamp = match stamp {
+                Some(stamp) => stamp,
+                None => place::latest(&path, how.naming)?.unwrap_or(now).max(now),
+            };
+            if open.is_none() && how.naming == Naming::Plain && path.is_file() {
+                open = Some(Open::at(&path, how, now)?);
+            }
+            let place = Place::of(open.as_ref(), &path, stamp)?;
+            Ok((open, place))
+        };
+        let found: io::Result<(Option<Open>, Place)> = blocking(work).await?;
+        let (open, place) = found.map_err(|error| cannot("look at", &self.env.root.join(&self.path), &error))?;
+        self.open.extend(open.map(|open| (self.path.clone(), open)));
+        self.stamp = Some(place.stamp());
+        Ok(Some(place.value()))
+    }
+
+    async fn resume(&mut self, position: &Value) -> Result<()> {
+        let none = || Fault::setup("the position that was kept is none of the `file` sink");
+        let place = Place::read(position).ok_or_else(none)?;
+        self.settle().await;
+        self.open.clear();
+        self.stamp = Some(place.stamp());
+        let path = self.env.root.join(&self.path);
+        let (how, now, target) = (self.how, self.env.clock.now(), path.clone());
+        let open = blocking(move || place.resume(&target, how, now)).await?;
+        let open = open.map_err(|error| cannot("go back in", &path, &error))?;
+        self.open.extend(open.map(|open| (self.path.clone(), open)));
         Ok(())
     }
 
@@ -177,9 +224,9 @@ impl Sink for FileSink {
             let now = self.env.clock.now();
             let due = |open: &Open| open.due(&self.limits).is_some_and(|due| due <= now);
             let old: Vec<Open> = self.open.extract_if(|_, open| due(open)).map(|(_, open)| open).collect();
-            let naming = self.naming;
+            let at = later(&mut self.stamp, now);
             self.settle().await;
-            let work = move || old.into_iter().try_for_each(|open| open.lay_aside(naming, now));
+            let work = move || old.into_iter().try_for_each(|open| open.lay_aside(at));
             self.aside = Some(tokio::task::spawn_blocking(work));
             self.settle().await;
         }
@@ -187,14 +234,54 @@ impl Sink for FileSink {
 
     async fn close(&mut self) -> Result<()> {
         self.settle().await;
-        let open: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
+        let mut open: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
         let path = self.env.root.join(&self.path);
-        let sync = move || open.iter().try_for_each(Open::sync);
+        let sync = move || open.iter_mut().try_for_each(Open::sync);
         blocking(sync).await?.map_err(|error| cannot("close", &path, &error))
     }
 }
 
 impl FileSink {
+    /// Writes the parcels, and counts those that were written as a whole.
+    async fn put(&mut self, parcels: &[Parcel], delivered: &mut usize) -> Result<()> {
+        while *delivered < parcels.len() {
+            let (run, fault) = self.gather(&parcels[*delivered..]);
+            if !run.ends.is_empty() {
+                let (written, result) = self.write(run).await;
+                *delivered += written;
+                result?;
+            }
+            if let Some(fault) = fault {
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the files of the delivery to the disk. After an error none of it is confirmed, and what of it still can
+    /// be is taken away, since it comes again.
+    async fn sync(&mut self) -> Result<()> {
+        let marks = self.marks.drain();
+        let mut files: Vec<(String, Open, (u64, u64))> =
+            marks.filter_map(|(name, mark)| self.open.remove(&name).map(|open| (name, open, mark))).collect();
+        let work = move || {
+            let failed = files.iter_mut().find_map(|(_, open, _)| {
+                let error = open.sync().err()?;
+                Some((open.path().to_owned(), error))
+            });
+            if failed.is_some() {
+                files.retain_mut(|(_, open, (length, messages))| open.cut(*length, *messages).is_ok());
+            }
+            (files, failed)
+        };
+        let (files, failed) = blocking(work).await?;
+        self.open.extend(files.into_iter().map(|(name, open, _)| (name, open)));
+        match failed {
+            Some((path, error)) => Err(cannot("write to", &path, &error)),
+            None => Ok(()),
+        }
+    }
+
     /// The first parcels that go to the same file, and why there are no more, if that is a fault.
     fn gather(&mut self, parcels: &[Parcel]) -> (Run, Option<Fault>) {
         let mut run = Run { path: String::new(), header: None, messages: Vec::new(), ends: Vec::new() };
@@ -227,18 +314,21 @@ impl FileSink {
     /// Writes a run, rolling as it goes; says how many parcels were written as a whole.
     async fn write(&mut self, run: Run) -> (usize, Result<()>) {
         let path = self.env.root.join(&run.path);
-        let (naming, layout, limits, now) = (self.naming, self.layout, self.limits, self.env.clock.now());
         let file = self.open.remove(&run.path);
+        let mark = self.marks.get(&run.path).copied();
+        let (how, limits, now, stamp) = (self.how, self.limits, self.env.clock.now(), self.stamp);
         let name = run.path.clone();
         let work = move || {
-            let mut file = file;
+            let mut work = Work { path: &path, file, mark, stamp, how, limits, now };
             let mut written = 0;
-            let result = write(&mut file, &path, &run, &mut written, (naming, layout, limits, now));
+            let result = work.write(&run, &mut written);
             let parcels = run.ends.partition_point(|end| *end <= written);
-            (file, parcels, result.map_err(|error| cannot("write to", &path, &error)))
+            (work.file, work.mark, work.stamp, parcels, result.map_err(|error| cannot("write to", &path, &error)))
         };
         match blocking(work).await {
-            Ok((file, parcels, result)) => {
+            Ok((file, mark, stamp, parcels, result)) => {
+                self.stamp = stamp;
+                self.marks.extend(mark.map(|mark| (name.clone(), mark)));
                 self.open.extend(file.map(|file| (name, file)));
                 (parcels, result)
             }
@@ -256,50 +346,69 @@ impl FileSink {
     }
 }
 
-fn write(
-    file: &mut Option<Open>,
-    path: &Path,
-    run: &Run,
-    written: &mut usize,
-    (naming, layout, limits, now): (Naming, Layout, Limits, Time),
-) -> io::Result<()> {
-    while *written < run.messages.len() {
-        let old = file.take_if(|open| {
-            open.is_gone() || open.room(&limits) == 0 || open.due(&limits).is_some_and(|due| due <= now)
-        });
-        if let Some(old) = old
-            && !old.is_gone()
-        {
-            old.lay_aside(naming, now)?;
-        }
-        let open = match file {
-            Some(open) => open,
-            None => {
-                // A file that was full when we were stopped is full now.
-                let mut open = Open::at(path, naming, layout, now)?;
-                if open.room(&limits) == 0 {
-                    open.lay_aside(naming, now)?;
-                    open = Open::at(path, naming, layout, now)?;
+/// Writing to the files of one path.
+struct Work<'a> {
+    path: &'a Path,
+    file: Option<Open>,
+    /// How far the file reached before the delivery.
+    mark: Option<(u64, u64)>,
+    stamp: Option<Time>,
+    how: How,
+    limits: Limits,
+    now: Time,
+}
+
+impl Work<'_> {
+    fn write(&mut self, run: &Run, written: &mut usize) -> io::Result<()> {
+        let (limits, now) = (self.limits, self.now);
+        while *written < run.messages.len() {
+            let old = self.file.take_if(|open| {
+                open.is_gone() || open.room(&limits) == 0 || open.due(&limits).is_some_and(|due| due <= now)
+            });
+            if let Some(old) = old {
+                self.mark = None;
+                if !old.is_gone() {
+                    old.lay_aside(later(&mut self.stamp, now))?;
                 }
-                if open.is_new()
-                    && let Some(header) = &run.header
-                {
-                    open.head(header)?;
-                }
-                file.insert(open)
             }
-        };
-        let left = &run.messages[*written..];
-        let fit = fitting(left, open, &limits);
-        open.append(left[..fit].iter().map(|message| &message[..]))?;
-        *written += fit;
+            let open = match &mut self.file {
+                Some(open) => open,
+                None => {
+                    // A file that was full when we were stopped is full now.
+                    let mut open = Open::at(self.path, self.how, later(&mut self.stamp, now))?;
+                    if open.room(&limits) == 0 {
+                        open.lay_aside(later(&mut self.stamp, now))?;
+                        open = Open::at(self.path, self.how, later(&mut self.stamp, now))?;
+                    }
+                    self.file.insert(open)
+                }
+            };
+            self.mark.get_or_insert(open.mark());
+            if open.is_new()
+                && let Some(header) = &run.header
+            {
+                open.head(header)?;
+            }
+            let left = &run.messages[*written..];
+            let fit = fitting(left, open, &limits);
+            open.append(left[..fit].iter().map(|message| &message[..]))?;
+            *written += fit;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// The time for the name of the next file: now, and later than those before it where they count.
+fn later(stamp: &mut Option<Time>, now: Time) -> Time {
+    let Some(last) = stamp else { return now };
+    *last = now.max(*last + Duration::from_millis(1));
+    *last
 }
 
 /// How many of the messages go into the file before it is full: at least one.
 fn fitting(messages: &[Bytes], open: &Open, limits: &Limits) -> usize {
-    let most = messages.len().min(open.room(limits));
+    // One goes in even where a file of the same name is full already.
+    let most = messages.len().min(open.room(limits).max(1));
     if limits.bytes == 0 {
         return most;
     }
@@ -360,189 +469,4 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> Fault {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::fs;
-    use std::sync::Arc;
-
-    use serde_json::{Value as Json, json};
-
-    use crate::clock::Clock;
-    use crate::io::tests::sink_spec;
-
-    use super::*;
-
-    struct Fixture {
-        temp: tempfile::TempDir,
-        clock: Clock,
-        props: Json,
-    }
-
-    impl Fixture {
-        fn new(props: Json) -> Fixture {
-            let temp = tempfile::tempdir().unwrap();
-            Fixture { temp, clock: Clock::stopped_at(Time(1_000)), props }
-        }
-
-        fn sink(&self) -> Box<dyn Sink> {
-            let mut spec = sink_spec(self.props.clone(), self.temp.path());
-            spec.env.clock = self.clock.clone();
-            (plan(spec).map_err(|error| error.to_string()).unwrap().open)().unwrap()
-        }
-
-        fn text(&self, name: &str) -> String {
-            fs::read_to_string(self.temp.path().join(name)).unwrap()
-        }
-
-        fn names(&self) -> Vec<String> {
-            let names = fs::read_dir(self.temp.path()).unwrap().map(|entry| entry.unwrap().file_name());
-            let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
-            names.sort();
-            names
-        }
-    }
-
-    fn parcels(texts: &[&str]) -> Vec<Parcel> {
-        let parcel =
-            |text: &&str| Parcel { content: Content::Bytes(Bytes::copy_from_slice(text.as_bytes())), props: vec![] };
-        texts.iter().map(parcel).collect()
-    }
-
-    #[tokio::test]
-    async fn lines_are_on_disk_when_deliver_returns_and_a_restart_appends() {
-        let fixture = Fixture::new(json!({"path": "sub/out"}));
-        let mut sink = fixture.sink();
-        sink.deliver(&parcels(&["1", "2"])).await.unwrap();
-        assert_eq!(fixture.text("sub/out"), "1\n2\n");
-        drop(sink);
-        fs::write(fixture.temp.path().join("sub/out"), "1\n2\n3 cut o").unwrap();
-        let mut sink = fixture.sink();
-        sink.deliver(&parcels(&["3"])).await.unwrap();
-        sink.close().await.unwrap();
-        assert_eq!(fixture.text("sub/out"), "1\n2\n3 cut o\n3\n");
-    }
-
-    #[tokio::test]
-    async fn an_array_is_whole_after_each_delivery() {
-        let fixture = Fixture::new(json!({"path": "out.json", "fileType": "json"}));
-        let mut sink = fixture.sink();
-        sink.deliver(&parcels(&["1", "[2]"])).await.unwrap();
-        assert_eq!(fixture.text("out.json"), "[1,[2]]\n");
-        sink.deliver(&parcels(&["3"])).await.unwrap();
-        drop(sink);
-        let mut sink = fixture.sink();
-        sink.deliver(&parcels(&["4"])).await.unwrap();
-        assert_eq!(fixture.text("out.json"), "[1,[2],3,4]\n");
-        drop(sink);
-        fs::write(fixture.temp.path().join("out.json"), "[1,{\"a").unwrap();
-        let mut sink = fixture.sink();
-        sink.deliver(&parcels(&["5"])).await.unwrap();
-        assert_eq!(fixture.names(), ["out-1000.json", "out.json"]);
-        assert_eq!(fixture.text("out.json"), "[5]\n");
-    }
-
-    #[tokio::test]
-    async fn rolling_by_count_keeps_all_messages() {
-        for (pattern, names) in [
-            ("", ["out-1000.txt", "out-1001.txt", "out.txt"]),
-            ("suffix", ["out-1000.txt", "out-2000.txt", "out-3000.txt"]),
-            ("prefix", ["1000-out.txt", "2000-out.txt", "3000-out.txt"]),
-        ] {
-            let fixture = Fixture::new(json!({"path": "out.txt", "rollingCount": 2, "rollingNamePattern": pattern}));
-            let mut sink = fixture.sink();
-            if pattern.is_empty() {
-                sink.deliver(&parcels(&["1", "2", "3", "4", "5"])).await.unwrap();
-            } else {
-                for (at, texts) in [(1_000, vec!["1", "2"]), (2_000, vec!["3", "4"]), (3_000, vec!["5"])] {
-                    fixture.clock.set(Time(at));
-                    sink.deliver(&parcels(&texts)).await.unwrap();
-                }
-            }
-            assert_eq!(fixture.names(), names);
-            let all: String = fixture.names().iter().map(|name| fixture.text(name)).collect();
-            assert_eq!(all, "1\n2\n3\n4\n5\n");
-        }
-    }
-
-    #[tokio::test]
-    async fn rolling_by_size_and_by_age() {
-        let fixture = Fixture::new(json!({"path": "out", "rollingSize": 6, "rollingCount": 0}));
-        fixture.sink().deliver(&parcels(&["11", "22", "33"])).await.unwrap();
-        assert_eq!((fixture.text("out-1000"), fixture.text("out")), ("11\n22\n".into(), "33\n".into()));
-
-        let fixture = Fixture::new(json!({"path": "out", "rollingInterval": "10s", "rollingCount": 0}));
-        let mut sink = fixture.sink();
-        sink.deliver(&parcels(&["1"])).await.unwrap();
-        let aside = async {
-            while fixture.names() == ["out"] {
-                fixture.clock.set(fixture.clock.now() + Duration::from_secs(1));
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::select! {
-            _ = sink.idle() => unreachable!(),
-            _ = aside => {}
-        }
-        let [aside] = &fixture.names()[..] else { unreachable!() };
-        sink.deliver(&parcels(&["2"])).await.unwrap();
-        assert_eq!((fixture.text(aside), fixture.text("out")), ("1\n".into(), "2\n".into()));
-    }
-
-    #[tokio::test]
-    async fn each_path_has_its_file_and_rows_cannot_climb_out() {
-        let fixture = Fixture::new(json!({"path": "{{.dir}}/out"}));
-        let mut sink = fixture.sink();
-        let mut all = parcels(&["1", "2", "3", "4"]);
-        for (parcel, path) in all.iter_mut().zip(["a/out", "b/out", "a/out", "../out"]) {
-            parcel.props = vec![("path".into(), path.into())];
-        }
-        let stopped = sink.deliver(&all).await.unwrap_err();
-        assert_eq!((stopped.delivered, stopped.fault.reason()), (3, "refused"));
-        assert_eq!((fixture.text("a/out"), fixture.text("b/out")), ("1\n3\n".into(), "2\n".into()));
-    }
-
-    #[tokio::test]
-    async fn a_file_that_was_taken_away_is_made_anew() {
-        let fixture = Fixture::new(json!({"path": "out"}));
-        let mut sink = fixture.sink();
-        sink.deliver(&parcels(&["1"])).await.unwrap();
-        fs::remove_file(fixture.temp.path().join("out")).unwrap();
-        sink.deliver(&parcels(&["2"])).await.unwrap();
-        assert_eq!(fixture.text("out"), "2\n");
-    }
-
-    #[tokio::test]
-    async fn a_place_that_cannot_be_written_is_worth_another_try() {
-        let fixture = Fixture::new(json!({"path": "out"}));
-        fs::create_dir(fixture.temp.path().join("out")).unwrap();
-        let stopped = fixture.sink().deliver(&parcels(&["1"])).await.unwrap_err();
-        assert_eq!((stopped.delivered, stopped.fault.retry()), (0, crate::diag::Retry::Later));
-    }
-
-    #[tokio::test]
-    async fn csv_has_a_header_in_each_file() {
-        let fixture = Fixture::new(json!({"path": "out.csv", "fileType": "csv", "rollingCount": 2}));
-        let mut spec = sink_spec(fixture.props.clone(), fixture.temp.path());
-        spec.format = FormatOptions { format: "delimited".into(), has_header: true, ..Default::default() };
-        let mut sink = (plan(spec).unwrap().open)().unwrap();
-        let layout = Arc::new(Columns::from_iter(["a", "b"]));
-        let row = |n: i64| vec![Value::Int(n), Value::text("x,y")];
-        let rows = RowSet { layout, rows: vec![row(1), row(2), row(3)], single: false };
-        sink.deliver(&[Parcel { content: Content::Rows(rows), props: vec![] }]).await.unwrap();
-        let files: Vec<_> = fixture.names().iter().map(|name| fixture.text(name).lines().count()).collect();
-        assert_eq!(files, [3, 2]);
-        assert!(fixture.text("out.csv").starts_with("a,b\n3,"));
-    }
-
-    #[test]
-    fn settings_that_cannot_be_are_refused() {
-        for (props, text) in [
-            (json!({"fileType": "csv"}), "csv in the format `delimited` only"),
-            (json!({"rollingCount": 0}), "needs `rollingInterval`, `rollingCount` or `rollingSize` above 0"),
-            (json!({"rollingNamePattern": "date"}), "must be `none`, `prefix` or `suffix`, found `date`"),
-            (json!({"compression": "gzip"}), "cannot do what property `compression` asks for"),
-        ] {
-            let error = plan(sink_spec(props, ".")).err().unwrap().to_string();
-            assert!(error.contains(text), "{error}");
-        }
-    }
-}
+mod tests;

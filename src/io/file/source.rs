@@ -1,4 +1,6 @@
 //! The file source: one file once or again and again, or a folder whose new files are given as they are complete.
+//!
+//! Each chunk says where the source stands after it, so that another run goes on there.
 
 use std::fs;
 use std::io::{self, Read};
@@ -12,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
-use crate::data::{Acknowledge, Meta, SourceAck, Value};
+use crate::data::{Acknowledge, Meta, SourceAck, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::props::{self, Period};
 use crate::io::{Closed, End, Env, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec};
@@ -21,6 +23,8 @@ use super::blocking;
 use super::csv::Csv;
 use super::folder::Folder;
 use super::lines::{Lines, Trim, is_blank, split};
+use super::position::{self, Position};
+use super::roll::number;
 
 /// Messages of a chunk.
 const CHUNK: usize = 512;
@@ -114,9 +118,9 @@ pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let open = move || {
         let wants_acks = wants_acks && options.action_after_read != 0;
         let (options, env) = (options.clone(), env.clone());
-        Ok(Box::new(FileSource { options, shape, packed, wants_meta, wants_acks, env }) as Box<dyn Source>)
+        Ok(Box::new(FileSource { options, shape, packed, wants_meta, wants_acks, env, from: None }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: shape == Shape::Csv, seeks: false, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: shape == Shape::Csv, seeks: true, warnings })
 }
 
 struct FileSource {
@@ -127,19 +131,28 @@ struct FileSource {
     /// The file is deleted or moved when its last message is done with.
     wants_acks: bool,
     env: Env,
+    /// Where to go on.
+    from: Option<Position>,
 }
 
 #[async_trait::async_trait]
 impl Source for FileSource {
+    async fn seek(&mut self, position: &Value) -> Result<()> {
+        let none = || Fault::setup("the position that was kept is none of the `file` source");
+        self.from = Some(Position::read(position).ok_or_else(none)?);
+        Ok(())
+    }
+
     async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
         let path = self.path();
         let about = {
             let path = path.clone();
             blocking(move || fs::metadata(path)).await?
         };
+        let from = self.from.take();
         let ended = match about {
-            Ok(about) if about.is_dir() => self.folder(&path, &inlet, &report).await?,
-            Ok(_) => self.file(&path, &inlet, &report).await?,
+            Ok(about) if about.is_dir() => self.folder(&path, from, &inlet, &report).await?,
+            Ok(_) => self.file(&path, from, &inlet, &report).await?,
             Err(error) => return Err(cannot("open", &path, &error)),
         };
         Ok(if ended.is_ok() { End::Finished } else { End::Closed })
@@ -154,9 +167,27 @@ impl FileSource {
         if name.is_absolute() && !joined.exists() { name.to_owned() } else { joined }
     }
 
-    async fn folder(&self, path: &Path, inlet: &Inlet, report: &Report) -> Result<Result<(), Closed>> {
+    async fn folder(
+        &self,
+        path: &Path,
+        from: Option<Position>,
+        inlet: &Inlet,
+        report: &Report,
+    ) -> Result<Result<(), Closed>> {
         let mut folder = Folder::default();
         let pause = self.options.interval.some().unwrap_or(LOOK);
+        if let Some(from) = from.filter(|from| !from.given.is_null()) {
+            folder.given = position::listed(&from.given, path);
+            let file = PathBuf::from(from.file.as_str());
+            // One that has changed since is given again as a whole, as it would have been without a stop.
+            if folder.is_as_given(&file) {
+                match self.give(&file, Some(from.clone()), from.given, inlet).await {
+                    Ok(Err(Closed)) => return Ok(Err(Closed)),
+                    Ok(Ok(())) => {}
+                    Err(fault) => report.set(Link::Disconnected(fault.to_string())),
+                }
+            }
+        }
         loop {
             let now = self.env.clock.now();
             let place = path.to_owned();
@@ -168,8 +199,11 @@ impl FileSource {
             folder = back;
             let (ready, growing) = found.map_err(|error| cannot("read", path, &error))?;
             report.set(Link::Connected);
-            for file in ready {
-                match self.give(&file, inlet).await {
+            let mut given = position::given(&folder.given, &ready);
+            for file in &ready {
+                let look = folder.given.get(file);
+                Arc::make_mut(&mut given).extend(look.and_then(|look| position::entry(file, look)));
+                match self.give(file, None, Value::Array(given.clone()), inlet).await {
                     Ok(Ok(())) => {}
                     Ok(Err(Closed)) => return Ok(Err(Closed)),
                     // The other files are as good as before.
@@ -182,11 +216,19 @@ impl FileSource {
         }
     }
 
-    async fn file(&self, path: &Path, inlet: &Inlet, report: &Report) -> Result<Result<(), Closed>> {
+    async fn file(
+        &self,
+        path: &Path,
+        mut from: Option<Position>,
+        inlet: &Inlet,
+        report: &Report,
+    ) -> Result<Result<(), Closed>> {
         report.set(Link::Connected);
-        let Some(interval) = self.options.interval.some() else { return self.give(path, inlet).await };
+        let Some(interval) = self.options.interval.some() else {
+            return self.give(path, from, Value::Null, inlet).await;
+        };
         loop {
-            match self.give(path, inlet).await {
+            match self.give(path, from.take(), Value::Null, inlet).await {
                 Ok(Ok(())) => report.set(Link::Connected),
                 Ok(Err(Closed)) => return Ok(Err(Closed)),
                 Err(fault) => report.set(Link::Disconnected(fault.to_string())),
@@ -204,12 +246,26 @@ impl FileSource {
         }
     }
 
-    /// Gives one file and does with it what is wanted then.
-    async fn give(&self, path: &Path, inlet: &Inlet) -> Result<Result<(), Closed>> {
+    /// Gives one file, or what stands in it after a position, and does with it what is wanted then. `given` are the
+    /// files of the folder that were given, with it.
+    async fn give(
+        &self,
+        path: &Path,
+        from: Option<Position>,
+        given: Value,
+        inlet: &Inlet,
+    ) -> Result<Result<(), Closed>> {
         let text = path.to_string_lossy();
         let meta = self.wants_meta.then(|| Meta::new([("file", Value::text(&text))].into_iter().collect()));
         let done = self.wants_acks.then(|| Arc::new(Done::default()));
-        let mut giver = Giver { source: self, inlet, meta, done: done.clone(), chunk: Vec::new() };
+        let (place, file) = (path.to_owned(), Text::new(&text));
+        let look = move || {
+            let from = from.filter(|from| from.fits(&place));
+            let number = fs::metadata(&place).map(|about| number(&about)).unwrap_or_default();
+            from.unwrap_or(Position { file, number, ..Position::default() })
+        };
+        let position = Position { given, ..blocking(look).await? };
+        let mut giver = Giver { source: self, inlet, meta, done: done.clone(), chunk: Vec::new(), position, csv: None };
         let given = match self.shape {
             Shape::Whole => giver.whole(path, self.packed).await?,
             Shape::Lines | Shape::Csv => giver.lines(path, self.shape == Shape::Csv).await?,
@@ -243,15 +299,21 @@ struct Giver<'a> {
     meta: Option<Meta>,
     done: Option<Arc<Done>>,
     chunk: Vec<Message>,
+    /// The end of the last message of the chunk.
+    position: Position,
+    csv: Option<Csv>,
 }
 
 impl Giver<'_> {
     async fn whole(&mut self, path: &Path, packed: Packed) -> Result<Result<(), Closed>> {
         let place = path.to_owned();
         let bytes = blocking(move || fs::read(place)).await?.map_err(|error| cannot("read", path, &error))?;
-        if bytes.is_empty() {
+        let length = bytes.len() as u64;
+        // Nothing, or nothing new.
+        if length == self.position.offset {
             return Ok(Ok(()));
         }
+        self.position.offset = length;
         let payload = match blocking(move || unpack(bytes, packed)).await? {
             Ok(bytes) => Payload::Bytes(bytes.into()),
             Err(error) => Payload::Error(Fault::decode(format!("file `{}`: {error}", path.display()))),
@@ -262,28 +324,42 @@ impl Giver<'_> {
 
     async fn lines(&mut self, path: &Path, csv: bool) -> Result<Result<(), Closed>> {
         let options = &self.source.options;
-        let mut csv = csv.then(|| Csv::new(&options.delimiter, options.has_header, &options.columns));
-        let mut trim = Trim::new(options.ignore_start_lines as usize, options.ignore_end_lines as usize);
+        let start = self.position.offset;
+        if csv {
+            let csv = self.csv.insert(Csv::new(&options.delimiter, options.has_header, &options.columns));
+            if start > 0 {
+                csv.go_on(std::mem::take(&mut self.position.names), self.position.record);
+            }
+        }
+        // What is to be left out at the start was, if there was a message.
+        let ignored = if start > 0 { 0 } else { options.ignore_start_lines as usize };
+        let mut trim = Trim::new(ignored, options.ignore_end_lines as usize);
         let full = if options.send_interval.some().is_some() { 1 } else { CHUNK };
         let fault = |error: io::Error| cannot("read", path, &error);
         let place = path.to_owned();
         let read = |mut lines: Lines| move || lines.next_block().map(|block| (lines, block));
-        let mut next = spawn_blocking(move || Lines::open(&place).and_then(|lines| read(lines)()));
+        let mut next = spawn_blocking(move || Lines::open(&place, start).and_then(|lines| read(lines)()));
         let mut wanted = Vec::new();
-        while let (lines, Some(block)) = next.await.map_err(|_| Fault::bug("a file was given up"))?.map_err(fault)? {
+        while let (lines, Some((block, at))) =
+            next.await.map_err(|_| Fault::bug("a file was given up"))?.map_err(fault)?
+        {
             // The next block is read while this one goes its way.
             next = spawn_blocking(read(lines));
-            for line in split(&block) {
+            for line in split(&block, at) {
                 trim.push(line, |line| wanted.push(line));
                 for line in wanted.drain(..) {
-                    match &mut csv {
-                        None if is_blank(&line) => {}
-                        None => self.add(Payload::Bytes(line)),
-                        Some(csv) => match csv.push(line) {
-                            None => {}
-                            Some(Ok(row)) => self.add(Payload::Row(row)),
-                            Some(Err(fault)) => self.add(at_file(fault, path)),
+                    let payload = match &mut self.csv {
+                        None if is_blank(&line.text) => None,
+                        None => Some(Payload::Bytes(line.text)),
+                        Some(csv) => match csv.push(line.text) {
+                            None => None,
+                            Some(Ok(row)) => Some(Payload::Row(row)),
+                            Some(Err(fault)) => Some(at_file(fault, path)),
                         },
+                    };
+                    if let Some(payload) = payload {
+                        self.position.offset = line.end;
+                        self.add(payload);
                     }
                     if self.chunk.len() >= full && self.send().await.is_err() {
                         return Ok(Err(Closed));
@@ -291,7 +367,7 @@ impl Giver<'_> {
                 }
             }
         }
-        if let Some(fault) = csv.and_then(|mut csv| csv.finish()) {
+        if let Some(fault) = self.csv.as_mut().and_then(Csv::finish) {
             self.add(at_file(fault, path));
         }
         Ok(self.send().await)
@@ -318,7 +394,11 @@ impl Giver<'_> {
         }
         let now = self.source.env.clock.now();
         chunk.iter_mut().for_each(|message| message.time = now);
-        self.inlet.send(chunk).await?;
+        if let Some(csv) = &self.csv {
+            let (names, record) = csv.state();
+            (self.position.names, self.position.record) = (names.to_vec(), record);
+        }
+        self.inlet.send_at(chunk, Some(self.position.value())).await?;
         match self.source.options.send_interval.some() {
             Some(pause) => self.source.wait(pause, self.inlet).await,
             None => Ok(()),
@@ -407,172 +487,4 @@ fn put_away(action: u8, from: &Path, folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::io::Write;
-
-    use serde_json::{Value as Json, json};
-
-    use crate::clock::{Clock, Time};
-    use crate::io::tests::spec;
-
-    use super::*;
-
-    fn open(root: &Path, props: Json) -> Box<dyn Source> {
-        let spec = SourceSpec { wants_meta: true, wants_acks: true, ..spec(props, root) };
-        (plan(spec).map_err(|error| error.to_string()).unwrap().open)().unwrap()
-    }
-
-    fn show(message: Message) -> String {
-        if let Some(ack) = message.ack {
-            ack.settle();
-        }
-        match message.payload {
-            Payload::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
-            Payload::Row(row) => format!("{:?}", row.values().map(|value| value.as_str().unwrap()).collect::<Vec<_>>()),
-            Payload::Error(fault) => format!("error: {fault}"),
-        }
-    }
-
-    /// All messages of a source that ends.
-    async fn all(mut source: Box<dyn Source>) -> Result<Vec<String>> {
-        let (inlet, mut from) = Inlet::bounded(2);
-        let reader = tokio::spawn(async move {
-            let mut seen = Vec::new();
-            while let Some(chunk) = from.recv().await {
-                seen.extend(chunk.into_iter().map(show));
-            }
-            seen
-        });
-        assert_eq!(source.run(inlet, Report::new().0).await?, End::Finished);
-        Ok(reader.await.unwrap())
-    }
-
-    #[tokio::test]
-    async fn lines_come_one_by_one_and_blank_ones_do_not() {
-        let temp = tempfile::tempdir().unwrap();
-        let lines: Vec<String> = (0..2000).map(|n| format!("{{\"n\":{n}}}")).collect();
-        fs::write(temp.path().join("a"), format!("head\n\n{}\r\n", lines.join("\n"))).unwrap();
-        let source = open(temp.path(), json!({"datasource": "/a", "fileType": "lines", "ignoreStartLines": 1}));
-        assert_eq!(all(source).await.unwrap(), lines);
-    }
-
-    #[tokio::test]
-    async fn a_whole_file_is_one_message_also_compressed() {
-        let temp = tempfile::tempdir().unwrap();
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), Default::default());
-        packed.write_all(b"[{\"a\":1}]\n").unwrap();
-        fs::write(temp.path().join("a.gz"), packed.finish().unwrap()).unwrap();
-        fs::write(temp.path().join("b.gz"), "not packed").unwrap();
-        let props = |name: &str| json!({"datasource": name, "path": ".", "decompression": "gzip"});
-        assert_eq!(all(open(temp.path(), props("a.gz"))).await.unwrap(), ["[{\"a\":1}]\n"]);
-        assert!(all(open(temp.path(), props("b.gz"))).await.unwrap()[0].starts_with("error: file `"));
-    }
-
-    #[tokio::test]
-    async fn csv_records_are_rows_and_bad_ones_errors() {
-        let temp = tempfile::tempdir().unwrap();
-        fs::write(temp.path().join("a.csv"), "a;b\n1;\"x;\ny\"\n2\n3;z\nend;1\n").unwrap();
-        let props =
-            json!({"datasource": "a.csv", "fileType": "csv", "hasHeader": true, "delimiter": ";", "ignoreEndLines": 1});
-        let found = all(open(temp.path(), props)).await.unwrap();
-        assert_eq!(found[0], "[\"1\", \"x;\\ny\"]");
-        assert!(found[1].ends_with("a.csv`: record 2 has 1 values, expected 2"), "{}", found[1]);
-        assert_eq!(found[2..], ["[\"3\", \"z\"]"]);
-    }
-
-    #[tokio::test]
-    async fn a_file_is_moved_when_all_of_it_is_acknowledged() {
-        let temp = tempfile::tempdir().unwrap();
-        let (file, moved) = (temp.path().join("a"), temp.path().join("done/a"));
-        fs::write(&file, "1\n2\n").unwrap();
-        let props = json!({"datasource": "a", "fileType": "lines", "actionAfterRead": 2, "moveTo": "done"});
-        let mut source = open(temp.path(), props.clone());
-        let (inlet, mut from) = Inlet::bounded(2);
-        let task = tokio::spawn(async move { source.run(inlet, Report::new().0).await });
-        let mut chunk = from.recv().await.unwrap();
-        chunk.pop().unwrap().ack.unwrap().settle();
-        tokio::task::yield_now().await;
-        assert!(file.exists() && !task.is_finished());
-        chunk.pop().unwrap().ack.unwrap().settle();
-        assert_eq!(task.await.unwrap(), Ok(End::Finished));
-        assert!(!file.exists() && moved.exists());
-
-        fs::write(&file, "3\n").unwrap();
-        let mut source = open(temp.path(), props);
-        let (inlet, mut from) = Inlet::bounded(2);
-        let task = tokio::spawn(async move { source.run(inlet, Report::new().0).await });
-        drop(from.recv().await.unwrap());
-        assert_eq!(task.await.unwrap(), Ok(End::Finished));
-        assert!(file.exists(), "a file that was not delivered must stay");
-    }
-
-    #[tokio::test]
-    async fn a_folder_gives_old_files_by_age_and_new_ones_later() {
-        let temp = tempfile::tempdir().unwrap();
-        fs::write(temp.path().join("a"), "1\n").unwrap();
-        let clock = Clock::stopped_at(Clock::real().now() + Duration::from_secs(10));
-        let props = json!({"datasource": ".", "path": "", "fileType": "lines"});
-        let mut spec = SourceSpec { wants_meta: true, ..spec(props, temp.path()) };
-        spec.env.clock = clock.clone();
-        let mut source = (plan(spec).unwrap().open)().unwrap();
-        let (inlet, mut from) = Inlet::bounded(2);
-        let task = tokio::spawn(async move { source.run(inlet, Report::new().0).await });
-        let message = from.recv().await.unwrap().remove(0);
-        let name = message.meta.clone().unwrap().get("file").unwrap().as_str().unwrap().to_owned();
-        assert!(name.ends_with("/a"), "{name}");
-        fs::write(temp.path().join("b"), "2\n").unwrap();
-        let found = loop {
-            clock.set(clock.now() + Duration::from_secs(1));
-            tokio::select! {
-                chunk = from.recv() => break chunk.unwrap(),
-                _ = tokio::time::sleep(Duration::from_millis(5)) => {}
-            }
-        };
-        assert_eq!(show(found.into_iter().next().unwrap()), "2");
-        drop(from);
-        clock.set(Time::MAX);
-        assert_eq!(task.await.unwrap(), Ok(End::Closed));
-    }
-
-    #[tokio::test]
-    async fn a_file_is_read_again_after_each_interval() {
-        let temp = tempfile::tempdir().unwrap();
-        fs::write(temp.path().join("a"), "1\n2\n").unwrap();
-        let props = json!({"datasource": "a", "fileType": "lines", "interval": 5, "sendInterval": 1});
-        let mut source = open(temp.path(), props);
-        let (inlet, mut from) = Inlet::bounded(2);
-        let task = tokio::spawn(async move { source.run(inlet, Report::new().0).await });
-        let mut seen = Vec::new();
-        while seen.len() < 4 {
-            seen.extend(from.recv().await.unwrap().into_iter().map(show));
-        }
-        assert_eq!(seen, ["1", "2", "1", "2"]);
-        drop(from);
-        assert_eq!(task.await.unwrap(), Ok(End::Closed));
-    }
-
-    #[tokio::test]
-    async fn a_missing_file_is_worth_another_try() {
-        let temp = tempfile::tempdir().unwrap();
-        let fault = all(open(temp.path(), json!({"datasource": "none"}))).await.unwrap_err();
-        assert_eq!(fault.retry(), crate::diag::Retry::Later);
-        assert!(fault.to_string().ends_with("/none`: it does not exist"), "{fault}");
-    }
-
-    #[test]
-    fn settings_that_cannot_be_are_refused() {
-        for (props, text) in [
-            (json!({"fileType": "line"}), "must be `json`, `lines` or `csv`, found `line` (did you mean `lines`?)"),
-            (json!({"fileType": "csv", "decompression": "gzip"}), "cannot decompress files of type `csv`"),
-            (json!({"decompression": "zstd"}), "must be `gzip`, `zlib` or `flate`, found `zstd`"),
-            (json!({"actionAfterRead": 3}), "must be 0 (keep), 1 (delete) or 2 (move), found 3"),
-            (json!({"actionAfterRead": 2}), "needs the property `moveTo`"),
-            (json!({"datasource": ""}), "needs the property `datasource`"),
-        ] {
-            let mut full = json!({"datasource": "a"});
-            full.as_object_mut().unwrap().extend(props.as_object().unwrap().clone());
-            let error = plan(spec(full, ".")).err().unwrap().to_string();
-            assert!(error.contains(text), "{error}");
-        }
-    }
-}
+mod tests;

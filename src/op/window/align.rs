@@ -19,6 +19,23 @@ pub fn length_of(unit: Unit, count: i64) -> Duration {
     Duration::from_millis(millis.saturating_mul(count).max(1) as u64)
 }
 
+/// The next boundary of windows of a length. It lies within a length from now, unless the clock was set back; then as many
+/// lengths are taken off as bring it there, so that nothing that is held waits until the clock has caught up.
+pub fn within(next: Time, now: Time, length: Duration) -> Time {
+    const DAY: Duration = Duration::from_secs(86_400);
+    // A day may have an hour more.
+    let spare = if length < DAY { Duration::ZERO } else { Duration::from_secs(3600) };
+    let over = next.since(now + length + spare);
+    match over.is_zero() {
+        true => next,
+        false => {
+            let length = length.as_millis() as u64;
+            let over = next.since(now).as_millis() as u64 - 1;
+            next - Duration::from_millis(over / length * length)
+        }
+    }
+}
+
 /// Where the first boundary of a window lies: windows are aligned to the unit above theirs, in a time zone.
 #[derive(Clone, Debug)]
 pub struct Alignment {
@@ -82,6 +99,24 @@ mod tests {
         let now: Timestamp = now.parse().unwrap();
         let alignment = Alignment { unit, count, zone: TimeZone::UTC };
         Timestamp::from_millisecond(alignment.first(Time(now.as_millisecond())).0).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_boundary_comes_back_with_the_clock() {
+        let (now, length) = (Time(100_000), Duration::from_secs(10));
+        for (next, then) in [
+            (90_000, 90_000),
+            (100_001, 100_001),
+            (110_000, 110_000),
+            (110_001, 100_001),
+            (120_000, 110_000),
+            (124_000, 104_000),
+            (86_500_000, 110_000),
+        ] {
+            assert_eq!(within(Time(next), now, length), Time(then), "{next}");
+        }
+        let day = Duration::from_secs(86_400);
+        assert_eq!(within(Time(100_000 + 90_000_000), now, day), Time(100_000 + 90_000_000));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::super::tally::Tally;
 use super::super::{Cx, Operator, Out, Saved};
 use super::events::{Event, Events, tell};
 use super::kept::Kept;
-use super::{Grid, Span, behind_gap, emission, send, write_bounds};
+use super::{Grid, Span, behind_gap, emission, send, within, write_bounds};
 
 /// What a window keeps of its rows.
 enum Content {
@@ -129,6 +129,18 @@ impl Hopping {
         }
     }
 
+    /// Follows a clock that was set back.
+    fn set_back(&mut self, by: Duration) {
+        if by.is_zero() {
+            return;
+        }
+        (self.next, self.pane) = (self.next.map(|next| next - by), self.pane - by);
+        match &mut self.content {
+            Content::Rows { rows, .. } => rows.iter_mut().for_each(|(time, _)| *time = *time - by),
+            Content::Panes { panes, .. } => panes.iter_mut().for_each(|(start, _)| *start = *start - by),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         match &self.content {
             Content::Rows { rows, .. } => rows.is_empty(),
@@ -180,6 +192,10 @@ impl Operator for Hopping {
     }
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        if let Some(next) = self.next.filter(|_| !self.grid.is_event()) {
+            let then = within(next, cx.now, self.interval);
+            self.set_back(next.since(then));
+        }
         let Some(end) = self.next.filter(|end| *end <= cx.now && !self.grid.is_event()) else { return Ok(()) };
         self.close(end, cx, out);
         // After a pause of the machine only those of the passed windows are given out that have rows.

@@ -8,7 +8,7 @@ use crate::expr::Bounds;
 use super::super::{Cx, Operator, Out, Saved};
 use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Alignment, Span, emission, send};
+use super::{Alignment, Span, emission, send, within};
 
 /// SESSIONWINDOW in processing time: rows of which none is further from the next than a timeout. A session that has
 /// grown to the longest duration is cut at the next boundary, so it can be nearly twice as long.
@@ -83,6 +83,13 @@ impl Operator for Session {
     }
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        self.next = within(self.next, cx.now, self.longest);
+        // A row from behind now says that the clock was set back.
+        let back = self.rows.last().map_or(Duration::ZERO, |last| last.time.since(cx.now));
+        if !back.is_zero() {
+            self.rows.iter_mut().for_each(|kept| kept.time = kept.time - back);
+            self.start = self.start.map(|start| start - back);
+        }
         self.advance(cx.now, out);
         Ok(())
     }

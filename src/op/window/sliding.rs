@@ -152,6 +152,12 @@ impl Operator for Sliding {
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
         if !self.times.event {
+            // A row from behind now says that the clock was set back.
+            let back = self.rows.back().map_or(Duration::ZERO, |last| last.time.since(cx.now));
+            if !back.is_zero() {
+                self.rows.iter_mut().for_each(|kept| kept.time = kept.time - back);
+                self.waiting.iter_mut().for_each(|trigger| *trigger = *trigger - back);
+            }
             self.fire(cx.now, out);
             self.evict(cx.now);
         }

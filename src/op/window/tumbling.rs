@@ -9,7 +9,7 @@ use super::super::aggregate::Groups;
 use super::super::{Cx, Operator, Out, Saved};
 use super::events::{Event, Events, tell};
 use super::kept::{Kept, load_rows, save_rows};
-use super::{Grid, Span, behind_gap, emission, send, write_bounds};
+use super::{Grid, Span, behind_gap, emission, send, within, write_bounds};
 
 /// What a window keeps of its rows.
 enum Content {
@@ -110,6 +110,10 @@ impl Operator for Tumbling {
     }
 
     fn tick(&mut self, cx: &Cx<'_>, out: &mut Out) -> Result<()> {
+        if let Some(next) = self.next.filter(|_| !self.grid.is_event()) {
+            let then = within(next, cx.now, self.length);
+            (self.start, self.next) = (self.start - next.since(then), Some(then));
+        }
         let Some(end) = self.next.filter(|end| *end <= cx.now && !self.grid.is_event()) else { return Ok(()) };
         self.advance(end, out);
         // After a pause of the machine the boundaries that passed meanwhile had no rows; only the grid goes on.
