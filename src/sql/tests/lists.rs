@@ -191,7 +191,7 @@ pub const REFUSE: &[(&str, &str, &str)] = &[
     ("SELECT demo.* AS x FROM demo", "K0110", "demo.* AS x"),
     ("SELECT 1 + * FROM demo", "K0111", "*"),
     ("SELECT 1 + demo.* FROM demo", "K0111", "demo.*"),
-    ("SELECT demo.* EXCEPT(a) FROM demo", "K0119", "EXCEPT"),
+    ("SELECT meta(demo.* EXCEPT(a)) FROM demo", "K0119", "EXCEPT"),
     ("SELECT meta(* EXCEPT(a)) FROM demo", "K0119", "EXCEPT"),
     ("SELECT meta(* REPLACE(a AS b)) FROM demo", "K0119", "REPLACE"),
     ("SELECT * EXCEPT a FROM demo", "K0105", "a"),
