@@ -393,6 +393,10 @@ impl Driver {
     }
 
     async fn distribute(&mut self, chunk: Chunk, run: &mut Run<'_>) -> Result<()> {
+        // Some have left already, and are to get it too: the source gives it again after the next start.
+        if self.readers.all_go() {
+            return Ok(());
+        }
         self.chunks += 1;
         let Chunk { messages, position } = chunk;
         if self.decoding.is_none() {

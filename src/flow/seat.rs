@@ -29,7 +29,7 @@ impl Readers {
     }
 
     /// All rules go, one a little before the other: what one of them has not done it owes to no one who stays.
-    fn all_go(&self) -> bool {
+    pub fn all_go(&self) -> bool {
         self.gate.as_ref().is_some_and(|gate| !*gate.borrow())
     }
 
