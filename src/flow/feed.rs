@@ -108,7 +108,7 @@ impl Feed {
     pub fn start_behind(spec: FeedSpec, gate: Option<watch::Receiver<bool>>) -> Feed {
         let (commands, heard) = mpsc::channel(16);
         let (report, link) = Report::timed(spec.clock.clone());
-        let readers = Arc::<Readers>::default();
+        let readers = Arc::new(Readers::new(gate.clone()));
         let driver = Driver { gate, ..Driver::new(spec, heard, report, readers.clone()) };
         let task = tokio::spawn(driver.run());
         Feed { commands, readers, link, task }
@@ -393,6 +393,10 @@ impl Driver {
     }
 
     async fn distribute(&mut self, chunk: Chunk, run: &mut Run<'_>) -> Result<()> {
+        // Some have left already, and are to get it too: the source gives it again after the next start.
+        if self.readers.all_go() {
+            return Ok(());
+        }
         self.chunks += 1;
         let Chunk { messages, position } = chunk;
         if self.decoding.is_none() {

@@ -17,11 +17,24 @@ use super::task::Ended;
 
 /// The rules that read a feed, from the moment they ask to until they stop or end by themselves.
 #[derive(Default)]
-pub struct Readers(Mutex<Vec<(u64, watch::Receiver<Option<Ended>>)>>);
+pub struct Readers {
+    all: Mutex<Vec<(u64, watch::Receiver<Option<Ended>>)>>,
+    /// False while the server starts, and from the moment at which it ends.
+    gate: Option<watch::Receiver<bool>>,
+}
 
 impl Readers {
+    pub fn new(gate: Option<watch::Receiver<bool>>) -> Self {
+        Readers { all: Mutex::default(), gate }
+    }
+
+    /// All rules go, one a little before the other: what one of them has not done it owes to no one who stays.
+    pub fn all_go(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !*gate.borrow())
+    }
+
     fn all(&self) -> MutexGuard<'_, Vec<(u64, watch::Receiver<Option<Ended>>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn join(&self, id: u64, ended: watch::Receiver<Option<Ended>>) {
@@ -63,7 +76,7 @@ impl Account for Seat {
     }
 
     fn gives_back(&self) -> bool {
-        self.over.load(Ordering::Acquire) || !self.readers.beside(self.id)
+        self.over.load(Ordering::Acquire) || self.readers.all_go() || !self.readers.beside(self.id)
     }
 
     fn buries(&self) -> bool {
@@ -76,5 +89,25 @@ impl Account for Seat {
 
     fn logs(&self) -> bool {
         self.book.logs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_with_all_others_gives_back() {
+        let (gate, is_open) = watch::channel(true);
+        let readers = Arc::new(Readers::new(Some(is_open)));
+        let (_one, one) = watch::channel(None);
+        let (_two, two) = watch::channel(None);
+        readers.join(1, one);
+        let seat = Seat { id: 1, book: Arc::default(), readers: readers.clone(), over: Arc::default() };
+        assert!(seat.gives_back());
+        readers.join(2, two);
+        assert!(!seat.gives_back());
+        gate.send_replace(false);
+        assert!(seat.gives_back());
     }
 }

@@ -394,6 +394,8 @@ impl Rules {
     pub async fn shutdown(&self, limit: Duration) {
         self.over.store(true, Ordering::Release);
         self.bell.notify_one();
+        // What is not done goes back to the sources, for all rules go.
+        self.host.reading.send_replace(false);
         let rules = self.all();
         let all = join_all(rules.iter().map(|rule| async move {
             let mut control = rule.control.lock().await;
