@@ -239,11 +239,6 @@ async fn the_certificate_of_the_server_is_checked() {
         let fault = to(host, more).deliver(&numbers(0..1)).await.unwrap_err().fault;
         assert!(is_later(&fault) && fault.to_string().contains(told), "{fault}");
     }
-    let plain = Server::start(|_| Reply::status(200)).await;
-    let url = plain.url("/").replace("http", "https");
-    let fault =
-        sink("rest", json!({"url": url, "method": "POST"}), &here).deliver(&numbers(0..1)).await.unwrap_err().fault;
-    assert!(is_later(&fault) && fault.to_string().contains("does not answer by TLS"), "{fault}");
 }
 
 #[tokio::test]
