@@ -325,8 +325,9 @@ impl Flow {
     }
 
     /// Stops the rule: its source stops reading, what is on its way is delivered within `patience` and else given back
-    /// to the source, unless other rules read on; what an operator holds is thrown away, or stays in the journal if there
-    /// is one. All are counted. Takes some seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
+    /// to the source, unless other rules read on; what an operator holds is thrown away, or stays in the journal if
+    /// there is one. All are counted. Takes some seconds more than `patience` where a connector does not end. Returns the
+    /// fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
         let Flow { sources, book, ops, journal, outlets, dead, rule, task, .. } = self;
