@@ -1,8 +1,9 @@
-//! Sources, sinks and rules in the hands of a test. It is longer than 600 lines, for all tests of the flow share one kit.
+//! Sources, sinks and rules in the hands of a test.
 
 mod acks;
 mod fake;
 mod numbers;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Stopwatch};
 use crate::codec::FormatOptions;
@@ -35,6 +36,7 @@ use crate::store::Store;
 pub use acks::{Acks, texts};
 pub use fake::*;
 pub use numbers::numbers;
+pub use waiting::{settle, soon, switch, until, until_by};
 
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -432,43 +434,4 @@ impl Left {
         let all = |reasons: &BTreeMap<&'static str, u64>| reasons.values().sum::<u64>();
         [self.ledger.out, self.ledger.filtered, all(&self.ledger.dropped), all(&self.ledger.dead)]
     }
-}
-
-/// Waits for what must come soon.
-pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(30), work).await {
-        Ok(done) => done,
-        Err(_) => panic!("still waiting for {what}"),
-    }
-}
-
-/// Waits until something holds.
-pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    soon(what, async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-}
-
-/// The same, while a virtual clock goes on in steps of 50 ms.
-pub async fn until_by(clock: &Clock, what: &str, mut holds: impl FnMut() -> bool) {
-    until(what, || {
-        clock.set(clock.now() + Duration::from_millis(50));
-        holds()
-    })
-    .await;
-}
-
-/// Lets all tasks do what they can without anything happening outside.
-pub async fn settle() {
-    for _ in 0..200 {
-        tokio::task::yield_now().await;
-    }
-}
-
-/// A switch that a scripted source waits for.
-pub fn switch() -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
-    oneshot::channel()
 }
