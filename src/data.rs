@@ -28,6 +28,6 @@ pub use layout::{Column, Layout};
 pub use object::{Object, Shape};
 pub use parse_time::parse_datetime;
 pub use print::{push_general_float, push_json_float};
-pub use receipt::{Account, Acknowledge, Fate, Held, Receipt, SourceAck};
+pub use receipt::{Account, Acknowledge, DeadRow, Fate, Held, Receipt, SourceAck};
 pub use time_pattern::{day_name, format_datetime, month_name};
 pub use value::{Kind, Text, Value};

@@ -9,6 +9,7 @@
 mod book;
 mod caught;
 mod chain;
+mod dead;
 mod decoding;
 mod desk;
 mod feed;
@@ -39,6 +40,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Stopwatch};
+use crate::data::Layout;
 use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
 use crate::io::{LinkStatus, SinkPlan};
@@ -48,6 +50,7 @@ use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
 pub use chain::{Ask, Chain, Steps};
+pub use dead::columns as dead_columns;
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
 pub use journal::record::{self, Record};
@@ -60,8 +63,9 @@ pub use task::Ended;
 
 pub use crate::op::Tide;
 
+use dead::{Cemetery, Route};
 use feed::Subscriber;
-use journal::Glass;
+use journal::{Anchor, Glass};
 use lane::lane;
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
@@ -85,6 +89,8 @@ pub struct FlowSpec {
     /// For each lookup table of the plan where it is asked.
     pub desks: Vec<Desk>,
     pub sinks: Vec<SinkSpec>,
+    /// The sink of its dead letters.
+    pub dead: Option<SinkSpec>,
     /// `sendError`
     pub send_error: bool,
     /// What happens to rows that find the rule full.
@@ -104,6 +110,8 @@ pub struct SinkSpec {
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
+    /// The sink of its dead letters, where it is not that of the rule.
+    pub dead: Option<Box<SinkSpec>>,
 }
 
 /// A running rule.
@@ -115,6 +123,8 @@ pub struct Flow {
     gauge: Option<Arc<Gauge>>,
     journal: Option<Glass>,
     outlets: Vec<Outlet>,
+    /// The sinks of dead letters.
+    dead: Vec<Cemetery>,
     ended: watch::Receiver<Option<Ended>>,
     rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
@@ -163,7 +173,34 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 impl Flow {
     /// Starts the tasks of a rule and subscribes to its feed.
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
-        let book = Arc::<Book>::default();
+        let (ended_to, ended) = watch::channel(None);
+        let letters = Arc::new(dead::columns());
+        let rule = spec.rule.id.clone();
+        let outlet = |sink: SinkSpec, layout: &Arc<Layout>, dead: Option<Route>, anchor: Option<Arc<Anchor>>| {
+            Outlet::start(OutletSpec {
+                log: ErrorLog::new(format!("rule `{rule}`, sink `{}`", sink.name)),
+                rule: rule.to_string(),
+                name: sink.name,
+                sink: sink.plan,
+                retrying: sink.retrying,
+                keep: sink.keep,
+                shape: sink.shape,
+                layout: layout.clone(),
+                // No letter tells of a letter.
+                send_error: spec.send_error && !Arc::ptr_eq(layout, &letters),
+                clock: spec.clock.clone(),
+                overflow: sink.overflow,
+                dead,
+                anchor,
+                ended: ended_to.clone(),
+            })
+        };
+        let cemetery = |sink: SinkSpec| {
+            Cemetery::open(rule.clone(), &spec.plan, &spec.clock, || outlet(sink, &letters, None, None))
+        };
+        let mut cemeteries: Vec<Cemetery> = spec.dead.map(cemetery).into_iter().collect();
+        let common = cemeteries.first().map(|cemetery| cemetery.route.clone());
+        let book = Arc::new(Book::new(common.clone()));
         let logs = spec.journal.is_some();
         let build = |now| Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account());
         let (chain, mut journal) = match spec.journal {
@@ -177,7 +214,6 @@ impl Flow {
         let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
-        let (ended_to, ended) = watch::channel(None);
         let (mut sources, mut closings, mut joining) = (Vec::new(), Vec::new(), Vec::new());
         let asked = |source: &crate::plan::Source| source.kind == SourceKind::Lookup;
         let fed = spec.plan.sources.iter().enumerate().filter(|(_, source)| !asked(source));
@@ -206,6 +242,9 @@ impl Flow {
             // The one step that can fail, before anything runs.
             if let Err(fault) = inflow.feed.subscribe(inflow.id, subscriber, ended.clone()).await {
                 unsubscribe(&sources).await;
+                for cemetery in cemeteries {
+                    cemetery.close(Duration::ZERO).await;
+                }
                 return Err(fault);
             }
         }
@@ -214,22 +253,11 @@ impl Flow {
             .sinks
             .into_iter()
             .enumerate()
-            .map(|(n, sink)| {
-                Outlet::start(OutletSpec {
-                    log: ErrorLog::new(format!("rule `{}`, sink `{}`", spec.rule.id, sink.name)),
-                    rule: spec.rule.id.to_string(),
-                    name: sink.name,
-                    sink: sink.plan,
-                    retrying: sink.retrying,
-                    keep: sink.keep,
-                    shape: sink.shape,
-                    layout: layout.clone(),
-                    send_error: spec.send_error,
-                    clock: spec.clock.clone(),
-                    overflow: sink.overflow,
-                    anchor: journal.as_ref().and_then(|journal| journal.anchor(n)),
-                    ended: ended_to.clone(),
-                })
+            .map(|(n, mut sink)| {
+                let own = sink.dead.take().map(|dead| cemetery(*dead));
+                let route = own.as_ref().map(|own| own.route.clone()).or_else(|| common.clone());
+                cemeteries.extend(own);
+                outlet(sink, &layout, route, journal.as_ref().and_then(|journal| journal.anchor(n)))
             })
             .unzip();
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
@@ -252,6 +280,7 @@ impl Flow {
             ended: ended_to,
             out: Vec::new(),
             log: ErrorLog::new(format!("rule `{}`", spec.rule.id)),
+            dead: cemeteries.iter().map(|cemetery| cemetery.route.clone()).collect(),
             journal,
             waiting: VecDeque::new(),
             #[cfg(test)]
@@ -265,6 +294,7 @@ impl Flow {
             gauge,
             journal: glass,
             outlets,
+            dead: cemeteries,
             ended,
             rule: spec.rule,
             task,
@@ -283,7 +313,7 @@ impl Flow {
     /// is one. All are counted. Takes some seconds more than `patience` where a connector does not end. Returns the fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
         let watch = Stopwatch::start();
-        let Flow { sources, book, ops, journal, outlets, rule, task, .. } = self;
+        let Flow { sources, book, ops, journal, outlets, dead, rule, task, .. } = self;
         unsubscribe(&sources).await;
         let mut task = task;
         let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
@@ -291,9 +321,14 @@ impl Flow {
             rule.around.hurry();
         }
         let left = patience.saturating_sub(watch.elapsed());
-        let sinks: Vec<_> = outlets.iter().map(Sink::of).collect();
+        let sinks: Vec<_> = all(&outlets, &dead).map(Sink::of).collect();
         let mut fault = None;
         for end in futures_util::future::join_all(outlets.into_iter().map(|outlet| outlet.stop(left))).await {
+            fault = fault.or(end);
+        }
+        // What they could not deliver for good is told of.
+        let left = patience.saturating_sub(watch.elapsed());
+        for end in futures_util::future::join_all(dead.into_iter().map(|cemetery| cemetery.close(left))).await {
             fault = fault.or(end);
         }
         // The outlets have given up, so they hold the task up no longer.
@@ -313,7 +348,7 @@ impl Flow {
 
     /// The status of all nodes: sources, operators, sinks.
     pub fn nodes(&self) -> Vec<NodeStatus> {
-        statuses(&self.sources, &self.ops, self.outlets.iter().map(Sink::of))
+        statuses(&self.sources, &self.ops, all(&self.outlets, &self.dead).map(Sink::of))
     }
 
     pub fn ledger(&self) -> LedgerView {
@@ -365,6 +400,11 @@ impl Sink {
             link: outlet.link(),
         }
     }
+}
+
+/// The sinks of a rule, and behind them those of its dead letters.
+fn all<'a>(outlets: &'a [Outlet], dead: &'a [Cemetery]) -> impl Iterator<Item = &'a Outlet> {
+    outlets.iter().chain(dead.iter().map(|cemetery| &cemetery.outlet))
 }
 
 async fn unsubscribe(sources: &[Inflow]) {

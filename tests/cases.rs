@@ -30,6 +30,14 @@ fn all_cases_pass() {
     assert!(report.batched >= BATCHED, "only {} cases have a batch of more than one row", report.batched);
 }
 
+/// At `qos` 2 nothing that a rule knows is lost: a crash between any two instants changes nothing of what any case says.
+#[test]
+fn all_cases_survive_crashes() {
+    let settings = Settings { crashes: true, ..Settings::default() };
+    let report = run(&[root().join("tests/cases"), root().join("rules")], &settings).unwrap();
+    assert!(report.failed() == 0, "\n{report}");
+}
+
 #[test]
 fn the_examples_of_the_guides_are_true() {
     let folder = tempfile::tempdir().unwrap();

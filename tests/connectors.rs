@@ -9,6 +9,8 @@ mod broker;
 #[path = "connectors/contract.rs"]
 mod contract;
 #[path = "connectors/http.rs"]
+// Other tests use the rest of it.
+#[allow(dead_code)]
 mod http;
 #[path = "connectors/mqtt.rs"]
 mod mqtt;

@@ -3,6 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "rest/dead.rs"]
+mod dead;
+#[path = "connectors/http.rs"]
+// Other tests use the rest of it.
+#[allow(dead_code)]
+mod http;
 #[path = "rest/queues.rs"]
 mod queues;
 #[path = "rest/refusals.rs"]

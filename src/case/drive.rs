@@ -23,22 +23,25 @@ pub(super) struct Ran {
     pub got: Option<Got>,
 }
 
-/// The three ways in which every case is run.
+/// The ways in which every case is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     RowByRow,
     Batched,
     SaveLoad,
+    /// Only where it is asked for.
+    Crash,
 }
 
 impl Way {
-    const ALL: [Way; 3] = [Way::RowByRow, Way::Batched, Way::SaveLoad];
+    const ALL: [Way; 4] = [Way::RowByRow, Way::Batched, Way::SaveLoad, Way::Crash];
 
     fn name(self) -> &'static str {
         match self {
             Way::RowByRow => "row by row",
             Way::Batched => "all inputs of an instant in one batch",
             Way::SaveLoad => "save and load between instants",
+            Way::Crash => "a crash between instants",
         }
     }
 }
@@ -59,7 +62,8 @@ pub(super) fn run(case: &RuleCase, settings: &Settings) -> Ran {
             n => format!("variant {} of {n} {}, ", number + 1, Json::Object(options.clone())),
         };
         let mut told: Vec<String> = Vec::new();
-        for way in Way::ALL {
+        let crashes = settings.crashes && case.events.is_empty();
+        for way in Way::ALL.into_iter().filter(|way| crashes || *way != Way::Crash) {
             let (mut failures, got) = once(case, options, way, &rules, settings);
             match (got, &all) {
                 (Some(got), None) => all = Some(got),
@@ -102,6 +106,9 @@ fn once(
         }
         (Err(Refusal::Unknown(why)), _) => return (vec![why], None),
     };
+    if way == Way::Crash {
+        engine.keep_journal();
+    }
     if let Err(why) = play(case, &mut engine, way) {
         return (vec![format!("{why}\n{}", clock(engine.now(), case.start))], None);
     }
@@ -134,6 +141,7 @@ fn once(
 /// Moves the clock from one instant at which something is due to the next, up to the end.
 fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
     let (mut inputs, mut events) = (case.input.as_slice(), case.events.as_slice());
+    let mut instants = 0;
     loop {
         let due = [engine.due(), inputs.first().map(|input| input.at), events.first().map(|event| event.at)];
         let Some(now) = due.into_iter().flatten().min().filter(|at| *at <= case.advance) else { break };
@@ -145,7 +153,7 @@ fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
         inputs = later;
         match way {
             Way::Batched => engine.arrive(here)?,
-            Way::RowByRow | Way::SaveLoad => {
+            Way::RowByRow | Way::SaveLoad | Way::Crash => {
                 for input in here {
                     engine.arrive(std::slice::from_ref(input))?;
                 }
@@ -163,8 +171,17 @@ fn play(case: &RuleCase, engine: &mut Engine, way: Way) -> Result<(), String> {
                 Happening::HealSink => engine.set_away(event.sink.as_deref(), false)?,
             }
         }
-        if way == Way::SaveLoad {
-            engine.save_load()?;
+        match way {
+            Way::SaveLoad => engine.save_load()?,
+            // A sink that waits for its batch waits anew after a crash.
+            Way::Crash if !engine.waits() => {
+                if instants % 3 == 2 {
+                    engine.checkpoint()?;
+                }
+                engine.crash()?;
+                instants += 1;
+            }
+            _ => {}
         }
         if engine.due().is_some_and(|due| due <= now) {
             engine.tick()?;

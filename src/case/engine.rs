@@ -2,6 +2,7 @@
 //! remember what they are given. No task, no channel: each call returns when the rule is at rest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::tz::TimeZone;
@@ -336,6 +337,16 @@ impl Engine {
             None => self.saved = Some(self.chain.save()),
         }
         self.save_load()
+    }
+
+    /// From the start on the rule keeps what it knows, whatever its options say.
+    pub fn keep_journal(&mut self) {
+        self.journal.get_or_insert_with(|| Journal::new(self.now, Duration::ZERO));
+    }
+
+    /// Whether results wait in a sink.
+    pub fn waits(&self) -> bool {
+        self.sinks.waits()
     }
 
     /// Takes a snapshot, if the sinks have all results that came before.

@@ -89,7 +89,7 @@ impl Journal {
         let body = self.log.get(record).ok_or_else(|| Fault::bug("there is no such record"))?;
         match record::read(body, &book.account())? {
             Record::Push { source, now, batch } => {
-                book.ledger.came(batch.selected().len() as u64);
+                book.ledger.came(record::recount(&batch, &book.account()));
                 chain.push(source, batch, now, out)
             }
             Record::Tick(now) => chain.tick(now, out),

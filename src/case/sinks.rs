@@ -86,8 +86,7 @@ impl Sinks {
 
     /// Whether results wait in a sink, for its batch or for itself to come back.
     pub fn waits(&self) -> bool {
-        let gathers = |sink: &Sink| sink.gather.as_ref().is_some_and(|gather| gather.due().is_some());
-        self.all.iter().any(|sink| gathers(sink) || sink.away.as_ref().is_some_and(|waiting| !waiting.is_empty()))
+        self.all.iter().any(|sink| sink.gathered + sink.kept > 0)
     }
 
     /// Takes what left the chain.

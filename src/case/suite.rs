@@ -30,6 +30,9 @@ pub struct Settings {
     pub typed_numbers: bool,
     /// Run what is marked as a defect of the engine it was recorded from.
     pub defects: bool,
+    /// Run rule cases without events once more, as at `qos` 2 with a crash between any two instants, and a snapshot
+    /// before every third; they must come out the same.
+    pub crashes: bool,
     /// Write the output that was got into the files.
     pub update: bool,
 }

@@ -53,6 +53,7 @@ enum Numbers {
 /// Runs the cases and prints the report.
 pub(super) fn run(args: Args) -> ExitCode {
     let settings = case::Settings {
+        crashes: false,
         tags: args.tags,
         names: args.names,
         metrics: args.metrics,

@@ -195,8 +195,14 @@ impl Batch {
 
     /// Notes that a row failed and settles its receipt. The caller leaves it out of the selection.
     pub fn fail(&mut self, row: usize, fault: Fault) {
-        self.take_receipt(row).settle(Fate::dead(&fault));
+        self.bury(row, &fault);
         self.note(row, fault);
+    }
+
+    /// Settles the receipt of a row that failed, once that is told where it is to be.
+    pub fn bury(&mut self, row: usize, fault: &Fault) {
+        let receipt = self.take_receipt(row);
+        receipt.fail(fault, || (self.row(row).to_vec(), self.meta(row).cloned()));
     }
 
     /// Notes a fault at the place of a row, without touching its receipt.

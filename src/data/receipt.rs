@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::diag::Fault;
 
-use super::Value;
+use super::{Meta, Value};
 
 /// What became of an input row. Where a row had a part in several results, the greatest of their fates is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +90,15 @@ impl Fate {
     }
 }
 
+/// A row that failed for good, with what is told of it. Its promise is kept when that is told.
+pub struct DeadRow {
+    /// As it was when it failed; empty where it is no longer known.
+    pub values: Vec<Value>,
+    pub meta: Option<Meta>,
+    pub fault: Fault,
+    pub receipt: Receipt,
+}
+
 /// Where fates are counted: the ledger of a rule.
 pub trait Account: Send + Sync {
     /// So many rows have met their fate; `held` when they were counted as held before.
@@ -104,6 +113,16 @@ pub trait Account: Send + Sync {
     /// Whether the source is to give again what was not brought to its end.
     fn gives_back(&self) -> bool {
         true
+    }
+
+    /// Whether rows that fail are told of, by `bury`.
+    fn buries(&self) -> bool {
+        false
+    }
+
+    /// Tells of a row that failed, and keeps its promise then.
+    fn bury(&self, row: DeadRow) {
+        row.receipt.settle(Fate::dead(&row.fault));
     }
 
     /// Whether an input log answers for what operators keep: given up at a stop, it stays held and goes on with the next
@@ -247,6 +266,22 @@ impl Receipt {
     pub fn settle(mut self, fate: Fate) {
         if let Some(entry) = self.0.take() {
             entry.fate.fetch_max(fate as u8, Ordering::AcqRel);
+        }
+    }
+
+    /// The row failed here for good. Where the rule tells of such rows, the promise is kept when it has; else at once.
+    pub fn fail(self, fault: &Fault, row: impl FnOnce() -> (Vec<Value>, Option<Meta>)) {
+        let Some(account) = self.undertaker() else { return self.settle(Fate::dead(fault)) };
+        let (values, meta) = row();
+        account.bury(DeadRow { values, meta, fault: fault.clone(), receipt: self });
+    }
+
+    /// The account that tells of rows which failed, if there is one.
+    fn undertaker(&self) -> Option<Arc<dyn Account>> {
+        let entry = self.0.as_ref()?;
+        match &entry.account {
+            Some(account) => Some(account.clone()).filter(|account| account.buries()),
+            None => entry.parts.iter().find_map(Receipt::undertaker),
         }
     }
 

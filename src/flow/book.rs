@@ -1,8 +1,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::data::{Account, Fate};
+use crate::data::{Account, DeadRow, Fate};
 use crate::meter::{Ledger, Term};
+
+use super::dead::Route;
 
 /// The ledger of a rule, as receipts see it.
 #[derive(Default)]
@@ -10,9 +12,16 @@ pub struct Book {
     pub ledger: Ledger,
     /// The rule has an input log.
     logs: AtomicBool,
+    /// Where rows go that fail before a sink has them.
+    pub dead: Option<Route>,
 }
 
 impl Book {
+    /// With a way for rows that fail.
+    pub fn new(dead: Option<Route>) -> Book {
+        Book { dead, ..Book::default() }
+    }
+
     pub fn account(self: &Arc<Self>) -> Arc<dyn Account> {
         self.clone()
     }
@@ -47,6 +56,17 @@ impl Account for Book {
 
     fn unhold(&self, rows: u64) {
         self.ledger.unhold(rows);
+    }
+
+    fn buries(&self) -> bool {
+        self.dead.is_some()
+    }
+
+    fn bury(&self, row: DeadRow) {
+        match &self.dead {
+            Some(route) => route.bury(row),
+            None => row.receipt.settle(Fate::dead(&row.fault)),
+        }
     }
 
     fn logs(&self) -> bool {

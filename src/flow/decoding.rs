@@ -21,6 +21,8 @@ pub struct Decoding {
     copies: Vec<Copy>,
     /// For each subscriber, where its rows are counted.
     accounts: Vec<Arc<dyn Account>>,
+    /// Where the messages come from.
+    stream: Text,
 }
 
 /// What one of several subscribers takes out of what was decoded for all.
@@ -95,7 +97,7 @@ impl Decoding {
             }
         };
         let decoder = decoder(&wanted)?;
-        Ok(Decoding { decoder, wanted, copies, accounts })
+        Ok(Decoding { decoder, wanted, copies, accounts, stream: spec.stream.clone() })
     }
 
     /// The rows of a chunk, for each subscriber in order.
@@ -130,8 +132,9 @@ impl Decoding {
                 Decoded::Broken(fault) => {
                     tally.rows += 1;
                     one.meter.failed(fault.to_string(), now);
+                    let receipt = Receipt::new(account.clone(), message.ack.take());
+                    bury(one, &self.stream, &message, &fault, receipt);
                     batch.note(before, fault);
-                    Receipt::new(account.clone(), message.ack).settle(Fate::DeadDecode);
                 }
                 Decoded::Told(fault) => {
                     one.meter.failed(fault.to_string(), now);
@@ -155,7 +158,8 @@ impl Decoding {
             });
         }
         let each = several.iter().zip(&mut self.copies).zip(&self.accounts);
-        each.map(|(((_, one), copy), account)| copy.apply(&union, &chunk, &steps, one, account, now)).collect()
+        each.map(|(((_, one), copy), account)| copy.apply(&union, &chunk, &steps, one, account, (&self.stream, now)))
+            .collect()
     }
 
     fn rows_of(&mut self, payload: &mut Payload, into: &mut Batch) -> Decoded {
@@ -193,6 +197,14 @@ fn digest(bytes: &[u8]) -> u64 {
         digest = (digest ^ u64::from_le_bytes(whole)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
     }
     digest
+}
+
+/// A message is no record: it is dead, for this subscriber.
+fn bury(to: &Subscriber, stream: &Text, message: &Message, fault: &Fault, receipt: Receipt) {
+    match &to.book.dead {
+        Some(route) => route.message(stream, message, fault, receipt),
+        None => receipt.settle(Fate::DeadDecode),
+    }
 }
 
 /// What several rules want, put together.
@@ -237,7 +249,7 @@ impl Copy {
         steps: &[Step],
         to: &Subscriber,
         account: &Arc<dyn Account>,
-        now: Time,
+        (stream, now): (&Text, Time),
     ) -> Batch {
         let mut batch = Batch::with_capacity(to.wanted.width, from.rows());
         let mut tally = Tally { of: to, now, rows: 0 };
@@ -267,8 +279,8 @@ impl Copy {
             if let Some(fault) = broken {
                 tally.rows += 1;
                 to.meter.failed(fault.to_string(), now);
+                bury(to, stream, message, &fault, Receipt::new(account.clone(), message.ack.clone()));
                 batch.note(before, fault);
-                Receipt::new(account.clone(), message.ack.clone()).settle(Fate::DeadDecode);
                 continue;
             }
             // An empty list is a message like others; no row of it will speak for it.

@@ -29,6 +29,7 @@ use crate::meter::{SinkAccount, SinkView};
 use crate::store::{Log, Reader, Snapshots};
 
 use super::book::Book;
+use super::dead::Route;
 use super::feed::Fed;
 use known::Known;
 use record::SinkCount;
@@ -90,6 +91,8 @@ struct Pending {
     sequence: u64,
     /// What each sink has to confirm, in rows since the journal began.
     given: Vec<u64>,
+    /// Dead letters that had been made.
+    letters: u64,
     state: State,
 }
 
@@ -390,13 +393,15 @@ impl Journal {
             known: self.known.iter().map(Known::all).collect(),
         };
         let given = self.ports.iter().map(|port| port.given).collect();
-        self.pending = Some(Pending { sequence, given, state });
+        let letters = self.book.dead.as_ref().map_or(0, Route::made);
+        self.pending = Some(Pending { sequence, given, letters, state });
     }
 
     /// Whether all results that came before the pending snapshot are confirmed; also when there is none.
     pub fn is_confirmed(&self) -> bool {
         let Some(pending) = &self.pending else { return true };
-        self.ports.iter().zip(&pending.given).all(|(port, given)| port.confirmed() >= *given)
+        let told = self.book.dead.as_ref().is_none_or(|route| route.told() >= pending.letters);
+        told && self.ports.iter().zip(&pending.given).all(|(port, given)| port.confirmed() >= *given)
     }
 
     /// Begins to write the pending snapshot if it counts by now. The log must be on the disk.
@@ -404,7 +409,7 @@ impl Journal {
         if self.dirty || self.writing.is_some() || self.pending.is_none() || !self.is_confirmed() {
             return;
         }
-        let Some(Pending { sequence, given, mut state }) = self.pending.take() else { return };
+        let Some(Pending { sequence, given, mut state, .. }) = self.pending.take() else { return };
         state.sinks = self.noted.iter().cloned().zip(given).collect();
         let folder = self.folder.clone();
         self.writing = Some(tokio::task::spawn_blocking(move || {

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::data::{Fate, Receipt};
-use crate::diag::Fault;
 use crate::io::{Parcel, RefusedRow};
 use crate::meter::{NodeMeter, SinkAccount};
 
@@ -40,8 +39,15 @@ impl Load {
         self.tidy();
     }
 
-    /// The first `count` parcels were taken, but for the rows that were refused; `dead` hears of those.
-    pub fn delivered(&mut self, count: usize, refused: &[RefusedRow], dead: impl FnMut(&Fault)) {
+    /// The first parcel met its end, and whoever takes its receipts settles them. It is counted by who knows the fault.
+    pub fn take(&mut self) -> Vec<Receipt> {
+        let receipts = self.promises.take();
+        self.tidy();
+        receipts
+    }
+
+    /// The first `count` parcels were taken, but for the rows that were refused; `dead` gets those with their receipts.
+    pub fn delivered(&mut self, count: usize, refused: &[RefusedRow], dead: impl FnMut(&RefusedRow, Vec<Receipt>)) {
         self.promises.delivered(count, refused, dead);
         self.tidy();
     }
@@ -196,24 +202,33 @@ impl Promises {
         self.at = end;
     }
 
-    /// The first `count` parcels were taken, but for the rows that were refused; `dead` hears of those.
-    pub fn delivered(&mut self, count: usize, refused: &[RefusedRow], mut dead: impl FnMut(&Fault)) {
+    /// The first parcel met its end, and whoever takes its receipts settles them. It is counted by who knows the fault.
+    pub fn take(&mut self) -> Vec<Receipt> {
+        let Some((receipts, rows)) = self.each.get(self.at).copied() else { return Vec::new() };
+        self.left_disk(u64::from(rows));
+        self.at += 1;
+        self.receipts.drain(..receipts as usize).collect()
+    }
+
+    /// The first `count` parcels were taken, but for the rows that were refused; `dead` gets those with their receipts.
+    pub fn delivered(&mut self, count: usize, refused: &[RefusedRow], mut dead: impl FnMut(&RefusedRow, Vec<Receipt>)) {
         let count = count.min(self.left());
         let mut done = 0;
         while let Some(next) = refused.iter().map(|one| one.parcel).filter(|n| (done..count).contains(n)).min() {
             self.settle(next - done, Fate::Out);
             let (promises, rows) = self.each[self.at];
             let bad: Vec<&RefusedRow> = refused.iter().filter(|one| one.parcel == next).take(rows as usize).collect();
-            bad.iter().for_each(|one| dead(&one.fault));
             self.left_disk(bad.len() as u64);
             self.arrived(u64::from(rows) - bad.len() as u64);
             // Where receipts do not stand for rows one by one, all of them had a part in the refused one.
-            let fate = |row| {
-                let fault = bad.iter().find(|one| promises != rows || one.row == row);
-                fault.map_or(Fate::Out, |one| Fate::dead(&one.fault))
-            };
-            let receipts = self.receipts.drain(..promises as usize).enumerate();
-            receipts.for_each(|(row, receipt)| receipt.settle(fate(row)));
+            let mut graves: Vec<Vec<Receipt>> = bad.iter().map(|_| Vec::new()).collect();
+            for (row, receipt) in self.receipts.drain(..promises as usize).enumerate() {
+                match bad.iter().position(|one| promises != rows || one.row == row) {
+                    Some(grave) => graves[grave].push(receipt),
+                    None => receipt.settle(Fate::Out),
+                }
+            }
+            bad.into_iter().zip(graves).for_each(|(one, receipts)| dead(one, receipts));
             self.each[self.at] = (0, 0);
             self.settle(1, Fate::Out);
             done = next + 1;

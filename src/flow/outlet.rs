@@ -22,6 +22,7 @@ use crate::io::{LinkStatus, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
 use super::caught::caught;
+use super::dead::Route;
 use super::journal::Anchor;
 use super::lane::{self, Giver, Overflow, Taker, lane};
 use super::load::Load;
@@ -80,6 +81,8 @@ pub struct OutletSpec {
     /// Of a rule with a journal.
     pub anchor: Option<Arc<Anchor>>,
     pub log: ErrorLog,
+    /// Where rows go that the sink will never have, if they are told of.
+    pub dead: Option<Route>,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
 }
@@ -126,6 +129,8 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log.again(),
+            name: spec.name.clone(),
+            dead: spec.dead.clone(),
         };
         let courier = Courier {
             rule: spec.rule,
@@ -138,6 +143,7 @@ impl Outlet {
             meter: meter.clone(),
             account: account.clone(),
             log: spec.log,
+            dead: spec.dead,
             // What lies in a queue on the disk is confirmed there.
             anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
@@ -318,6 +324,7 @@ impl Driver {
                     Delivered::Failed(fault) => return Some(fault),
                 }
             }
+            self.courier.room().await;
             if last {
                 return None;
             }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::data::{Account, Fate};
+use crate::data::{Account, DeadRow, Fate};
 
 use super::book::Book;
 use super::task::Ended;
@@ -64,6 +64,14 @@ impl Account for Seat {
 
     fn gives_back(&self) -> bool {
         self.over.load(Ordering::Acquire) || !self.readers.beside(self.id)
+    }
+
+    fn buries(&self) -> bool {
+        self.book.buries()
+    }
+
+    fn bury(&self, row: DeadRow) {
+        self.book.bury(row);
     }
 
     fn logs(&self) -> bool {

@@ -22,6 +22,7 @@ use crate::meter::SinkAccount;
 
 use super::caught::{caught, caught_now};
 use super::chain::Chain;
+use super::dead::Route;
 use super::desk::Desk;
 use super::feed::{Close, Fed, settle_all};
 use super::journal::{Journal, record};
@@ -133,6 +134,8 @@ pub(super) struct RuleTask {
     /// What has left the chain and is not given to the sinks yet.
     pub out: Vec<Batch>,
     pub log: ErrorLog,
+    /// The ways that dead letters go, first the one of the rule itself.
+    pub dead: Vec<Route>,
     /// Of a rule that keeps what it has across a crash.
     pub journal: Option<Journal>,
     /// What is on its way into the journal.
@@ -165,11 +168,19 @@ impl RuleTask {
         self.part(&ended).await;
         self.sinks.clear();
         if ended == Close::Finished {
-            for done in &mut self.done {
-                // An outlet that is gone has nothing left either.
-                let _ = done.wait_for(|done| *done).await;
-            }
+            self.delivered().await;
             self.end(Ended::Finished);
+        }
+    }
+
+    /// Waits until all sinks have everything, and those of dead letters too.
+    async fn delivered(&mut self) {
+        for done in &mut self.done {
+            // An outlet that is gone has nothing left either.
+            let _ = done.wait_for(|done| *done).await;
+        }
+        for route in &self.dead {
+            route.empty().await;
         }
     }
 
@@ -334,8 +345,11 @@ impl RuleTask {
         Ok(close)
     }
 
-    /// Gives all that has left the chain to each sink.
+    /// Gives all that has left the chain to each sink, once there is room for the dead.
     async fn send(&mut self) {
+        if let Some(route) = self.dead.first() {
+            route.room().await;
+        }
         let mut logged = Vec::new();
         for mut batch in self.out.drain(..) {
             for (_, fault) in batch.faults() {

@@ -177,9 +177,8 @@ impl Groups {
         batch.emissions = Emissions::Whole;
         batch.trigger = Some(trigger);
         if let Some(fault) = failed {
-            let fate = Fate::dead(&fault);
-            groups.into_iter().for_each(|group| group.held.settle(fate));
-            failed_rows.settle(fate);
+            groups.into_iter().for_each(|group| group.held.release().fail(&fault, || (group.first, group.meta)));
+            failed_rows.release().fail(&fault, Default::default);
             batch.note(0, fault);
             return batch;
         }

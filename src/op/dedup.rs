@@ -140,7 +140,7 @@ impl Operator for Dedup {
                 }
                 Err(fault) => {
                     let fault = fault.context("run Select error: ");
-                    batch.take_receipt(row).settle(Fate::dead(&fault));
+                    batch.bury(row, &fault);
                     result.note(result.rows(), fault);
                 }
             }

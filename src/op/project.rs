@@ -56,6 +56,17 @@ impl Project {
         }
         Ok(())
     }
+
+    /// Puts values back that were moved out of a row which then failed.
+    fn give_back(&self, from: &mut [Value], row: &mut [Value]) {
+        for (column, value) in self.columns.iter().zip(from) {
+            if let Take::Column { slot, last: true } = column.take
+                && matches!(row[slot], Value::Absent)
+            {
+                row[slot] = std::mem::take(value);
+            }
+        }
+    }
 }
 
 impl Operator for Project {
@@ -78,9 +89,10 @@ impl Operator for Project {
                     result.stamp(made, batch.time(row), None, receipt);
                 }
                 Err(fault) => {
+                    self.give_back(result.row_mut(made), batch.row_mut(row));
                     result.truncate(made);
                     let fault = fault.context("run Select error: ");
-                    batch.take_receipt(row).settle(crate::data::Fate::dead(&fault));
+                    batch.bury(row, &fault);
                     result.note(made, fault);
                     failed += 1;
                 }

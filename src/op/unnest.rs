@@ -90,7 +90,7 @@ impl Operator for Unnest {
                 Ok(count) if !single => room -= count,
                 Ok(_) => {}
                 Err(fault) => {
-                    batch.take_receipt(row as usize).settle(Fate::dead(&fault));
+                    batch.bury(row as usize, &fault);
                     match single {
                         true => result.note(result.rows(), fault),
                         false => drop(failed.get_or_insert(fault)),

@@ -177,7 +177,7 @@ impl Operator for Watermark {
                     self.take(&mut batch, row as usize, cx, &mut into);
                 }
                 Err(fault) => {
-                    batch.take_receipt(row as usize).settle(Fate::dead(&fault));
+                    batch.bury(row as usize, &fault);
                     told(fault, &mut into, out);
                 }
             }

@@ -21,7 +21,7 @@ mod tumbling;
 
 use std::time::Duration;
 
-use crate::data::{Batch, Emissions, Fate, Receipt, Time, Value};
+use crate::data::{Batch, Emissions, Receipt, Time, Value};
 use crate::diag::Fault;
 use crate::expr::Bounds;
 
@@ -108,9 +108,8 @@ pub(super) fn forward_faults(batch: &mut Batch, out: &mut Out) {
 
 /// Fails an emission as a whole: all its rows share the fault, which is told once.
 pub(super) fn fail_all(batch: &mut Batch, fault: Fault) {
-    let fate = Fate::dead(&fault);
     for row in batch.selected().to_vec() {
-        batch.take_receipt(row as usize).settle(fate);
+        batch.bury(row as usize, &fault);
     }
     batch.select(Vec::new());
     batch.note(0, fault);

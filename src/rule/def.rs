@@ -31,6 +31,8 @@ pub struct Action {
     /// Place in the list of actions; sinks written in one object share it.
     pub index: usize,
     pub props: Properties,
+    /// Where rows go that it will never take.
+    pub dead: Option<Box<Action>>,
 }
 
 /// The text of a rule as an error shows it: not more than a screen of it.
@@ -146,6 +148,11 @@ impl Def {
         Ok((def, found))
     }
 
+    /// Whether rows that fail are told of one by one.
+    pub(super) fn tells_of_the_dead(&self) -> bool {
+        self.options.dead_letter.is_some() || self.actions.iter().any(|action| action.dead.is_some())
+    }
+
     /// What stands in the place of a stored rule that cannot be read.
     pub(super) fn unread() -> Def {
         Def {
@@ -194,6 +201,22 @@ pub fn check_id(id: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// What a property `deadLetter` takes.
+pub(super) const DEAD_LETTER: &str = "an object of one sink and its properties, as {\"file\": {\"path\": \"dead.jsonl\"}}, without a `deadLetter` of its own";
+
+/// The sink of dead letters; nothing where it is none.
+pub(super) fn dead_letter(given: &Json) -> Option<Action> {
+    let sinks = given.as_object().filter(|sinks| sinks.len() == 1)?;
+    let (sink, props) = sinks.iter().next()?;
+    let props = match props {
+        Json::Object(props) => props.clone(),
+        Json::Null => Map::new(),
+        _ => return None,
+    };
+    let nested = props.keys().any(|name| name.eq_ignore_ascii_case("deadLetter"));
+    (!nested).then(|| Action { sink: sink.clone(), index: 0, props, dead: None })
+}
+
 fn actions(list: &[Json]) -> Result<Vec<Action>, String> {
     let mut actions = Vec::new();
     for (index, action) in list.iter().enumerate() {
@@ -201,12 +224,21 @@ fn actions(list: &[Json]) -> Result<Vec<Action>, String> {
             return Err(format!("Parse rule error : action {} must be an object, as {{\"log\": {{}}}}.", index + 1));
         };
         for (sink, props) in sinks {
-            let props = match props {
+            let mut props = match props {
                 Json::Object(props) => props.clone(),
                 Json::Null => Map::new(),
                 _ => return Err(format!("Parse rule error : the properties of `{sink}` must be an object.")),
             };
-            actions.push(Action { sink: sink.clone(), index, props });
+            let dead = props.keys().find(|name| name.eq_ignore_ascii_case("deadLetter")).cloned();
+            let dead = match dead.and_then(|name| props.shift_remove(&name)) {
+                None | Some(Json::Null) => None,
+                Some(given) => Some(Box::new(dead_letter(&given).ok_or_else(|| {
+                    format!(
+                        "Parse rule error : property `deadLetter` of `{sink}` must be {DEAD_LETTER}, found {given}."
+                    )
+                })?)),
+            };
+            actions.push(Action { sink: sink.clone(), index, props, dead });
         }
     }
     Ok(actions)

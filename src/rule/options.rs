@@ -7,6 +7,9 @@ use crate::diag::Diagnostic;
 use crate::plan::Disabled;
 use crate::plan::EventTime;
 
+use super::Action;
+use super::def::{DEAD_LETTER, dead_letter};
+
 /// The options of a rule that mean something here, with the values that hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -35,6 +38,8 @@ pub struct Options {
     pub buffer: usize,
     /// What happens when a part of the rule cannot keep up.
     pub overflow: Overflow,
+    /// Where rows go that fail.
+    pub dead_letter: Option<Action>,
 }
 
 /// What a full channel does.
@@ -63,6 +68,7 @@ impl Default for Options {
             checkpoint: Duration::from_secs(300),
             buffer: 1024,
             overflow: Overflow::Wait,
+            dead_letter: None,
         }
     }
 }
@@ -76,6 +82,7 @@ enum Takes {
     Span,
     Text,
     List,
+    Object,
 }
 
 /// What becomes of an option.
@@ -92,7 +99,7 @@ enum Standing {
 }
 
 use Standing::{Counts, Idle, Later, Moot};
-use Takes::{List, Number, Span, Text, Truth, Whole};
+use Takes::{List, Number, Object, Span, Text, Truth, Whole};
 
 /// Why the details of restarts have no effect.
 const NO_RESTART: &str = "a rule that ended with an error is not started again";
@@ -106,6 +113,7 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("qos", Whole, Counts),
     ("bufferLength", Whole, Counts),
     ("overflow", Text, Counts),
+    ("deadLetter", Object, Counts),
     ("concurrency", Whole, Idle("1", "one task carries a rule and keeps its rows in order")),
     // Nothing is ever dropped without `overflow`.
     ("disableBufferFullDiscard", Truth, Moot),
@@ -194,6 +202,7 @@ impl Options {
             Span => (span(value).is_some(), "a duration, for example \"10s\", or a number of milliseconds"),
             Text => (value.is_string(), "text"),
             List => (value.is_array(), "a list"),
+            Object => (value.is_object(), DEAD_LETTER),
         };
         if !fits {
             return Some(invalid(name, wrong(name, value, expected)));
@@ -255,6 +264,10 @@ impl Options {
                     }
                 }
             }
+            "deadLetter" => match dead_letter(value) {
+                Some(sink) => self.dead_letter = Some(sink),
+                None => return Some(wrong(name, value, DEAD_LETTER)),
+            },
             "overflow" => match value.as_str() {
                 Some("drop") => self.overflow = Overflow::Drop,
                 Some("wait") => self.overflow = Overflow::Wait,

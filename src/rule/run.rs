@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
+use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
@@ -47,6 +48,7 @@ struct PlannedFlow {
     /// Each stream and table of the plan, once.
     streams: Vec<(Arc<Definition>, FeedSpec)>,
     sinks: Vec<SinkSpec>,
+    dead: Option<SinkSpec>,
     warnings: Vec<Diagnostic>,
     shared: Arc<Shared>,
     leases: Arc<Leases>,
@@ -102,19 +104,30 @@ impl Engine for FlowEngine {
             }
             // A shared feed decodes once for rules that may come later, and one of them may read metadata.
             let reads = plan.sources.iter().any(|other| other.stream == source.stream && other.meta);
-            let meta = reads || stream.options.shared;
+            let meta = reads || stream.options.shared || def.tells_of_the_dead();
             let feed = feed_spec(host, def, &stream, meta, &mut warnings).map_err(one)?;
             streams.push((stream, feed));
         }
+        let layout = Arc::new(plan.layout.clone());
         let mut sinks = Vec::with_capacity(def.actions.len());
         for action in &def.actions {
-            sinks.push(sink_spec(host, def, action, &plan, &mut warnings).map_err(one)?);
+            let name = format!("{}_{}", action.sink, action.index);
+            let mut sink = sink_spec(host, def, action, name, &layout, &mut warnings).map_err(one)?;
+            if let Some(dead) = &action.dead {
+                let name = format!("dead_{}", sink.name);
+                sink.dead = Some(Box::new(dead_sink(host, def, dead, name, &mut warnings).map_err(one)?));
+            }
+            sinks.push(sink);
+        }
+        let mut dead = None;
+        if let Some(action) = &def.options.dead_letter {
+            dead = Some(dead_sink(host, def, action, "dead".to_owned(), &mut warnings).map_err(one)?);
         }
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
         let (host, def) = (host.clone(), def.clone());
         let (shared, leases) = (self.shared.clone(), self.leases.clone());
-        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, warnings, shared, leases, topo }))
+        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo }))
     }
 }
 
@@ -186,7 +199,8 @@ fn sink_spec(
     host: &Arc<Host>,
     def: &Def,
     action: &super::Action,
-    plan: &Plan,
+    name: String,
+    layout: &Arc<Layout>,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut props = action.props.clone();
@@ -213,7 +227,6 @@ fn sink_spec(
         common.fields.clear();
         common.format.fields.clear();
     }
-    let name = format!("{}_{}", action.sink, action.index);
     let keep = match common.keeping.take() {
         None => None,
         Some(keeping) => {
@@ -229,7 +242,7 @@ fn sink_spec(
     let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
     let sink = host.sink(&action.sink, spec)?;
     warnings.extend(sink.warnings.iter().cloned());
-    let mut shape = Shape::new(&common, Arc::new(plan.layout.clone()), sink.takes, host.facts())?;
+    let mut shape = Shape::new(&common, layout.clone(), sink.takes, host.facts())?;
     if action.sink == "log" {
         shape = shape.errors_as_rows();
     }
@@ -239,7 +252,27 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, dead: None })
+}
+
+/// A sink for dead letters: each is a message of its own, unless the user wants it otherwise, and none is dropped.
+fn dead_sink(
+    host: &Arc<Host>,
+    def: &Def,
+    action: &super::Action,
+    name: String,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<SinkSpec, Diagnostic> {
+    let mut action = action.clone();
+    if !action.props.keys().any(|name| name.eq_ignore_ascii_case("sendSingle")) {
+        action.props.insert("sendSingle".to_owned(), true.into());
+    }
+    let layout = Arc::new(flow::dead_columns());
+    let sink = sink_spec(host, def, &action, name, &layout, warnings).map_err(|mut found| {
+        found.message = format!("in `deadLetter`: {}", found.message);
+        found
+    })?;
+    Ok(SinkSpec { overflow: flow::Overflow::Wait, ..sink })
 }
 
 /// The sink that sends what lies in the queue, with its own topic and its own name at the broker.
@@ -360,6 +393,7 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            dead: self.dead,
             journal,
             plan: self.plan,
         };

@@ -205,6 +205,60 @@ async fn sinks_take_nothing_and_close_in_every_state() {
     }
 }
 
+/// From a file to a file, with a crash after each chunk that takes what was delivered and not noted: each message is
+/// there once, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_seek_and_go_back_gives_each_message_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let lines: String = (0..5_000).map(|n| format!("{n}\n")).collect();
+    std::fs::write(temp.path().join("in"), &lines).unwrap();
+    let here = env("contract", temp.path());
+    let props = json!({"datasource": "in", "fileType": "lines"});
+    let mut noted: (Option<Value>, Option<Value>) = (None, None);
+    let mut crashes = 0;
+    loop {
+        let mut source = source("file", props.clone(), &here, true);
+        let spec = SinkSpec {
+            props: json!({"path": "out"}).as_object().unwrap().clone(),
+            format: FormatOptions::default(),
+            durable: true,
+            env: here.clone(),
+        };
+        let plan = connector("file").unwrap().sink.unwrap()(spec).map_err(|error| error.to_string()).unwrap();
+        let mut sink = (plan.open)().unwrap();
+        sink.connect(Report::new().0).await.unwrap();
+        if let Some(from) = &noted.0 {
+            source.seek(from).await.unwrap();
+        }
+        match &noted.1 {
+            Some(to) => sink.resume(to).await.unwrap(),
+            None => noted.1 = Some(sink.position().await.unwrap().expect("the file sink knows where it stands")),
+        }
+        let mut running = Running::start(source);
+        let mut noting = crashes % 3;
+        while let Some(chunk) = timeout(PATIENCE, running.from.recv()).await.expect("no chunk comes") {
+            let from = chunk.position.clone().expect("the file source says where it stands");
+            sink.deliver(&chunk.iter().map(|message| parcel(text(message))).collect::<Vec<_>>()).await.unwrap();
+            if noting == 0 {
+                break;
+            }
+            noting -= 1;
+            noted = (Some(from), sink.position().await.unwrap());
+        }
+        let ended = running.from.is_closed() && running.from.is_empty();
+        running.crash().await;
+        crashes += 1;
+        if ended && noting > 0 {
+            break;
+        }
+        // What was written last, and half a line.
+        let torn = std::fs::File::options().append(true).open(temp.path().join("out")).unwrap();
+        std::io::Write::write_all(&mut { torn }, b"12 half a li").unwrap();
+    }
+    assert!(crashes > 5, "{crashes}");
+    assert!(std::fs::read_to_string(temp.path().join("out")).unwrap() == lines);
+}
+
 #[test]
 fn every_connector_is_under_contract() {
     let tested = ["file", "log", "memory", "mqtt", "nop", "rest", "simulator"];

@@ -16,12 +16,15 @@ use super::server::{PATIENCE, Server};
 use super::table::{self, Verdict};
 
 const KEPT: Rule = Rule { id: "kept", kind: Kind::Window, place: Place::File, shared: false };
-const RULES: [Rule; 2] = [KEPT, JOIN];
+const QUEUED: Rule = Rule { id: "queued", kind: Kind::Third, place: Place::Queue, shared: false };
+const RULES: [Rule; 3] = [KEPT, JOIN, QUEUED];
 
 #[test]
 fn damaged_files_are_told_and_never_believed() {
     let name = "damaged";
     let mut scene = Scene::new(name, &RULES);
+    // What goes there waits on the disk.
+    scene.http.as_mut().unwrap().away();
     scene.begin();
     // Into the middle of a window, with others behind it.
     scene.flow(1_500);
@@ -30,6 +33,7 @@ fn damaged_files_are_told_and_never_believed() {
     scene.server.kill();
     scene.ins.values().for_each(|wire| wire.close(true));
     let numbers: Vec<_> = scene.publishers.iter_mut().map(super::publisher::Publisher::stop).collect();
+    scene.http.as_mut().unwrap().here();
     let whole = run(&scene, |_| None);
     for (rule, book) in RULES.iter().zip(&whole.books) {
         assert!(!book.counts.is_empty(), "{}: nothing came out\n{}", rule.id, whole.log);
@@ -108,6 +112,8 @@ fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Option<(String, bool)>) -> O
     let folder = tempfile::tempdir().unwrap();
     copy(&scene.server.folder, folder.path());
     fs::remove_file(folder.path().join("log")).unwrap();
+    let receiver = scene.http.as_ref().unwrap();
+    let before = receiver.rows_from(QUEUED.id, 0).len();
     let (what, clean) = damage(&folder.path().join("data")).unzip();
     let mut server = Server::new(folder.path());
     server.again();
@@ -132,7 +138,10 @@ fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Option<(String, bool)>) -> O
     trouble.extend(log.lines().find(|line| line.contains("panicked at")).map(str::to_owned));
     let books = RULES.iter().map(|rule| {
         let mut book = Book::default();
-        book.follow(rule, &folder.path().join(rule.id));
+        match rule.place {
+            Place::Queue => book.take(rule, &receiver.rows_from(rule.id, before)),
+            _ => book.follow(rule, &folder.path().join(rule.id)),
+        }
         book
     });
     Outcome { what, clean: clean == Some(true), books: books.collect(), trouble, log }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::clock::Time;
-use crate::data::{Account, Batch, Delivery, Meta, Object, Receipt, Value, pack};
+use crate::data::{Account, Batch, Delivery, Fate, Meta, Object, Receipt, Value, pack};
 use crate::diag::{Fault, Result};
 use crate::meter::{SinkView, reason};
 
@@ -252,6 +252,13 @@ fn put_counts(into: &mut Vec<u8>, all: &[SinkCount]) {
         put_reasons(into, &view.dropped);
         put_reasons(into, &view.dead);
     }
+}
+
+/// Accounts once more for the messages of a push that could not be decoded, and gives how many rows came with it.
+pub fn recount(batch: &Batch, account: &Arc<dyn Account>) -> u64 {
+    let undecoded = batch.faults().iter().filter(|(_, fault)| matches!(fault, Fault::Decode(_)));
+    let dead = undecoded.map(|(_, fault)| Receipt::new(account.clone(), None).settle(Fate::dead(fault))).count();
+    (batch.selected().len() + dead) as u64
 }
 
 /// Reads a record; rows that were pushed are accounted for in that account.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::clock::{Clock, Stopwatch};
-use crate::data::Fate;
+use crate::data::{Fate, Receipt};
 use crate::diag::{Fault, Retry, Whose};
+use crate::flow::dead::Route;
 use crate::flow::journal::Anchor;
 use crate::flow::load::Load;
 use crate::flow::queue::Kept;
@@ -92,6 +93,8 @@ pub struct Courier {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     pub log: ErrorLog,
+    /// Where parcels go that the sink will never take.
+    pub dead: Option<Route>,
     /// Where a rule with a journal hears how far the sink has come.
     pub anchor: Option<Arc<Anchor>>,
 }
@@ -160,8 +163,8 @@ impl Courier {
     /// Waits before the next try, or gives the first parcel up; true when the outlet was stopped meanwhile.
     async fn again(&mut self, fault: &Fault, load: &mut Load, tries: &mut u32) -> bool {
         if self.retrying.is_over(*tries) && !load.parcels().is_empty() {
-            self.dead(fault, Fate::DeadRetries.reason(), load.rows());
-            load.settle(1, Fate::DeadRetries);
+            let (parcel, rows) = (load.parcels()[0].clone(), load.rows());
+            self.bury(fault, Fate::DeadRetries, rows, &parcel, None, load.take());
             *tries = 0;
             return *self.stopped.borrow();
         }
@@ -219,6 +222,7 @@ impl Courier {
             meter: self.meter.clone(),
             account: self.account.clone(),
             log: self.log.again(),
+            dead: self.dead.clone(),
             anchor: None,
         }
     }
@@ -236,11 +240,36 @@ impl Courier {
         }
     }
 
-    /// Counts and logs rows that the sink will never have.
-    pub fn dead(&mut self, fault: &Fault, reason: &'static str, rows: u64) {
+    /// Counts and logs rows that the sink will never have, and sends them to where the dead go: those of a parcel, or that
+    /// one of them.
+    pub fn bury(
+        &mut self,
+        fault: &Fault,
+        fate: Fate,
+        rows: u64,
+        parcel: &Parcel,
+        row: Option<usize>,
+        receipts: Vec<Receipt>,
+    ) {
         let now = self.clock.now();
+        let reason = if fate == Fate::DeadRetries { fate.reason() } else { fault.reason() };
         dead(&self.account, &self.meter, fault, reason, rows, now);
         self.log.tell(fault, now);
+        match &self.dead {
+            // An error that `sendError` sends is no row.
+            Some(route) if rows > 0 => route.parcel(&self.name, parcel, row, fault, fate, receipts),
+            _ => receipts.into_iter().for_each(|receipt| receipt.settle(fate)),
+        }
+    }
+
+    /// Waits for room for more dead letters, or for the stop.
+    pub async fn room(&mut self) {
+        if let Some(route) = &self.dead {
+            tokio::select! {
+                () = route.room() => {}
+                () = stop(&mut self.stopped) => {}
+            }
+        }
     }
 
     /// Gives parcels to the sink, once; `None` when the outlet was stopped meanwhile: what the sink has taken and not
@@ -266,7 +295,11 @@ impl Courier {
         while !load.parcels().is_empty() {
             let Some(attempt) = self.attempt(sink, load.parcels()).await else { return Delivered::Away };
             let Attempt { delivered, refused, fault } = attempt;
-            load.delivered(delivered, &refused, |fault| self.dead(fault, fault.reason(), 1));
+            let parcels = if refused.is_empty() { Vec::new() } else { load.parcels().to_vec() };
+            load.delivered(delivered, &refused, |one, receipts| {
+                let fate = Fate::dead(&one.fault);
+                self.bury(&one.fault, fate, 1, &parcels[one.parcel], Some(one.row), receipts);
+            });
             if let Some(anchor) = &self.anchor
                 && let Err(fault) = anchor.delivered(sink).await
             {
@@ -278,8 +311,9 @@ impl Courier {
                 tries = 0;
             }
             if fault.whose() == Whose::Row {
-                self.dead(&fault, fault.reason(), load.rows());
-                load.settle(1, Fate::dead(&fault));
+                let (parcel, rows) = (load.parcels()[0].clone(), load.rows());
+                self.bury(&fault, Fate::dead(&fault), rows, &parcel, None, load.take());
+                self.room().await;
                 continue;
             }
             if fault.retry() == Retry::Never {

@@ -370,9 +370,11 @@ impl Store {
         }
         let mut state = self.state.lock().await;
         let Some(flight) = &mut state.flights[slot] else { return };
-        courier.dead(fault, Fate::DeadRetries.reason(), flight.promises.rows());
-        flight.promises.settle(1, Fate::DeadRetries);
-        self.finish(&mut state, work, 1).await;
+        let (parcel, rows) = (flight.parcels[flight.promises.at()].clone(), flight.promises.rows());
+        courier.bury(fault, Fate::DeadRetries, rows, &parcel, None, flight.promises.take());
+        drop(state);
+        self.told(courier).await;
+        self.finish(&mut *self.state.lock().await, work, 1).await;
     }
 
     /// The parcels that are next, and the first of them that is not settled; waits for them, and the sink may keep its
@@ -501,12 +503,28 @@ impl Store {
         let mut state = self.state.lock().await;
         state.up[work.slot()] = true;
         let Some(flight) = &mut state.flights[work.slot()] else { return };
-        flight.promises.delivered(delivered, refused, |fault| courier.dead(fault, fault.reason(), 1));
+        let (parcels, at) = (flight.parcels.clone(), flight.promises.at());
+        flight.promises.delivered(delivered, refused, |one, receipts| {
+            let parcel = &parcels[at + one.parcel];
+            courier.bury(&one.fault, Fate::dead(&one.fault), 1, parcel, Some(one.row), receipts);
+        });
         if let Some(fault) = fault {
-            courier.dead(fault, fault.reason(), flight.promises.rows());
-            flight.promises.settle(1, Fate::dead(fault));
+            let (parcel, rows) = (&parcels[flight.promises.at()], flight.promises.rows());
+            courier.bury(fault, Fate::dead(fault), rows, parcel, None, flight.promises.take());
+        }
+        if fault.is_some() || !refused.is_empty() {
+            drop(state);
+            self.told(courier).await;
+            state = self.state.lock().await;
         }
         self.finish(&mut state, work, delivered + usize::from(fault.is_some())).await;
+    }
+
+    /// Waits until dead letters are where they go, since the disk lets go of their rows then; or for the stop.
+    async fn told(&self, courier: &Courier) {
+        if let Some(route) = &courier.dead {
+            self.unless_stopped(route.empty()).await;
+        }
     }
 
     /// So many parcels of a flight are settled.

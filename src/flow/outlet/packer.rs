@@ -8,6 +8,7 @@ use std::vec;
 use crate::clock::Clock;
 use crate::data::{Fate, Layout, Receipt, Value};
 use crate::diag::Fault;
+use crate::flow::dead::Route;
 use crate::flow::load::Load;
 use crate::flow::shape::{Gather, Gathered, Shape};
 use crate::flow::task::ErrorLog;
@@ -27,6 +28,9 @@ pub struct Packer {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     pub log: ErrorLog,
+    /// The sink, and where emissions go that it cannot be given.
+    pub name: String,
+    pub dead: Option<Route>,
 }
 
 impl Packer {
@@ -36,7 +40,7 @@ impl Packer {
         match self.shape.packed(parcel) {
             Ok(parcel) => load.add(parcel, receipts.into_iter(), rows),
             Err(fault) => {
-                receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(&fault)));
+                self.bury(&fault, &[], receipts);
                 self.dead(&fault, rows.into());
             }
         }
@@ -115,7 +119,8 @@ impl Packer {
                 }
                 Err(fault) => {
                     made.clear();
-                    promises.for_each(|promise| promise.settle(Fate::dead(&fault)));
+                    let promises: Vec<Receipt> = promises.collect();
+                    self.bury(&fault, rows, promises);
                     self.dead(&fault, rows.len() as u64);
                     self.error(&fault, load);
                 }
@@ -132,6 +137,14 @@ impl Packer {
         match self.shape.error_parcel(&fault.to_string()) {
             Ok(parcel) => load.add(parcel, std::iter::empty(), 0),
             Err(fault) => self.meter.failed(fault.to_string(), self.clock.now()),
+        }
+    }
+
+    /// Rows that the sink cannot be given go to where the dead go.
+    fn bury(&self, fault: &Fault, rows: &[&[Value]], receipts: Vec<Receipt>) {
+        match &self.dead {
+            Some(route) => route.rows(&self.name, &self.layout, rows, fault, receipts),
+            None => receipts.into_iter().for_each(|receipt| receipt.settle(Fate::dead(fault))),
         }
     }
 

@@ -338,7 +338,8 @@ mod tests {
             "resendInterval":"0s","resendPriority":0,"concurrency":1,"runAsync":false,"resendDestination":""}"#,
         );
         assert!(left.is_empty() && common.unwrap().warnings.is_empty());
-        for props in [r#"{"resendInterval":"1s"}"#, r#"{"maxDiskCache":512}"#, r#"{"compressionProps":{"windowSize":1}}"#]
+        for props in
+            [r#"{"resendInterval":"1s"}"#, r#"{"maxDiskCache":512}"#, r#"{"compressionProps":{"windowSize":1}}"#]
         {
             let warnings = take(props).0.unwrap().warnings;
             assert!(warnings.len() == 1 && warnings[0].message.contains("of a sink has no effect"), "{warnings:?}");

@@ -59,7 +59,8 @@ impl RuleTask {
         match record {
             Record::Push { source, now, batch } => {
                 if let Some(journal) = &self.journal {
-                    journal.book().ledger.came(batch.selected().len() as u64);
+                    let book = journal.book();
+                    book.ledger.came(record::recount(&batch, &book.account()));
                 }
                 self.chain.push(source, batch, now, &mut self.out)?;
             }
@@ -198,10 +199,7 @@ impl RuleTask {
             }
         }
         self.sinks.clear();
-        for done in &mut self.done {
-            // An outlet that is gone has nothing left either.
-            let _ = done.wait_for(|done| *done).await;
-        }
+        self.delivered().await;
         let held = journal.book().ledger.view().held;
         if let Err(fault) = caught_now("the rule", || self.chain.forget()) {
             tracing::warn!("{who}: {fault}");

@@ -19,7 +19,7 @@ use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
     Desk, Ended, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, NodeStatus, Opened, Overflow, Place, Queues,
-    SinkSpec, Surroundings,
+    SinkSpec, Surroundings, dead_columns,
 };
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
@@ -291,6 +291,17 @@ pub struct Rule {
     queues: Option<Arc<Queues>>,
     /// Takes what lies in the queues, with `resendAlterQueue`.
     second: Option<Fake>,
+    /// Where dead letters go.
+    pub dead: Option<(Fake, Json)>,
+}
+
+/// A sink for dead letters.
+fn letters(fake: &Fake, props: &Json, facts: &Facts) -> SinkSpec {
+    let mut props: Map<String, Json> = props.as_object().unwrap().clone();
+    let common = Common::take(&mut props).unwrap();
+    let shape = Shape::new(&common, Arc::new(dead_columns()), Takes::Bytes, facts.clone()).unwrap();
+    let (name, plan, overflow) = ("dead".into(), plan_of(fake), Overflow::Wait);
+    SinkSpec { name, plan, retrying: common.retrying, keep: None, shape, overflow, dead: None }
 }
 
 /// A rule on a real clock, whose results are single objects.
@@ -305,6 +316,7 @@ pub fn rule(sql: &'static str) -> Rule {
         options: plan::Options::default(),
         journal: None,
         sinks: Vec::new(),
+        dead: None,
         queues: None,
         second: None,
     }
@@ -376,7 +388,15 @@ impl Rule {
                 second: self.second.as_ref().filter(|_| keeping.aside).map(plan_of),
                 keeping,
             });
-            SinkSpec { name, plan: plan_of(&fake), retrying, keep, shape, overflow: overflow(drop_on_overflow) }
+            SinkSpec {
+                name,
+                plan: plan_of(&fake),
+                retrying,
+                keep,
+                shape,
+                overflow: overflow(drop_on_overflow),
+                dead: None,
+            }
         });
         let journal = self
             .journal
@@ -392,6 +412,7 @@ impl Rule {
             desks,
             journal,
             sinks: sinks.collect(),
+            dead: self.dead.map(|(fake, props)| letters(&fake, &props, &facts)),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
             plan,

@@ -10,10 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::diag::Diagnostic;
+use crate::io::SinkSpec;
 use crate::io::props::{self, Names, Period};
 use crate::io::reach;
 use crate::io::tls::{Tls, TlsOptions};
-use crate::io::SinkSpec;
 
 use super::login::{Login, Oauth};
 
@@ -323,7 +323,7 @@ mod tests {
             (json!({"headers": {"a": "b\nc"}}), "json", "property `headers.a`"),
             (json!({"headers": "a"}), "json", "property `headers` of the `rest` sink must be an object"),
             (json!({"timeout": "-1s"}), "json", "property `timeout`"),
-            (json!({"oauth": {"refresh": {}}}), "json", "`access`"),
+            (json!({"oauth": {"refresh": {}}}), "json", "needs the property `oauth.access`"),
             (json!({"ulr": "http://a"}), "json", "did you mean `url`?"),
             (json!({"certificationPath": "c.pem"}), "json", "needs the property `privateKeyPath`"),
         ] {

@@ -84,8 +84,9 @@ impl Operator for State {
                 Event::Row(row) => match key_of(&self.partition, &cx.frame(&batch, row)) {
                     Ok(key) => self.take(key, &mut batch, row, cx, out),
                     Err(fault) => {
-                        batch.take_receipt(row).settle(Fate::dead(&fault));
-                        tell(fault.context("run Window error: "), self.width, out);
+                        let fault = fault.context("run Window error: ");
+                        batch.bury(row, &fault);
+                        tell(fault, self.width, out);
                     }
                 },
                 Event::Mark(_) => {}
