@@ -62,6 +62,7 @@ impl Server {
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
             layers: settings.connectors.clone(),
+            patrol: settings.patrol,
             root: PathBuf::from("."),
             connectors: if demo { vec![STDOUT] } else { Vec::new() },
         };

@@ -57,6 +57,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub data: PathBuf,
     pub shutdown: Duration,
+    /// How often schedules and failed rules are looked at, at least.
+    pub patrol: Duration,
     pub external_files: bool,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
@@ -132,6 +134,9 @@ impl Settings {
         };
         let data = flags.data.clone().or_else(|| file.text("basic.data").map(PathBuf::from));
         let shutdown = file.span("basic.gracefulShutdownTimeout");
+        // Below a second eKuiper takes its default too.
+        let patrol =
+            file.span("basic.rulePatrolInterval").map(|span| if span < Duration::from_secs(1) { PATROL } else { span });
         let timezone = file.text("basic.timezone");
         let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
@@ -146,6 +151,7 @@ impl Settings {
             listen: listen?,
             data: data?,
             shutdown: shutdown?,
+            patrol: patrol?,
             external_files: external_files?,
             rule: file.below("rule"),
             sink: sinks::defaults(file),
@@ -154,6 +160,9 @@ impl Settings {
         })
     }
 }
+
+/// What an interval of the patrol below a second is taken for.
+const PATROL: Duration = Duration::from_secs(10);
 
 const LEVELS_HELP: &str = "one of error, warn, info, debug, trace";
 
@@ -214,6 +223,7 @@ mod tests {
         assert_eq!(settings.listen.to_string(), "127.0.0.1:9081");
         assert_eq!(settings.data, Path::new("./data"));
         assert_eq!(settings.shutdown, Duration::from_secs(4));
+        assert_eq!(settings.patrol, Duration::from_secs(10));
         assert_eq!(settings.log_level, "info");
         assert_eq!(settings.rule["bufferLength"], 1024);
         assert_eq!(settings.rule["restartStrategy"]["attempts"], 0);

@@ -31,7 +31,7 @@ mod tests;
 mod windows;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -39,17 +39,17 @@ use jiff::tz::TimeZone;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Stopwatch, Time};
 use crate::data::Layout;
 use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
-use crate::io::{LinkStatus, SinkPlan};
-use crate::meter::{LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
+use crate::io::{LinkStatus, Report, SinkPlan};
+use crate::meter::{Accounts, LedgerView, NodeMeter, NodeView, SinkAccount, SinkView};
 use crate::op::Gauge;
 use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
-pub use chain::{Ask, Chain, Steps};
+pub use chain::{Ask, Chain, Steps, carried};
 pub use dead::columns as dead_columns;
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
@@ -95,6 +95,10 @@ pub struct FlowSpec {
     pub send_error: bool,
     /// What happens to rows that find the rule full.
     pub overflow: Overflow,
+    /// What its accounts go on from.
+    pub carried: Accounts,
+    /// How long a sink may be without progress before it is opened again; `None`: for ever.
+    pub stall: Option<Duration>,
     /// For a rule that keeps what it has across a crash.
     pub journal: Option<Opened>,
 }
@@ -121,6 +125,8 @@ pub struct Flow {
     ops: Vec<(String, Arc<NodeMeter>)>,
     /// In event time: how far it has come.
     gauge: Option<Arc<Gauge>>,
+    /// Since when the task is at one batch; 0 when it waits for the next.
+    busy: Arc<AtomicI64>,
     journal: Option<Glass>,
     outlets: Vec<Outlet>,
     /// The sinks of dead letters.
@@ -164,8 +170,13 @@ pub struct NodeStatus {
 
 /// Whether the operators of a plan remember anything from one row to the next.
 pub fn keeps_state(plan: &Plan, rule: &Arc<RuleInfo>, local: &TimeZone) -> Result<bool> {
+    Ok(memories(plan, rule, local)?.contains(&true))
+}
+
+/// For each operator of a plan whether it remembers anything from one row to the next.
+pub fn memories(plan: &Plan, rule: &Arc<RuleInfo>, local: &TimeZone) -> Result<Vec<bool>> {
     let chain = Chain::build(plan, rule.clone(), local, rule.started, Arc::<Book>::default().account())?;
-    Ok(chain.keeps_state())
+    Ok(chain.memories())
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -174,13 +185,15 @@ impl Flow {
     /// Starts the tasks of a rule and subscribes to its feed.
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
         let (ended_to, ended) = watch::channel(None);
+        // A journal says itself what its accounts go on from.
+        let carried = if spec.journal.is_some() { Accounts::default() } else { spec.carried.clone() };
         let letters = Arc::new(dead::columns());
         let rule = spec.rule.id.clone();
         let outlet = |sink: SinkSpec, layout: &Arc<Layout>, dead: Option<Route>, anchor: Option<Arc<Anchor>>| {
             Outlet::start(OutletSpec {
                 log: ErrorLog::new(format!("rule `{rule}`, sink `{}`", sink.name)),
                 rule: rule.to_string(),
-                name: sink.name,
+                name: sink.name.clone(),
                 sink: sink.plan,
                 retrying: sink.retrying,
                 keep: sink.keep,
@@ -193,6 +206,8 @@ impl Flow {
                 dead,
                 anchor,
                 ended: ended_to.clone(),
+                stall: spec.stall,
+                carried: carried.sinks.get(&sink.name).cloned().unwrap_or_default(),
             })
         };
         let cemetery = |sink: SinkSpec| {
@@ -200,14 +215,15 @@ impl Flow {
         };
         let mut cemeteries: Vec<Cemetery> = spec.dead.map(cemetery).into_iter().collect();
         let common = cemeteries.first().map(|cemetery| cemetery.route.clone());
-        let book = Arc::new(Book::new(common.clone()));
+        let book = Arc::new(Book::new(common.clone(), &carried.ledger));
         let logs = spec.journal.is_some();
         let build = |now| Chain::build(&spec.plan, spec.rule.clone(), &spec.local, now, book.account());
         let (chain, mut journal) = match spec.journal {
             None => (build(spec.clock.now())?, None),
             Some(opened) => {
                 let sinks: Vec<String> = spec.sinks.iter().map(|sink| sink.name.clone()).collect();
-                let (chain, journal) = opened.begin(&spec.plan, &sinks, &book, &spec.clock, build).await?;
+                let (chain, journal) =
+                    opened.begin(&spec.plan, &sinks, &book, &spec.clock, build, &spec.carried).await?;
                 (chain, Some(journal))
             }
         };
@@ -262,6 +278,7 @@ impl Flow {
             .unzip();
         let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
         let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
+        let busy = Arc::<AtomicI64>::default();
         let glass = journal.as_mut().map(|journal| {
             journal.set_sinks(outlets.iter().map(|outlet| outlet.account.clone()));
             journal.glass.clone()
@@ -269,6 +286,7 @@ impl Flow {
         #[cfg(test)]
         let rests = Arc::new(std::sync::atomic::AtomicI64::new(i64::MIN));
         let task = RuleTask {
+            busy: busy.clone(),
             desks: tables.zip(spec.desks).collect(),
             chain,
             told: spec.clock.now(),
@@ -292,6 +310,7 @@ impl Flow {
             book,
             ops,
             gauge,
+            busy,
             journal: glass,
             outlets,
             dead: cemeteries,
@@ -355,6 +374,11 @@ impl Flow {
         self.book.ledger.view()
     }
 
+    /// Since when its task is at one batch of rows, which may be held up by an operator or by a sink that is full.
+    pub fn busy(&self) -> Option<Time> {
+        Some(Time(self.busy.load(Ordering::Relaxed))).filter(|since| since.0 != 0)
+    }
+
     /// How the journal is doing; nothing without one.
     pub fn journal(&self) -> Option<JournalView> {
         let view = |glass: &Glass| glass.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -375,6 +399,9 @@ impl Flow {
         for outlet in self.outlets {
             outlet.kill().await;
         }
+        for cemetery in self.dead {
+            cemetery.kill().await;
+        }
     }
 
     /// How far the event time has come; nothing in processing time.
@@ -389,6 +416,7 @@ struct Sink {
     meter: Arc<NodeMeter>,
     account: Arc<SinkAccount>,
     link: watch::Receiver<LinkStatus>,
+    report: Report,
 }
 
 impl Sink {
@@ -398,6 +426,7 @@ impl Sink {
             meter: outlet.meter.clone(),
             account: outlet.account.clone(),
             link: outlet.link(),
+            report: outlet.report(),
         }
     }
 }
@@ -425,10 +454,10 @@ fn statuses(
     };
     let mut nodes: Vec<NodeStatus> = sources.iter().map(source).collect();
     nodes.extend(ops.iter().map(|(name, meter)| node(NodeKind::Op, name.clone(), meter)));
-    nodes.extend(sinks.map(|sink| NodeStatus {
-        link: Some(sink.link.borrow().clone()),
-        account: Some(sink.account.view()),
-        ..node(NodeKind::Sink, sink.name, &sink.meter)
+    nodes.extend(sinks.map(|sink| {
+        let mut status = node(NodeKind::Sink, sink.name, &sink.meter);
+        status.view.confirmed = status.view.confirmed.max(sink.report.progressed().0);
+        NodeStatus { link: Some(sink.link.borrow().clone()), account: Some(sink.account.view()), ..status }
     }));
     nodes
 }

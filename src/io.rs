@@ -18,6 +18,7 @@ mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use serde_json::{Map, Value as Json};
@@ -153,6 +154,9 @@ pub struct LinkStatus {
 pub struct Report {
     clock: Clock,
     to: Arc<watch::Sender<LinkStatus>>,
+    /// Steps that were made within deliveries.
+    steps: Arc<AtomicU64>,
+    stepped: Arc<AtomicI64>,
 }
 
 impl Report {
@@ -163,7 +167,7 @@ impl Report {
 
     pub fn timed(clock: Clock) -> (Report, watch::Receiver<LinkStatus>) {
         let (to, from) = watch::channel(LinkStatus::default());
-        (Report { clock, to: Arc::new(to) }, from)
+        (Report { clock, to: Arc::new(to), steps: Arc::default(), stepped: Arc::default() }, from)
     }
 
     pub fn set(&self, link: Link) {
@@ -187,6 +191,23 @@ impl Report {
             status.link = link;
             true
         });
+    }
+
+    /// A delivery that takes its time goes on: the other side has confirmed a part of it. Without such a word, one that
+    /// takes too long is given up.
+    pub fn progress(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        self.stepped.store(self.clock.now().0, Ordering::Relaxed);
+    }
+
+    /// When [`Report::progress`] was said the last time; `Time(0)`: never.
+    pub fn progressed(&self) -> Time {
+        Time(self.stepped.load(Ordering::Relaxed))
+    }
+
+    /// How often [`Report::progress`] was said.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Someone tries to connect now; until that succeeds the link is what it was.

@@ -2,12 +2,15 @@
 //!
 //! A [`Ledger`] counts input rows of a rule. Each term is counted where it happens and none is computed from the others,
 //! so a forgotten count shows: at rest `in = out + filtered + held + late + dropped + dead`. A [`SinkAccount`] counts
-//! results in the same way. [`NodeMeter`] holds what the status shows of a source, an operator or a sink.
+//! results in the same way. [`Accounts`] are both, as they are kept from one run of a rule to the next. [`NodeMeter`]
+//! holds what the status shows of a source, an operator or a sink.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Time;
 
@@ -15,6 +18,7 @@ use crate::clock::Time;
 const REASONS: &[&str] = &[
     "overflow",
     "stop",
+    "crash",
     "duplicate",
     "decode",
     "eval",
@@ -62,28 +66,60 @@ pub struct Ledger {
     dead: Reasons,
 }
 
+/// Counts by reason.
+pub type ByReason = BTreeMap<&'static str, u64>;
+
+/// Reads counts whose reasons are no longer words of the program.
+fn reasons<'de, D: Deserializer<'de>>(from: D) -> Result<ByReason, D::Error> {
+    let mut counts = ByReason::new();
+    for (name, rows) in BTreeMap::<String, u64>::deserialize(from)? {
+        *counts.entry(reason(&name)).or_default() += rows;
+    }
+    Ok(counts)
+}
+
 /// The ledger at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LedgerView {
+    #[serde(rename = "in")]
     pub came: u64,
     pub out: u64,
     pub filtered: u64,
     pub held: i64,
     pub late: u64,
-    pub dropped: BTreeMap<&'static str, u64>,
-    pub dead: BTreeMap<&'static str, u64>,
+    #[serde(deserialize_with = "reasons")]
+    pub dropped: ByReason,
+    #[serde(deserialize_with = "reasons")]
+    pub dead: ByReason,
 }
 
 impl LedgerView {
     /// Whether every row that came is in exactly one term.
     pub fn balances(&self) -> bool {
-        let ended =
-            self.out + self.filtered + self.late + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>();
-        i128::from(self.came) == i128::from(ended) + i128::from(self.held)
+        i128::from(self.came) == i128::from(self.ended()) + i128::from(self.held)
+    }
+
+    /// The rows that have met their end.
+    fn ended(&self) -> u64 {
+        self.out + self.filtered + self.late + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>()
     }
 }
 
 impl Ledger {
+    /// A ledger that goes on from there.
+    pub fn of(view: &LedgerView) -> Ledger {
+        Ledger {
+            came: view.came.into(),
+            out: view.out.into(),
+            filtered: view.filtered.into(),
+            held: view.held.into(),
+            late: view.late.into(),
+            dropped: Reasons(view.dropped.clone().into()),
+            dead: Reasons(view.dead.clone().into()),
+        }
+    }
+
     /// So many rows came in.
     pub fn came(&self, rows: u64) {
         self.came.fetch_add(rows, Ordering::Relaxed);
@@ -138,7 +174,7 @@ impl Ledger {
 
 /// Counts by reason. Reasons are rare, so a lock costs nothing.
 #[derive(Debug, Default)]
-struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
+struct Reasons(Mutex<ByReason>);
 
 impl Reasons {
     fn add(&self, reason: &'static str, count: u64) {
@@ -149,7 +185,7 @@ impl Reasons {
         *counts.entry(reason).or_default() += count;
     }
 
-    fn view(&self) -> BTreeMap<&'static str, u64> {
+    fn view(&self) -> ByReason {
         self.0.lock().unwrap_or_else(|broken| broken.into_inner()).clone()
     }
 }
@@ -165,14 +201,17 @@ pub struct SinkAccount {
 }
 
 /// The account of a sink at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SinkView {
     pub results: u64,
     pub delivered: u64,
     /// On disk, to be delivered later.
     pub queued: u64,
-    pub dropped: BTreeMap<&'static str, u64>,
-    pub dead: BTreeMap<&'static str, u64>,
+    #[serde(deserialize_with = "reasons")]
+    pub dropped: ByReason,
+    #[serde(deserialize_with = "reasons")]
+    pub dead: ByReason,
 }
 
 impl SinkView {
@@ -183,6 +222,17 @@ impl SinkView {
 }
 
 impl SinkAccount {
+    /// An account that goes on from there, but for what was on the disk: who finds it there says that it came.
+    pub fn of(view: &SinkView) -> SinkAccount {
+        SinkAccount {
+            results: view.results.saturating_sub(view.queued).into(),
+            delivered: view.delivered.into(),
+            queued: 0.into(),
+            dropped: Reasons(view.dropped.clone().into()),
+            dead: Reasons(view.dead.clone().into()),
+        }
+    }
+
     pub fn came(&self, rows: u64) {
         self.results.fetch_add(rows, Ordering::Relaxed);
     }
@@ -231,6 +281,42 @@ impl SinkAccount {
     }
 }
 
+/// The accounts of a rule, as they are kept from one run to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Accounts {
+    pub ledger: LedgerView,
+    /// By the name of the sink, as `mqtt_0`.
+    pub sinks: BTreeMap<String, SinkView>,
+}
+
+impl Accounts {
+    /// The run is gone, and with it all that was on its way or held: it counts as dropped for that reason. What is on
+    /// disk is still there, and with `keeps_state` what was held is too.
+    pub fn close(&mut self, reason: &'static str, keeps_state: bool) {
+        let ledger = &mut self.ledger;
+        // Counted one after the other, so that a row may have been seen at its end and not yet at its beginning.
+        if !keeps_state {
+            ledger.held = 0;
+        }
+        let there = ledger.ended() + u64::try_from(ledger.held).unwrap_or_default();
+        ledger.came = ledger.came.max(there);
+        let gone = ledger.came - there;
+        let drop = |dropped: &mut ByReason, rows| {
+            if rows > 0 {
+                *dropped.entry(reason).or_default() += rows;
+            }
+        };
+        drop(&mut ledger.dropped, gone);
+        for sink in self.sinks.values_mut() {
+            let ended =
+                sink.delivered + sink.queued + sink.dropped.values().sum::<u64>() + sink.dead.values().sum::<u64>();
+            sink.results = sink.results.max(ended);
+            drop(&mut sink.dropped, sink.results - ended);
+        }
+    }
+}
+
 /// What the status of a rule shows of one node. Counts are of rows, however they were batched.
 #[derive(Debug, Default)]
 pub struct NodeMeter {
@@ -240,6 +326,8 @@ pub struct NodeMeter {
     latency_us: AtomicU64,
     buffered: AtomicU64,
     last_invocation: AtomicI64,
+    confirmed: AtomicI64,
+    owed: AtomicI64,
     exceptions: AtomicU64,
     last_exception: Mutex<(String, i64)>,
 }
@@ -254,6 +342,10 @@ pub struct NodeView {
     pub buffered: u64,
     /// Milliseconds since 1970; 0: never.
     pub last_invocation: i64,
+    /// Of a sink: when it confirmed something the last time; 0: never.
+    pub confirmed: i64,
+    /// Of a sink: since when the oldest message waits that it has and did not confirm; 0: there is none.
+    pub owed: i64,
     pub exceptions: u64,
     pub last_exception: String,
     pub last_exception_time: i64,
@@ -270,6 +362,22 @@ impl NodeMeter {
     /// Rows went out.
     pub fn gave(&self, rows: u64) {
         self.records_out.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// A sink has confirmed something.
+    pub fn confirmed(&self, now: Time) {
+        self.confirmed.store(now.0, Ordering::Relaxed);
+    }
+
+    /// A sink owes confirmations since then, if it owed none before.
+    pub fn owes(&self, since: Time) {
+        // Who comes second knows of nothing older.
+        let _ = self.owed.compare_exchange(0, since.0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// A sink has confirmed all that it has, or it was taken back.
+    pub fn owes_nothing(&self) {
+        self.owed.store(0, Ordering::Relaxed);
     }
 
     /// How long the last call took.
@@ -297,6 +405,8 @@ impl NodeMeter {
             latency_us: self.latency_us.load(Ordering::Relaxed),
             buffered: self.buffered.load(Ordering::Relaxed),
             last_invocation: self.last_invocation.load(Ordering::Relaxed),
+            confirmed: self.confirmed.load(Ordering::Relaxed),
+            owed: self.owed.load(Ordering::Relaxed),
             exceptions: self.exceptions.load(Ordering::Relaxed),
             last_exception,
             last_exception_time,
@@ -305,6 +415,7 @@ impl NodeMeter {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -345,5 +456,33 @@ mod tests {
         broken[5].dropped.clear();
         broken[6].dead.clear();
         assert!(broken.iter().all(|view| !view.balances()), "{broken:?}");
+    }
+
+    #[test]
+    fn accounts_that_are_kept_go_on_and_what_is_gone_is_counted() {
+        let (ledger, sink) = (Ledger::default(), SinkAccount::default());
+        all_ways(&ledger);
+        ledger.came(3);
+        (sink.came(9), sink.delivered(4), sink.dead("refused", 2));
+        let mut kept = Accounts { ledger: ledger.view(), sinks: [("s".to_owned(), sink.view())].into() };
+        let text = serde_json::to_string(&kept).unwrap();
+        assert!(text.starts_with(r#"{"ledger":{"in":10,"out":2,"filtered":1,"held":1"#), "{text}");
+        kept = serde_json::from_str(&text).unwrap();
+        kept.close("crash", false);
+        assert!(kept.ledger.balances() && kept.sinks["s"].balances(), "{kept:?}");
+        assert_eq!((kept.ledger.dropped["crash"], kept.sinks["s"].dropped["crash"]), (4, 3));
+        let (ledger, sink) = (Ledger::of(&kept.ledger), SinkAccount::of(&kept.sinks["s"]));
+        assert_eq!((ledger.view(), sink.view()), (kept.ledger.clone(), kept.sinks["s"].clone()));
+        ledger.came(1);
+        ledger.settle(Term::Dropped, "crash", 1, false);
+        assert_eq!((ledger.view().dropped["crash"], ledger.view().balances()), (5, true));
+        // A row that was seen at its end alone.
+        let mut early = Accounts { ledger: LedgerView { out: 1, ..LedgerView::default() }, ..Accounts::default() };
+        early.close("crash", false);
+        let mut saved =
+            Accounts { ledger: LedgerView { came: 9, held: 4, ..LedgerView::default() }, ..Accounts::default() };
+        saved.close("crash", true);
+        assert!(saved.ledger.balances() && saved.ledger.held == 4 && saved.ledger.dropped["crash"] == 5, "{saved:?}");
+        assert!(early.ledger.balances() && early.ledger.dropped.is_empty(), "{early:?}");
     }
 }

@@ -9,17 +9,24 @@
 //! A bad rule never stops a neighbour, and an error of a run is told in the rule's `message`.
 
 mod advice;
+mod change;
 mod console;
+mod cron;
 mod def;
 mod engine;
 mod foreground;
+mod health;
 mod host;
+mod kept;
 mod life;
 mod options;
+mod patrol;
 mod props;
 pub mod queues;
+mod restart;
 mod rules;
 mod run;
+mod schedule;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -28,15 +35,19 @@ use std::fmt;
 
 use crate::diag::{Diagnostic, Fault};
 
+pub use change::Change;
 pub use console::{STDOUT, reader_gone};
 pub use def::{Action, Def, check_id};
-pub use engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+pub use engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
 pub use foreground::Foreground;
+pub use health::Health;
 pub use host::{Host, Setup};
 pub use life::State;
 pub use options::{Options, Overflow};
+pub use restart::{Restart, Retries};
 pub use rules::{Rules, Summary};
 pub use run::engine;
+pub use schedule::Schedule;
 pub use status::Status;
 
 /// What came of a wish that was followed.

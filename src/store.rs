@@ -134,6 +134,11 @@ impl Store {
         self.kv.put(bucket, key, text)
     }
 
+    /// Writes many texts under their keys; all of them are there, or none.
+    pub fn put_all(&self, bucket: Bucket, all: &[(String, String)]) -> Result<()> {
+        self.kv.put_all(bucket, all)
+    }
+
     /// Takes the key out; false when it was not there.
     pub fn remove(&self, bucket: Bucket, key: &str) -> Result<bool> {
         self.kv.remove(bucket, key)
@@ -192,7 +197,7 @@ mod tests {
         store.put(Bucket::STREAMS, "demo", "old").unwrap();
         store.put(Bucket::STREAMS, "demo", "new").unwrap();
         store.put(Bucket::STREAMS, "a", "first").unwrap();
-        store.put(Bucket::RULES, "demo", "rule").unwrap();
+        store.put_all(Bucket::RULES, &[("demo".into(), "rule".into()), ("other".into(), "too".into())]).unwrap();
         drop(store);
         let store = Store::open(home.path()).unwrap();
         assert_eq!(store.get(Bucket::STREAMS, "demo").unwrap().as_deref(), Some("new"));
@@ -204,6 +209,7 @@ mod tests {
         assert!(!store.remove(Bucket::STREAMS, "demo").unwrap());
         assert_eq!(store.get(Bucket::STREAMS, "demo").unwrap(), None);
         assert_eq!(store.get(Bucket::RULES, "demo").unwrap().as_deref(), Some("rule"));
+        assert_eq!(store.get(Bucket::RULES, "other").unwrap().as_deref(), Some("too"));
         assert!(store.all(Bucket::TABLES).unwrap().is_empty());
     }
 

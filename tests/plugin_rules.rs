@@ -85,3 +85,21 @@ fn a_wrong_call_and_a_template_in_the_wrong_place_are_refused_when_the_rule_is_m
     assert!(told.contains("property `path` takes no template"), "{told}");
     assert!(!kuiper.folder.path().join("{{.n}}").exists());
 }
+
+#[test]
+fn a_database_that_is_away_at_the_start_does_not_fail_a_rule() {
+    let kuiper = Kuiper::start(|data| {
+        let folder = data.join("plugins/sinks");
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(made::ours("mysql"), folder.join("Mysql@v1.0.0.so")).unwrap();
+    });
+    kuiper.stream(&stream(&json!([{"n": 1}, {"n": 2}])));
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("mysql://root@{address}/test");
+    kuiper.rule("waits", "SELECT n FROM demo", json!({"mysql": {"url": url, "table": "t"}}));
+    let status = kuiper.until("waits", "its health", |status| status["health"]["state"] == "degraded");
+    let reason = status["health"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the sink `mysql_0` has had no connection for"), "{reason}");
+    let status = kuiper.until("waits", "the rows", |status| status["ledger"]["in"] == 2);
+    assert_eq!((&status["status"], &status["ledger"]["dropped"]), (&json!("running"), &json!({})), "{status:#}");
+}

@@ -9,6 +9,8 @@ mod dead;
 // Other tests use the rest of it.
 #[allow(dead_code)]
 mod http;
+#[path = "rest/living.rs"]
+mod living;
 #[path = "rest/queues.rs"]
 mod queues;
 #[path = "rest/refusals.rs"]
@@ -191,7 +193,7 @@ async fn a_rule_from_its_creation_to_its_end() {
     );
     assert_eq!(text.header("content-type"), "application/json");
     let compact = w.ask("GET", "/v2/rules/r/status", "").await;
-    assert!(compact.body.starts_with("{\"lastStartTimestamp\":"), "{}", compact.body);
+    assert!(compact.body.starts_with("{\"health\":{\"state\":\"stopped\""), "{}", compact.body);
     let stored = w.json("/rules/r").await;
     assert_eq!(stored["triggered"], false);
     w.follow(&[

@@ -1,5 +1,5 @@
-//! The log of the data folder in a process that is killed: whatever was confirmed is there, and nothing else but what
-//! was appended.
+//! The log of the data folder in a process that is killed, and on a disk that is full: whatever was confirmed is there,
+//! once, and nothing else but what was appended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -7,10 +7,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use kuiper::store::{Log, LogOptions, Sync, View};
+use kuiper::diag::Retry;
+use kuiper::store::{Log, LogOptions, Snapshots, Sync, View};
 
-/// Names the folder for the process that writes.
+/// Names the folder for the process that writes until it is killed.
 const FOLDER: &str = "KUIPER_TEST_LOG";
+/// Names the folder for the one whose disk is small.
+const SMALL: &str = "KUIPER_TEST_SMALL_DISK";
 
 fn body(sequence: u64) -> Vec<u8> {
     (0..sequence * 37 % 900).map(|n| (n + sequence) as u8).collect()
@@ -78,4 +81,73 @@ fn what_was_confirmed_survives_a_kill_at_any_moment() {
         assert_eq!(expected, view.next());
         last = view.next() - 1;
     }
+}
+
+/// Not a test by itself: what a process does whose folder lies on a disk of 400 KiB.
+#[test]
+fn fills_a_small_disk() {
+    let Some(disk) = std::env::var_os(SMALL) else { return };
+    let disk = Path::new(&disk);
+    std::fs::write(disk.join("other"), vec![1; 150_000]).unwrap();
+    let snapshots = disk.join("snapshots");
+    Snapshots::write(&snapshots, 1, b"first").unwrap();
+    let options = LogOptions { segment_bytes: 20_000, sync: Sync::Always };
+    let (mut log, _) = Log::open(&disk.join("log"), options).unwrap();
+    let (mut full, mut confirmed) = (0, 0);
+    // Full, with space given back by others, and full again.
+    while full < 40 {
+        for _ in 0..7 {
+            log.append(&body(log.next())).unwrap();
+        }
+        let Err(fault) = log.sync() else {
+            confirmed = log.next() - 1;
+            continue;
+        };
+        assert_eq!(fault.retry(), Retry::Later);
+        assert!(fault.to_string().ends_with("the disk is full"), "{fault}");
+        full += 1;
+        let told = Snapshots::write(&snapshots, 2, &[0; 100_000]).unwrap_err();
+        assert!(told.to_string().ends_with("the disk is full"), "{told}");
+        assert_eq!(Snapshots::load(&snapshots).unwrap().newest, Some((1, b"first".to_vec())));
+        // What was confirmed is there all the while.
+        let (view, recovered) = View::open(&disk.join("log")).unwrap();
+        assert!(recovered.damaged.is_empty(), "{recovered}");
+        assert!(view.next() > confirmed);
+        if full == 20 {
+            std::fs::remove_file(disk.join("other")).unwrap();
+            log.sync().unwrap();
+        }
+    }
+    // Its own old segments are space, too.
+    let keep = log.first() + 300;
+    assert!(log.drop_before(keep).unwrap() > 0);
+    log.sync().unwrap();
+    let (first, next) = (log.first(), log.next());
+    drop(log);
+    let (log, recovered) = Log::open(&disk.join("log"), options).unwrap();
+    assert!(recovered.is_clean(), "{recovered}");
+    assert_eq!((log.first(), log.next()), (first, next));
+    let mut reader = log.read(0).unwrap();
+    for sequence in first..next {
+        assert_eq!(reader.next().unwrap(), Some((sequence, body(sequence))));
+    }
+    println!("filled {full} times");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_waited_out() {
+    let home = tempfile::tempdir().unwrap();
+    // A disk of its own, in a namespace of its own, which goes with the process.
+    let script = "mount -t tmpfs -o size=400k none \"$1\" && exec \"$2\" --exact fills_a_small_disk --nocapture";
+    let ran = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(home.path())
+        .arg(std::env::current_exe().unwrap())
+        .env(SMALL, home.path())
+        .output()
+        .expect("this test needs `unshare` of util-linux");
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{told}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(told.contains("filled 40 times"), "{told}");
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 use crate::catalog::Definition;
 use crate::clock::Clock;
 use crate::codec::{self, Decoder, FormatOptions};
-use crate::data::{Batch, Fate, Meta, Receipt, SourceAck, Text, Time, Value};
+use crate::data::{Batch, Fate, Meta, Receipt, Text, Time, Value};
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::{Book, CacheOptions, Chain, Desk};
 use crate::func::{Catalogue, RuleInfo};
@@ -115,7 +115,7 @@ impl Engine {
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
-        let keeps = options.qos > 1 || (options.qos == 1 && chain.keeps_state());
+        let keeps = options.qos > 1 || (options.qos == 1 && chain.memories().contains(&true));
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
         Ok(Engine {
@@ -242,7 +242,6 @@ impl Engine {
     fn decode(&mut self, source: usize, input: &Input, batch: &mut Batch) {
         let before = batch.rows();
         let of = &self.plan.sources[source];
-        let ack = self.given.as_mut().map(|given| given.give(source, input));
         let decoded = match &input.what {
             Arrival::Bytes(bytes) => self.decoders[source].decode(bytes, batch),
             Arrival::Row(row) => {
@@ -255,14 +254,17 @@ impl Engine {
             Ok(rows) => {
                 self.book.ledger.came(rows as u64);
                 let meta: Option<Meta> = input.meta.clone().filter(|_| of.meta).map(Arc::new);
+                let account = match &mut self.given {
+                    Some(given) => given.give(source, input, rows as u64, &self.book),
+                    None => self.book.account(),
+                };
                 for row in before..before + rows {
-                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(self.book.account(), ack.clone()));
+                    batch.stamp(row, input.at, meta.as_ref(), Receipt::new(account.clone(), None));
                 }
-                ack.into_iter().for_each(SourceAck::settle);
             }
             Err(fault) => {
                 self.book.ledger.came(1);
-                Receipt::new(self.book.account(), ack).settle(Fate::dead(&fault));
+                Receipt::new(self.book.account(), None).settle(Fate::dead(&fault));
                 batch.note(before, fault);
             }
         }

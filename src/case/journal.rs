@@ -1,14 +1,14 @@
 //! What a crash leaves of a rule of a case.
 //!
 //! Of a rule with state, at `qos` 1 and 2, there are the snapshot and the input log, with the very records that
-//! production writes, but in memory: [`Journal`]. Of one without, at `qos` 1, the source gives again what it was not
-//! told to forget: [`Given`].
+//! production writes, but in memory: [`Journal`]. Of one without, at `qos` 1, the source gives again what
+//! not all sinks have: [`Given`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::data::{Acknowledge, Batch, Object, SourceAck, Time, Value, pack};
+use crate::data::{Account, Batch, Fate, Object, Time, Value, pack};
 use crate::diag::{Fault, Result};
 use crate::flow::{Book, Chain, Record, record};
 use crate::meter::LedgerView;
@@ -104,31 +104,48 @@ impl Journal {
     }
 }
 
-/// Messages that the source was not told to forget yet, each with the place of its source.
+/// Messages that the source may not forget yet, each with the place of its source.
 #[derive(Default)]
-pub(super) struct Given(Vec<(usize, Input, Arc<Mark>)>);
+pub(super) struct Given(Vec<(usize, Input, Arc<Promise>)>);
 
-#[derive(Default)]
-struct Mark(AtomicBool);
+/// The account of the rows of one message, which knows when the source may forget it. What a sink keeps while it is away
+/// counts as held, and is not confirmed.
+struct Promise {
+    book: Arc<Book>,
+    /// Rows without a fate.
+    open: AtomicU64,
+}
 
-impl Acknowledge for Mark {
-    fn done(&self, _: u64, good: bool) {
-        self.0.store(good, Ordering::Release);
+impl Account for Promise {
+    fn settle(&self, fate: Fate, rows: u64, held: bool) {
+        if fate.acknowledges() {
+            self.open.fetch_sub(rows, Ordering::AcqRel);
+        }
+        self.book.settle(fate, rows, held);
+    }
+
+    fn hold(&self, rows: u64) {
+        self.book.hold(rows);
+    }
+
+    fn unhold(&self, rows: u64) {
+        self.book.unhold(rows);
     }
 }
 
 impl Given {
-    /// A message is given; the source is told through the promise.
-    pub fn give(&mut self, source: usize, input: &Input) -> SourceAck {
-        self.0.retain(|(.., mark)| !mark.0.load(Ordering::Acquire));
-        let mark = Arc::<Mark>::default();
-        self.0.push((source, input.clone(), mark.clone()));
-        SourceAck::new(mark, 0)
+    /// A message is given, of which so many rows came; gives the account for them.
+    pub fn give(&mut self, source: usize, input: &Input, rows: u64, book: &Arc<Book>) -> Arc<dyn Account> {
+        self.0.retain(|(.., promise)| promise.open.load(Ordering::Acquire) > 0);
+        let promise = Arc::new(Promise { book: book.clone(), open: AtomicU64::new(rows) });
+        self.0.push((source, input.clone(), promise.clone()));
+        promise
     }
 
     /// What is to be given again, in order.
     pub fn take(&mut self) -> Vec<(usize, Input)> {
-        let all = std::mem::take(&mut self.0).into_iter();
-        all.filter(|(.., mark)| !mark.0.load(Ordering::Acquire)).map(|(source, input, _)| (source, input)).collect()
+        let open = |promise: &Promise| promise.open.load(Ordering::Acquire) > 0;
+        let all = std::mem::take(&mut self.0).into_iter().filter(|(.., promise)| open(promise));
+        all.map(|(source, input, _)| (source, input)).collect()
     }
 }

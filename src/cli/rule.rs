@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
-use super::client::{Client, Failure, Remote, read, talk};
+use super::client::{Client, Failure, Remote, read, talk, unescaped};
 use super::known::{add_inputs, add_sample, case_beside};
 use super::print::{account, find, say, table};
 use super::test;
@@ -17,7 +17,16 @@ pub(super) enum Command {
     /// Create a rule and start it.
     Create(Written),
     /// Replace a rule; if it runs, it goes on with what is new.
-    Update(Written),
+    Update {
+        #[command(flatten)]
+        written: Written,
+        /// Only tell which operators would go on with what they know, and which would begin anew.
+        #[arg(long)]
+        dry_run: bool,
+        /// Change it even if sinks have not confirmed all results; the rows of which these come are dropped.
+        #[arg(long)]
+        force: bool,
+    },
     /// List all rules.
     List {
         #[command(flatten)]
@@ -26,7 +35,7 @@ pub(super) enum Command {
     /// Show a rule as it was written.
     Describe(Named),
     /// Show whether a rule runs, what its parts did, and what became of its rows.
-    Status(Named),
+    Status(Shown),
     /// Start a rule.
     Start(Named),
     /// Stop a rule; it stays stopped when the server starts again.
@@ -67,6 +76,16 @@ pub(super) struct Checked {
     /// Exit with status 1 on any finding.
     #[arg(long)]
     check: bool,
+}
+
+/// The status of a rule.
+#[derive(Debug, clap::Args)]
+pub(super) struct Shown {
+    #[command(flatten)]
+    named: Named,
+    /// Show the account alone, term by term: where each row went, and whether the sums are right.
+    #[arg(long)]
+    ledger: bool,
 }
 
 /// A rule that the server has.
@@ -121,9 +140,22 @@ pub(super) fn run(command: Command) -> ExitCode {
                 let (text, _) = written.rule()?;
                 Client::new(&written.remote)?.act(Method::POST, &["rules"], Some(text)).await
             }
-            Command::Update(written) => {
+            Command::Update { written, dry_run, force } => {
                 let (text, id) = written.rule()?;
-                Client::new(&written.remote)?.act(Method::PUT, &["rules", &id], Some(text)).await
+                let client = Client::new(&written.remote)?;
+                let flags: Vec<&str> = [(dry_run, "dryRun"), (force, "force")]
+                    .iter()
+                    .filter(|(is, _)| *is)
+                    .map(|(_, flag)| *flag)
+                    .collect();
+                let answer = client.ask_with(Method::PUT, &["rules", &id], &flags, Some(text)).await?;
+                match (client.json, dry_run) {
+                    (true, true) => say(answer.trim_end()),
+                    (true, false) => say(json!({"message": unescaped(answer.trim_end())})),
+                    (false, true) => preview(&serde_json::from_str(&answer).unwrap_or_default()),
+                    (false, false) => say(unescaped(answer.trim_end())),
+                }
+                Ok(())
             }
             Command::Validate(checked) => validate(&checked).await,
             Command::List { remote } => list(&Client::new(&remote)?).await,
@@ -136,12 +168,14 @@ pub(super) fn run(command: Command) -> ExitCode {
                 }
                 Ok(())
             }
-            Command::Status(named) => {
+            Command::Status(Shown { named, ledger }) => {
                 let client = Client::new(&named.remote)?;
                 let found = client.get(&["rules", &named.name, "status"]).await?;
-                match client.json {
-                    true => say(found),
-                    false => status(&found),
+                match (client.json, ledger) {
+                    (true, true) => say(json!({"ledger": found["ledger"], "sinks": found["sinks"]})),
+                    (true, false) => say(found),
+                    (false, true) => accounts(&found),
+                    (false, false) => status(&found),
                 }
                 Ok(())
             }
@@ -217,6 +251,71 @@ async fn list(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The account of a rule, term by term, and that of each sink.
+fn accounts(found: &Json) {
+    let reasons = |value: &Json| -> Vec<String> {
+        value.as_object().into_iter().flatten().map(|(why, rows)| format!("{rows} {why}")).collect()
+    };
+    let total = |value: &Json| match value {
+        Json::Object(all) => all.values().filter_map(Json::as_i64).sum(),
+        value => value.as_i64().unwrap_or_default(),
+    };
+    // The first term is the sum of the others, but for what is on its way.
+    let left = |account: &Json| {
+        let mut terms = account.as_object().into_iter().flatten().map(|(_, value)| total(value));
+        terms.next().unwrap_or_default() - terms.sum::<i64>()
+    };
+    let runs = found["status"] == "running";
+    let verdict = |left: i64| match left {
+        0 => "yes".to_owned(),
+        rows if rows > 0 && runs => format!("{rows} on their way"),
+        rows => format!("no, off by {rows}"),
+    };
+    let ledger = &found["ledger"];
+    let mut rows: Vec<Vec<String>> = ledger
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(term, value)| vec![term.clone(), total(value).to_string(), reasons(value).join(", ")])
+        .collect();
+    rows.push(vec!["balances".to_owned(), verdict(left(ledger)), String::new()]);
+    table(&["TERM", "ROWS", "REASONS"], &rows);
+    let sink = |(name, account): (&String, &Json)| {
+        let mut row = vec![name.clone()];
+        for term in ["results", "delivered", "queued", "dropped", "dead"] {
+            let (sum, why) = (total(&account[term]), reasons(&account[term]));
+            row.push(if why.is_empty() { sum.to_string() } else { format!("{sum} ({})", why.join(", ")) });
+        }
+        row.push(verdict(left(account)));
+        row
+    };
+    let rows: Vec<Vec<String>> = found["sinks"].as_object().into_iter().flatten().map(sink).collect();
+    if !rows.is_empty() {
+        say("");
+        table(&["SINK", "RESULTS", "DELIVERED", "QUEUED", "DROPPED", "DEAD", "BALANCES"], &rows);
+    }
+}
+
+/// What a change of a rule would keep.
+fn preview(change: &Json) {
+    let names =
+        |key: &str| -> Vec<&str> { change[key].as_array().into_iter().flatten().filter_map(Json::as_str).collect() };
+    let lines =
+        [("carried", "goes on with what it knows"), ("anew", "begins anew"), ("lost", "is dropped with what it knows")];
+    let mut said = false;
+    for (key, what) in lines {
+        for name in names(key) {
+            say(format!("{name} {what}"));
+            said = true;
+        }
+    }
+    match change["unconfirmed"].as_u64() {
+        Some(rows) if rows > 0 => say(format!("{rows} rows wait for sinks to confirm their results")),
+        _ if !said => say("The rule keeps nothing that a change could drop."),
+        _ => {}
+    }
+}
+
 /// Counters that each line of the status shows, and their heads.
 const COUNTERS: [(&str, &str); 4] = [
     ("records_in_total", "IN"),
@@ -230,6 +329,9 @@ fn status(found: &Json) {
     match text("message") {
         "" => say(text("status")),
         message => say(format!("{}: {message}", text("status"))),
+    }
+    if found["health"]["state"] == "degraded" {
+        say(format!("degraded: {}", found["health"]["reason"].as_str().unwrap_or_default()));
     }
     let members = found.as_object();
     let nodes: Vec<&str> =

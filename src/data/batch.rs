@@ -152,6 +152,11 @@ impl Batch {
         self.times[row]
     }
 
+    /// Brings rows from behind that time back to it.
+    pub fn not_after(&mut self, time: Time) {
+        self.times.iter_mut().for_each(|own| *own = (*own).min(time));
+    }
+
     pub fn set_time(&mut self, row: usize, time: Time) {
         self.times[row] = time;
     }
@@ -282,5 +287,15 @@ mod tests {
         assert_eq!(batch.selected(), [1, 3]);
         assert_eq!(batch.faults(), [(2, Fault::eval("two"))]);
         assert_eq!(batch.rows(), 4);
+    }
+
+    #[test]
+    fn rows_from_behind_now_come_back_to_it() {
+        let mut batch = Batch::new(0);
+        for time in [5, 9, 7] {
+            batch.push(Time(time), Receipt::none());
+        }
+        batch.not_after(Time(7));
+        assert_eq!([batch.time(0), batch.time(1), batch.time(2)], [Time(5), Time(7), Time(7)]);
     }
 }

@@ -31,8 +31,7 @@ const TIME: u8 = 8;
 const ARRAY: u8 = 9;
 const OBJECT: u8 = 10;
 
-/// A datetime is written as seconds and the nanoseconds behind them.
-
+// A datetime is written as seconds and the nanoseconds behind them, and then its zone.
 const UTC: u8 = 0;
 const FIXED: u8 = 1;
 const NAMED: u8 = 2;

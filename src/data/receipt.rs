@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use crate::diag::Fault;
 
-use super::{Meta, Value};
+use super::{DeadRow, Value};
 
 /// What became of an input row. Where a row had a part in several results, the greatest of their fates is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,15 +88,6 @@ impl Fate {
     pub fn acknowledges(self) -> bool {
         !matches!(self, Fate::Abandoned | Fate::Lost)
     }
-}
-
-/// A row that failed for good, with what is told of it. Its promise is kept when that is told.
-pub struct DeadRow {
-    /// As it was when it failed; empty where it is no longer known.
-    pub values: Vec<Value>,
-    pub meta: Option<Meta>,
-    pub fault: Fault,
-    pub receipt: Receipt,
 }
 
 /// Where fates are counted: the ledger of a rule.
@@ -269,15 +260,8 @@ impl Receipt {
         }
     }
 
-    /// The row failed here for good. Where the rule tells of such rows, the promise is kept when it has; else at once.
-    pub fn fail(self, fault: &Fault, row: impl FnOnce() -> (Vec<Value>, Option<Meta>)) {
-        let Some(account) = self.undertaker() else { return self.settle(Fate::dead(fault)) };
-        let (values, meta) = row();
-        account.bury(DeadRow { values, meta, fault: fault.clone(), receipt: self });
-    }
-
     /// The account that tells of rows which failed, if there is one.
-    fn undertaker(&self) -> Option<Arc<dyn Account>> {
+    pub(super) fn undertaker(&self) -> Option<Arc<dyn Account>> {
         let entry = self.0.as_ref()?;
         match &entry.account {
             Some(account) => Some(account.clone()).filter(|account| account.buries()),

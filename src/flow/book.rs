@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::data::{Account, DeadRow, Fate};
-use crate::meter::{Ledger, Term};
+use crate::meter::{Ledger, LedgerView, Term};
 
 use super::dead::Route;
 
@@ -17,9 +17,9 @@ pub struct Book {
 }
 
 impl Book {
-    /// With a way for rows that fail.
-    pub fn new(dead: Option<Route>) -> Book {
-        Book { dead, ..Book::default() }
+    /// A book that goes on from there, with a way for rows that fail.
+    pub fn new(dead: Option<Route>, view: &LedgerView) -> Book {
+        Book { dead, ledger: Ledger::of(view), ..Book::default() }
     }
 
     pub fn account(self: &Arc<Self>) -> Arc<dyn Account> {

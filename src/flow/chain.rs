@@ -219,6 +219,8 @@ impl Chain {
                 }
             }
         }
+        // The clock may have been set back since they came.
+        batch.not_after(now);
         self.run(entry, batch, now, out)
     }
 
@@ -257,11 +259,6 @@ impl Chain {
         Value::array(self.links.iter().map(|link| link.op.save()).collect())
     }
 
-    /// Whether any operator remembers something from one row to the next.
-    pub fn keeps_state(&self) -> bool {
-        self.memories().contains(&true)
-    }
-
     /// The state of each operator, by name.
     pub fn states(&self) -> Vec<(String, Value)> {
         self.links.iter().map(|link| (link.name.clone(), link.op.save())).collect()
@@ -278,19 +275,6 @@ impl Chain {
             Value::Null => Ok(()),
             state => link.op.load(state.clone(), account),
         })
-    }
-
-    /// Takes up the states of operators of another plan that do the same, and has what the others hold thrown away.
-    /// `does` says of each operator what it does, and `theirs` the same of the other chain.
-    pub fn inherit(&mut self, does: &[String], mut other: Chain, theirs: &[String]) -> Result<()> {
-        let Value::Array(states) = other.save() else {
-            return Err(Fault::bug("the saved state of a chain is no list"));
-        };
-        let pairs = carried(does, theirs);
-        for (at, link) in other.links.iter_mut().enumerate() {
-            if pairs.iter().any(|(_, from)| *from == at) { link.op.forget() } else { link.op.discard() }
-        }
-        self.take_up(&pairs, &states)
     }
 
     /// Loads states of another plan: each pair is an operator here, and the place of its state.

@@ -233,8 +233,8 @@ impl Route {
         self.0.told.load(Ordering::Acquire)
     }
 
-    /// No more letters.
-    fn close(&self) {
+    /// No more letters: the sink gives out what it keeps to be sent together.
+    pub fn close(&self) {
         self.0.to.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -279,6 +279,12 @@ impl Cemetery {
         Cemetery { route, outlet, pump }
     }
 
+    #[cfg(test)]
+    pub async fn kill(self) {
+        self.pump.abort();
+        self.outlet.kill().await;
+    }
+
     /// Makes no more letters, and delivers the others within `patience`; those that are left are given up, and their rows
     /// with them. Returns the fault that ended the outlet before its time.
     pub async fn close(self, patience: Duration) -> Option<Fault> {
@@ -296,13 +302,14 @@ impl Cemetery {
 async fn pump(mut from: mpsc::UnboundedReceiver<Letter>, to: Giver<Outgoing>, account: Arc<crate::meter::SinkAccount>) {
     let mut letters = Vec::with_capacity(TOGETHER);
     while from.recv_many(&mut letters, TOGETHER).await > 0 {
+        let at = letters.first().map_or(Time(0), |letter| letter.time);
         let mut batch = Batch::with_capacity(6, letters.len());
         let mut receipts = Vec::with_capacity(letters.len());
         for Letter { mut values, receipt, time } in letters.drain(..) {
             batch.push(time, Receipt::none()).swap_with_slice(&mut values);
             receipts.push(receipt);
         }
-        if let Err(outgoing) = to.send(Outgoing { batch: Arc::new(batch), receipts }).await {
+        if let Err(outgoing) = to.send(Outgoing { batch: Arc::new(batch), receipts, at }).await {
             outgoing.settle(&account, Fate::Abandoned);
         }
     }

@@ -44,6 +44,9 @@ const LARGE: u64 = 4 << 20;
 const LONG: u64 = 32 << 20;
 /// Records of one turn of a replay, in bytes, about.
 const TURN: usize = 1 << 20;
+/// How soon a snapshot that could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+const NO_LOG: &str = "the input log cannot be written: ";
 /// How soon what sinks have confirmed is noted when nothing else is written.
 pub const SOON: Duration = Duration::from_millis(100);
 
@@ -121,6 +124,10 @@ pub struct Journal {
     last: (u64, u64),
     /// Bytes of the log since.
     since: u64,
+    /// Calls of the chain since.
+    calls: u64,
+    /// So many of the bytes came before the snapshot that is pending or being written.
+    cut: u64,
     /// When the next snapshot is to be taken.
     due: Time,
     /// What is to be replayed, and the pushes that are not.
@@ -135,7 +142,7 @@ pub struct Journal {
     pub is_partial: bool,
     pub glass: Glass,
     /// As long as it lives no one else opens the journal.
-    _lease: Arc<()>,
+    lease: Arc<()>,
 }
 
 /// A snapshot that was written.
@@ -157,8 +164,11 @@ impl Journal {
     /// Does something with the log that blocks.
     async fn on_log<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Log) -> T + Send + 'static) -> Result<T> {
         let mut log = self.log.take().ok_or_else(|| Fault::bug("the input log is in use"))?;
+        // It goes on when the task is given up, and the log is in use until it has ended.
+        let lease = self.lease.clone();
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&mut log);
+            drop(lease);
             (log, done)
         });
         let (log, done) = done.await.map_err(|_| Fault::bug("writing the input log panicked"))?;
@@ -182,15 +192,18 @@ impl Journal {
             }
             self.positions[fed.source] = fed.position.take();
         }
+        self.calls += 1;
         self.append(&body).map(Some)
     }
 
     pub fn tick(&mut self, now: Time) -> Result<()> {
+        self.calls += 1;
         self.append(&record::tick(now)).map(drop)
     }
 
     /// A call of another kind.
     pub fn note(&mut self, body: &[u8]) -> Result<u64> {
+        self.calls += 1;
         self.append(body)
     }
 
@@ -210,11 +223,13 @@ impl Journal {
         match done {
             Ok(()) => {
                 self.dirty = false;
-                glass.trouble.clear();
+                if glass.trouble.starts_with(NO_LOG) {
+                    glass.trouble.clear();
+                }
                 Ok(())
             }
             Err(fault) => {
-                glass.trouble = format!("the input log cannot be written: {fault}");
+                glass.trouble = format!("{NO_LOG}{fault}");
                 Err(fault)
             }
         }
@@ -362,16 +377,21 @@ impl Journal {
         due || self.since > LONG.max(self.last.1)
     }
 
-    /// Whether the log is the smaller increment; then the next time for a snapshot is set too.
+    /// Whether nothing has happened since the journal was opened or saved.
+    pub fn is_untouched(&self) -> bool {
+        self.calls == 0 && self.pending.is_none() && self.writing.is_none() && self.counts() == self.noted
+    }
+
+    /// Whether the log is the smaller increment, or nothing has happened; then the next time for a snapshot is set too.
     pub fn is_increment(&mut self) -> bool {
         self.due = self.clock.now() + self.interval;
-        let next = self.log.as_ref().map_or(0, Log::next);
-        next == self.last.0 || (self.last.1 > LARGE && self.since < self.last.1)
+        self.calls == 0 || (self.last.1 > LARGE && self.since < self.last.1)
     }
 
     /// Takes note of a state that the chain saved just now; `waiting` rows came and were not pushed yet.
     pub fn set_state(&mut self, ops: Vec<(String, Value)>, waiting: u64) {
         let sequence = self.log.as_ref().map_or(0, Log::next);
+        (self.calls, self.cut) = (0, self.since);
         let kept = |((name, state), does): ((String, _), &String)| state::Kept { name, does: does.clone(), state };
         let mut ledger = self.book.ledger.view();
         // Rows on their way to the sinks are out when this counts; those that wait in front of the chain come again.
@@ -406,18 +426,21 @@ impl Journal {
 
     /// Begins to write the pending snapshot if it counts by now. The log must be on the disk.
     pub fn begin_writing(&mut self) {
-        if self.dirty || self.writing.is_some() || self.pending.is_none() || !self.is_confirmed() {
+        let Some(pending) = &self.pending else { return };
+        // What the sinks have confirmed must be noted, for the snapshot says no more than that.
+        let is_noted = self.noted.iter().zip(&pending.given).all(|(noted, given)| noted.confirmed >= *given);
+        if self.dirty || self.writing.is_some() || !is_noted || !self.is_confirmed() {
             return;
         }
         let Some(Pending { sequence, given, mut state, .. }) = self.pending.take() else { return };
         state.sinks = self.noted.iter().cloned().zip(given).collect();
-        let folder = self.folder.clone();
+        let (folder, lease) = (self.folder.clone(), self.lease.clone());
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let bytes = state.bytes();
             let oldest = Snapshots::write(&folder, sequence, &bytes)?;
+            drop(lease);
             Ok(Written { sequence, bytes: bytes.len() as u64, oldest })
         }));
-        self.since = 0;
     }
 
     /// Takes note of a snapshot that was written, and lets go of the log before the oldest that is kept. `wait` for it
@@ -434,8 +457,11 @@ impl Journal {
         let written = written.inspect_err(|fault| {
             let mut glass = self.glass.lock().unwrap_or_else(PoisonError::into_inner);
             glass.trouble = format!("a snapshot cannot be written: {fault}");
+            // It is tried again with the next state.
+            (self.calls, self.due) = (self.calls + 1, self.clock.now() + AGAIN.min(self.interval));
         })?;
         self.last = (written.sequence, written.bytes);
+        self.since = self.since.saturating_sub(self.cut);
         let bytes = self.on_log(move |log| log.drop_before(written.oldest).map(|_| log.bytes())).await??;
         let mut glass = self.glass.lock().unwrap_or_else(PoisonError::into_inner);
         (glass.snapshot, glass.snapshot_bytes, glass.log_bytes) = (self.clock.now(), written.bytes, bytes);
@@ -445,7 +471,7 @@ impl Journal {
 
     /// The input has come to its end and every sink has its results: nothing is kept.
     pub async fn remove(self) -> Result<()> {
-        let Journal { folder, log, writing, _lease: lease, .. } = self;
+        let Journal { folder, log, writing, lease, .. } = self;
         if let Some(writing) = writing {
             let _ = writing.await;
         }

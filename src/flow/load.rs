@@ -54,6 +54,7 @@ impl Load {
 
     fn tidy(&mut self) {
         if self.promises.left() == 0 {
+            self.promises.meter.owes_nothing();
             self.parcels.clear();
             self.promises.clear();
         }
@@ -70,7 +71,7 @@ impl Load {
         let promises = Promises::new(self.promises.account.clone(), self.promises.meter.clone());
         let promises = std::mem::replace(&mut self.promises, promises);
         let parcels = std::mem::take(&mut self.parcels);
-        (parcels.into_iter().skip(promises.at).collect(), promises.from_here())
+        (parcels.into_iter().skip(promises.at).collect(), promises.left_over())
     }
 
     /// Each parcel, with the rows that it counts for.
@@ -126,7 +127,7 @@ impl Promises {
         other.at = 0;
     }
 
-    fn from_here(mut self) -> Promises {
+    fn left_over(mut self) -> Promises {
         self.each.drain(..self.at);
         self.at = 0;
         self

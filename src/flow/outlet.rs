@@ -8,6 +8,7 @@
 mod courier;
 mod forward;
 mod packer;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::clock::{Clock, Time};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt};
 use crate::diag::{Fault, Result};
 use crate::io::{LinkStatus, Report, Sink, SinkPlan};
-use crate::meter::{NodeMeter, SinkAccount};
+use crate::meter::{NodeMeter, SinkAccount, SinkView};
 
 use super::caught::caught;
 use super::dead::Route;
@@ -46,6 +47,8 @@ pub struct Outgoing {
     pub batch: Arc<Batch>,
     /// One a selected row, in order.
     pub receipts: Vec<Receipt>,
+    /// When they left the rule.
+    pub at: Time,
 }
 
 impl Outgoing {
@@ -85,6 +88,10 @@ pub struct OutletSpec {
     pub dead: Option<Route>,
     /// Told when the sink can never work, for then the rule cannot go on.
     pub ended: watch::Sender<Option<Ended>>,
+    /// How long the sink may be without progress before it is opened again; `None`: for ever.
+    pub stall: Option<Duration>,
+    /// What its account goes on from.
+    pub carried: SinkView,
 }
 
 /// The disk queue of a sink.
@@ -103,6 +110,7 @@ pub struct Outlet {
     pub meter: Arc<NodeMeter>,
     pub account: Arc<SinkAccount>,
     link: watch::Receiver<LinkStatus>,
+    report: Report,
     stop: watch::Sender<bool>,
     /// What it cannot deliver at a stop stays on the disk.
     keeps: bool,
@@ -117,7 +125,7 @@ impl Outlet {
         let (to, from) = lane(spec.overflow);
         let (report, link) = Report::timed(spec.clock.clone());
         let (stop, stopped) = watch::channel(false);
-        let (meter, account) = (Arc::<NodeMeter>::default(), Arc::<SinkAccount>::default());
+        let (meter, account) = (Arc::<NodeMeter>::default(), Arc::new(SinkAccount::of(&spec.carried)));
         let (rule, name, keeps) = (spec.rule.clone(), spec.name.clone(), spec.keep.is_some());
         let (ends, done) = watch::channel(false);
         let packer = Packer {
@@ -135,10 +143,11 @@ impl Outlet {
         let courier = Courier {
             rule: spec.rule,
             name: spec.name,
-            plan: spec.sink,
+            plan: Arc::new(spec.sink),
+            stall: spec.stall,
             retrying: spec.retrying,
             clock: spec.clock,
-            report,
+            report: report.clone(),
             stopped,
             meter: meter.clone(),
             account: account.clone(),
@@ -154,12 +163,17 @@ impl Outlet {
             ends.send_replace(true);
             fault
         });
-        (Outlet { rule, name, meter, account, link, stop, keeps, done, task }, to)
+        (Outlet { rule, name, meter, account, link, report, stop, keeps, done, task }, to)
     }
 
     /// Turns true, or ends, when the task has delivered or given up everything.
     pub fn done(&self) -> watch::Receiver<bool> {
         self.done.clone()
+    }
+
+    /// Where the sink reports; outlives the outlet.
+    pub fn report(&self) -> Report {
+        self.report.clone()
     }
 
     /// The connection of the sink; outlives the outlet.
@@ -266,7 +280,11 @@ impl Driver {
             return Some(fault);
         }
         let Driver { from, packer, load, courier, .. } = self;
-        let front = front(&store, from, packer, load, hears.clone());
+        let hears_too = hears.clone();
+        let front = async {
+            front(&store, from, packer, load, hears_too).await;
+            Ok(())
+        };
         let work = if second.is_some() { Work::Live } else { Work::All };
         let given = |fault: Option<Fault>| fault.map_or(Ok(()), Err);
         let live = async { given(store.give(courier, work).await) };
@@ -283,7 +301,7 @@ impl Driver {
             std::future::pending::<Result<(), Fault>>().await
         };
         let done = tokio::select! {
-            done = async { tokio::try_join!(async { Ok(front.await) }, live, stored).map(drop) } => done,
+            done = async { tokio::try_join!(front, live, stored).map(drop) } => done,
             done = warns => done,
         };
         store.rest().await;

@@ -11,6 +11,7 @@
 mod frame;
 mod kept;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
 use std::collections::VecDeque;

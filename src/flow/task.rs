@@ -8,6 +8,7 @@ mod logged;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -134,6 +135,8 @@ pub(super) struct RuleTask {
     /// What has left the chain and is not given to the sinks yet.
     pub out: Vec<Batch>,
     pub log: ErrorLog,
+    /// Since when it is at one batch; 0 while it waits for the next.
+    pub busy: Arc<AtomicI64>,
     /// The ways that dead letters go, first the one of the rule itself.
     pub dead: Vec<Route>,
     /// Of a rule that keeps what it has across a crash.
@@ -180,6 +183,7 @@ impl RuleTask {
             let _ = done.wait_for(|done| *done).await;
         }
         for route in &self.dead {
+            route.close();
             route.empty().await;
         }
     }
@@ -215,6 +219,7 @@ impl RuleTask {
                 (source, close) = self.closings.next() => Step::Closed(source, close),
                 () = RuleTask::wake(self.journal.as_ref()) => Step::Keep,
             };
+            self.busy.store(self.clock.now().0, Ordering::Relaxed);
             #[cfg(test)]
             self.rests.store(i64::MIN, std::sync::atomic::Ordering::SeqCst);
             match step {
@@ -240,6 +245,7 @@ impl RuleTask {
             if self.journal.as_ref().is_some_and(Journal::is_due) {
                 self.keep().await?;
             }
+            self.busy.store(0, Ordering::Relaxed);
             // An outlet that has ended will never take anything again; why it did, it has told by itself.
             if self.has_closed_sink() {
                 return Ok(Close::Left);
@@ -350,6 +356,7 @@ impl RuleTask {
         if let Some(route) = self.dead.first() {
             route.room().await;
         }
+        let at = self.clock.now();
         let mut logged = Vec::new();
         for mut batch in self.out.drain(..) {
             for (_, fault) in batch.faults() {
@@ -359,7 +366,7 @@ impl RuleTask {
             let receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
             let batch = Arc::new(batch);
             if self.journal.is_some() {
-                logged.push(Outgoing { batch, receipts });
+                logged.push(Outgoing { batch, receipts, at });
                 continue;
             }
             let Some((last, others)) = self.sinks.split_last() else {
@@ -367,13 +374,13 @@ impl RuleTask {
                 continue;
             };
             for sink in others {
-                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
+                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
             }
-            give(last, Outgoing { batch, receipts }).await;
+            give(last, Outgoing { batch, receipts, at }).await;
         }
-        for Outgoing { batch, receipts } in logged {
+        for Outgoing { batch, receipts, at } in logged {
             for sink in 0..self.sinks.len() {
-                self.give_logged(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone() }).await;
+                self.give_logged(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
             }
             // The sinks have spoken; the least of all fates adds nothing to theirs.
             let fate = if self.sinks.is_empty() { Fate::Out } else { Fate::Filtered };

@@ -11,5 +11,6 @@ mod kit;
 mod overflow;
 mod sending;
 mod sharing;
+mod stalling;
 mod storing;
 mod storm;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Def, Host};
+use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
 use crate::flow::{JournalView, Tide};
 use crate::io::LinkStatus;
-use crate::meter::{LedgerView, NodeView, SinkView};
+use crate::meter::{Accounts, LedgerView, NodeView, SinkView};
 
 /// Turns definitions into what runs.
 pub trait Engine: Send + Sync {
@@ -41,11 +42,35 @@ pub trait Planned: Send {
         Vec::new()
     }
 
+    /// The operators, in order.
+    fn steps(&self) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// How many rows an earlier plan of the rule has left on the disk which only that one can go on with.
+    async fn stranded(&mut self) -> Result<Option<u64>, Fault> {
+        Ok(None)
+    }
+
+    /// What the accounts of the run go on from; called before it is started.
+    fn carry(&mut self, _accounts: Accounts) {}
+
     /// Starts its tasks. Connections are made in the background, so this waits for no one outside.
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault>;
 
     /// Called instead of a start when the rule was deleted for good: takes back what it left outside.
     async fn forget(self: Box<Self>) {}
+}
+
+/// One operator of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// As in the status: `op_3_window`.
+    pub name: String,
+    /// Equal texts mean that one can go on with the state of the other.
+    pub does: String,
+    /// It remembers something from one row to the next.
+    pub keeps: bool,
 }
 
 /// A rule that runs.
@@ -79,6 +104,8 @@ pub struct RunStatus {
     pub sinks: Vec<(String, SinkView)>,
     /// How far the event time of a running rule has come; nothing in processing time.
     pub tide: Option<Tide>,
+    /// Since when a running rule is at one batch of rows; nothing while it waits for the next.
+    pub busy: Option<Time>,
     /// How the journal of a running rule is doing; nothing where it has none.
     pub journal: Option<JournalView>,
 }

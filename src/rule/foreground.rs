@@ -37,6 +37,7 @@ impl Foreground {
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
             layers: settings.connectors.clone(),
+            patrol: settings.patrol,
             root: PathBuf::from("."),
             connectors: vec![STDIN, STDOUT],
         };

@@ -38,6 +38,8 @@ pub struct Setup {
     pub props: BTreeMap<String, String>,
     /// Configuration of connectors.
     pub layers: Layers,
+    /// How long nobody looks at schedules and failed rules at most.
+    pub patrol: Duration,
     /// Folder that relative paths of connectors start from.
     pub root: PathBuf,
     /// Connectors of this process alone, beside the built-in ones.
@@ -69,7 +71,8 @@ pub struct Host {
     pub queues: Arc<Queues>,
     bus: Bus,
     root: PathBuf,
-    zone: TimeZone,
+    pub(super) zone: TimeZone,
+    pub(super) patrol: Duration,
     props: Arc<Object>,
     facts: Facts,
     connectors: Vec<Connector>,
@@ -124,6 +127,7 @@ impl Host {
             ignore_case: setup.ignore_case,
             bus: Bus::default(),
             root: setup.root,
+            patrol: setup.patrol,
             zone,
             facts,
             props,
@@ -358,11 +362,11 @@ pub(super) mod tests {
     /// A host with nothing in it.
     pub(in crate::rule) fn host() -> (tempfile::TempDir, Arc<Host>) {
         let home = tempfile::tempdir().unwrap();
-        let host = Arc::new(reopen(&home));
+        let host = Arc::new(reopen(&home, Clock::stopped_at(Time(1000))));
         (home, host)
     }
 
-    pub(in crate::rule) fn reopen(home: &tempfile::TempDir) -> Host {
+    pub(in crate::rule) fn reopen(home: &tempfile::TempDir, clock: Clock) -> Host {
         let setup = Setup {
             data: Some(home.path().into()),
             plugins: None,
@@ -372,10 +376,11 @@ pub(super) mod tests {
             ignore_case: false,
             props: BTreeMap::new(),
             layers: Layers::default(),
+            patrol: Duration::from_secs(10),
             root: home.path().into(),
             connectors: Vec::new(),
         };
-        Host::with_clock(setup, Clock::stopped_at(Time(1000))).unwrap().0
+        Host::with_clock(setup, clock).unwrap().0
     }
 
     #[test]

@@ -1,11 +1,15 @@
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use jiff::tz::TimeZone;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{Def, Ended, Host, Planned, RunStatus, Running, Status, Topo};
+use super::kept::{Kept, accounts};
+use super::{Def, Ended, Health, Host, Planned, Retries, RunStatus, Running, Status, Topo};
 use crate::clock::Time;
 use crate::diag::Fault;
 use crate::store::Bucket;
@@ -20,6 +24,8 @@ pub enum State {
     Starting,
     Running,
     Stopping,
+    /// Its time has not come, or is over until the next.
+    ScheduledStop,
     StoppedByError,
 }
 
@@ -31,6 +37,7 @@ impl State {
             State::Starting => "starting",
             State::Running => "running",
             State::Stopping => "stopping",
+            State::ScheduledStop => "stopped: waiting for next schedule.",
             State::StoppedByError => "stopped by error",
         }
     }
@@ -43,6 +50,25 @@ pub(super) struct Rule {
     /// Held for the length of a transition, so that transitions of a rule come one after the other.
     pub control: tokio::sync::Mutex<Control>,
     view: Mutex<View>,
+    /// Rung when there may be something new to do for the rule.
+    bell: Arc<Notify>,
+    /// Someone is on the way to do what is due.
+    pub tended: AtomicBool,
+    /// The account as it was stored the last time.
+    stored: Mutex<Kept>,
+}
+
+/// What is to be done with a rule without anyone asking for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// Its time has come.
+    Start,
+    /// Its time is over until the next.
+    Pause,
+    /// It has run for as long as it may.
+    End,
+    /// It ended with an error, and its pause is over.
+    Again,
 }
 
 /// What a transition may change, beside the view.
@@ -76,10 +102,14 @@ struct View {
     running: Option<Arc<dyn Running>>,
     /// The counters of the last run, after its end.
     last: RunStatus,
+    retries: Retries,
 }
 
 impl Rule {
-    pub fn new(host: Arc<Host>, def: Def, state: State, message: String) -> Arc<Rule> {
+    pub fn new(host: Arc<Host>, bell: Arc<Notify>, def: Def, state: State, message: String, kept: Kept) -> Arc<Rule> {
+        let sinks = kept.accounts.sinks.clone().into_iter().collect();
+        let last = RunStatus { ledger: kept.accounts.ledger.clone(), sinks, ..RunStatus::default() };
+        let retries = Retries { restarts: kept.restarts, panics: kept.panics, ..Retries::default() };
         let view = View {
             def: Arc::new(def),
             state,
@@ -89,10 +119,11 @@ impl Rule {
             sources: Vec::new(),
             topo: None,
             running: None,
-            last: RunStatus::default(),
+            last,
+            retries,
         };
-        let id = view.def.id.clone();
-        Arc::new(Rule { id, host, control: tokio::sync::Mutex::default(), view: Mutex::new(view) })
+        let (id, view, stored) = (view.def.id.clone(), Mutex::new(view), Mutex::new(kept));
+        Arc::new(Rule { id, host, control: tokio::sync::Mutex::default(), view, bell, tended: false.into(), stored })
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
@@ -130,7 +161,109 @@ impl Rule {
     pub fn status(&self) -> Status {
         let view = self.view();
         let run = view.running.as_ref().map_or_else(|| view.last.clone(), |running| running.status());
-        Status { state: view.state, message: view.message.clone(), started: view.started, stopped: view.stopped, run }
+        let now = self.host.clock.now();
+        let next_start =
+            view.def.triggered.then(|| view.def.options.schedule.next_start(now, &self.host.zone)).flatten();
+        Status {
+            state: view.state,
+            message: view.message.clone(),
+            started: view.started,
+            stopped: view.stopped,
+            next_start: next_start.unwrap_or_default(),
+            health: Health::of(view.state, &view.message, &run, view.started, now),
+            retries: view.retries,
+            run,
+        }
+    }
+
+    /// What is to be done now, and when that may change.
+    pub fn duty(&self, now: Time, zone: &TimeZone) -> (Option<Duty>, Option<Time>) {
+        let view = self.view();
+        let schedule = &view.def.options.schedule;
+        if !view.def.triggered {
+            return (None, None);
+        }
+        let early = schedule.waits() && !schedule.runs(now, zone);
+        let change = || if schedule.waits() { schedule.next_change(now, zone) } else { None };
+        let due = |duty, at: Option<Time>| match at {
+            Some(at) if at <= now => (Some(duty), None),
+            at => (None, at.into_iter().chain(change()).min()),
+        };
+        match view.state {
+            State::Running if early => (Some(Duty::Pause), None),
+            State::Running => due(Duty::End, schedule.limit().map(|limit| view.started + limit)),
+            State::ScheduledStop if early => (None, change()),
+            State::ScheduledStop => (Some(Duty::Start), None),
+            // As in eKuiper the patrol starts a rule in its time whatever has stopped it.
+            State::StoppedByError if schedule.waits() && !early && view.retries.next.is_none() => {
+                due(Duty::Start, Some(view.stopped + self.host.patrol))
+            }
+            State::StoppedByError => due(Duty::Again, view.retries.next),
+            State::Stopped | State::Starting | State::Stopping => (None, None),
+        }
+    }
+
+    /// Whether the rule has to wait for its time.
+    pub fn is_early(&self, now: Time, zone: &TimeZone) -> bool {
+        let view = self.view();
+        view.def.options.schedule.waits() && !view.def.options.schedule.runs(now, zone)
+    }
+
+    /// Has the rule, which does not run, wait for its time.
+    pub fn wait(&self) {
+        self.set_state(State::ScheduledStop, "");
+        self.bell.notify_one();
+    }
+
+    /// The rule, which does not run, has ended with an error or could not begin. `started` is when the run began.
+    pub fn fail(&self, message: &str, panicked: bool, started: Option<Time>) {
+        tracing::error!(rule = self.id, "rule stopped by error: {message}");
+        let now = self.host.clock.now();
+        let mut view = self.view();
+        (view.state, view.stopped) = (State::StoppedByError, now);
+        message.clone_into(&mut view.message);
+        view.retries.panics += u64::from(panicked);
+        let restart = view.def.options.restart.clone();
+        view.retries.failed(&restart, started, now);
+        self.bell.notify_one();
+    }
+
+    /// The rule is started again after an error.
+    pub fn again(&self) {
+        self.view().retries.again();
+    }
+
+    /// Someone starts, stops or changes the rule by hand: its failures are forgiven.
+    pub fn taken_in_hand(&self) {
+        self.view().retries.over();
+    }
+
+    /// The account, if it is not what is stored, as a key and a text to store. It then counts as stored.
+    pub fn changed(&self) -> Option<(String, String)> {
+        let kept = {
+            let view = self.view();
+            if view.def.temp {
+                return None;
+            }
+            let running = view.running.as_ref().map(|running| running.status());
+            Kept::of(running.as_ref().unwrap_or(&view.last), &view.retries, running.is_some())
+        };
+        let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stored == kept {
+            return None;
+        }
+        let text = kept.text().ok()?;
+        *stored = kept;
+        Some((self.id.clone(), text))
+    }
+
+    /// Stores the account now.
+    pub fn keep(&self) {
+        if let Some((id, text)) = self.changed()
+            && let Err(fault) = self.host.store.put(Bucket::LEDGERS, &id, &text)
+        {
+            tracing::error!(rule = id, "the account of the rule cannot be stored: {fault}");
+        }
     }
 
     /// Writes the definition to the store, unless the rule is temporary.
@@ -149,15 +282,19 @@ impl Rule {
     }
 
     /// Starts a run. The rule must not run.
-    pub async fn run(self: &Arc<Self>, control: &mut Control, planned: Box<dyn Planned>) {
+    pub async fn run(self: &Arc<Self>, control: &mut Control, mut planned: Box<dyn Planned>) {
         {
             let mut view = self.view();
+            let mut carried = accounts(&view.last);
+            carried.close("stop", false);
             view.state = State::Starting;
             view.message.clear();
             view.started = self.host.clock.now();
             view.sources = planned.sources();
             view.topo = Some(planned.topo());
-            view.last = RunStatus::default();
+            let sinks = carried.sinks.clone().into_iter().collect();
+            view.last = RunStatus { ledger: carried.ledger.clone(), sinks, ..RunStatus::default() };
+            planned.carry(carried);
         }
         for warning in planned.warnings() {
             tracing::warn!(rule = self.id, "{warning}");
@@ -174,21 +311,20 @@ impl Rule {
                 let watcher = tokio::spawn(self.clone().watch(running.clone()));
                 control.run = Some(Run { running, watcher });
                 tracing::info!(rule = self.id, "rule started");
+                self.bell.notify_one();
             }
-            Err(fault) => {
-                tracing::error!(rule = self.id, "rule could not start: {fault}");
-                self.set_state(State::StoppedByError, fault.to_string());
-            }
+            Err(fault) => self.fail(&fault.to_string(), matches!(fault, Fault::Bug(_)), None),
         }
     }
 
     /// Ends the run, if there is one.
-    pub async fn halt(&self, control: &mut Control, message: &str) {
+    pub async fn halt(&self, control: &mut Control, state: State, message: &str) {
         if let Some(run) = control.run.take() {
             // It waits for the end of the run or for its turn; neither will come any more.
             run.watcher.abort();
-            self.settle(&run.running, State::Stopped, message).await;
+            self.settle(&run.running, state, message).await;
             tracing::info!(rule = self.id, "rule stopped");
+            self.bell.notify_one();
         }
     }
 
@@ -210,10 +346,12 @@ impl Rule {
                 tracing::info!(rule = self.id, "rule done, its input has ended");
             }
             Ended::Failed(fault) => {
-                tracing::error!(rule = self.id, "rule stopped by error: {fault}");
-                self.settle(&running, State::StoppedByError, &fault.to_string()).await;
+                let (started, message) = (self.view().started, fault.to_string());
+                self.settle(&running, State::Stopping, &message).await;
+                self.fail(&message, matches!(fault, Fault::Bug(_)), Some(started));
             }
         }
+        self.keep();
     }
 
     async fn settle(&self, running: &Arc<dyn Running>, state: State, message: &str) {

@@ -2,6 +2,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
+use super::cron::Cron;
+use super::restart::Restart;
+use super::schedule::{Range, Schedule};
 use crate::clock::parse_span;
 use crate::diag::Diagnostic;
 use crate::plan::Disabled;
@@ -38,6 +41,12 @@ pub struct Options {
     pub buffer: usize,
     /// What happens when a part of the rule cannot keep up.
     pub overflow: Overflow,
+    /// When it runs, if not always.
+    pub schedule: Schedule,
+    /// What becomes of it after an error.
+    pub restart: Restart,
+    /// How long a sink may be without progress before it is opened again; `None`: for ever.
+    pub stall: Option<Duration>,
     /// Where rows go that fail.
     pub dead_letter: Option<Action>,
 }
@@ -68,10 +77,16 @@ impl Default for Options {
             checkpoint: Duration::from_secs(300),
             buffer: 1024,
             overflow: Overflow::Wait,
+            schedule: Schedule::default(),
+            restart: Restart::default(),
+            stall: Some(STALL),
             dead_letter: None,
         }
     }
 }
+
+/// How long a sink may be without progress when the rule does not say.
+const STALL: Duration = Duration::from_secs(60);
 
 /// What an option takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +116,6 @@ enum Standing {
 use Standing::{Counts, Idle, Later, Moot};
 use Takes::{List, Number, Object, Span, Text, Truth, Whole};
 
-/// Why the details of restarts have no effect.
-const NO_RESTART: &str = "a rule that ended with an error is not started again";
 const RENAMES: &str = "an alias is always the value of its expression, and a rename costs nothing";
 
 /// All options, by path.
@@ -121,10 +134,10 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("lateTolerance", Span, Counts),
     ("idleTimeout", Span, Counts),
     ("forceExitTimeout", Span, Idle("0", "a rule that has not stopped after five seconds is left to itself")),
-    ("restartStrategy.delay", Span, Idle("1000", NO_RESTART)),
-    ("restartStrategy.multiplier", Number, Idle("2", NO_RESTART)),
-    ("restartStrategy.maxDelay", Span, Idle("30000", NO_RESTART)),
-    ("restartStrategy.jitterFactor", Number, Idle("0.1", NO_RESTART)),
+    ("restartStrategy.delay", Span, Counts),
+    ("restartStrategy.multiplier", Number, Counts),
+    ("restartStrategy.maxDelay", Span, Counts),
+    ("restartStrategy.jitterFactor", Number, Counts),
     ("experiment.useSliceTuple", Truth, Idle("false", "rows always stand in slots")),
     ("debug", Truth, Idle("false", "the level of the log is that of the server, `--log-level`")),
     ("enableRuleTracer", Truth, Idle("false", "there are no traces")),
@@ -132,10 +145,11 @@ const OPTIONS: &[(&str, Takes, Standing)] = &[
     ("checkpointInterval", Span, Counts),
     // The state is kept at every stop where `qos` asks for it.
     ("enableSaveStateBeforeStop", Truth, Moot),
-    ("restartStrategy.attempts", Whole, Later("0", "restarts after an error")),
-    ("cron", Text, Later("\"\"", "schedules")),
-    ("duration", Text, Later("\"\"", "schedules")),
-    ("cronDatetimeRange", List, Later("[]", "schedules")),
+    ("restartStrategy.attempts", Whole, Counts),
+    ("cron", Text, Counts),
+    ("duration", Text, Counts),
+    ("cronDatetimeRange", List, Counts),
+    ("stallTimeout", Span, Counts),
     ("notifySub", Truth, Later("false", "the neuron control channel")),
     ("planOptimizeStrategy.enableIncrementalWindow", Truth, Moot),
     ("planOptimizeStrategy.enableAliasPushdown", Truth, Idle("false", RENAMES)),
@@ -160,11 +174,31 @@ impl Options {
             ("lateTolerance", options.event_time.tolerance != usual.tolerance),
             ("idleTimeout", options.event_time.patience != usual.patience),
         ];
+        options.warn_of_life(found);
         for (name, _) in of_event_time.into_iter().filter(|(_, set)| *set && !options.is_event_time) {
             let text = format!("option `{name}` has no effect: rows count by the time of their arrival");
             found.push(Diagnostic::warning("K0903", text).help("it counts with `isEventTime: true`"));
         }
         options
+    }
+
+    /// Warns of what has no effect without another option.
+    fn warn_of_life(&self, found: &mut Vec<Diagnostic>) {
+        let (restart, usual) = (&self.restart, Restart::default());
+        let details = [
+            ("restartStrategy.delay", restart.delay != usual.delay),
+            ("restartStrategy.multiplier", restart.multiplier != usual.multiplier),
+            ("restartStrategy.maxDelay", restart.longest != usual.longest),
+            ("restartStrategy.jitterFactor", restart.jitter != usual.jitter),
+        ];
+        for (name, _) in details.into_iter().filter(|(_, set)| *set && !restart.is_on()) {
+            let text = format!("option `{name}` has no effect: a rule that ended with an error is not started again");
+            found.push(Diagnostic::warning("K0903", text).help("it counts with `restartStrategy.attempts` above 0"));
+        }
+        if self.schedule.cron.is_some() && self.schedule.length.is_none() {
+            let text = "option `cron` has no effect: it says when the rule begins, but not for how long it runs";
+            found.push(Diagnostic::warning("K0903", text).help("it counts with `duration`"));
+        }
     }
 
     fn lay(&mut self, above: &str, written: &Map<String, Json>, found: &mut Vec<Diagnostic>) {
@@ -208,10 +242,6 @@ impl Options {
             return Some(invalid(name, wrong(name, value, expected)));
         }
         match standing {
-            Later(..) if name == "restartStrategy.attempts" && whole(value) < Some(0) => {
-                let text = format!("invalidRestartAttempts:restart attempts must be greater than 0, found `{value}`");
-                return Some(Diagnostic::error("K0904", text));
-            }
             Later(default, needs) => {
                 return (!same(takes, value, default)).then(|| {
                     Diagnostic::error(
@@ -264,6 +294,54 @@ impl Options {
                     }
                 }
             }
+            "restartStrategy.attempts" => match u32::try_from(number) {
+                Ok(attempts) => self.restart.attempts = attempts,
+                Err(_) => return Some(invalid(name, wrong(name, value, "a whole number, 0 or above"))),
+            },
+            "restartStrategy.delay" | "restartStrategy.maxDelay" => match span(value).filter(|span| !span.is_zero()) {
+                Some(span) if name == "restartStrategy.delay" => self.restart.delay = span,
+                Some(span) => self.restart.longest = span,
+                None => return Some(invalid(name, wrong(name, value, "a duration above 0"))),
+            },
+            "restartStrategy.multiplier" => match value.as_f64().filter(|by| *by >= 1.0) {
+                Some(by) => self.restart.multiplier = by,
+                None => return Some(invalid(name, wrong(name, value, "a number of at least 1"))),
+            },
+            "restartStrategy.jitterFactor" => match value.as_f64().filter(|part| (0.0..1.0).contains(part)) {
+                Some(part) => self.restart.jitter = part,
+                None => return Some(invalid(name, wrong(name, value, "a number from 0 up to 1, without 1"))),
+            },
+            "stallTimeout" => self.stall = span(value).filter(|span| !span.is_zero()),
+            "cron" => {
+                self.schedule.cron = None;
+                match value.as_str().filter(|text| !text.trim().is_empty()).map(Cron::parse) {
+                    Some(Ok(cron)) => self.schedule.cron = Some(cron),
+                    Some(Err(why)) => {
+                        let text = format!("option `cron` is `{value}`, which is no schedule: {why}");
+                        return Some(Diagnostic::error("K0904", text));
+                    }
+                    None => {}
+                }
+            }
+            "duration" => match value.as_str().map(str::trim) {
+                Some("") => self.schedule.length = None,
+                text => match text.and_then(parse_span).filter(|span| !span.is_zero()) {
+                    Some(span) => self.schedule.length = Some(span),
+                    None => return Some(wrong(name, value, "a duration above 0, for example \"1h30m\"")),
+                },
+            },
+            "cronDatetimeRange" => {
+                self.schedule.ranges.clear();
+                for one in value.as_array().into_iter().flatten() {
+                    match Range::read(one) {
+                        Ok(range) => self.schedule.ranges.push(range),
+                        Err(why) => {
+                            let text = format!("validate cronDatetimeRange failed, err:{why}");
+                            return Some(Diagnostic::error("K0904", text));
+                        }
+                    }
+                }
+            }
             "deadLetter" => match dead_letter(value) {
                 Some(sink) => self.dead_letter = Some(sink),
                 None => return Some(wrong(name, value, DEAD_LETTER)),
@@ -289,6 +367,11 @@ fn invalid(name: &str, error: Diagnostic) -> Diagnostic {
         "concurrency" => "invalidConcurrency",
         "bufferLength" => "invalidBufferLength",
         "lateTolerance" => "invalidLateTol",
+        "restartStrategy.attempts" => "invalidRestartAttempts",
+        "restartStrategy.delay" => "invalidRestartDelay",
+        "restartStrategy.multiplier" => "invalidRestartMultiplier",
+        "restartStrategy.maxDelay" => "invalidRestartMaxDelay",
+        "restartStrategy.jitterFactor" => "invalidRestartJitterFactor",
         _ => return error,
     };
     Diagnostic { message: format!("{word}:{}", error.message), ..error }
@@ -371,14 +454,30 @@ mod tests {
     }
 
     #[test]
+    fn schedules_and_restarts_are_read() {
+        let (options, found) = read(json!({
+            "cron": "TZ=Asia/Tokyo 0 6 * * mon-fri", "duration": "1h30m", "stallTimeout": "2m",
+            "cronDatetimeRange": [{"begin": "2024-01-01 00:00:00", "end": "2024-12-31 00:00:00"}],
+            "restartStrategy": {"attempts": 3, "delay": "2s", "multiplier": 1.5, "maxDelay": 60000, "jitterFactor": 0},
+        }));
+        assert_eq!(found, [""; 0]);
+        assert_eq!(options.schedule.cron, Cron::parse("TZ=Asia/Tokyo 0 6 * * mon-fri").ok());
+        assert_eq!(options.schedule.length, Some(Duration::from_secs(5400)));
+        assert_eq!((options.schedule.ranges.len(), options.stall), (1, Some(Duration::from_secs(120))));
+        let (delay, longest) = (Duration::from_secs(2), Duration::from_secs(60));
+        assert_eq!(options.restart, Restart { attempts: 3, delay, multiplier: 1.5, longest, jitter: 0.0 });
+        assert_eq!(read(json!({"stallTimeout": 0})).0.stall, None);
+        // What the server's defaults say is taken back by what is empty.
+        let mut found = Vec::new();
+        let defaults = json!({"cron": "@daily", "duration": "1h", "cronDatetimeRange": []});
+        let written = json!({"cron": "", "duration": ""});
+        let options = Options::read(defaults.as_object().unwrap(), written.as_object().unwrap(), &mut found);
+        assert_eq!((options.schedule, found), (Schedule::default(), vec![]));
+    }
+
+    #[test]
     fn what_is_not_there_yet_is_refused_in_one_sentence() {
-        for (written, needs) in [
-            (json!({"cron": "0 * * * *"}), "schedules"),
-            (json!({"duration": "10s"}), "schedules"),
-            (json!({"cronDatetimeRange": [{}]}), "schedules"),
-            (json!({"restartStrategy": {"attempts": 3}}), "restarts"),
-            (json!({"logFilename": "a.log"}), "log files"),
-        ] {
+        for (written, needs) in [(json!({"logFilename": "a.log"}), "log files")] {
             let (_, found) = read(written);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].contains(needs) && found[0].contains("this version does not have"), "{found:?}");
@@ -401,6 +500,7 @@ mod tests {
                 json!({"restartStrategy": {"jitterFactor": 0.2}}),
                 "option `restartStrategy.jitterFactor` has no effect: ",
             ),
+            (json!({"cron": "0 * * * *"}), "option `cron` has no effect: "),
             (json!({"experiment": {"useSliceTuple": true}}), "option `experiment.useSliceTuple` has no effect: "),
             (json!({"debug": true}), "option `debug` has no effect: "),
             (json!({"enableRuleTracer": true}), "option `enableRuleTracer` has no effect: "),
@@ -432,6 +532,38 @@ mod tests {
                 "option `planOptimizeStrategy.windowOption.windowVersion` is `\"v3\"`, expected `v1` or `v2`",
             ),
             (json!({"overflow": "block"}), "option `overflow` is `\"block\"`, expected `wait` or `drop`"),
+            (
+                json!({"cron": "0 6 * *", "duration": "1h"}),
+                "option `cron` is `\"0 6 * *\"`, which is no schedule: expected 5 fields (minute, hour, day of the month, month, day of the week), found 4",
+            ),
+            (
+                json!({"duration": "-1h"}),
+                "option `duration` is `\"-1h\"`, expected a duration above 0, for example \"1h30m\"",
+            ),
+            (
+                json!({"cronDatetimeRange": [{"begin": "2024-01-02 00:00:00", "end": "2024-01-01 00:00:00"}]}),
+                "validate cronDatetimeRange failed, err:begin time shouldn't after end time",
+            ),
+            (
+                json!({"restartStrategy": {"attempts": -1}}),
+                "invalidRestartAttempts:option `restartStrategy.attempts` is `-1`, expected a whole number, 0 or above",
+            ),
+            (
+                json!({"restartStrategy": {"delay": 0}}),
+                "invalidRestartDelay:option `restartStrategy.delay` is `0`, expected a duration above 0",
+            ),
+            (
+                json!({"restartStrategy": {"multiplier": 0.5}}),
+                "invalidRestartMultiplier:option `restartStrategy.multiplier` is `0.5`, expected a number of at least 1",
+            ),
+            (
+                json!({"restartStrategy": {"maxDelay": 0}}),
+                "invalidRestartMaxDelay:option `restartStrategy.maxDelay` is `0`, expected a duration above 0",
+            ),
+            (
+                json!({"restartStrategy": {"jitterFactor": 1}}),
+                "invalidRestartJitterFactor:option `restartStrategy.jitterFactor` is `1`, expected a number from 0 up to 1, without 1",
+            ),
             (json!({"restartStrategy": 3}), "option `restartStrategy` is `3`, expected an object"),
             (
                 json!({"restartStrategy": {"atempts": 3}}),

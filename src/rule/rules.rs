@@ -1,11 +1,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::Serialize;
+use tokio::sync::Notify;
 
+use super::change::stranded;
+use super::kept::Kept;
 use super::life::Rule;
 use super::queues;
 use super::run::plan_stream;
@@ -32,6 +36,12 @@ pub struct Rules {
     host: Arc<Host>,
     engine: Arc<dyn Engine>,
     rules: RwLock<BTreeMap<String, Arc<Rule>>>,
+    /// Rung when there may be something new to do for a rule.
+    pub(super) bell: Arc<Notify>,
+    /// Someone looks after the rules.
+    pub(super) patrolled: AtomicBool,
+    /// The program ends.
+    pub(super) over: AtomicBool,
 }
 
 /// A line of the list of rules.
@@ -50,26 +60,37 @@ impl Rules {
     /// Loads the stored rules; [`Rules::resume`] starts those that are to run.
     pub fn open(host: Arc<Host>, engine: Arc<dyn Engine>) -> Result<Arc<Rules>> {
         let mut rules = BTreeMap::new();
+        let bell = Arc::<Notify>::default();
+        let mut ledgers: BTreeMap<String, String> = host.store.all(Bucket::LEDGERS)?.into_iter().collect();
         for (id, text) in host.store.all(Bucket::RULES)? {
+            let ledger = ledgers.remove(&id);
+            let kept = |keeps_state| ledger.map_or_else(Kept::default, |text| Kept::read(&id, &text, keeps_state));
             let rule = match Def::parse(&text, Some(&id), &host.defaults) {
                 Ok((def, _)) => {
                     let state = if def.triggered { State::Starting } else { State::Stopped };
-                    Rule::new(host.clone(), def, state, String::new())
+                    let kept = kept(def.options.qos > 0);
+                    Rule::new(host.clone(), bell.clone(), def, state, String::new(), kept)
                 }
                 Err(error) => {
                     tracing::error!(rule = id, "the stored rule cannot be read: {error}");
                     let def = Def { id: id.clone(), text, ..Def::unread() };
-                    Rule::new(host.clone(), def, State::StoppedByError, error)
+                    Rule::new(host.clone(), bell.clone(), def, State::StoppedByError, error, kept(true))
                 }
             };
             rules.insert(id, rule);
         }
-        Ok(Arc::new(Rules { host, engine, rules: RwLock::new(rules) }))
+        // A rule that was dropped while its account was on its way to the disk.
+        for id in ledgers.into_keys() {
+            host.store.remove(Bucket::LEDGERS, &id)?;
+        }
+        let rules = RwLock::new(rules);
+        Ok(Arc::new(Rules { host, engine, rules, bell, patrolled: false.into(), over: false.into() }))
     }
 
-    /// Starts the stored rules that are to run, one after the other. None reads before all are there: what a shared
-    /// stream gives to those that are there already, it has not for the others.
+    /// Starts the stored rules that are to run, one after the other, and looks after all rules from now on. None reads
+    /// before all are there: what a shared stream gives to those that are there already, it has not for the others.
     pub async fn resume(self: &Arc<Self>) {
+        self.begin_patrol();
         self.host.reading.send_replace(false);
         let _reading = Reading(&self.host);
         let waiting: Vec<Arc<Rule>> =
@@ -81,13 +102,14 @@ impl Rules {
                 continue;
             }
             match self.plan(&rule.def()) {
-                Ok(planned) => rule.run(&mut control, planned).await,
-                Err(error) => {
-                    tracing::error!(rule = rule.id, "rule could not start: {error}");
-                    rule.set_state(State::StoppedByError, error);
-                }
+                Ok(planned) => self.launch(&rule, &mut control, planned).await,
+                Err(error) => rule.fail(&error, false, None),
             }
         }
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Rule>> {
+        self.read().values().cloned().collect()
     }
 
     pub fn host(&self) -> &Arc<Host> {
@@ -102,13 +124,13 @@ impl Rules {
         self.read().get(id).cloned()
     }
 
-    fn registered(&self, id: &str) -> Result<Arc<Rule>, Refused> {
+    pub(super) fn registered(&self, id: &str) -> Result<Arc<Rule>, Refused> {
         self.find(id).ok_or_else(|| {
             Refused::NotFound(format!("Rule {id} is not found in registry, please check if it is created"))
         })
     }
 
-    fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
+    pub(super) fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
         let planned =
             self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))?;
         let temporary = |name: &String| self.host.catalog.find(name).is_some_and(|found| found.options.temp);
@@ -118,7 +140,7 @@ impl Rules {
         Ok(planned)
     }
 
-    fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
+    pub(super) fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
         let (def, warnings) = Def::parse(text, id, &self.host.defaults)?;
         self.engine.read(&def.sql)?;
         Ok((def, warnings))
@@ -154,7 +176,8 @@ impl Rules {
         }
         let planned = self.plan(&def).map_err(Refused::Invalid)?;
         let warnings = planned.warnings();
-        let rule = Rule::new(self.host.clone(), def.clone(), State::Stopped, String::new());
+        let (host, bell) = (self.host.clone(), self.bell.clone());
+        let rule = Rule::new(host, bell, def.clone(), State::Stopped, String::new(), Kept::default());
         // Nobody can take the control between the insertion and the start.
         let mut control = rule.control.lock().await;
         {
@@ -170,13 +193,15 @@ impl Rules {
             return Err(Refused::Storage(fault.context("store the rule error: ")));
         }
         if def.triggered {
-            rule.run(&mut control, planned).await;
+            self.launch(&rule, &mut control, planned).await;
         }
         Ok(warnings)
     }
 
     /// Puts a rule in the place of the one of that id, or adds it. When it cannot be planned, the old one goes on.
-    pub async fn update(self: &Arc<Self>, id: String, text: String) -> Result<Told, Refused> {
+    /// What its operators know is carried over where they do the same. While sinks have not confirmed all results of the
+    /// old one it is not changed, but with `force`, which drops the rows that these would come of.
+    pub async fn update(self: &Arc<Self>, id: String, text: String, force: bool) -> Result<Told, Refused> {
         let me = self.clone();
         to_the_end(async move {
             let parsed = me.parse(&text, Some(&id));
@@ -194,10 +219,28 @@ impl Rules {
                     old.version, def.version
                 )));
             }
-            let planned = me.plan(&def).map_err(Refused::Invalid)?;
+            let mut planned = me.plan(&def).map_err(Refused::Invalid)?;
             warnings.extend(planned.warnings());
-            rule.save(&def).map_err(|fault| Refused::Storage(fault.context("store the rule error: ")))?;
-            rule.halt(&mut control, "stopped by update").await;
+            if old.options.qos > 0 {
+                warnings.extend(me.change(&old, &def, planned.as_ref()).warnings());
+            }
+            let ran = control.is_running();
+            rule.halt(&mut control, State::Stopped, "stopped by update").await;
+            let saved = match planned.stranded().await {
+                Ok(Some(rows)) if !force => Err(stranded(&id, rows)),
+                Ok(_) => {
+                    rule.save(&def).map_err(|fault| fault.context("store the rule error: ")).map_err(Refused::Storage)
+                }
+                Err(fault) => Err(Refused::Storage(fault)),
+            };
+            if let Err(refused) = saved {
+                if ran {
+                    let before = me.plan(&old).map_err(Refused::Invalid)?;
+                    me.launch(&rule, &mut control, before).await;
+                }
+                return Err(refused);
+            }
+            rule.taken_in_hand();
             let triggered = def.triggered;
             let (now_read, keeps) = (planned.sources(), planned.queues());
             rule.set_def(def);
@@ -206,7 +249,9 @@ impl Rules {
                 me.forget(&old).await;
             }
             if triggered {
-                rule.run(&mut control, planned).await;
+                me.launch(&rule, &mut control, planned).await;
+            } else if rule.state() == State::ScheduledStop {
+                rule.set_state(State::Stopped, "stopped by update");
             }
             Ok(Told { text, warnings })
         })
@@ -223,8 +268,9 @@ impl Rules {
             if control.gone {
                 return Err(missing());
             }
-            rule.halt(&mut control, "canceled manually").await;
+            rule.halt(&mut control, State::Stopped, "canceled manually").await;
             me.host.store.remove(Bucket::RULES, &id).map_err(Refused::Storage)?;
+            me.host.store.remove(Bucket::LEDGERS, &id).map_err(Refused::Storage)?;
             control.gone = true;
             me.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
             let (store, name) = (me.host.store.clone(), id.clone());
@@ -318,25 +364,28 @@ impl Rules {
             return self.registered(id).map(drop);
         }
         rule.trigger(true).map_err(Refused::Storage)?;
-        // The text is read again: what could not be read before may be fine by now.
-        let planned = self.parse(&rule.def().text, Some(id)).and_then(|(def, _)| {
-            let planned = self.plan(&def)?;
-            rule.set_def(def);
-            Ok(planned)
-        });
-        match planned {
+        rule.taken_in_hand();
+        match self.plan_anew(&rule) {
             Ok(planned) => {
-                rule.halt(&mut control, "stopped by update").await;
-                rule.run(&mut control, planned).await;
+                rule.halt(&mut control, State::Stopped, "stopped by update").await;
+                self.launch(&rule, &mut control, planned).await;
                 Ok(())
             }
             Err(error) => {
                 if !control.is_running() {
-                    rule.set_state(State::StoppedByError, error.clone());
+                    rule.fail(&error, false, None);
                 }
                 Err(Refused::Invalid(error))
             }
         }
+    }
+
+    /// Plans a rule by its text as it stands: what could not be read before may be fine by now.
+    pub(super) fn plan_anew(&self, rule: &Rule) -> Result<Box<dyn Planned>, String> {
+        let (def, _) = self.parse(&rule.def().text, Some(&rule.id))?;
+        let planned = self.plan(&def)?;
+        rule.set_def(def);
+        Ok(planned)
     }
 
     /// Stops a rule; it stays stopped after a restart of the server.
@@ -349,9 +398,11 @@ impl Rules {
                 return me.registered(&id).map(|_| String::new());
             }
             rule.trigger(false).map_err(Refused::Storage)?;
-            rule.halt(&mut control, "canceled manually").await;
-            if rule.state() == State::Starting {
-                // It was waiting to be resumed.
+            rule.taken_in_hand();
+            rule.halt(&mut control, State::Stopped, "canceled manually").await;
+            rule.keep();
+            if matches!(rule.state(), State::Starting | State::ScheduledStop) {
+                // It was waiting to be resumed, or for its time.
                 rule.set_state(State::Stopped, "canceled manually");
             }
             Ok(format!("Rule {id} was stopped."))
@@ -361,16 +412,19 @@ impl Rules {
 
     /// Stops all rules at the end of the program; those that run now run again after the next start.
     pub async fn shutdown(&self, limit: Duration) {
-        let rules: Vec<Arc<Rule>> = self.read().values().cloned().collect();
+        self.over.store(true, Ordering::Release);
+        self.bell.notify_one();
+        let rules = self.all();
         let all = join_all(rules.iter().map(|rule| async move {
             let mut control = rule.control.lock().await;
             control.gone = true;
-            rule.halt(&mut control, "canceled manually").await;
+            rule.halt(&mut control, State::Stopped, "canceled manually").await;
         }));
         tokio::select! {
             _ = all => {}
             () = self.host.clock.sleep(limit) => tracing::error!("not all rules stopped within {limit:?}"),
         }
+        self.keep().await;
     }
 
     /// Checks a rule without keeping it; `known` has rows that its streams are known to have.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
@@ -15,6 +15,7 @@ use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
+use crate::meter::Accounts;
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -53,6 +54,7 @@ struct PlannedFlow {
     shared: Arc<Shared>,
     leases: Arc<Leases>,
     topo: Topo,
+    carried: Accounts,
 }
 
 impl Engine for FlowEngine {
@@ -126,8 +128,8 @@ impl Engine for FlowEngine {
         let decodes = |name: &str| streams.iter().any(|(stream, feed)| stream.name == name && !feed.source.gives_rows);
         let topo = topo(&plan, &decodes, &sinks);
         let (host, def) = (host.clone(), def.clone());
-        let (shared, leases) = (self.shared.clone(), self.leases.clone());
-        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo }))
+        let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
+        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
     }
 }
 
@@ -264,8 +266,12 @@ fn dead_sink(
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
     let mut action = action.clone();
-    if !action.props.keys().any(|name| name.eq_ignore_ascii_case("sendSingle")) {
-        action.props.insert("sendSingle".to_owned(), true.into());
+    // The last letters of a batch that is never full would keep their messages from being acknowledged.
+    for (name, usual) in [("sendSingle", Json::from(true)), ("lingerInterval", Json::from("1s"))] {
+        let has = |wanted: &str| action.props.keys().any(|name| name.eq_ignore_ascii_case(wanted));
+        if !has(name) && (name == "sendSingle" || has("batchSize")) {
+            action.props.insert(name.to_owned(), usual);
+        }
     }
     let layout = Arc::new(flow::dead_columns());
     let sink = sink_spec(host, def, &action, name, &layout, warnings).map_err(|mut found| {
@@ -307,6 +313,22 @@ fn topo(plan: &Plan, decodes: &dyn Fn(&str) -> bool, sinks: &[SinkSpec]) -> Topo
     Topo { sources, edges }
 }
 
+impl PlannedFlow {
+    /// Whether the rule has a journal.
+    fn keeps(&self) -> Result<bool, Fault> {
+        Ok(match self.def.options.qos {
+            0 => false,
+            // A source that can seek goes on where the journal says that it stood.
+            1 => {
+                let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
+                let rule = Arc::new(self.host.rule_info(&self.def.id));
+                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
+            }
+            _ => true,
+        })
+    }
+}
+
 #[async_trait::async_trait]
 impl Planned for PlannedFlow {
     fn sources(&self) -> Vec<String> {
@@ -335,24 +357,37 @@ impl Planned for PlannedFlow {
         self.warnings.clone()
     }
 
+    fn carry(&mut self, accounts: Accounts) {
+        self.carried = accounts;
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let rule = Arc::new(self.host.rule_info(&self.def.id));
+        let keeps = flow::memories(&self.plan, &rule, &TimeZone::system()).unwrap_or_default();
+        let names = Chain::steps(&self.plan).ops.into_iter().map(|(name, _)| name);
+        let all = names.zip(plan::steps(&self.plan)).zip(keeps);
+        all.map(|((name, does), keeps)| Step { name, does, keeps }).collect()
+    }
+
+    async fn stranded(&mut self) -> Result<Option<u64>, Fault> {
+        if !self.keeps()? {
+            return Ok(None);
+        }
+        let journal = journal(&self.host, &self.def, true, &self.leases).await?;
+        Ok(journal.and_then(|journal| journal.stranded(&self.plan)))
+    }
+
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let rule = Arc::new(self.host.rule_info(&self.def.id));
-        let keeps = match self.def.options.qos {
-            0 => false,
-            // A source that can seek goes on where the journal says that it stood.
-            1 => {
-                let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
-                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
-            }
-            _ => true,
-        };
+        let keeps = self.keeps()?;
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         let positions = journal.as_ref().map_or_else(Vec::new, |journal| journal.positions(&self.plan));
         for (stream, mut spec) in self.streams {
             // Where a stream is there twice, what the second source has the first one has too.
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
-            spec.seek = last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            spec.seek =
+                last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {
@@ -393,6 +428,8 @@ impl Planned for PlannedFlow {
                 Overflow::Wait => flow::Overflow::Wait,
             },
             sinks: self.sinks,
+            carried: self.carried,
+            stall: self.def.options.stall,
             dead: self.dead,
             journal,
             plan: self.plan,
@@ -489,7 +526,8 @@ impl Running for RunningFlow {
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(flow) => {
-                RunStatus { tide: flow.tide(), journal: flow.journal(), ..status(flow.nodes(), flow.ledger()) }
+                let (tide, busy, journal) = (flow.tide(), flow.busy(), flow.journal());
+                RunStatus { tide, busy, journal, ..status(flow.nodes(), flow.ledger()) }
             }
             None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value as Json, json};
 
-use super::{NodeKind, NodeStatus, RunStatus, State};
+use super::{Health, NodeKind, NodeStatus, Retries, RunStatus, State};
 use crate::clock::Time;
 use crate::flow::{JournalView, Tide};
 use crate::io::{Link, LinkStatus};
@@ -15,6 +15,10 @@ pub struct Status {
     /// `Time(0)`: never.
     pub started: Time,
     pub stopped: Time,
+    /// When its schedule starts it the next time.
+    pub next_start: Time,
+    pub health: Health,
+    pub retries: Retries,
     /// Of the run that is, or else of the last one.
     pub run: RunStatus,
 }
@@ -30,7 +34,7 @@ impl Status {
         put("message".into(), self.message.as_str().into());
         put("lastStartTimestamp".into(), self.started.0.into());
         put("lastStopTimestamp".into(), self.stopped.0.into());
-        put("nextStartTimestamp".into(), 0.into());
+        put("nextStartTimestamp".into(), self.next_start.0.into());
         for node in &self.run.nodes {
             node.print(&mut put);
         }
@@ -47,6 +51,10 @@ impl Status {
         let sinks: Map<String, Json> =
             self.run.sinks.iter().map(|(name, sink)| (name.clone(), account(sink))).collect();
         put("sinks".into(), sinks.into());
+        put("health".into(), self.health.to_json());
+        let Retries { restarts, panics, next, .. } = self.retries;
+        let next = next.unwrap_or_default().0;
+        put("restarts".into(), json!({"total": restarts, "panics": panics, "nextTimestamp": next}));
         if let Some(Tide { watermark, waiting, held_by }) = &self.run.tide {
             let held_by: Vec<&str> = held_by.iter().map(|name| name.as_str()).collect();
             let at = watermark.map(|at| at.0);
@@ -156,6 +164,9 @@ mod tests {
             message: String::new(),
             started: Time(5),
             stopped: Time(0),
+            next_start: Time(6),
+            health: Health { state: "healthy", ..Health::default() },
+            retries: Retries { restarts: 2, panics: 1, next: Some(Time(9)), ..Retries::default() },
             run: RunStatus {
                 nodes: vec![
                     node(NodeKind::Source, "demo", 1, 7),
@@ -165,6 +176,7 @@ mod tests {
                 ledger: LedgerView { came: 3, dead: BTreeMap::from([("decode", 3)]), ..LedgerView::default() },
                 sinks: vec![("log_0".into(), SinkView::default())],
                 tide: None,
+                busy: None,
                 journal: None,
             },
         };
@@ -193,8 +205,10 @@ mod tests {
         expected.extend(metrics.iter().map(|name| format!("source_demo_0_{name}")));
         expected.extend(metrics[..9].iter().map(|name| format!("op_2_decoder_0_{name}")));
         expected.extend(metrics.iter().map(|name| format!("sink_log_0_0_{name}")));
-        expected.extend(["ledger".to_owned(), "sinks".to_owned()]);
+        expected.extend(["ledger", "sinks", "health", "restarts"].map(str::to_owned));
         assert_eq!(keys, expected);
+        assert_eq!(json["nextStartTimestamp"], 6);
+        assert_eq!(json["restarts"].to_string(), r#"{"total":2,"panics":1,"nextTimestamp":9}"#);
         assert_eq!(
             json["ledger"].to_string(),
             r#"{"in":3,"out":0,"filtered":0,"held":0,"late":0,"dropped":{},"dead":{"decode":3}}"#

@@ -1,17 +1,20 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod living;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::host::tests::{host, reopen};
+use super::host::tests::reopen;
 use super::*;
 use crate::catalog::Command;
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::diag::Diagnostic;
 use crate::lint::Known;
+use crate::meter::Accounts;
 
 /// An engine whose rules do what their SQL says, and end when the test says so.
 #[derive(Default)]
@@ -20,6 +23,7 @@ struct Script {
     stops: Arc<AtomicUsize>,
     forgotten: Arc<AtomicUsize>,
     ends: Mutex<Vec<watch::Sender<Option<Ended>>>>,
+    carried: Arc<Mutex<Vec<Accounts>>>,
 }
 
 impl Script {
@@ -33,6 +37,7 @@ struct ScriptPlan {
     end: watch::Receiver<Option<Ended>>,
     stops: Arc<AtomicUsize>,
     forgotten: Arc<AtomicUsize>,
+    carried: Arc<Mutex<Vec<Accounts>>>,
 }
 
 struct ScriptRun {
@@ -49,8 +54,8 @@ impl Engine for Script {
         self.starts.fetch_add(1, Ordering::SeqCst);
         let (to, end) = watch::channel(None);
         self.ends.lock().unwrap().push(to);
-        let (stops, forgotten) = (self.stops.clone(), self.forgotten.clone());
-        Ok(Box::new(ScriptPlan { sql: def.sql.clone(), end, stops, forgotten }))
+        let (stops, forgotten, carried) = (self.stops.clone(), self.forgotten.clone(), self.carried.clone());
+        Ok(Box::new(ScriptPlan { sql: def.sql.clone(), end, stops, forgotten, carried }))
     }
 }
 
@@ -64,6 +69,9 @@ impl Planned for ScriptPlan {
     }
     fn topo(&self) -> Topo {
         Topo { sources: vec!["source_demo".into()], edges: Default::default() }
+    }
+    fn carry(&mut self, accounts: Accounts) {
+        self.carried.lock().unwrap().push(accounts);
     }
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         if self.sql.contains("nostart") {
@@ -96,30 +104,42 @@ impl Running for ScriptRun {
 
 struct World {
     home: tempfile::TempDir,
+    clock: Clock,
     script: Arc<Script>,
     rules: Arc<Rules>,
 }
 
 fn world() -> World {
-    let (home, host) = host();
+    let (home, clock) = (tempfile::tempdir().unwrap(), Clock::stopped_at(Time(1000)));
     let script = Arc::new(Script::default());
-    let rules = Rules::open(host, script.clone()).unwrap();
-    World { home, script, rules }
+    let rules = Rules::open(Arc::new(reopen(&home, clock.clone())), script.clone()).unwrap();
+    World { home, clock, script, rules }
 }
 
 impl World {
     /// The same data folder, after the end of the process.
     async fn restarted(self) -> World {
+        self.ended(&[]).await
+    }
+
+    /// The same data folder, after the process was killed: the accounts are what was stored last.
+    async fn killed(self) -> World {
+        let stored = self.rules.host().store.all(crate::store::Bucket::LEDGERS).unwrap();
+        self.ended(&stored).await
+    }
+
+    async fn ended(self, accounts: &[(String, String)]) -> World {
         self.rules.shutdown(Duration::from_secs(5)).await;
-        let World { home, script, rules } = self;
+        let World { home, clock, script, rules } = self;
         drop(rules);
         // Watchers and transitions hold the host; they end soon after.
         while crate::store::Store::open(home.path()).is_err() {
             tokio::task::yield_now().await;
         }
-        let host = Arc::new(reopen(&home));
+        let host = Arc::new(reopen(&home, clock.clone()));
+        host.store.put_all(crate::store::Bucket::LEDGERS, accounts).unwrap();
         let rules = Rules::open(host, script.clone()).unwrap();
-        World { home, script, rules }
+        World { home, clock, script, rules }
     }
 
     fn state(&self, id: &str) -> (&'static str, String) {
@@ -180,11 +200,11 @@ async fn what_cannot_be_planned_is_not_created_and_does_not_stop_the_old_one() {
     assert!(refused.starts_with("error[K0000]: this is wrong\n --> sql:1:8"), "{refused}");
     assert!(w.rules.list().is_empty());
     w.rules.create(rule("r", "SELECT")).await.unwrap();
-    assert!(err(w.rules.update("r".into(), rule("r", "SELECT wrong")).await).contains("this is wrong"));
+    assert!(err(w.rules.update("r".into(), rule("r", "SELECT wrong"), false).await).contains("this is wrong"));
     assert_eq!(w.state("r").0, "running");
     assert_eq!(w.script.stops.load(Ordering::SeqCst), 0);
     assert_eq!(w.rules.text("r").unwrap(), rule("r", "SELECT"));
-    let refused = err(w.rules.update("r".into(), rule("s", "SELECT")).await);
+    let refused = err(w.rules.update("r".into(), rule("s", "SELECT"), false).await);
     assert_eq!(refused, "Invalid rule json: RuleId is not consistent with rule id.");
 }
 
@@ -250,7 +270,7 @@ async fn a_stored_rule_that_cannot_be_read_is_shown_and_can_be_replaced() {
     let w = w.restarted().await;
     assert_eq!(w.state("old"), ("stopped by error", "Missing rule actions.".into()));
     assert_eq!(err(w.rules.start("old".into()).await), "Missing rule actions.");
-    w.rules.update("old".into(), rule("old", "SELECT")).await.unwrap();
+    w.rules.update("old".into(), rule("old", "SELECT"), false).await.unwrap();
     assert_eq!(w.state("old").0, "running");
 }
 
@@ -260,13 +280,13 @@ async fn update_heeds_versions_and_whether_the_rule_is_to_run() {
     let version = |version: &str, more: &str| {
         rule("r", "SELECT").replace("}]}", &format!("}}], \"version\": \"{version}\"{more}}}"))
     };
-    assert_eq!(w.rules.update("r".into(), version("2", "")).await.unwrap().text, "Rule r was updated successfully.");
+    assert_eq!(w.rules.update("r".into(), version("2", ""), false).await.unwrap().text, "Rule r was updated successfully.");
     assert_eq!(w.state("r").0, "running");
     assert_eq!(
-        err(w.rules.update("r".into(), version("2", "")).await),
+        err(w.rules.update("r".into(), version("2", ""), false).await),
         "rule r already exists with version (2), new version (2) is lower"
     );
-    w.rules.update("r".into(), version("3", ", \"triggered\": false")).await.unwrap();
+    w.rules.update("r".into(), version("3", ", \"triggered\": false"), false).await.unwrap();
     assert_eq!(w.state("r"), ("stopped", "stopped by update".into()));
 }
 

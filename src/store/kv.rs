@@ -21,6 +21,8 @@ impl Bucket {
     pub const PLUGINS: Bucket = Bucket("plugins");
     /// Texts that other programs write and functions read.
     pub const KEYED_STATE: Bucket = Bucket("keyed_state");
+    /// Accounts of rules, by rule.
+    pub const LEDGERS: Bucket = Bucket("ledgers");
     /// What the server knows of itself: `instance` is its name.
     pub const SERVER: Bucket = Bucket("server");
 
@@ -84,6 +86,20 @@ impl Kv {
         let write = || -> Result<(), redb::Error> {
             let change = self.db.begin_write()?;
             change.open_table(bucket.table())?.insert(key, text)?;
+            Ok(change.commit()?)
+        };
+        write().map_err(|error| self.fault("write", &error))
+    }
+
+    /// Many keys at once: all are written, or none.
+    pub(super) fn put_all(&self, bucket: Bucket, all: &[(String, String)]) -> Result<()> {
+        let write = || -> Result<(), redb::Error> {
+            let change = self.db.begin_write()?;
+            let mut table = change.open_table(bucket.table())?;
+            for (key, text) in all {
+                table.insert(key.as_str(), text.as_str())?;
+            }
+            drop(table);
             Ok(change.commit()?)
         };
         write().map_err(|error| self.fault("write", &error))

@@ -12,6 +12,7 @@
 mod reader;
 mod scan;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 use std::fmt;

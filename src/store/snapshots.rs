@@ -199,8 +199,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("deep/er");
         assert_eq!(Snapshots::load(&folder).unwrap(), SnapshotsFound::default());
-        let oldest: Vec<u64> =
-            (1..=5).map(|n| Snapshots::write(&folder, n * 10, &vec![n as u8; 100]).unwrap()).collect();
+        let oldest: Vec<u64> = (1..=5).map(|n| Snapshots::write(&folder, n * 10, &[n as u8; 100]).unwrap()).collect();
         assert_eq!(oldest, [10, 10, 10, 20, 30]);
         assert_eq!(Snapshots::sequences(&folder).unwrap(), [30, 40, 50]);
         Snapshots::write(&folder, 50, b"again").unwrap();

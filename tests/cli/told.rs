@@ -129,3 +129,39 @@ fn an_outage_of_a_sink_names_rule_and_sink() {
     let told = |line: &str| line.contains("trying again") && line.contains("far") && line.contains("mqtt_0");
     wait_for("the outage in the log", || fs::read_to_string(&log).is_ok_and(|text| text.lines().any(told)));
 }
+
+#[test]
+fn the_account_of_a_rule_is_shown_term_by_term() {
+    let server = Server::start();
+    let rows = r#"{\"data\": [{\"v\": 1}, {\"v\": 2}, {\"v\": 0}], \"interval\": 0, \"loop\": false}"#;
+    let stream = format!(r#"CREATE STREAM three () WITH (TYPE="simulator", FORMAT="json", EXTRA="{rows}")"#);
+    server.done(&["stream", "create", &stream]);
+    let rule = r#"{"id": "r", "sql": "SELECT 4 / v AS q FROM three WHERE v != 2", "actions": [{"nop": {}}]}"#;
+    server.write("rule.json", rule);
+    server.done(&["rule", "create", "-f", "rule.json"]);
+    wait_for("the end of the input", || server.json(&["rule", "status", "r"])["message"] == "done");
+    let shown = "TERM      ROWS  REASONS\n\
+                 in        3\n\
+                 out       1\n\
+                 filtered  1\n\
+                 held      0\n\
+                 late      0\n\
+                 dropped   0\n\
+                 dead      1     1 eval\n\
+                 balances  yes\n\
+                 \n\
+                 SINK   RESULTS  DELIVERED  QUEUED  DROPPED  DEAD  BALANCES\n\
+                 nop_0  1        1          0       0        0     yes\n";
+    assert_eq!(server.done(&["rule", "status", "r", "--ledger"]), shown);
+    let sums = server.json(&["rule", "status", "r", "--ledger"]);
+    assert_eq!(
+        (&sums["ledger"]["in"], &sums["sinks"]["nop_0"]["delivered"]),
+        (&serde_json::json!(3), &serde_json::json!(1))
+    );
+    // It is still there when the server is another one, and goes on when the rule runs again.
+    let (folder, _) = server.stop("TERM");
+    let server = Server::start_in(folder);
+    assert_eq!(server.done(&["rule", "status", "r", "--ledger"]), shown);
+    server.done(&["rule", "start", "r"]);
+    wait_for("the second run", || server.json(&["rule", "status", "r"])["ledger"]["in"] == 6);
+}

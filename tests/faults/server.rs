@@ -49,12 +49,12 @@ impl Server {
 
     /// Starts it, and does not wait until it answers.
     pub fn spawn(&mut self) {
-        let program = env!("CARGO_BIN_EXE_kuiper");
+        let program = std::env::var("FAULTS_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_kuiper").into());
         let mut command = match self.wrapper.split_first() {
-            None => Command::new(program),
+            None => Command::new(&program),
             Some((wrapper, words)) => {
                 let mut command = Command::new(wrapper);
-                command.args(words).arg(program);
+                command.args(words).arg(&program);
                 command
             }
         };

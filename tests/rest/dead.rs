@@ -62,6 +62,18 @@ async fn each_death_is_told_where_the_rule_wants_it() {
 }
 
 #[tokio::test]
+async fn the_rule_of_the_guide_is_one() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/rules/README.md")).unwrap();
+    let part = guide.split("## Dead letters").nth(1).unwrap();
+    let rule = part.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let w = World::new().await;
+    let pump = r#"{"sql": "CREATE STREAM pump (id STRING, celsius FLOAT, load FLOAT) WITH (TYPE=\"memory\", DATASOURCE=\"t\")"}"#;
+    w.follow(&[("POST /streams", pump, 201, "Stream pump is created.")]).await;
+    let reply = w.ask("POST", "/rules/validate", rule).await;
+    assert_eq!((reply.status, reply.header("kuiper-warning")), (200, ""), "{}", reply.body);
+}
+
+#[tokio::test]
 async fn a_sink_for_the_dead_that_cannot_be_is_refused_in_a_sentence() {
     let w = World::new().await;
     let sim = r#"{"sql": "CREATE STREAM sim (a BIGINT) WITH (TYPE=\"memory\", DATASOURCE=\"t\")"}"#;

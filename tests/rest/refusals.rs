@@ -102,7 +102,7 @@ async fn what_has_no_effect_is_told_beside_the_answer() {
     let told = [
         "a rule has no member `überflüssig`",
         "option `concurrency` has no effect: one task carries a rule and keeps its rows in order",
-        "property `resendPriority` of a sink has no effect (leave it out)",
+        "property `resendPriority` of a sink has no effect without `enableCache` (leave it out)",
         "property `bufferLength` of a sink has no effect: the rule waits for its sinks (it counts with `overflow: drop`)",
     ];
     let mut checked: Json = serde_json::from_str(&w.ask("POST", "/rules/validate", rule).await.body).unwrap();

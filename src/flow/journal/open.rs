@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::clock::{Clock, Time};
 use crate::data::Value;
 use crate::diag::{Fault, Result};
-use crate::meter::Term;
+use crate::meter::{Accounts, Term};
 use crate::plan::{self, Plan};
 use crate::store::{Log, LogOptions, Snapshots};
 
 use super::super::book::Book;
-use super::super::chain::{Chain, carried};
+use super::super::chain::{self, Chain};
 use super::known::Known;
 use super::record::{self, Glance, SinkCount};
 use super::state::State;
@@ -141,7 +141,7 @@ impl Opened {
     }
 
     /// Makes the chain as it was, as far as its plan is the same, and the journal that goes on. `build` makes a chain
-    /// that begins at a time; `sinks` are their names.
+    /// that begins at a time; `sinks` are their names; `carried` is what the accounts go on from where there was no journal.
     pub async fn begin(
         self,
         plan: &Plan,
@@ -149,12 +149,13 @@ impl Opened {
         book: &Arc<Book>,
         clock: &Clock,
         build: impl Fn(Time) -> Result<Chain>,
+        carried: &Accounts,
     ) -> Result<(Chain, Journal)> {
         let Opened { spec, mut log, mut found } = self;
         let text = plan_text(plan);
         book.set_logs();
         let now = clock.now();
-        let (mut taken, mut changed) = (None, None);
+        let (mut taken, mut changed, mut before) = (None, None, None);
         match (&found.snapshot, &found.begin) {
             (Some((_, _, state)), _) if state.plan == text => {
                 book.ledger.restore(&state.ledger);
@@ -171,8 +172,12 @@ impl Opened {
                     }
                 }
             }
-            (None, Some((began, before))) if *before == text => taken = Some(build(*began)?),
-            (None, None) if log.is_empty() => {}
+            (None, Some((began, plan))) if *plan == text => taken = Some(build(*began)?),
+            // It is the first: the rule had none before.
+            (None, None) if log.is_empty() => {
+                book.ledger.restore(&carried.ledger);
+                before = Some(&carried.sinks);
+            }
             (None, None) => {
                 found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into())
             }
@@ -181,7 +186,7 @@ impl Opened {
                 let mut chain = build(now)?;
                 let theirs: Vec<String> = state.ops.iter().map(|op| op.does.clone()).collect();
                 let states: Vec<Value> = state.ops.iter().map(|op| op.state.clone()).collect();
-                match chain.take_up(&carried(&plan::steps(plan), &theirs), &states) {
+                match chain.take_up(&chain::carried(&plan::steps(plan), &theirs), &states) {
                     Ok(()) => {
                         let held = book.ledger.view().held;
                         book.ledger.came(u64::try_from(held).unwrap_or_default());
@@ -215,6 +220,11 @@ impl Opened {
         let is_changed = changed.is_some();
         let chain = taken.or(changed).map_or_else(|| build(now), Ok)?;
         let mut journal = found.journal(spec, log, sinks, is_fresh || is_changed, clock)?;
+        for port in &mut journal.ports {
+            if let Some(account) = before.and_then(|all| all.get(&port.name)) {
+                port.restored = account.clone();
+            }
+        }
         (journal.plan, journal.does) = (text, plan::steps(plan));
         journal.book = book.clone();
         if is_changed {
@@ -222,6 +232,7 @@ impl Opened {
         }
         if is_fresh {
             journal.note(&record::begin(now, &journal.plan.clone()))?;
+            journal.calls = 0;
         }
         Ok((chain, journal))
     }
@@ -296,6 +307,8 @@ impl Found {
             writing: None,
             last,
             since: if is_fresh { 0 } else { bytes },
+            calls: u64::from(replay.is_some()),
+            cut: 0,
             due: clock.now() + spec.interval,
             replay,
             quiet,
@@ -303,7 +316,7 @@ impl Found {
             pushing: None,
             is_partial: false,
             glass,
-            _lease: spec.lease,
+            lease: spec.lease,
         })
     }
 }

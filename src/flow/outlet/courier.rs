@@ -12,7 +12,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::data::{Fate, Receipt};
-use crate::diag::{Fault, Retry, Whose};
+use crate::diag::{Fault, Result, Retry, Whose};
 use crate::flow::dead::Route;
 use crate::flow::journal::Anchor;
 use crate::flow::load::Load;
@@ -21,6 +21,7 @@ use crate::flow::task::ErrorLog;
 use crate::io::{Link, Parcel, RefusedRow, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount};
 
+use super::watched::Watched;
 use super::{Keep, dead, stop};
 
 /// The longest pause between two tries.
@@ -85,7 +86,9 @@ pub struct Courier {
     pub rule: String,
     /// Of the sink, for example `mqtt_0`.
     pub name: String,
-    pub plan: SinkPlan,
+    pub plan: Arc<SinkPlan>,
+    /// How long the sink may be without progress.
+    pub stall: Option<Duration>,
     pub retrying: Retrying,
     pub clock: Clock,
     pub report: Report,
@@ -100,11 +103,18 @@ pub struct Courier {
 }
 
 impl Courier {
+    /// A new sink, which is watched.
+    pub fn make(&self) -> Result<Box<dyn Sink>> {
+        let (clock, report) = (self.clock.clone(), self.report.clone());
+        let sink = (self.plan.open)()?;
+        Ok(Box::new(Watched::new(self.plan.clone(), sink, clock, report, self.stall)))
+    }
+
     /// Opens the sink, however long it takes; without a fault it was stopped meanwhile.
     pub async fn open(&mut self) -> Result<Box<dyn Sink>, Option<Fault>> {
         let mut tries = 0;
         loop {
-            match (self.plan.open)() {
+            match self.make() {
                 Ok(sink) => return Ok(sink),
                 Err(fault) if fault.retry() == Retry::Never => return Err(Some(fault)),
                 Err(fault) => self.away(&fault),
@@ -214,7 +224,8 @@ impl Courier {
         Courier {
             rule: self.rule.clone(),
             name: self.name.clone(),
-            plan,
+            plan: Arc::new(plan),
+            stall: self.stall,
             retrying: self.retrying,
             clock: self.clock.clone(),
             report: Report::timed(self.clock.clone()).0,
@@ -286,6 +297,9 @@ impl Courier {
             Ok(()) => (parcels.len(), None),
             Err(stopped) => (stopped.delivered.min(parcels.len()), Some(stopped.fault)),
         };
+        if delivered > 0 {
+            self.meter.confirmed(self.clock.now());
+        }
         Some(Attempt { delivered, refused: sink.refused(), fault })
     }
 

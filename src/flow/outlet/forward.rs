@@ -253,7 +253,7 @@ impl Store {
         loop {
             let fault = loop {
                 let result = match sink {
-                    None => (courier.plan.open)().map(|opened| *sink = Some(opened)),
+                    None => courier.make().map(|opened| *sink = Some(opened)),
                     Some(sink) => match self.dial(courier, sink.as_mut(), work).await? {
                         Ok(()) => break self.deliver(courier, sink.as_mut(), work, &mut tries).await?,
                         fault => fault,
@@ -372,9 +372,11 @@ impl Store {
         let Some(flight) = &mut state.flights[slot] else { return };
         let (parcel, rows) = (flight.parcels[flight.promises.at()].clone(), flight.promises.rows());
         courier.bury(fault, Fate::DeadRetries, rows, &parcel, None, flight.promises.take());
+        let stored = flight.promises.are_on_disk();
         drop(state);
-        self.told(courier).await;
-        self.finish(&mut *self.state.lock().await, work, 1).await;
+        if !stored || self.told(courier).await {
+            self.finish(&mut *self.state.lock().await, work, 1).await;
+        }
     }
 
     /// The parcels that are next, and the first of them that is not settled; waits for them, and the sink may keep its
@@ -512,18 +514,22 @@ impl Store {
             let (parcel, rows) = (&parcels[flight.promises.at()], flight.promises.rows());
             courier.bury(fault, Fate::dead(fault), rows, parcel, None, flight.promises.take());
         }
-        if fault.is_some() || !refused.is_empty() {
+        if flight.promises.are_on_disk() && (fault.is_some() || !refused.is_empty()) {
             drop(state);
-            self.told(courier).await;
+            if !self.told(courier).await {
+                return;
+            }
             state = self.state.lock().await;
         }
         self.finish(&mut state, work, delivered + usize::from(fault.is_some())).await;
     }
 
-    /// Waits until dead letters are where they go, since the disk lets go of their rows then; or for the stop.
-    async fn told(&self, courier: &Courier) {
-        if let Some(route) = &courier.dead {
-            self.unless_stopped(route.empty()).await;
+    /// Waits until dead letters are where they go, since the disk lets go of their rows then. False when it was stopped
+    /// meanwhile: they stay on the disk, and are tried again.
+    async fn told(&self, courier: &Courier) -> bool {
+        match &courier.dead {
+            Some(route) => self.unless_stopped(route.empty()).await.is_some(),
+            None => true,
         }
     }
 

@@ -38,7 +38,10 @@ impl Packer {
     pub fn flush(&mut self, load: &mut Load) {
         let Some(Gathered { parcel, receipts, rows }) = self.gather.as_mut().and_then(Gather::take) else { return };
         match self.shape.packed(parcel) {
-            Ok(parcel) => load.add(parcel, receipts.into_iter(), rows),
+            Ok(parcel) => {
+                load.add(parcel, receipts.into_iter(), rows);
+                self.meter.owes(self.clock.now());
+            }
             Err(fault) => {
                 self.bury(&fault, &[], receipts);
                 self.dead(&fault, rows.into());
@@ -66,7 +69,7 @@ impl Packer {
 
     /// Makes parcels of the emissions of a batch.
     pub fn take(&mut self, outgoing: Outgoing, load: &mut Load) {
-        let Outgoing { batch, receipts } = outgoing;
+        let Outgoing { batch, receipts, at } = outgoing;
         let rows = batch.selected().len() as u64;
         self.account.came(rows);
         self.meter.took(rows, self.clock.now());
@@ -127,6 +130,9 @@ impl Packer {
             }
         }
         faults.for_each(|(_, fault)| self.error(fault, load));
+        if !load.parcels().is_empty() {
+            self.meter.owes(at);
+        }
     }
 
     /// With `sendError` an error goes to the sink too.

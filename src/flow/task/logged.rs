@@ -168,7 +168,7 @@ impl RuleTask {
     pub(super) async fn give_logged(&mut self, sink: usize, outgoing: Outgoing) {
         let Some(journal) = &mut self.journal else { return };
         let (skipped, wanted) = journal.give(sink, outgoing.receipts.len() as u64);
-        let Outgoing { batch, receipts } = outgoing;
+        let Outgoing { batch, receipts, at } = outgoing;
         let mut receipts = receipts.into_iter();
         receipts.by_ref().take(skipped as usize).for_each(|receipt| receipt.settle(Fate::Out));
         if !wanted {
@@ -177,7 +177,7 @@ impl RuleTask {
         let batch = if skipped > 0 { batch.behind(skipped as usize).into() } else { batch };
         let receipts: Vec<Receipt> = receipts.map(|receipt| journal.told(sink, receipt)).collect();
         if let Some(inlet) = self.sinks.get(sink) {
-            give(inlet, Outgoing { batch, receipts }).await;
+            give(inlet, Outgoing { batch, receipts, at }).await;
         }
     }
 
@@ -213,6 +213,9 @@ impl RuleTask {
             return;
         }
         book.ledger.hold(u64::try_from(left).unwrap_or_default());
+        if journal.is_untouched() {
+            return;
+        }
         if let Err(fault) = save(&mut journal).await {
             tracing::warn!("{who}: {fault}; the rule goes on from the snapshot before, and from the input log");
         }

@@ -1,11 +1,12 @@
 mod acks;
+mod numbers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::codec::FormatOptions;
-use crate::data::Object;
+use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
 use crate::flow::shape::{Common, Facts, Shape};
 use crate::flow::{
@@ -25,12 +26,13 @@ use crate::func::{Catalogue, RuleInfo};
 use crate::io::{
     Content, End, Inlet, Link, Message, Parcel, Report, Sink, SinkPlan, Source, SourcePlan, Stopped, Takes,
 };
-use crate::meter::{LedgerView, SinkView};
+use crate::meter::{Accounts, LedgerView, SinkView};
 use crate::plan::{self, SourceKind, Stream};
 use crate::sql;
 use crate::store::Store;
 
-pub use acks::Acks;
+pub use acks::{Acks, texts};
+pub use numbers::numbers;
 
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -163,7 +165,11 @@ struct Inner {
     connects: AtomicUsize,
     closes: AtomicUsize,
     hangs_at_close: bool,
+    /// The first so many connects never return.
+    hanging_connects: usize,
     returns_from_idle: bool,
+    /// It says where it stands, and takes back what came after.
+    takes_back: bool,
 }
 
 pub fn sink() -> Fake {
@@ -182,9 +188,17 @@ pub fn sink_that_never_closes() -> Fake {
     fake(|inner| inner.hangs_at_close = true)
 }
 
+pub fn sink_that_connects_only_after(hanging: usize) -> Fake {
+    fake(|inner| inner.hanging_connects = hanging)
+}
+
 /// A connector that has nothing to keep alive, and returns where it must wait.
 pub fn sink_that_returns_from_idle() -> Fake {
     fake(|inner| inner.returns_from_idle = true)
+}
+
+pub fn sink_that_takes_back() -> Fake {
+    fake(|inner| inner.takes_back = true)
 }
 
 fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
@@ -196,7 +210,9 @@ fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
         connects: AtomicUsize::new(0),
         closes: AtomicUsize::new(0),
         hangs_at_close: false,
+        hanging_connects: 0,
         returns_from_idle: false,
+        takes_back: false,
     };
     change(&mut inner);
     Fake(Arc::new(inner))
@@ -231,7 +247,9 @@ struct FakeSink(Fake);
 #[async_trait::async_trait]
 impl Sink for FakeSink {
     async fn connect(&mut self, report: Report) -> Result<()> {
-        self.0.0.connects.fetch_add(1, Ordering::SeqCst);
+        if self.0.0.connects.fetch_add(1, Ordering::SeqCst) < self.0.0.hanging_connects {
+            std::future::pending::<()>().await;
+        }
         let result = (self.0.0.on_connect.lock().unwrap())();
         if result.is_ok() {
             report.set(Link::Connected);
@@ -265,6 +283,16 @@ impl Sink for FakeSink {
         }
     }
 
+    async fn position(&mut self) -> Result<Option<Value>> {
+        let inner = &self.0.0;
+        Ok(inner.takes_back.then(|| Value::Int(inner.took.lock().unwrap().len() as i64)))
+    }
+
+    async fn resume(&mut self, position: &Value) -> Result<()> {
+        self.0.0.took.lock().unwrap().truncate(position.as_i64().unwrap() as usize);
+        Ok(())
+    }
+
     async fn close(&mut self) -> Result<()> {
         self.0.0.closes.fetch_add(1, Ordering::SeqCst);
         if self.0.0.hangs_at_close {
@@ -284,6 +312,8 @@ pub struct Rule {
     /// The stream, where it declares columns.
     pub stream: Option<&'static str>,
     pub options: plan::Options,
+    pub carried: Accounts,
+    pub stall: Option<Duration>,
     /// The folder of the journal, and how often a snapshot is taken.
     pub journal: Option<(PathBuf, Duration)>,
     sinks: Vec<(Fake, Json, bool)>,
@@ -314,6 +344,8 @@ pub fn rule(sql: &'static str) -> Rule {
         funcs: Catalogue::default(),
         stream: None,
         options: plan::Options::default(),
+        carried: Accounts::default(),
+        stall: None,
         journal: None,
         sinks: Vec::new(),
         dead: None,
@@ -398,9 +430,10 @@ impl Rule {
                 dead: None,
             }
         });
-        let journal = self
-            .journal
-            .map(|(folder, interval)| Opened::open(JournalSpec { folder, interval, lease: Arc::new(()) }).unwrap());
+        let lease = Arc::new(());
+        let leased = Arc::downgrade(&lease);
+        let open = |(folder, interval)| Opened::open(JournalSpec { folder, interval, lease }).unwrap();
+        let journal = self.journal.map(open);
         let spec = FlowSpec {
             rule: Arc::new(RuleInfo {
                 around: Arc::new(Surroundings::new(self.clock.clone(), None)),
@@ -415,9 +448,11 @@ impl Rule {
             dead: self.dead.map(|(fake, props)| letters(&fake, &props, &facts)),
             send_error: self.send_error,
             overflow: overflow(self.drop_on_overflow),
+            carried: self.carried,
+            stall: self.stall,
             plan,
         };
-        Ok(Running { flow: Flow::start(spec).await? })
+        Ok(Running { flow: Flow::start(spec).await?, leased })
     }
 }
 
@@ -435,22 +470,29 @@ fn declared(statement: &str) -> Stream {
 }
 
 pub fn feed(source: SourcePlan, clock: &Clock) -> Arc<Feed> {
-    feed_of(Stream::schemaless("demo"), source, clock)
+    feed_of(Stream::schemaless("demo"), source, None, clock)
+}
+
+/// A feed whose source goes on where it stood.
+pub fn feed_from(source: SourcePlan, seek: Option<Value>, clock: &Clock) -> Arc<Feed> {
+    feed_of(Stream::schemaless("demo"), source, seek, clock)
 }
 
 /// A feed that enforces the types that the statement declares.
 pub fn typed_feed(statement: &str, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
-    feed_of(declared(statement), source, clock)
+    feed_of(declared(statement), source, None, clock)
 }
 
-fn feed_of(stream: Stream, source: SourcePlan, clock: &Clock) -> Arc<Feed> {
+fn feed_of(stream: Stream, source: SourcePlan, seek: Option<Value>, clock: &Clock) -> Arc<Feed> {
     let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
     let kinds = stream.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek: None, format, kinds, clock: clock.clone() }))
+    Arc::new(Feed::start(FeedSpec { stream: "demo".into(), source, seek, format, kinds, clock: clock.clone() }))
 }
 
 pub struct Running {
     pub flow: Flow,
+    /// Dead when nothing of it writes to the journal any more.
+    leased: Weak<()>,
 }
 
 /// What is left of a rule.
@@ -495,6 +537,8 @@ impl Running {
     /// Ends it as a crash does.
     pub async fn kill(self) {
         soon("the end of the tasks", self.flow.kill()).await;
+        // What it had begun to write goes on, unlike in a crash.
+        until("the end of its writing", || self.leased.strong_count() == 0).await;
     }
 
     /// Stops it; what its operators hold stays in the journal. Gives how many rows that are.
@@ -586,9 +630,4 @@ pub async fn settle() {
 /// A switch that a scripted source waits for.
 pub fn switch() -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
     oneshot::channel()
-}
-
-/// `{"a":n}` for each.
-pub fn texts(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
-    ids.into_iter().map(|id| format!("{{\"a\":{id}}}")).collect()
 }

@@ -404,3 +404,43 @@ async fn a_queue_that_cannot_be_written_holds_the_source_up_until_it_can() {
     assert_eq!(account(&running).queued, 5);
     running.give_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_loses_nothing_whichever_of_disk_and_sink_comes_back_first() {
+    for sink_first in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let (queues, acks, away) = (queues(&home), Arc::<Acks>::default(), switched(false));
+        let sink = sink_away(&away);
+        let (mut tap, source) = tap();
+        let rule = rule(SQL).with(&sink, props(json!({})), false).keeping(&queues, None);
+        let running = rule.start(&feed(source, &Clock::real())).await.unwrap();
+        // A file where the folder of the queue was.
+        let folder = home.path().join("queues/r/fake_0");
+        until("the queue", || folder.is_dir() && queues.in_use(&place())).await;
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::write(&folder, b"in the way").unwrap();
+        away.store(true, Ordering::SeqCst);
+        for n in 0..5 {
+            tap.give(acks.rows(n * 2..n * 2 + 2)).await;
+        }
+        until("the trouble", || {
+            running.flow.nodes().last().unwrap().view.last_exception.contains("cannot be written, and the rule waits")
+        })
+        .await;
+        settle().await;
+        assert!(acks.good().is_empty() && acks.bad().is_empty());
+        if !sink_first {
+            std::fs::remove_file(&folder).unwrap();
+            std::fs::create_dir(&folder).unwrap();
+            until("the acknowledgements", || acks.good().len() == 10).await;
+            assert_eq!(account(&running).queued, 10);
+        }
+        away.store(false, Ordering::SeqCst);
+        until("all rows", || sink.took().len() == 10).await;
+        assert_eq!(sink.took(), texts(0..10));
+        until("the account", || account(&running).delivered == 10).await;
+        assert_eq!(acks.good().len(), 10);
+        let left = running.stop().await;
+        assert_eq!((left.sink(0).queued, left.terms()), (0, [10, 0, 0, 0]));
+    }
+}

@@ -224,6 +224,13 @@ impl MqttSink {
         trouble
     }
 
+    /// Something was confirmed.
+    fn progress(&self) {
+        if let Some(report) = &self.report {
+            report.progress();
+        }
+    }
+
     fn say(&self, link: Link) {
         if let Some(report) = &self.report {
             report.set(link);
@@ -281,6 +288,7 @@ impl MqttSink {
             }
             timeout(SILENCE, line.wire.flush()).await.map_err(|_| silent())??;
             *done = put;
+            self.progress();
             refused?;
         }
         Ok(())
@@ -374,6 +382,7 @@ impl MqttSink {
                     _ => {}
                 }
             }
+            self.progress();
         }
     }
 

@@ -196,7 +196,7 @@ impl Options {
             "form" => "urlencoded",
             _ => return Ok((name, body)),
         };
-        if format != needs {
+        if !format.is_empty() && format != needs {
             let text = format!(
                 "property `bodyType` of the `rest` sink is {name}, which needs messages of `format` {needs}, found {format}"
             );

@@ -39,10 +39,14 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
             client: None,
             token: None,
             quiet: None,
+            report: None,
         }) as Box<dyn Sink>)
     };
     Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings })
 }
+
+/// How often a sink that waits by request says that it is alive.
+const BREATH: Duration = Duration::from_secs(1);
 
 struct Rest {
     settings: Settings,
@@ -54,6 +58,8 @@ struct Rest {
     token: Option<Token>,
     /// The server asked to be left alone until then.
     quiet: Option<Time>,
+    /// Told that a delivery goes on, which is one request after the other.
+    report: Option<Report>,
 }
 
 #[async_trait::async_trait]
@@ -65,12 +71,14 @@ impl Sink for Rest {
         }
         self.logged_in(false).await?;
         report.set(Link::Connected);
+        self.report = Some(report);
         Ok(())
     }
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> Result<(), Stopped> {
         for (delivered, parcel) in parcels.iter().enumerate() {
             self.send(parcel).await.map_err(|fault| Stopped { delivered, fault })?;
+            self.progress();
         }
         Ok(())
     }
@@ -90,6 +98,12 @@ struct Answer {
 }
 
 impl Rest {
+    fn progress(&self) {
+        if let Some(report) = &self.report {
+            report.progress();
+        }
+    }
+
     async fn client(&mut self) -> Result<Client> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
@@ -129,7 +143,11 @@ impl Rest {
             return Err(Fault::bug("the rest sink was given rows"));
         };
         if let Some(until) = self.quiet {
-            self.clock.sleep_until(until).await;
+            // It is waited for because it was asked for, which is no standstill.
+            while self.clock.now() < until {
+                self.progress();
+                self.clock.sleep_until(until.min(self.clock.now() + BREATH)).await;
+            }
             self.quiet = None;
         }
         let had = self.token.is_some();

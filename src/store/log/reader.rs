@@ -24,6 +24,7 @@ impl Reader {
     /// The next body and its sequence, or nothing as long as no more is written. Sequences that are missing were lost
     /// to damage, or dropped before they were read. Fails with `Unreachable` when the disk does; then the next call
     /// goes on where it stood.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would be done at the first `None`")]
     pub fn next(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
         loop {
             let Some((segment, until)) = self.segment() else { return Ok(None) };

@@ -53,8 +53,10 @@ fn what_was_synced_is_read_again_after_reopening() {
     assert_eq!(read(log.read(50).unwrap()), [50, 51, 52, 53]);
 }
 
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
 /// The files of the log with what stands in them, in order.
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+fn files(folder: &Path) -> Files {
     let paths = segments(folder).unwrap().into_iter().map(|one| folder.join(format!("{:020}.log", one.first)));
     paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
@@ -79,7 +81,7 @@ fn look(folder: &Path) -> (Vec<u64>, Recovered) {
 }
 
 /// A log of 25 bodies in several segments.
-fn sample() -> (tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>, Vec<u64>) {
+fn sample() -> (tempfile::TempDir, Files, Vec<u64>) {
     let home = tempfile::tempdir().unwrap();
     fill(&mut open(home.path()).0, 25);
     let files = files(home.path());

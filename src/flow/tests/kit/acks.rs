@@ -50,3 +50,8 @@ impl Acks {
         ids.into_iter().map(|id| self.row(id)).collect()
     }
 }
+
+/// `{"a":n}` for each.
+pub fn texts(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
+    ids.into_iter().map(|id| format!("{{\"a\":{id}}}")).collect()
+}
