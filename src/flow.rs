@@ -190,6 +190,8 @@ impl Flow {
         let letters = Arc::new(dead::columns());
         let rule = spec.rule.id.clone();
         let outlet = |sink: SinkSpec, layout: &Arc<Layout>, dead: Option<Route>, anchor: Option<Arc<Anchor>>| {
+            let is_letters = Arc::ptr_eq(layout, &letters);
+            let before = if is_letters { &spec.carried } else { &carried };
             Outlet::start(OutletSpec {
                 log: ErrorLog::new(format!("rule `{rule}`, sink `{}`", sink.name)),
                 rule: rule.to_string(),
@@ -200,14 +202,14 @@ impl Flow {
                 shape: sink.shape,
                 layout: layout.clone(),
                 // No letter tells of a letter.
-                send_error: spec.send_error && !Arc::ptr_eq(layout, &letters),
+                send_error: spec.send_error && !is_letters,
                 clock: spec.clock.clone(),
                 overflow: sink.overflow,
                 dead,
                 anchor,
                 ended: ended_to.clone(),
                 stall: spec.stall,
-                carried: carried.sinks.get(&sink.name).cloned().unwrap_or_default(),
+                carried: before.sinks.get(&sink.name).cloned().unwrap_or_default(),
             })
         };
         let cemetery = |sink: SinkSpec| {
@@ -402,6 +404,12 @@ impl Flow {
         for cemetery in self.dead {
             cemetery.kill().await;
         }
+    }
+
+    /// The account of the rule and those of its sinks.
+    pub fn accounts(&self) -> Accounts {
+        let sinks = all(&self.outlets, &self.dead).map(|outlet| (outlet.name.clone(), outlet.account.view())).collect();
+        Accounts { ledger: self.ledger(), sinks }
     }
 
     /// How far the event time has come; nothing in processing time.

@@ -131,7 +131,7 @@ fn fills_a_small_disk() {
     for sequence in first..next {
         assert_eq!(reader.next().unwrap(), Some((sequence, body(sequence))));
     }
-    println!("filled {full} times");
+    writeln!(std::io::stdout(), "filled {full} times").unwrap();
 }
 
 #[cfg(target_os = "linux")]

@@ -303,6 +303,7 @@ impl Driver {
         let done = tokio::select! {
             done = async { tokio::try_join!(front, live, stored).map(drop) } => done,
             done = warns => done,
+            fault = store.keep_synced() => Err(fault),
         };
         store.rest().await;
         done.err()

@@ -401,6 +401,11 @@ impl Queue {
         }
     }
 
+    /// Brings what was written to the disk if that is due, also when nothing more is written.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.fresh.is_empty() { self.log.sync() } else { Ok(()) }
+    }
+
     /// Everything is on the disk when this returns.
     pub fn rest(&mut self) -> Result<()> {
         self.note();

@@ -92,6 +92,13 @@ impl Desk {
         Arc::as_ptr(self).cast()
     }
 
+    /// A part of a delivery is done.
+    pub fn progress(&self) {
+        if let Some(report) = &*lock(&self.report) {
+            report.progress();
+        }
+    }
+
     /// Where reports of the connection go from now on.
     pub fn report_to(&self, report: Report) {
         *lock(&self.report) = Some(report);

@@ -248,6 +248,7 @@ fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, runs: &[
             done.fault = Some(fault);
             break;
         }
+        desk.progress();
     }
     done
 }

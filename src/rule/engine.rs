@@ -83,6 +83,11 @@ pub trait Running: Send + Sync {
     async fn stop(&self);
 
     fn status(&self) -> RunStatus;
+
+    /// The accounts of the status.
+    fn accounts(&self) -> Accounts {
+        self.status().accounts()
+    }
 }
 
 /// How a rule ended by itself.
@@ -108,6 +113,13 @@ pub struct RunStatus {
     pub busy: Option<Time>,
     /// How the journal of a running rule is doing; nothing where it has none.
     pub journal: Option<JournalView>,
+}
+
+impl RunStatus {
+    /// The accounts alone.
+    pub fn accounts(&self) -> Accounts {
+        Accounts { ledger: self.ledger.clone(), sinks: self.sinks.iter().cloned().collect() }
+    }
 }
 
 /// One node of a run.

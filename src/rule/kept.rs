@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::RunStatus;
 use super::restart::Retries;
 use crate::diag::Result;
 use crate::meter::Accounts;
@@ -26,9 +25,9 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn of(run: &RunStatus, retries: &Retries, running: bool) -> Kept {
+    pub fn of(accounts: Accounts, retries: &Retries, running: bool) -> Kept {
         let Retries { restarts, panics, .. } = *retries;
-        Kept { accounts: accounts(run), restarts, panics, running }
+        Kept { accounts, restarts, panics, running }
     }
 
     /// Reads what was stored. `keeps_state` says that what operators held is stored elsewhere.
@@ -45,11 +44,6 @@ impl Kept {
     pub fn text(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|error| crate::diag::Fault::bug(format!("an account has no text: {error}")))
     }
-}
-
-/// The accounts of a run.
-pub fn accounts(run: &RunStatus) -> Accounts {
-    Accounts { ledger: run.ledger.clone(), sinks: run.sinks.iter().cloned().collect() }
 }
 
 /// Stores the accounts of many rules in one go.

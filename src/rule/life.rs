@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::kept::{Kept, accounts};
+use super::kept::Kept;
 use super::{Def, Ended, Health, Host, Planned, Retries, RunStatus, Running, Status, Topo};
 use crate::clock::Time;
 use crate::diag::Fault;
@@ -212,7 +212,15 @@ impl Rule {
     /// Has the rule, which does not run, wait for its time.
     pub fn wait(&self) {
         self.set_state(State::ScheduledStop, "");
-        self.bell.notify_one();
+        self.ring();
+    }
+
+    /// Has the rule looked at, if there can be anything to do for it.
+    fn ring(&self) {
+        let options = &self.view().def.options;
+        if options.schedule.waits() || options.schedule.limit().is_some() || options.restart.is_on() {
+            self.bell.notify_one();
+        }
     }
 
     /// The rule, which does not run, has ended with an error or could not begin. `started` is when the run began.
@@ -225,7 +233,8 @@ impl Rule {
         view.retries.panics += u64::from(panicked);
         let restart = view.def.options.restart.clone();
         view.retries.failed(&restart, started, now);
-        self.bell.notify_one();
+        drop(view);
+        self.ring();
     }
 
     /// The rule is started again after an error.
@@ -245,8 +254,9 @@ impl Rule {
             if view.def.temp {
                 return None;
             }
-            let running = view.running.as_ref().map(|running| running.status());
-            Kept::of(running.as_ref().unwrap_or(&view.last), &view.retries, running.is_some())
+            let running = view.running.as_ref().map(|running| running.accounts());
+            let runs = running.is_some();
+            Kept::of(running.unwrap_or_else(|| view.last.accounts()), &view.retries, runs)
         };
         let mut stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         if *stored == kept {
@@ -285,7 +295,7 @@ impl Rule {
     pub async fn run(self: &Arc<Self>, control: &mut Control, mut planned: Box<dyn Planned>) {
         {
             let mut view = self.view();
-            let mut carried = accounts(&view.last);
+            let mut carried = view.last.accounts();
             carried.close("stop", false);
             view.state = State::Starting;
             view.message.clear();
@@ -311,7 +321,7 @@ impl Rule {
                 let watcher = tokio::spawn(self.clone().watch(running.clone()));
                 control.run = Some(Run { running, watcher });
                 tracing::info!(rule = self.id, "rule started");
-                self.bell.notify_one();
+                self.ring();
             }
             Err(fault) => self.fail(&fault.to_string(), matches!(fault, Fault::Bug(_)), None),
         }
@@ -324,7 +334,7 @@ impl Rule {
             run.watcher.abort();
             self.settle(&run.running, state, message).await;
             tracing::info!(rule = self.id, "rule stopped");
-            self.bell.notify_one();
+            self.ring();
         }
     }
 

@@ -523,6 +523,13 @@ impl Running for RunningFlow {
         }
     }
 
+    fn accounts(&self) -> Accounts {
+        match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(flow) => flow.accounts(),
+            None => self.last.lock().unwrap_or_else(PoisonError::into_inner).accounts(),
+        }
+    }
+
     fn status(&self) -> RunStatus {
         match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(flow) => {

@@ -168,10 +168,19 @@ impl Shared {
         let shared = Shared { folder: folder.to_owned(), written: Mutex::default() };
         let firsts: Vec<u64> = segments.iter().map(|segment| segment.first).collect();
         let mut next = firsts.first().copied().unwrap_or(FIRST);
+        let mut gone = Vec::new();
         for (n, segment) in segments.iter_mut().enumerate() {
             let path = shared.path(segment.first);
             let until = firsts.get(n + 1).copied();
-            let mut file = File::open(&path).map_err(|error| cannot("read", &path, &error))?;
+            let mut file = match File::open(&path) {
+                // Its writer dropped it since the folder was looked at.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    gone.push(segment.first);
+                    next = until.unwrap_or(next);
+                    continue;
+                }
+                file => file.map_err(|error| cannot("read", &path, &error))?,
+            };
             let mut scan = Scan::new(segment.first, segment.length, until.unwrap_or(u64::MAX));
             let gap = |offset: u64, bytes: u64, lost: Range<u64>| Damage { file: path.clone(), offset, bytes, lost };
             while let Some(found) = scan.next(&mut file).map_err(|error| cannot("read", &path, &error))? {
@@ -196,6 +205,7 @@ impl Shared {
                 _ => {}
             }
         }
+        segments.retain(|segment| !gone.contains(&segment.first));
         *shared.written() = Written { segments, next };
         Ok((shared, recovered))
     }

@@ -377,3 +377,77 @@ fn read_counts(bytes: &mut Bytes<'_>) -> Result<Vec<SinkCount>> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::flow::Book;
+
+    /// One record of each kind.
+    fn records() -> Vec<Vec<u8>> {
+        let mut batch = Batch::new(2);
+        for n in 0..3 {
+            batch.push(Time(100 + n), Receipt::none())[1] = Value::text(format!("row {n}"));
+            batch.set_delivery(n as usize, Delivery { id: 7 + n as u16, again: n == 1, digest: 1 << (20 * n) });
+        }
+        batch.set_meta(1, &Meta::new(Object::from_iter([("topic", Value::text("a"))])));
+        batch.select(vec![1, 2]);
+        batch.note(2, Fault::decode("what is that"));
+        let sinks = [SinkCount {
+            name: "mqtt_0".into(),
+            confirmed: 300,
+            position: Some(Value::Int(9)),
+            view: SinkView { delivered: 299, dead: [("refused", 1)].into(), ..SinkView::default() },
+        }];
+        let found = Ok(vec![vec![Object::from_iter([("id", Value::Int(1))])], Vec::new()]);
+        vec![
+            begin(Time(-5), "the plan"),
+            push(1, Time(105), &batch, Some(&Value::Int(44))),
+            tick(Time(106)),
+            answer(Time(107), &found),
+            answer(Time(108), &Err(Fault::unreachable("away"))),
+            ended(1, Time(109)),
+            finish(Time(i64::MAX)),
+            counts(&sinks),
+            skip(12),
+        ]
+    }
+
+    #[test]
+    fn a_push_comes_back_as_it_was_without_what_was_left_out() {
+        let book = Arc::<Book>::default();
+        let Record::Push { source: 1, now: Time(105), batch } = read(&records()[1], &book.account()).unwrap() else {
+            panic!("it is no push");
+        };
+        assert_eq!((batch.rows(), batch.selected()), (2, &[0, 1][..]));
+        assert_eq!([batch.time(0), batch.time(1)], [Time(101), Time(102)]);
+        assert!(matches!(&batch.row(1)[..], [Value::Absent, Value::Text(text)] if *text == "row 2"));
+        assert_eq!((batch.meta(0).map(|meta| meta.len()), batch.meta(1)), (Some(1), None));
+        assert_eq!(batch.faults(), [(1, Fault::decode("what is that"))]);
+        let Glance::Push { source: 1, rows: 2, deliveries, position } = glance(&records()[1]).unwrap() else {
+            panic!("it is no push");
+        };
+        assert_eq!((deliveries, position.and_then(|at| at.as_i64())), (vec![(8, 1 << 20), (9, 1 << 40)], Some(44)));
+        assert!(
+            matches!(read(&records()[3], &book.account()), Ok(Record::Answer { rows: Ok(rows), .. }) if rows.len() == 2)
+        );
+    }
+
+    #[test]
+    fn any_bytes_are_a_record_or_a_fault() {
+        let book = Arc::<Book>::default();
+        for record in records() {
+            assert!(read(&record, &book.account()).is_ok() && glance(&record).is_ok());
+            for end in 0..record.len() {
+                // A record that ends too soon is none, or says less: it never breaks anything.
+                drop((read(&record[..end], &book.account()), glance(&record[..end])));
+                for bit in 0..8 {
+                    let mut flipped = record.clone();
+                    flipped[end] ^= 1 << bit;
+                    drop((read(&flipped, &book.account()), glance(&flipped)));
+                }
+            }
+        }
+    }
+}

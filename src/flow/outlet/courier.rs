@@ -196,7 +196,10 @@ impl Courier {
         let mut tries = 0;
         loop {
             let (queues, place, limits) = (keep.queues.clone(), keep.place.clone(), keep.keeping.limits);
+            // It is never closed; without a permit it would only be slower.
+            let turn = keep.queues.gate.acquire().await;
             let opened = tokio::task::spawn_blocking(move || queues.open(&place, Some(limits))).await;
+            drop(turn);
             match opened.map_err(|_| Fault::bug("the queue was not opened")).flatten() {
                 Ok(kept) => {
                     // An outlet of an earlier run may be on its way out.

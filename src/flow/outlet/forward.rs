@@ -21,6 +21,7 @@ use crate::flow::queue::{Kept, Queue, Thrown, frame_of};
 use crate::flow::shape::{Keeping, Priority};
 use crate::io::{Parcel, Sink};
 use crate::meter::{NodeMeter, SinkAccount};
+use crate::store::Sync;
 
 use super::courier::{Attempt, Courier};
 use super::{idle, stop};
@@ -153,6 +154,20 @@ impl Store {
         self.live.notify_one();
         self.kept.work.notify_one();
         self.room.notify_one();
+    }
+
+    /// Brings what lies in the queue to the disk now and then, where that is what the user wants. Never ends.
+    pub async fn keep_synced(&self) -> Fault {
+        let Sync::Interval(span) = self.keeping.limits.sync else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(span).await;
+            if self.kept.is_empty() {
+                continue;
+            }
+            if let Err(fault) = self.queue(Queue::sync).await.and_then(|(synced, _)| synced) {
+                self.full(&fault, &mut false);
+            }
+        }
     }
 
     /// Puts parcels into memory or on the disk; waits while neither has room. False when it was stopped meanwhile.

@@ -2,7 +2,7 @@
 //!
 //! What it was given then counts as not delivered, and is given to the new one: some of it may come twice, and nothing
 //! is lost. A sink that is merely slow must not be taken for one that is stuck, or it would be given the same for ever:
-//! a connector tells of progress within a delivery, and after each time less is given in one call, or waited for longer.
+//! a connector tells of progress within a delivery, and each time less is given in one call, or one is waited for longer.
 
 use std::sync::Arc;
 use std::time::Duration;

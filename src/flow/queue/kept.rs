@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{Limits, Queue, Seen, Sum};
 use crate::diag::Result;
@@ -117,11 +117,13 @@ pub struct Removed {
 pub struct Queues {
     store: Arc<Store>,
     open: Mutex<HashMap<Place, Weak<Kept>>>,
+    /// So many are opened at one time, however many rules begin.
+    pub gate: Semaphore,
 }
 
 impl Queues {
     pub fn new(store: Arc<Store>) -> Self {
-        Queues { store, open: Mutex::default() }
+        Queues { store, open: Mutex::default(), gate: Semaphore::new(4) }
     }
 
     /// Opens a queue, and makes it when it is not there. One that is open already is shared, and takes the new limits.

@@ -236,3 +236,53 @@ async fn an_emission_that_cannot_be_shaped_is_told_whole() {
     );
     assert_eq!(left.ledger.dead["encode"], 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sink_refuses_out_of_its_queue_has_a_letter_before_the_disk_lets_go() {
+    let (home, acks) = (tempfile::tempdir().unwrap(), Arc::<Acks>::default());
+    let queues = queues(&home);
+    let away = Arc::new(AtomicBool::new(true));
+    let state = away.clone();
+    let out = sink_that(move |text| match text {
+        _ if state.load(Ordering::SeqCst) => Does::Fail(Fault::unreachable("no one is there")),
+        "{\"a\":1}" => Does::Fail(Fault::refused("not this one")),
+        _ => Does::Take,
+    });
+    let (mut tap, source) = tap();
+    let dead = sink().shut();
+    let props = json!({"sendSingle": true, "enableCache": true});
+    let mut rule = rule("SELECT a FROM demo").with(&out, props, false).keeping(&queues, None);
+    rule.dead = Some((dead.clone(), single()));
+    let running = rule.start(&feed(source, &Clock::real())).await.unwrap();
+    tap.give(acks.rows(0..3)).await;
+    until("the disk has them", || acks.good() == [0, 1, 2]).await;
+    away.store(false, Ordering::SeqCst);
+    until("the first one", || out.took().len() == 1).await;
+    settle().await;
+    assert_eq!(out.took(), texts(0..1), "the letter is not told yet");
+    dead.open();
+    until("the others", || out.took() == texts([0, 2])).await;
+    let left = running.stop().await;
+    assert_eq!((&letters(&dead)[0]["payload"], dead_of(&left).delivered), (&json!("{\"a\":1}"), 1));
+    assert_eq!((left.sink(0).delivered, left.sink(0).dead["refused"]), (2, 1));
+}
+
+#[tokio::test]
+async fn what_was_tried_too_often_has_its_letter() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let out = sink_that(|text| match text {
+        "{\"a\":0}" => Does::Fail(Fault::unreachable("no one is there")),
+        _ => Does::Take,
+    });
+    let (dead, (mut tap, source)) = (sink(), tap());
+    let props = json!({"sendSingle": true, "retryCount": 2, "retryInterval": "1ms"});
+    let mut rule = rule("SELECT a FROM demo").with(&out, props, false);
+    rule.dead = Some((dead.clone(), single()));
+    let running = rule.start(&feed(source, &clock)).await.unwrap();
+    tap.give(acks.rows(0..2)).await;
+    until("both", || acks.good() == [0, 1]).await;
+    let left = running.stop().await;
+    let letter = &letters(&dead)[0];
+    assert_eq!((&letter["payload"], &letter["error"]), (&json!("{\"a\":0}"), &json!("no one is there")));
+    assert_eq!((left.ledger.dead["retries"], left.ledger.out), (1, 1));
+}

@@ -1,3 +1,5 @@
+//! Sources, sinks and rules in the hands of a test. It is longer than 600 lines, for all tests of the flow share one kit.
+
 mod acks;
 mod numbers;
 

@@ -199,7 +199,10 @@ impl FileSource {
             folder = back;
             let (ready, growing) = found.map_err(|error| cannot("read", path, &error))?;
             report.set(Link::Connected);
-            let mut given = position::given(&folder.given, &ready);
+            let mut given = match ready.is_empty() {
+                true => Arc::default(),
+                false => position::given(&folder.given, &ready),
+            };
             for file in &ready {
                 let look = folder.given.get(file);
                 Arc::make_mut(&mut given).extend(look.and_then(|look| position::entry(file, look)));

@@ -75,14 +75,24 @@ pub(super) fn no_answer(error: &reqwest::Error, host: &str) -> String {
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
-        if let Some(found) = inner.downcast_ref::<std::io::Error>()
-            && found.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
-        {
+        if let Some(found) = handshake(inner) {
             return tls::explain(found, host, &SERVER);
         }
         cause = inner;
     }
     words(cause)
+}
+
+/// The error of a handshake, which errors of the system wrap, some in one another.
+fn handshake<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut found = error.downcast_ref::<std::io::Error>()?;
+    loop {
+        let inner = found.get_ref()?;
+        if inner.is::<rustls::Error>() {
+            return Some(found);
+        }
+        found = inner.downcast_ref::<std::io::Error>()?;
+    }
 }
 
 #[cfg(test)]
