@@ -474,7 +474,7 @@ async fn a_rule_that_was_changed_goes_on_with_the_operators_that_are_the_same() 
         (
             of("SELECT a FROM demo GROUP BY TUMBLINGWINDOW(ss, 10)"),
             of("SELECT b, a FROM demo GROUP BY TUMBLINGWINDOW(ss, 10)"),
-            &[r#"{"b":0,"a":4}"#, r#"{"b":1,"a":5}"#],
+            &[r#"{"a":4,"b":1}"#, r#"{"a":5,"b":2}"#],
         ),
     ];
     for (old, new, expected) in CHANGES {
