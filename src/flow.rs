@@ -49,7 +49,7 @@ use crate::op::Gauge;
 use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
-pub use chain::{Ask, Chain, Steps};
+pub use chain::{Ask, Chain, Steps, carried};
 pub use dead::columns as dead_columns;
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
@@ -170,8 +170,13 @@ pub struct NodeStatus {
 
 /// Whether the operators of a plan remember anything from one row to the next.
 pub fn keeps_state(plan: &Plan, rule: &Arc<RuleInfo>, local: &TimeZone) -> Result<bool> {
+    Ok(memories(plan, rule, local)?.contains(&true))
+}
+
+/// For each operator of a plan whether it remembers anything from one row to the next.
+pub fn memories(plan: &Plan, rule: &Arc<RuleInfo>, local: &TimeZone) -> Result<Vec<bool>> {
     let chain = Chain::build(plan, rule.clone(), local, rule.started, Arc::<Book>::default().account())?;
-    Ok(chain.keeps_state())
+    Ok(chain.memories())
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -9,6 +9,7 @@
 //! A bad rule never stops a neighbour, and an error of a run is told in the rule's `message`.
 
 mod advice;
+mod change;
 mod console;
 mod cron;
 mod def;
@@ -34,9 +35,10 @@ use std::fmt;
 
 use crate::diag::{Diagnostic, Fault};
 
+pub use change::Change;
 pub use console::{STDOUT, reader_gone};
 pub use def::{Action, Def, check_id};
-pub use engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+pub use engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
 pub use foreground::Foreground;
 pub use health::Health;
 pub use host::{Host, Setup};

@@ -23,7 +23,12 @@ pub(super) async fn describe(call: Call) -> Answer {
 
 pub(super) async fn update(call: Call) -> Answer {
     let (rules, id) = (call.server.rules.clone(), call.id(0)?);
-    let told = rules.update(id, call.text().await?).await.map_err(prefixed("Update rule error"))?;
+    let (dry, force) = (call.query_is("dryRun"), call.query_is("force"));
+    if dry {
+        let change = rules.preview(id, call.text().await?).await.map_err(prefixed("Update rule error"))?;
+        return Ok(object(&change));
+    }
+    let told = rules.update(id, call.text().await?, force).await.map_err(prefixed("Update rule error"))?;
     Ok(warned(text(StatusCode::OK, told.text), &told.warnings))
 }
 

@@ -115,7 +115,7 @@ impl Engine {
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
         let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
-        let keeps = options.qos > 1 || (options.qos == 1 && chain.keeps_state());
+        let keeps = options.qos > 1 || (options.qos == 1 && chain.memories().contains(&true));
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
         Ok(Engine {

@@ -80,9 +80,23 @@ impl Client {
 
     /// Asks, and gives the text of the answer.
     pub async fn ask(&self, method: Method, path: &[&str], body: Option<String>) -> Result<String, Failure> {
+        self.ask_with(method, path, &[], body).await
+    }
+
+    /// The same, with flags in the query.
+    pub async fn ask_with(
+        &self,
+        method: Method,
+        path: &[&str],
+        flags: &[&str],
+        body: Option<String>,
+    ) -> Result<String, Failure> {
         let mut url = self.base.clone();
         if let Ok(mut parts) = url.path_segments_mut() {
             parts.pop_if_empty().extend(path);
+        }
+        if !flags.is_empty() {
+            url.query_pairs_mut().extend_pairs(flags.iter().map(|flag| (flag, "true")));
         }
         let mut request = self.http.request(method, url);
         if let Some(body) = body {
@@ -188,7 +202,7 @@ fn unpercented(text: &[u8]) -> String {
 }
 
 /// The server escapes what a browser would take for markup; a terminal does not.
-fn unescaped(text: &str) -> String {
+pub(super) fn unescaped(text: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'").replace("&#34;", "\"").replace("&amp;", "&")
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
-use super::client::{Client, Failure, Remote, read, talk};
+use super::client::{Client, Failure, Remote, read, talk, unescaped};
 use super::known::{add_inputs, add_sample, case_beside};
 use super::print::{account, find, say, table};
 use super::test;
@@ -17,7 +17,16 @@ pub(super) enum Command {
     /// Create a rule and start it.
     Create(Written),
     /// Replace a rule; if it runs, it goes on with what is new.
-    Update(Written),
+    Update {
+        #[command(flatten)]
+        written: Written,
+        /// Only tell which operators would go on with what they know, and which would begin anew.
+        #[arg(long)]
+        dry_run: bool,
+        /// Change it even if sinks have not confirmed all results; the rows of which these come are dropped.
+        #[arg(long)]
+        force: bool,
+    },
     /// List all rules.
     List {
         #[command(flatten)]
@@ -131,9 +140,22 @@ pub(super) fn run(command: Command) -> ExitCode {
                 let (text, _) = written.rule()?;
                 Client::new(&written.remote)?.act(Method::POST, &["rules"], Some(text)).await
             }
-            Command::Update(written) => {
+            Command::Update { written, dry_run, force } => {
                 let (text, id) = written.rule()?;
-                Client::new(&written.remote)?.act(Method::PUT, &["rules", &id], Some(text)).await
+                let client = Client::new(&written.remote)?;
+                let flags: Vec<&str> = [(dry_run, "dryRun"), (force, "force")]
+                    .iter()
+                    .filter(|(is, _)| *is)
+                    .map(|(_, flag)| *flag)
+                    .collect();
+                let answer = client.ask_with(Method::PUT, &["rules", &id], &flags, Some(text)).await?;
+                match (client.json, dry_run) {
+                    (true, true) => say(answer.trim_end()),
+                    (true, false) => say(json!({"message": unescaped(answer.trim_end())})),
+                    (false, true) => preview(&serde_json::from_str(&answer).unwrap_or_default()),
+                    (false, false) => say(unescaped(answer.trim_end())),
+                }
+                Ok(())
             }
             Command::Validate(checked) => validate(&checked).await,
             Command::List { remote } => list(&Client::new(&remote)?).await,
@@ -271,6 +293,26 @@ fn accounts(found: &Json) {
     if !rows.is_empty() {
         say("");
         table(&["SINK", "RESULTS", "DELIVERED", "QUEUED", "DROPPED", "DEAD", "BALANCES"], &rows);
+    }
+}
+
+/// What a change of a rule would keep.
+fn preview(change: &Json) {
+    let names =
+        |key: &str| -> Vec<&str> { change[key].as_array().into_iter().flatten().filter_map(Json::as_str).collect() };
+    let lines =
+        [("carried", "goes on with what it knows"), ("anew", "begins anew"), ("lost", "is dropped with what it knows")];
+    let mut said = false;
+    for (key, what) in lines {
+        for name in names(key) {
+            say(format!("{name} {what}"));
+            said = true;
+        }
+    }
+    match change["unconfirmed"].as_u64() {
+        Some(rows) if rows > 0 => say(format!("{rows} rows wait for sinks to confirm their results")),
+        _ if !said => say("The rule keeps nothing that a change could drop."),
+        _ => {}
     }
 }
 

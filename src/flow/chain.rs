@@ -259,17 +259,9 @@ impl Chain {
         Value::array(self.links.iter().map(|link| link.op.save()).collect())
     }
 
-    /// Whether any operator remembers something from one row to the next.
-    pub fn keeps_state(&self) -> bool {
-        // Expressions without memory save a list of nothing.
-        fn is_blank(state: &Value) -> bool {
-            matches!(state, Value::Array(parts) if parts.iter().all(is_blank))
-        }
-        let blank = |link: &Link| {
-            let state = link.op.save();
-            matches!(state, Value::Null) || is_blank(&state)
-        };
-        !self.links.iter().all(blank)
+    /// The state of each operator, by name.
+    pub fn states(&self) -> Vec<(String, Value)> {
+        self.links.iter().map(|link| (link.name.clone(), link.op.save())).collect()
     }
 
     /// Takes up a state that a chain of the same plan saved.
@@ -283,6 +275,20 @@ impl Chain {
             Value::Null => Ok(()),
             state => link.op.load(state.clone(), account),
         })
+    }
+
+    /// Loads states of another plan: each pair is an operator here, and the place of its state.
+    pub fn take_up(&mut self, pairs: &[(usize, usize)], states: &[Value]) -> Result<()> {
+        let account = &self.account;
+        pairs.iter().try_for_each(|(to, from)| match (self.links.get_mut(*to), states.get(*from)) {
+            (Some(link), Some(state)) if !matches!(state, Value::Null) => link.op.load(state.clone(), account),
+            _ => Ok(()),
+        })
+    }
+
+    /// For each operator whether it remembers something from one row to the next.
+    pub fn memories(&self) -> Vec<bool> {
+        self.links.iter().map(|link| !is_blank(&link.op.save())).collect()
     }
 
     /// How far the event time has come, for who asks from another task.
@@ -338,6 +344,29 @@ impl Chain {
         let next = self.links[at].next;
         batches.into_iter().try_for_each(|batch| self.run(next, batch, now, out))
     }
+}
+
+/// Whether there is nothing in a saved state. Expressions without memory save a list of nothing.
+fn is_blank(state: &Value) -> bool {
+    match state {
+        Value::Null => true,
+        Value::Array(parts) => parts.iter().all(|part| matches!(part, Value::Array(_)) && is_blank(part)),
+        _ => false,
+    }
+}
+
+/// Which operators of a new plan go on with the state of which of an old one: those that do the same, in their order.
+pub fn carried(new: &[String], old: &[String]) -> Vec<(usize, usize)> {
+    let mut taken = HashSet::new();
+    let mut pairs = Vec::new();
+    for (to, does) in new.iter().enumerate() {
+        let alike = |(from, theirs): &(usize, &String)| *theirs == does && !taken.contains(from);
+        if let Some((from, _)) = old.iter().enumerate().find(alike) {
+            taken.insert(from);
+            pairs.push((to, from));
+        }
+    }
+    pairs
 }
 
 fn node_name(node: &Node) -> &'static str {

@@ -37,12 +37,46 @@ pub fn explain(plan: &Plan) -> String {
 }
 
 /// What each operator does, in the order in which a chain has them: the nodes of each source, then the common ones. Equal
-/// texts mean that one can go on with the state of the other.
+/// texts mean that one can go on with the state of the other; so those that keep whole rows say what stands where in them.
 pub fn steps(plan: &Plan) -> Vec<String> {
-    let text = |(op, info): (&str, String)| format!("{op} {info}");
-    let of_sources = plan.sources.iter().flat_map(|source| &source.nodes).map(|node| text(step(node)));
-    let common = plan.nodes.iter().enumerate().map(|(at, node)| text(step_at(plan, at, node)));
+    let slots = slots(plan);
+    let text = |node: &Node, (op, info): (&str, String)| match node {
+        Node::Window(_) | Node::Join(_) | Node::Watermark { .. } => format!("{op} {info}, Rows:[ {slots} ]"),
+        _ => format!("{op} {info}"),
+    };
+    let of_sources = plan.sources.iter().flat_map(|source| &source.nodes).map(|node| text(node, step(node)));
+    let common = plan.nodes.iter().enumerate().map(|(at, node)| text(node, step_at(plan, at, node)));
     of_sources.chain(common).collect()
+}
+
+/// What stands in each slot of a row.
+fn slots(plan: &Plan) -> String {
+    let add = |aliases: &[(usize, Text, Bound)], made: &mut Vec<(usize, String)>| {
+        made.extend(aliases.iter().map(|(slot, name, bound)| (*slot, format!("{name}={bound}"))));
+    };
+    let mut made: Vec<(usize, String)> = Vec::new();
+    for (n, source) in plan.sources.iter().enumerate() {
+        made.extend(source.wanted.columns.iter().map(|column| (column.slot, format!("{n}.{}", column.name))));
+        made.extend(source.wanted.rest.map(|slot| (slot, format!("{n}.*"))));
+    }
+    for node in plan.sources.iter().flat_map(|source| &source.nodes).chain(&plan.nodes) {
+        match node {
+            Node::Compute { aliases, .. } | Node::Counted { aliases, .. } => add(aliases, &mut made),
+            Node::Share { columns } => made.extend(columns.iter().map(|column| (column.slot, column.name.to_string()))),
+            Node::Resolve { columns, .. } => {
+                made.extend(columns.iter().map(|column| (column.slot, column.name.to_string())));
+            }
+            Node::Analytic { steps, .. } => steps.iter().for_each(|step| match step {
+                AnalyticStep::Aliases(aliases) => add(aliases, &mut made),
+                AnalyticStep::Call(call) => made.push((call.slot, format!("{call:?}"))),
+            }),
+            Node::Guests { calls, .. } => made.extend(calls.iter().map(|call| (call.slot, format!("{call:?}")))),
+            _ => {}
+        }
+    }
+    made.sort();
+    let shown: Vec<String> = made.iter().map(|(slot, name)| format!("{slot}: {name}")).collect();
+    format!("{}; {} slots", shown.join(", "), plan.width)
 }
 
 fn source_step(plan: &Plan, source: &Source) -> (&'static str, String) {

@@ -42,6 +42,16 @@ pub trait Planned: Send {
         Vec::new()
     }
 
+    /// The operators, in order.
+    fn steps(&self) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// How many rows an earlier plan of the rule has left on the disk which only that one can go on with.
+    async fn stranded(&mut self) -> Result<Option<u64>, Fault> {
+        Ok(None)
+    }
+
     /// What the accounts of the run go on from; called before it is started.
     fn carry(&mut self, _accounts: Accounts) {}
 
@@ -50,6 +60,17 @@ pub trait Planned: Send {
 
     /// Called instead of a start when the rule was deleted for good: takes back what it left outside.
     async fn forget(self: Box<Self>) {}
+}
+
+/// One operator of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// As in the status: `op_3_window`.
+    pub name: String,
+    /// Equal texts mean that one can go on with the state of the other.
+    pub does: String,
+    /// It remembers something from one row to the next.
+    pub keeps: bool,
 }
 
 /// A rule that runs.

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::change::stranded;
 use super::kept::Kept;
 use super::life::Rule;
 use super::queues;
@@ -123,13 +124,13 @@ impl Rules {
         self.read().get(id).cloned()
     }
 
-    fn registered(&self, id: &str) -> Result<Arc<Rule>, Refused> {
+    pub(super) fn registered(&self, id: &str) -> Result<Arc<Rule>, Refused> {
         self.find(id).ok_or_else(|| {
             Refused::NotFound(format!("Rule {id} is not found in registry, please check if it is created"))
         })
     }
 
-    fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
+    pub(super) fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
         let planned =
             self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))?;
         let temporary = |name: &String| self.host.catalog.find(name).is_some_and(|found| found.options.temp);
@@ -139,7 +140,7 @@ impl Rules {
         Ok(planned)
     }
 
-    fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
+    pub(super) fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
         let (def, warnings) = Def::parse(text, id, &self.host.defaults)?;
         self.engine.read(&def.sql)?;
         Ok((def, warnings))
@@ -198,7 +199,9 @@ impl Rules {
     }
 
     /// Puts a rule in the place of the one of that id, or adds it. When it cannot be planned, the old one goes on.
-    pub async fn update(self: &Arc<Self>, id: String, text: String) -> Result<Told, Refused> {
+    /// What its operators know is carried over where they do the same. While sinks have not confirmed all results of the
+    /// old one it is not changed, but with `force`, which drops the rows that these would come of.
+    pub async fn update(self: &Arc<Self>, id: String, text: String, force: bool) -> Result<Told, Refused> {
         let me = self.clone();
         to_the_end(async move {
             let parsed = me.parse(&text, Some(&id));
@@ -216,10 +219,27 @@ impl Rules {
                     old.version, def.version
                 )));
             }
-            let planned = me.plan(&def).map_err(Refused::Invalid)?;
+            let mut planned = me.plan(&def).map_err(Refused::Invalid)?;
             warnings.extend(planned.warnings());
-            rule.save(&def).map_err(|fault| Refused::Storage(fault.context("store the rule error: ")))?;
+            if old.options.qos > 0 {
+                warnings.extend(me.change(&old, &def, planned.as_ref()).warnings());
+            }
+            let ran = control.is_running();
             rule.halt(&mut control, State::Stopped, "stopped by update").await;
+            let saved = match planned.stranded().await {
+                Ok(Some(rows)) if !force => Err(stranded(&id, rows)),
+                Ok(_) => {
+                    rule.save(&def).map_err(|fault| fault.context("store the rule error: ")).map_err(Refused::Storage)
+                }
+                Err(fault) => Err(Refused::Storage(fault)),
+            };
+            if let Err(refused) = saved {
+                if ran {
+                    let before = me.plan(&old).map_err(Refused::Invalid)?;
+                    me.launch(&rule, &mut control, before).await;
+                }
+                return Err(refused);
+            }
             rule.taken_in_hand();
             let triggered = def.triggered;
             let (now_read, keeps) = (planned.sources(), planned.queues());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
-use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Topo};
+use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
 use super::{Def, Host, Overflow};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
@@ -313,6 +313,22 @@ fn topo(plan: &Plan, decodes: &dyn Fn(&str) -> bool, sinks: &[SinkSpec]) -> Topo
     Topo { sources, edges }
 }
 
+impl PlannedFlow {
+    /// Whether the rule has a journal.
+    fn keeps(&self) -> Result<bool, Fault> {
+        Ok(match self.def.options.qos {
+            0 => false,
+            // A source that can seek goes on where the journal says that it stood.
+            1 => {
+                let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
+                let rule = Arc::new(self.host.rule_info(&self.def.id));
+                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
+            }
+            _ => true,
+        })
+    }
+}
+
 #[async_trait::async_trait]
 impl Planned for PlannedFlow {
     fn sources(&self) -> Vec<String> {
@@ -345,17 +361,25 @@ impl Planned for PlannedFlow {
         self.carried = accounts;
     }
 
+    fn steps(&self) -> Vec<Step> {
+        let rule = Arc::new(self.host.rule_info(&self.def.id));
+        let keeps = flow::memories(&self.plan, &rule, &TimeZone::system()).unwrap_or_default();
+        let names = Chain::steps(&self.plan).ops.into_iter().map(|(name, _)| name);
+        let all = names.zip(plan::steps(&self.plan)).zip(keeps);
+        all.map(|((name, does), keeps)| Step { name, does, keeps }).collect()
+    }
+
+    async fn stranded(&mut self) -> Result<Option<u64>, Fault> {
+        if !self.keeps()? {
+            return Ok(None);
+        }
+        let journal = journal(&self.host, &self.def, true, &self.leases).await?;
+        Ok(journal.and_then(|journal| journal.stranded(&self.plan)))
+    }
+
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         let rule = Arc::new(self.host.rule_info(&self.def.id));
-        let keeps = match self.def.options.qos {
-            0 => false,
-            // A source that can seek goes on where the journal says that it stood.
-            1 => {
-                let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
-                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
-            }
-            _ => true,
-        };
+        let keeps = self.keeps()?;
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         let positions = journal.as_ref().map_or_else(Vec::new, |journal| journal.positions(&self.plan));

@@ -200,11 +200,11 @@ async fn what_cannot_be_planned_is_not_created_and_does_not_stop_the_old_one() {
     assert!(refused.starts_with("error[K0000]: this is wrong\n --> sql:1:8"), "{refused}");
     assert!(w.rules.list().is_empty());
     w.rules.create(rule("r", "SELECT")).await.unwrap();
-    assert!(err(w.rules.update("r".into(), rule("r", "SELECT wrong")).await).contains("this is wrong"));
+    assert!(err(w.rules.update("r".into(), rule("r", "SELECT wrong"), false).await).contains("this is wrong"));
     assert_eq!(w.state("r").0, "running");
     assert_eq!(w.script.stops.load(Ordering::SeqCst), 0);
     assert_eq!(w.rules.text("r").unwrap(), rule("r", "SELECT"));
-    let refused = err(w.rules.update("r".into(), rule("s", "SELECT")).await);
+    let refused = err(w.rules.update("r".into(), rule("s", "SELECT"), false).await);
     assert_eq!(refused, "Invalid rule json: RuleId is not consistent with rule id.");
 }
 
@@ -270,7 +270,7 @@ async fn a_stored_rule_that_cannot_be_read_is_shown_and_can_be_replaced() {
     let w = w.restarted().await;
     assert_eq!(w.state("old"), ("stopped by error", "Missing rule actions.".into()));
     assert_eq!(err(w.rules.start("old".into()).await), "Missing rule actions.");
-    w.rules.update("old".into(), rule("old", "SELECT")).await.unwrap();
+    w.rules.update("old".into(), rule("old", "SELECT"), false).await.unwrap();
     assert_eq!(w.state("old").0, "running");
 }
 
@@ -280,13 +280,13 @@ async fn update_heeds_versions_and_whether_the_rule_is_to_run() {
     let version = |version: &str, more: &str| {
         rule("r", "SELECT").replace("}]}", &format!("}}], \"version\": \"{version}\"{more}}}"))
     };
-    assert_eq!(w.rules.update("r".into(), version("2", "")).await.unwrap().text, "Rule r was updated successfully.");
+    assert_eq!(w.rules.update("r".into(), version("2", ""), false).await.unwrap().text, "Rule r was updated successfully.");
     assert_eq!(w.state("r").0, "running");
     assert_eq!(
-        err(w.rules.update("r".into(), version("2", "")).await),
+        err(w.rules.update("r".into(), version("2", ""), false).await),
         "rule r already exists with version (2), new version (2) is lower"
     );
-    w.rules.update("r".into(), version("3", ", \"triggered\": false")).await.unwrap();
+    w.rules.update("r".into(), version("3", ", \"triggered\": false"), false).await.unwrap();
     assert_eq!(w.state("r"), ("stopped", "stopped by update".into()));
 }
 

@@ -11,7 +11,7 @@ use crate::plan::{self, Plan};
 use crate::store::{Log, LogOptions, Snapshots};
 
 use super::super::book::Book;
-use super::super::chain::Chain;
+use super::super::chain::{self, Chain};
 use super::known::Known;
 use super::record::{self, Glance, SinkCount};
 use super::state::State;
@@ -48,6 +48,8 @@ struct Found {
     positions: Vec<Option<Value>>,
     /// Rows in the log since the snapshot.
     rows: u64,
+    /// Calls of the chain in it.
+    calls: u64,
     /// Bytes of it.
     bytes: u64,
     warnings: Vec<String>,
@@ -96,6 +98,7 @@ impl Opened {
                 }
                 Ok(Glance::Push { source, rows, deliveries, position }) => {
                     found.rows += rows;
+                    found.calls += 1;
                     found.known(source).add_before(&deliveries);
                     if position.is_some() && source < found.known.len() {
                         let count = found.positions.len().max(source + 1);
@@ -105,7 +108,7 @@ impl Opened {
                 }
                 Ok(Glance::Counts(counts)) => found.counts = Some((sequence, counts)),
                 Ok(Glance::Skip(sequence)) => drop(found.skip.insert(sequence)),
-                Ok(Glance::Other) => {}
+                Ok(Glance::Other) => found.calls += 1,
                 Err(fault) => {
                     found.warnings.push(format!("record {sequence}: {fault}"));
                     found.skip.insert(sequence);
@@ -115,14 +118,26 @@ impl Opened {
         Ok(Opened { spec, log, found })
     }
 
-    /// For each source of the plan where it stands, if it can seek; nothing where the plan is another one.
+    /// For each source of the plan where it stands, if it can seek; nothing where the plan before read something else.
     pub fn positions(&self, plan: &Plan) -> Vec<Option<Value>> {
-        let before = match (&self.found.snapshot, &self.found.begin) {
-            (Some((_, _, state)), _) => &state.plan,
-            (None, Some((_, before))) => before,
-            (None, None) => return Vec::new(),
-        };
-        if *before == plan_text(plan) { self.found.positions.clone() } else { Vec::new() }
+        let Some(before) = self.before() else { return Vec::new() };
+        // Places among several sources are those of one plan.
+        let text = plan_text(plan);
+        let reads_the_same = plan.sources.len() == 1 && sources(before).eq(sources(&text));
+        if *before == text || reads_the_same { self.found.positions.clone() } else { Vec::new() }
+    }
+
+    /// The plan that what is here is of.
+    fn before(&self) -> Option<&String> {
+        let of_snapshot = self.found.snapshot.as_ref().map(|(_, _, state)| &state.plan);
+        of_snapshot.or(self.found.begin.as_ref().map(|(_, plan)| plan))
+    }
+
+    /// How many rows the log has that only the plan before can go on with: their results are not all confirmed, or the
+    /// program was killed behind the last snapshot. None where the plan is the same, or a snapshot has all.
+    pub fn stranded(&self, plan: &Plan) -> Option<u64> {
+        let before = self.before()?;
+        (self.found.calls > 0 && *before != plan_text(plan)).then_some(self.found.rows)
     }
 
     /// Makes the chain as it was, as far as its plan is the same, and the journal that goes on. `build` makes a chain
@@ -140,7 +155,7 @@ impl Opened {
         let text = plan_text(plan);
         book.set_logs();
         let now = clock.now();
-        let (mut taken, mut before) = (None, None);
+        let (mut taken, mut changed, mut before) = (None, None, None);
         match (&found.snapshot, &found.begin) {
             (Some((_, _, state)), _) if state.plan == text => {
                 book.ledger.restore(&state.ledger);
@@ -166,14 +181,33 @@ impl Opened {
             (None, None) => {
                 found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into())
             }
+            (Some((_, _, state)), _) if found.calls == 0 => {
+                book.ledger.restore(&state.ledger);
+                let mut chain = build(now)?;
+                let theirs: Vec<String> = state.ops.iter().map(|op| op.does.clone()).collect();
+                let states: Vec<Value> = state.ops.iter().map(|op| op.state.clone()).collect();
+                match chain.take_up(&chain::carried(&plan::steps(plan), &theirs), &states) {
+                    Ok(()) => {
+                        let held = book.ledger.view().held;
+                        book.ledger.came(u64::try_from(held).unwrap_or_default());
+                        let gone = u64::try_from(state.ledger.held - held).unwrap_or_default();
+                        found.drop_held(book, gone);
+                        changed = Some(chain);
+                    }
+                    Err(fault) => {
+                        chain.forget();
+                        found.warnings.push(format!("the state of the rule cannot be loaded, and is lost: {fault}"));
+                    }
+                }
+            }
             (snapshot, _) => {
                 if let Some((_, _, state)) = snapshot {
                     book.ledger.restore(&state.ledger);
                 }
-                found.warnings.push("the rule was changed, and its state does not fit any more".into());
+                found.warnings.push("the rule was changed, and the input log does not fit any more".into());
             }
         }
-        let is_fresh = taken.is_none();
+        let is_fresh = taken.is_none() && changed.is_none();
         if is_fresh {
             found.give_up(book);
             let folder = spec.folder.clone();
@@ -183,8 +217,9 @@ impl Opened {
         for warning in &found.warnings {
             tracing::warn!("{}: {warning}", spec.folder.display());
         }
-        let chain = taken.map_or_else(|| build(now), Ok)?;
-        let mut journal = found.journal(spec, log, sinks, is_fresh, clock)?;
+        let is_changed = changed.is_some();
+        let chain = taken.or(changed).map_or_else(|| build(now), Ok)?;
+        let mut journal = found.journal(spec, log, sinks, is_fresh || is_changed, clock)?;
         for port in &mut journal.ports {
             if let Some(account) = before.and_then(|all| all.get(&port.name)) {
                 port.restored = account.clone();
@@ -192,6 +227,9 @@ impl Opened {
         }
         (journal.plan, journal.does) = (text, plan::steps(plan));
         journal.book = book.clone();
+        if is_changed {
+            journal.anew(chain.states()).await?;
+        }
         if is_fresh {
             journal.note(&record::begin(now, &journal.plan.clone()))?;
             journal.calls = 0;
@@ -214,7 +252,10 @@ impl Found {
     fn give_up(&mut self, book: &Book) {
         let held =
             self.snapshot.as_ref().map_or(0, |(_, _, state)| u64::try_from(state.ledger.held).unwrap_or_default());
-        let rows = held + self.rows;
+        self.drop_held(book, held + self.rows);
+    }
+
+    fn drop_held(&mut self, book: &Book, rows: u64) {
         if rows > 0 {
             book.ledger.came(rows);
             book.ledger.settle(Term::Dropped, "changed", rows, false);
@@ -280,9 +321,24 @@ impl Found {
     }
 }
 
+impl Journal {
+    /// Writes a snapshot now: what is on the disk is of another plan.
+    async fn anew(&mut self, states: Vec<(String, Value)>) -> Result<()> {
+        self.sync().await?;
+        self.set_state(states, 0);
+        self.begin_writing();
+        self.end_writing(true).await
+    }
+}
+
 /// Equal texts mean that the state of one plan is that of the other.
 fn plan_text(plan: &Plan) -> String {
     format!("{}\n{} slots", plan::explain(plan), plan.width)
+}
+
+/// The streams that a plan as text reads.
+fn sources(plan: &str) -> impl Iterator<Item = &str> {
+    plan.split("StreamName: ").skip(1).filter_map(|rest| rest.split(',').next())
 }
 
 /// Empties the log and removes the snapshots; sequences go on. Blocks.

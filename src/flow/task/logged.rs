@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use crate::data::{Fate, Receipt, Value};
+use crate::data::{Fate, Receipt};
 use crate::diag::{Fault, Result};
 
 use super::super::caught::caught_now;
@@ -13,7 +13,7 @@ use super::super::journal::Journal;
 use super::super::journal::record::{self, Record};
 use super::super::lane::Load as _;
 use super::super::outlet::Outgoing;
-use super::{Chain, RuleTask, give};
+use super::{RuleTask, give};
 
 /// Rows that are brought to the disk together, about.
 const TOGETHER: usize = 4096;
@@ -156,7 +156,7 @@ impl RuleTask {
             tracing::warn!("{}: {fault}; the snapshot before and the input log stand in for it", self.log.who());
         }
         if journal.wants_snapshot() && !journal.is_increment() {
-            let ops = states(&self.chain);
+            let ops = self.chain.states();
             let waiting = self.from.waiting() as u64;
             journal.set_state(ops, waiting);
         }
@@ -193,7 +193,7 @@ impl RuleTask {
         }
         let whole = *ended == Close::Left && journal.is_live() && journal.pushing.is_none() && !journal.is_partial;
         if whole && !journal.is_increment() {
-            match caught_now("the rule", || states(&self.chain)) {
+            match caught_now("the rule", || self.chain.states()) {
                 Ok(ops) => journal.set_state(ops, 0),
                 Err(fault) => tracing::warn!("{who}: {fault}"),
             }
@@ -228,10 +228,4 @@ async fn save(journal: &mut Journal) -> Result<()> {
     journal.sync().await?;
     journal.begin_writing();
     journal.end_writing(true).await
-}
-
-/// The state of each operator, by name.
-fn states(chain: &Chain) -> Vec<(String, Value)> {
-    let Value::Array(states) = chain.save() else { return Vec::new() };
-    chain.meters().into_iter().map(|(name, _)| name).zip(states.iter().cloned()).collect()
 }

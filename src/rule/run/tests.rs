@@ -101,14 +101,14 @@ async fn a_rule_that_is_deleted_takes_back_what_its_source_left_outside() {
     }
     rules.stop("stopped".into()).await.unwrap();
     rules.restart("kept".into()).await.unwrap();
-    rules.update("kept".into(), rule("kept", "own")).await.unwrap();
+    rules.update("kept".into(), rule("kept", "own"), false).await.unwrap();
     let owners = ["gone", "stopped", "changed", "kept", "other"];
     assert!(forgotten(&owners).is_empty());
     rules.remove("gone".into()).await.unwrap();
     rules.remove("stopped".into()).await.unwrap();
     assert_eq!(forgotten(&owners), ["gone", "stopped"]);
     stream(&rules, "other", false);
-    rules.update("changed".into(), rule("changed", "other")).await.unwrap();
+    rules.update("changed".into(), rule("changed", "other"), false).await.unwrap();
     assert_eq!(forgotten(&owners), ["gone", "stopped", "changed"]);
 }
 

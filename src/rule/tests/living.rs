@@ -100,9 +100,9 @@ async fn a_rule_that_is_made_within_its_window_runs_at_once() {
     w.rules.start("r".into()).await.unwrap();
     assert_eq!(w.state("r"), (WAITING, String::new()));
     let now = with("r", "SELECT", json!({"cron": "30 6 * * *", "duration": "5m"}));
-    w.rules.update("r".into(), now).await.unwrap();
+    w.rules.update("r".into(), now, false).await.unwrap();
     assert_eq!(w.state("r").0, "running");
-    w.rules.update("r".into(), with("r", "SELECT", json!({}))).await.unwrap();
+    w.rules.update("r".into(), with("r", "SELECT", json!({})), false).await.unwrap();
     w.at("2024-01-02T00:00:00Z", "r", "running", "").await;
 }
 
@@ -229,7 +229,7 @@ async fn a_rule_that_cannot_begin_is_tried_again_too() {
     assert_eq!(w.status("r")["restarts"]["nextTimestamp"], 0);
     w.at("2024-01-01T01:00:00Z", "r", "stopped by error", "no such door").await;
     assert_eq!(w.starts(), 3);
-    w.rules.update("r".into(), with("r", "SELECT", options)).await.unwrap();
+    w.rules.update("r".into(), with("r", "SELECT", options), false).await.unwrap();
     assert_eq!(w.state("r").0, "running");
 }
 

@@ -1,0 +1,108 @@
+//! What becomes of the state of a rule that is changed: operators that do the same in both plans go on with it.
+
+use serde::Serialize;
+
+use super::engine::Step;
+use super::{Def, Planned, Refused, Rules};
+use crate::diag::Diagnostic;
+use crate::flow::carried;
+
+/// What a change keeps and what it does not, by the names that the operators have in the status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Change {
+    /// Operators of the new plan that go on with the state that there is.
+    pub carried: Vec<String>,
+    /// Operators of the new plan that begin anew.
+    pub anew: Vec<String>,
+    /// Operators of the old plan whose state has no place in the new one.
+    pub lost: Vec<String>,
+    /// Rows in the input log whose results the sinks have not confirmed yet. As long as there are any, the rule can only
+    /// be changed with `force`, which drops them.
+    pub unconfirmed: u64,
+}
+
+impl Change {
+    fn between(old: &[Step], new: &[Step], keeps: bool) -> Change {
+        let does = |steps: &[Step]| steps.iter().map(|step| step.does.clone()).collect::<Vec<_>>();
+        let pairs = if keeps { carried(&does(new), &does(old)) } else { Vec::new() };
+        let names = |steps: &[Step], stays: &dyn Fn(usize) -> bool| -> Vec<String> {
+            let kept = steps.iter().enumerate().filter(|(at, step)| step.keeps && stays(*at));
+            kept.map(|(_, step)| step.name.clone()).collect()
+        };
+        Change {
+            carried: names(new, &|at| pairs.iter().any(|(to, _)| *to == at)),
+            anew: names(new, &|at| !pairs.iter().any(|(to, _)| *to == at)),
+            lost: names(old, &|at| !pairs.iter().any(|(_, from)| *from == at)),
+            unconfirmed: 0,
+        }
+    }
+
+    /// What the author is told after the change.
+    pub(super) fn warnings(&self) -> Vec<Diagnostic> {
+        if self.lost.is_empty() {
+            return Vec::new();
+        }
+        let text = format!("the state of {} has no place in the changed rule, and is dropped", listed(&self.lost));
+        let help = "a dry run tells it before: `kuiper rule update --dry-run`";
+        vec![Diagnostic::warning("K0915", text).help(help)]
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl Rules {
+    /// What a change of the rule would keep. Nothing is changed.
+    pub async fn preview(&self, id: String, text: String) -> Result<Change, Refused> {
+        let parsed = self.read_rule(&text, Some(&id));
+        let (def, _) = parsed.map_err(|why| Refused::Invalid(format!("Invalid rule json: {why}")))?;
+        let mut planned = self.plan(&def).map_err(Refused::Invalid)?;
+        let rule = self.registered(&id)?;
+        let mut change = self.change(&rule.def(), &def, planned.as_ref());
+        // The log of a rule that runs is in use; what its sinks have not confirmed is known when it stops.
+        let control = rule.control.lock().await;
+        if !control.is_running() && !change.is_nothing() {
+            change.unconfirmed = planned.stranded().await.map_err(Refused::Storage)?.unwrap_or_default();
+        }
+        Ok(change)
+    }
+
+    /// What the state of a rule comes to. Without a journal on both sides nothing is carried.
+    pub(super) fn change(&self, old: &Def, new: &Def, planned: &dyn Planned) -> Change {
+        let Ok(before) = self.plan(old) else { return Change::default() };
+        Change::between(&before.steps(), &planned.steps(), old.options.qos > 0 && new.options.qos > 0)
+    }
+}
+
+impl Change {
+    fn is_nothing(&self) -> bool {
+        self.carried.is_empty() && self.anew.is_empty() && self.lost.is_empty()
+    }
+}
+
+/// Why a rule is not changed now.
+pub(super) fn stranded(id: &str, rows: u64) -> Refused {
+    Refused::Invalid(format!(
+        "rule {id} holds {rows} rows whose results its sinks have not confirmed, and the changed statement cannot give \
+         them; wait until the sinks take them, or drop them with `force=true`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_that_do_the_same_keep_what_they_know() {
+        let step = |name: &str, does: &str, keeps| Step { name: name.into(), does: does.into(), keeps };
+        let old = [step("op_2_filter", "a > 1", false), step("op_3_window", "10 s", true), step("op_4_lag", "x", true)];
+        let new = [step("op_2_window", "10 s", true), step("op_3_lag", "y", true), step("op_4_filter", "b", false)];
+        let change = Change::between(&old, &new, true);
+        assert_eq!(change.carried, ["op_2_window"]);
+        assert_eq!((change.anew, change.lost), (vec!["op_3_lag".to_owned()], vec!["op_4_lag".to_owned()]));
+        let change = Change::between(&old, &new, false);
+        assert!(change.carried.is_empty() && change.lost.len() == 2);
+        assert!(Change::between(&old, &old, true).warnings().is_empty());
+    }
+}
