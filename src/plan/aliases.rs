@@ -66,7 +66,9 @@ impl Names<'_> {
     /// The aliases that are on top of [`WITHIN`] others, from the lowest to the highest.
     fn far_up(&self) -> Vec<usize> {
         let mut levels: Vec<Option<usize>> = vec![None; self.aliases.len()];
-        let (mut order, mut path): (Vec<usize>, Vec<(usize, Vec<usize>, usize)>) = Default::default();
+        let mut order = Vec::new();
+        // Each alias with those that it reads, and how many of them are done.
+        let mut path: Vec<(usize, Vec<usize>, usize)> = Vec::new();
         for first in 0..self.aliases.len() {
             if levels[first].is_some() {
                 continue;

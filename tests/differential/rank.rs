@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use kuiper::data::Value;
 use kuiper::func::{Body, Special};
-use kuiper::sql::{Expr, ExprNode, Over};
+use kuiper::sql::{BinaryOp, Expr, ExprNode, Over};
 
 use super::analytic::printed;
-use super::expr::{eval, order};
+use super::expr::{compared, eval, order};
 use super::query::{Got, Query, Scope, fails};
 
 /// The calls of `row_number` in the statement with what stands behind OVER.
@@ -38,11 +38,18 @@ pub fn places(over: Option<&Over>, scopes: &[Scope<'_>]) -> Got<Vec<i64>> {
     sort(&mut rows, &order.iter().map(|sort| sort.descending).collect::<Vec<_>>())?;
     let mut numbers = vec![0; scopes.len()];
     for (place, (_, (n, part))) in rows.iter().enumerate() {
-        let text = |part: &[Value]| part.iter().map(printed).collect::<Vec<_>>();
-        let before = rows[..place].iter().filter(|(_, (_, other))| text(other) == text(part));
+        let before = rows[..place].iter().filter(|(_, (_, other))| other.iter().zip(part).all(|(a, b)| is_same(a, b)));
         numbers[*n] = before.count() as i64 + 1;
     }
     Ok(numbers)
+}
+
+/// Whether two rows are of one part by this key: equal numbers are, whatever their signs of zero, and NULL and NULL.
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a.is_null(), b.is_null()) {
+        (false, false) => compared(BinaryOp::Eq, a, b).unwrap_or_else(|_| printed(a) == printed(b)),
+        (a, b) => a == b,
+    }
 }
 
 /// ORDER BY: NULL is last in both directions, equal rows stay as they are; the kinds of a key must fit.
