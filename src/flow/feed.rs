@@ -86,8 +86,8 @@ pub struct Subscriber {
 enum Command {
     Join(u64, Subscriber),
     Leave(u64),
-    /// The one joins and the other leaves, between two chunks.
-    Swap(u64, u64, Subscriber),
+    /// Nothing is given to anyone until it is open, or gone.
+    Hold(watch::Receiver<bool>),
 }
 
 /// A running feed. It ends when all handles are gone.
@@ -126,20 +126,13 @@ impl Feed {
         self.commands.send(Command::Join(id, subscriber)).await.map_err(gone)
     }
 
-    /// Puts a subscriber in the place of another, which then leaves as by [`Feed::unsubscribe`]: every message goes to one
-    /// of the two.
-    pub async fn swap(
-        &self,
-        old: u64,
-        id: u64,
-        subscriber: Subscriber,
-        ended: watch::Receiver<Option<Ended>>,
-    ) -> Result<()> {
-        self.readers.join(id, ended);
-        let gone = |_| Fault::bug("the task of the source has ended");
-        self.commands.send(Command::Swap(old, id, subscriber)).await.map_err(gone)?;
-        self.readers.leave(old);
-        Ok(())
+    /// Gives nothing to anyone until what is returned is dropped: a rule that leaves and comes back meanwhile misses
+    /// nothing. The source waits, as for a rule that is full.
+    pub async fn hold(&self) -> watch::Sender<bool> {
+        let (held, gate) = watch::channel(false);
+        // A feed that has ended has nothing to give.
+        let _ = self.commands.send(Command::Hold(gate)).await;
+        held
     }
 
     /// Takes a subscriber off; its channel ends when what was on its way has arrived.
@@ -316,12 +309,14 @@ impl Driver {
                 // comes.
                 chunks.close();
             }
+            let mut gate = self.gate.clone();
             tokio::select! {
                 biased;
                 _ = self.hear(), if !self.deserted => {}
                 _ = run.ended() => {}
                 _ = over(&mut farewell), if !run.is_over() => run.work = None,
-                chunk = chunks.recv(), if !dry => match chunk {
+                _ = opened(&mut gate), if !self.is_left() => self.gate = None,
+                chunk = chunks.recv(), if !dry && (self.gate.is_none() || self.is_left()) => match chunk {
                     Some(chunk) => self.distribute(chunk, &mut run).await?,
                     None => dry = true,
                 },
@@ -337,11 +332,8 @@ impl Driver {
                 self.subscribers.push((id, subscriber));
                 self.decoding = None;
             }
-            Some(Command::Swap(old, id, subscriber)) => {
-                self.subscribers.push((id, subscriber));
-                self.decoding = None;
-                self.leave(old);
-            }
+            // One that is not open yet at the start waits for more.
+            Some(Command::Hold(gate)) => drop(self.gate.get_or_insert(gate)),
             Some(Command::Leave(id)) => self.leave(id),
             None => self.deserted = true,
         }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{Def, Host};
 use crate::clock::Time;
@@ -78,6 +79,12 @@ pub struct Step {
 pub trait Running: Send + Sync {
     /// Returns when the rule has ended by itself; at once when it has before. May be dropped and called again.
     async fn ended(&self) -> Ended;
+
+    /// Has the sources that it shares with other rules wait until what is returned is dropped: the rule can stop and start
+    /// again meanwhile, and misses nothing.
+    async fn hold(&self) -> Vec<watch::Sender<bool>> {
+        Vec::new()
+    }
 
     /// Stops and joins all tasks. May be called after the end.
     async fn stop(&self);

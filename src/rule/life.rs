@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::tz::TimeZone;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::kept::Kept;
@@ -85,6 +85,14 @@ struct Run {
 }
 
 impl Control {
+    /// Has the sources that the run shares with others wait until what is returned is dropped.
+    pub async fn hold(&self) -> Vec<watch::Sender<bool>> {
+        match &self.run {
+            Some(run) => run.running.hold().await,
+            None => Vec::new(),
+        }
+    }
+
     pub fn is_running(&self) -> bool {
         self.run.is_some()
     }

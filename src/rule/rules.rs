@@ -225,6 +225,7 @@ impl Rules {
                 warnings.extend(me.change(&old, &def, planned.as_ref()).warnings());
             }
             let ran = control.is_running();
+            let _held = control.hold().await;
             rule.halt(&mut control, State::Stopped, "stopped by update").await;
             let saved = match planned.stranded().await {
                 Ok(Some(rows)) if !force => Err(stranded(&id, rows)),
@@ -367,6 +368,7 @@ impl Rules {
         rule.taken_in_hand();
         match self.plan_anew(&rule) {
             Ok(planned) => {
+                let _held = control.hold().await;
                 rule.halt(&mut control, State::Stopped, "stopped by update").await;
                 self.launch(&rule, &mut control, planned).await;
                 Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
+use tokio::sync::watch;
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
 use super::{Def, Host, Overflow};
@@ -405,6 +406,8 @@ impl Planned for PlannedFlow {
             };
             feeds.insert(stream.name.to_string(), feed);
         }
+        let shared = |name: &String| self.host.catalog.find(name).is_some_and(|stream| stream.options.shared);
+        let common = feeds.iter().filter(|(name, _)| shared(name)).map(|(_, feed)| Arc::downgrade(feed)).collect();
         let of_sources = self.plan.sources.iter().filter_map(|source| feeds.get(source.stream.as_str()).cloned());
         let of_sources = of_sources.collect();
         let mut desks = Vec::new();
@@ -436,7 +439,7 @@ impl Planned for PlannedFlow {
         };
         let flow = Flow::start(spec).await?;
         let ended = flow.ended();
-        Ok(Arc::new(RunningFlow { flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
+        Ok(Arc::new(RunningFlow { common, flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
     }
 
     async fn forget(self: Box<Self>) {
@@ -492,10 +495,12 @@ async fn forget(stream: &str, source: SourcePlan) {
 }
 
 struct RunningFlow {
+    /// Feeds that other rules may read too.
+    common: Vec<Weak<Feed>>,
     /// Taken out when it is stopped.
     flow: Mutex<Option<Flow>>,
     last: Mutex<RunStatus>,
-    ended: tokio::sync::watch::Receiver<Option<flow::Ended>>,
+    ended: watch::Receiver<Option<flow::Ended>>,
 }
 
 #[async_trait::async_trait]
@@ -512,6 +517,11 @@ impl Running for RunningFlow {
             }
             Ok(None) | Err(_) => Ended::Failed(Fault::bug("the task of the rule ended without a word")),
         }
+    }
+
+    async fn hold(&self) -> Vec<watch::Sender<bool>> {
+        let feeds = self.common.iter().filter_map(Weak::upgrade);
+        futures_util::future::join_all(feeds.map(|feed| async move { feed.hold().await })).await
     }
 
     async fn stop(&self) {

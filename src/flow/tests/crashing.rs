@@ -499,7 +499,7 @@ async fn a_rule_that_was_changed_goes_on_with_the_operators_that_are_the_same() 
             (dropped, view(&world).warnings.len()),
             if new.sql.starts_with("SELECT b") { (3, 1) } else { (0, 0) }
         );
-        world.running.take().unwrap().lay_down().await;
+        world.running.take().unwrap().kill().await;
     }
 }
 
