@@ -463,7 +463,9 @@ mod tests {
         let (ledger, sink) = (Ledger::default(), SinkAccount::default());
         all_ways(&ledger);
         ledger.came(3);
-        (sink.came(9), sink.delivered(4), sink.dead("refused", 2));
+        sink.came(9);
+        sink.delivered(4);
+        sink.dead("refused", 2);
         let mut kept = Accounts { ledger: ledger.view(), sinks: [("s".to_owned(), sink.view())].into() };
         let text = serde_json::to_string(&kept).unwrap();
         assert!(text.starts_with(r#"{"ledger":{"in":10,"out":2,"filtered":1,"held":1"#), "{text}");

@@ -109,7 +109,11 @@ fn no_kill_takes_a_number_out_of_a_window_or_counts_one_twice() {
     // What was on its way to the broker at a kill comes again, and no more than that.
     assert!(again <= LIVES.len(), "{again} windows came twice");
     let ledger = kuiper.until("sums", "the account", |status| status["ledger"]["held"] == 0)["ledger"].clone();
-    assert_eq!(ledger["in"].as_i64().unwrap() - ledger["dropped"]["duplicate"].as_i64().unwrap_or(0), total, "{ledger}");
+    assert_eq!(
+        ledger["in"].as_i64().unwrap() - ledger["dropped"]["duplicate"].as_i64().unwrap_or(0),
+        total,
+        "{ledger}"
+    );
 
     // A stop by hand keeps what the window holds.
     kuiper.until("sums", "a window to begin", |status| status["ledger"]["held"] == 0);

@@ -45,14 +45,6 @@ mod table;
 #[path = "faults/wire.rs"]
 mod wire;
 
-/// Promises that are not on main yet: fault and rule, `*` for all. They are printed, and not judged.
-const PROMISES_NOT_ON_MAIN_YET: &[(&str, &str)] = &[];
-
-pub fn excused(fault: &str, rule: &str) -> bool {
-    let fits = |given: &str, own: &str| given == "*" || given == own;
-    PROMISES_NOT_ON_MAIN_YET.iter().any(|(faults, rules)| fits(faults, fault) && fits(rules, rule))
-}
-
 /// What `rules/README.md` promises names scenarios, and their rules, that are here.
 #[test]
 fn the_guide_names_scenarios_that_are_there() {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "rest/changing.rs"]
+mod changing;
 #[path = "rest/dead.rs"]
 mod dead;
 #[path = "connectors/http.rs"]

@@ -477,11 +477,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused_in_one_sentence() {
-        for (written, needs) in [(json!({"logFilename": "a.log"}), "log files")] {
-            let (_, found) = read(written);
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert!(found[0].contains(needs) && found[0].contains("this version does not have"), "{found:?}");
-        }
+        let (_, found) = read(json!({"logFilename": "a.log"}));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("log files") && found[0].contains("this version does not have"), "{found:?}");
     }
 
     #[test]

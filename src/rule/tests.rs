@@ -280,7 +280,10 @@ async fn update_heeds_versions_and_whether_the_rule_is_to_run() {
     let version = |version: &str, more: &str| {
         rule("r", "SELECT").replace("}]}", &format!("}}], \"version\": \"{version}\"{more}}}"))
     };
-    assert_eq!(w.rules.update("r".into(), version("2", ""), false).await.unwrap().text, "Rule r was updated successfully.");
+    assert_eq!(
+        w.rules.update("r".into(), version("2", ""), false).await.unwrap().text,
+        "Rule r was updated successfully."
+    );
     assert_eq!(w.state("r").0, "running");
     assert_eq!(
         err(w.rules.update("r".into(), version("2", ""), false).await),

@@ -55,7 +55,10 @@ fn the_session_of_the_guide_against_a_server() {
     check(&session, |args| server.ask(args));
     let exported = fs::read_to_string(server.folder.path().join("late.jsonl")).unwrap();
     let first = exported.lines().next().unwrap();
-    assert!(first.starts_with(r#"{"sequence":1,"time":"#) && first.contains(r#""size":26,"text":"{\"celsius\""#), "{first}");
+    assert!(
+        first.starts_with(r#"{"sequence":1,"time":"#) && first.contains(r#""size":26,"text":"{\"celsius\""#),
+        "{first}"
+    );
     assert_eq!(server.json(&["queue", "list", "alarms"])[0]["messages"], 0);
     for (args, told) in [
         (&["queue", "show", "alarms", "mqtt_1"][..], "rule `alarms` has no queue `mqtt_1`; it has `mqtt_0`"),

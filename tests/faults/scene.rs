@@ -285,7 +285,7 @@ impl Scene {
         let numbers: Vec<Numbers> = self.publishers.iter_mut().map(Publisher::stop).collect();
         let (mut moved, mut delivered) = (Instant::now(), 0);
         let name = self.name;
-        let due = |verdict: &Verdict| !verdict.lost.is_empty() && !super::excused(name, verdict.rule);
+        let due = |verdict: &Verdict| !verdict.lost.is_empty();
         loop {
             self.look();
             let missing = self.rules.iter().any(|rule| due(&self.judge(rule, &numbers)));
@@ -327,14 +327,7 @@ impl Scene {
         if self.server.has_ended() {
             broken.push("the server has ended".into());
         }
-        for verdict in &mut verdicts {
-            let told = verdict.broken();
-            if super::excused(name, verdict.rule) {
-                verdict.remark += if told.is_empty() { "kept, though not promised yet" } else { "not promised yet" };
-            } else {
-                broken.extend(told);
-            }
-        }
+        broken.extend(verdicts.iter().flat_map(Verdict::broken));
         table::print(name, what, &verdicts);
         if !broken.is_empty() {
             let kept = self.keep();

@@ -34,8 +34,9 @@ impl Known {
         if !rows.iter().any(|row| batch.delivery(*row as usize).is_some()) {
             return;
         }
+        let rows = rows.to_vec();
         let mut left = Vec::with_capacity(rows.len());
-        for row in rows.to_vec() {
+        for row in rows {
             if let Some(delivery) = batch.delivery(row as usize) {
                 if !delivery.again {
                     self.before = HashMap::new();

@@ -9,6 +9,7 @@ use crate::diag::{Fault, Result};
 use crate::meter::{SinkView, reason};
 
 /// A record that was read.
+#[allow(clippy::large_enum_variant, reason = "it lives for one turn of a replay")]
 pub enum Record {
     /// Rows of a source were pushed.
     Push { source: usize, now: Time, batch: Batch },
@@ -422,7 +423,7 @@ mod tests {
         };
         assert_eq!((batch.rows(), batch.selected()), (2, &[0, 1][..]));
         assert_eq!([batch.time(0), batch.time(1)], [Time(101), Time(102)]);
-        assert!(matches!(&batch.row(1)[..], [Value::Absent, Value::Text(text)] if *text == "row 2"));
+        assert!(matches!(batch.row(1), [Value::Absent, Value::Text(text)] if *text == "row 2"));
         assert_eq!((batch.meta(0).map(|meta| meta.len()), batch.meta(1)), (Some(1), None));
         assert_eq!(batch.faults(), [(1, Fault::decode("what is that"))]);
         let Glance::Push { source: 1, rows: 2, deliveries, position } = glance(&records()[1]).unwrap() else {

@@ -296,8 +296,8 @@ async fn a_kill_behind_any_step_loses_nothing_and_doubles_only_what_was_not_note
     let all = KINDS.iter().map(|kind| async move {
         let (expected, counts) = undisturbed(kind).await;
         assert!(expected.len() > 2, "{}: {expected:?}", kind.sql);
-        for behind in 0..SCRIPT.len() {
-            let what = format!("{} killed behind step {behind}, {:?}", kind.sql, SCRIPT[behind]);
+        for (behind, step) in SCRIPT.iter().enumerate() {
+            let what = format!("{} killed behind step {behind}, {step:?}", kind.sql);
             let (came, had) = killed(kind, behind, HOUR, false, &counts).await;
             // A timer that the log does not know of goes off late: windows that passed without rows are left out then.
             let with_rows = |all: &[String]| all.iter().filter(|row| *row != "{}").cloned().collect::<Vec<_>>();
