@@ -51,7 +51,9 @@ fn publish(kuiper: &Kuiper, id: &str, publisher: &mut Publisher, total: i64) {
 fn sums(path: &std::path::Path) -> (i64, usize) {
     let text = fs::read_to_string(path).unwrap_or_default();
     let windows: Vec<Json> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    (windows.iter().map(|window| window["n"].as_i64().unwrap()).sum(), windows.len())
+    // A window that ended before the first message has nothing in it.
+    let count = |window: &Json| window.get("n").map_or(0, |n| n.as_i64().unwrap());
+    (windows.iter().map(count).sum(), windows.len())
 }
 
 #[test]
@@ -95,8 +97,8 @@ fn what_a_window_holds_does_not_come_again() {
     assert_eq!(kuiper.status("kept")["ledger"]["dropped"], json!({"stop": 2_000}));
     publisher.publish(1);
     kuiper.ask("POST", "/rules/kept/start", "");
-    let again = kuiper.until("kept", "the next message", |status| status["ledger"]["in"] != 0);
-    assert_eq!(again["ledger"]["in"], 1, "{again:#}");
+    let again = kuiper.until("kept", "the next message", |status| status["ledger"]["in"] != 2_000);
+    assert_eq!(again["ledger"]["in"], 2_001, "{again:#}");
 }
 
 #[test]
@@ -157,8 +159,8 @@ fn the_stop_of_one_rule_of_a_shared_stream_neither_holds_the_others_up_nor_doubl
     kuiper.ask("POST", "/rules/fine/start", "");
     connected(&kuiper, "fine");
     publisher.publish(1);
-    let status = kuiper.until("fine", "the next message", |status| status["ledger"]["out"].as_i64() >= Some(1));
-    assert_eq!(status["ledger"]["in"], 1, "{status:#}");
+    let status = kuiper.until("fine", "the next message", |status| status["ledger"]["out"].as_i64() >= Some(601));
+    assert_eq!(status["ledger"]["in"], 601, "{status:#}");
 }
 
 #[test]

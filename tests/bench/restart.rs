@@ -4,61 +4,20 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "served.rs"]
+mod served;
+
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-struct Server {
-    child: Child,
-    address: String,
-}
+use served::Server;
 
-impl Server {
-    fn start(folder: &Path) -> Server {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
-        command.args(["serve", "--listen", &address]).current_dir(folder);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        while TcpStream::connect(&address).is_err() {
-            sleep(Duration::from_millis(1));
-        }
-        Server { child, address }
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &Json) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: kuiper\r\nconnection: close\r\n");
-        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.split(' ').nth(1).unwrap().starts_with('2'), "{method} {path}: {answer}");
-        body.to_owned()
-    }
-
-    fn running(&self) -> usize {
-        let rules: Json = serde_json::from_str(&self.ask("GET", "/rules", &Json::Null)).unwrap();
-        rules.as_array().unwrap().iter().filter(|rule| rule["status"] == "running").count()
-    }
-
-    /// MiB
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
-    }
-
-    fn end(mut self) {
-        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        self.child.wait().unwrap();
-    }
+fn running(server: &Server) -> usize {
+    let rules: Json = serde_json::from_str(&server.ask("GET", "/rules", &Json::Null)).unwrap();
+    rules.as_array().unwrap().iter().filter(|rule| rule["status"] == "running").count()
 }
 
 fn main() {
@@ -81,7 +40,7 @@ fn main() {
         server.end();
         let watch = Instant::now();
         let server = Server::start(folder.path());
-        while server.running() < rules {
+        while running(&server) < rules {
             sleep(Duration::from_millis(5));
         }
         let seconds = (watch.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
