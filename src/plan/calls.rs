@@ -101,7 +101,8 @@ impl Checks<'_> {
             return self.dedup(call, span, place);
         }
         let Some(func) = self.funcs.find(name) else {
-            let near = crate::diag::nearest(name, self.funcs.names());
+            let windows = WindowKind::ALL.iter().map(|kind| kind.name());
+            let near = crate::diag::nearest(name, self.funcs.names().chain(windows).chain([DEDUP]));
             let help = near.map(|near| format!("did you mean `{near}`?"));
             self.add("K0210", format!("there is no function `{name}`"), call.name.span).help = help;
             return;
