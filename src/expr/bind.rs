@@ -152,7 +152,8 @@ impl Binder<'_> {
             return Diagnostic::error("K0247", format!("`{name}` stands alone as a field of SELECT"));
         }
         let found = Diagnostic::error("K0210", format!("there is no function `{name}`"));
-        found.suggest(name, self.funcs.names())
+        let windows = WindowKind::ALL.iter().map(|kind| kind.name());
+        found.suggest(name, self.funcs.names().chain(windows).chain(["dedup_trigger"]))
     }
 
     fn call(&mut self, call: &Call, span: Span) -> Bound {

@@ -1,6 +1,5 @@
 //! A server of its own for a benchmark: started in a folder, asked over HTTP, and ended.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 pub struct Server {
-    child: Child,
+    pub child: Child,
     address: String,
 }
 
@@ -37,13 +36,6 @@ impl Server {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.split(' ').nth(1).unwrap().starts_with('2'), "{method} {path}: {answer}");
         body.to_owned()
-    }
-
-    /// MiB
-    pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
     }
 
     pub fn end(mut self) {
