@@ -294,7 +294,7 @@ fn a_session_outlives_the_stop_of_a_rule_and_ends_with_its_deletion() {
         wait_for("the session without a client", || clients(&broker, "disconnected") == 1);
         publisher.publish(50);
         kuiper.ask("POST", &format!("/rules/{id}/start"), "");
-        kuiper.until(id, "what came meanwhile", |status| status["ledger"]["out"] == 50);
+        kuiper.until(id, "what came meanwhile", |status| status["ledger"]["out"] == 100);
         kuiper.ask("DELETE", &format!("/rules/{id}"), "");
         wait_for("the end of the session", || clients(&broker, "disconnected") == 0);
     }
