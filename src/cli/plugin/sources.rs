@@ -15,6 +15,8 @@ pub(super) const SDK: Files = files!("sdk":
     "Cargo.toml"
     "kuiper.h"
     "src/abi.rs"
+    "src/abi/constants.rs"
+    "src/abi/tables.rs"
     "src/abi/values.rs"
     "src/context.rs"
     "src/error.rs"
