@@ -109,12 +109,15 @@ pub struct Description {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exported {
     pub name: String,
-    /// `source`, `sink` or `function`.
+    /// `source`, `lookup`, `sink` or `function`.
     pub what: &'static str,
     pub about: String,
     pub signature: String,
-    /// JSON Schema of the properties of a source or sink.
+    /// JSON Schema of the properties of a source, lookup or sink.
     pub schema: Json,
+    /// It can read state that was written by versions from the first to the second, which it writes itself; zeros: nothing
+    /// is said of it.
+    pub state: (u32, u32),
 }
 
 /// Where plugins live, and how long they may take.

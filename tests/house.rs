@@ -196,7 +196,8 @@ fn unsafe_stands_in_plugin_only() {
     let mut wrong = vec![];
     for file in rust_files(&[root().join("src"), root().join("tests")]) {
         let shown = show(&file);
-        if shown.starts_with("src/plugin") || shown == "tests/house.rs" {
+        // The last is what plugins were written against once.
+        if shown.starts_with("src/plugin") || shown == "tests/house.rs" || shown.starts_with("tests/plugins/sdk-") {
             continue;
         }
         let text = code(&fs::read_to_string(&file).unwrap());

@@ -72,6 +72,16 @@ impl Desk {
             emit_end: emits.then_some(emit_end as _),
             stopped: Some(stopped),
             wait: Some(wait),
+            emit_rows_with: None,
+            emit_bytes_with: None,
+            acknowledged: None,
+            template: None,
+            json_path: None,
+            count: None,
+            secret: None,
+            folder: None,
+            instance: 0,
+            run: 0,
         };
         let (ended, _) = watch::channel(false);
         Arc::new(Desk {
@@ -248,7 +258,7 @@ unsafe extern "C" fn emit_bytes(this: *const abi::Context, all: *const abi::Mess
     // SAFETY: see above.
     unsafe {
         at(this, code::BUG, |desk| {
-            let all = messages(&*all);
+            let all = messages(all);
             desk.emit(|out| {
                 all.into_iter().map(|(bytes, time, meta)| out.message(Payload::Bytes(bytes), time, meta)).collect()
             })

@@ -2,6 +2,7 @@
 //! the process.
 
 use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +34,10 @@ pub struct Symbol {
     pub table: *const std::ffi::c_void,
     pub properties: &'static [Property],
     pub examples: &'static [(&'static str, &'static str)],
+    /// Of the state that it writes; 0: nothing is said of it.
+    pub state_version: u32,
+    /// It can read state from this version to its own.
+    pub state_oldest: u32,
 }
 
 // SAFETY: the contract: `table` is read-only and static, `data` is only handed back to the guest's `create`, which may
@@ -108,11 +113,21 @@ impl Symbol {
     /// # Safety
     /// `symbol` leads to a static symbol of the contract.
     unsafe fn read(symbol: *const abi::Symbol) -> Result<Symbol, String> {
+        if symbol.is_null() {
+            return Err("a symbol of its table is null".into());
+        }
         // SAFETY: see above.
-        let symbol = unsafe { symbol.as_ref() }.ok_or("a symbol of its table is null")?;
-        if (symbol.size as usize) < std::mem::size_of::<abi::Symbol>() {
+        let size = unsafe { (*symbol).size } as usize;
+        if size < std::mem::offset_of!(abi::Symbol, state_version) {
             return Err("a symbol of its table is too short".into());
         }
+        let mut whole = MaybeUninit::<abi::Symbol>::zeroed();
+        // SAFETY: as many bytes are there; zero is a value of each field that an older symbol does not have.
+        let symbol = unsafe {
+            let bytes = size.min(std::mem::size_of::<abi::Symbol>());
+            std::ptr::copy_nonoverlapping(symbol.cast::<u8>(), whole.as_mut_ptr().cast::<u8>(), bytes);
+            whole.assume_init()
+        };
         // SAFETY: the contract: texts and arrays of the table are static.
         let (name, about, signature) = unsafe { (text(symbol.name)?, text(symbol.about)?, text(symbol.signature)?) };
         if symbol.table.is_null() {
@@ -137,6 +152,8 @@ impl Symbol {
             table: symbol.table,
             properties: properties.collect::<Result<Vec<_>, String>>()?.leak(),
             examples: examples.collect::<Result<Vec<_>, String>>()?.leak(),
+            state_version: symbol.state_version,
+            state_oldest: symbol.state_oldest,
         })
     }
 
@@ -144,6 +161,7 @@ impl Symbol {
         let what = match self.kind {
             kind::SOURCE => "source",
             kind::SINK => "sink",
+            kind::LOOKUP => "lookup",
             kind::FUNCTION => "function",
             _ => "symbol of a later version",
         };
@@ -153,6 +171,7 @@ impl Symbol {
             about: self.about.into(),
             signature: self.signature.into(),
             schema: self.schema(),
+            state: (self.state_oldest, self.state_version),
         }
     }
 

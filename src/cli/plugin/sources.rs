@@ -16,6 +16,8 @@ pub(super) const SDK: Files = files!("sdk":
     "kuiper.h"
     "kuiper_easy.h"
     "src/abi.rs"
+    "src/abi/constants.rs"
+    "src/abi/tables.rs"
     "src/abi/values.rs"
     "src/context.rs"
     "src/error.rs"
