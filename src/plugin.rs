@@ -20,6 +20,7 @@ mod package;
 mod shelf;
 mod sink;
 mod source;
+mod trial;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ use package::Package;
 use shelf::{Replaced, Shelf};
 
 pub use name::Kind;
+pub use trial::{Trial, TrialSettings, Verdict};
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
 pub fn abi_version() -> String {
