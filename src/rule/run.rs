@@ -185,7 +185,7 @@ fn feed_spec(
     Ok(FeedSpec { stream: stream.name.clone(), source, seek: None, format, kinds, clock: host.clock.clone() })
 }
 
-fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::codec::FormatOptions {
+pub(super) fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::codec::FormatOptions {
     let find = |name: &str| props.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let names = find("fields").and_then(Json::as_array);
     crate::codec::FormatOptions {
@@ -323,7 +323,9 @@ impl PlannedFlow {
             1 => {
                 let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
                 let rule = Arc::new(self.host.rule_info(&self.def.id));
-                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
+                self.streams.iter().any(seeks)
+                    || self.def.actions.iter().any(|action| self.host.plugins.sink_keeps(&action.sink))
+                    || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
             }
             _ => true,
         })
@@ -415,7 +417,8 @@ impl Planned for PlannedFlow {
             let gone = || Fault::setup(format!("there is no table `{}`", source.stream));
             let table = self.host.catalog.find(&source.stream).ok_or_else(gone)?;
             let (shelf, _) = self.host.lookup(&table).map_err(|found| Fault::setup(found.to_string()))?;
-            desks.push(Desk::new(shelf.table.clone(), columns, shelf.cache, self.host.clock.clone()));
+            let desk = Desk::new(shelf.table.clone(), columns, shelf.cache, self.host.clock.clone());
+            desks.push(desk.reading(source.reads()));
         }
         // The rule alone holds them from here on, so that the last one to let go ends them.
         drop(feeds);
