@@ -131,13 +131,7 @@ impl Rules {
     }
 
     pub(super) fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
-        let planned =
-            self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))?;
-        let temporary = |name: &String| self.host.catalog.find(name).is_some_and(|found| found.options.temp);
-        if let Some(name) = planned.sources().into_iter().find(|name| !def.temp && temporary(name)) {
-            return Err(format!("temp stream {name} can only be used by temp rules"));
-        }
-        Ok(planned)
+        self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))
     }
 
     pub(super) fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
