@@ -199,6 +199,9 @@ impl Disabled {
     }
 }
 
+/// What is told of a statement that has no window and needs one: for keys of GROUP BY, and for a join of streams.
+const NEEDS_WINDOW: [&str; 2] = ["K0208", "K0252"];
+
 /// Plans a statement over the streams that it names; `find` gives their definitions.
 pub fn plan(
     select: &Select,
@@ -217,6 +220,10 @@ pub fn plan(
                 merge(&mut found, build::plan(select, &any, funcs, options).err().unwrap_or_default());
             }
             merge(&mut found, calls);
+            if calls::misspelt_window(select, funcs) {
+                // The window that is missed is the one that is misspelt.
+                found.retain(|one| !NEEDS_WINDOW.contains(&one.code));
+            }
             found.sort_by_key(|one| one.span.map_or(0, |span| span.start));
             Err(found)
         }

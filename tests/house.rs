@@ -43,7 +43,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["diag", "config", "io", "catalog", "plan", "lint", "plugin", "rule", "store", "meter"]),
-    ("cli", &["diag", "config", "data", "sql", "func", "plan", "lint", "plugin", "case", "rule", "api"]),
+    ("cli", &["diag", "config", "data", "sql", "func", "catalog", "plan", "lint", "plugin", "case", "rule", "api"]),
     ("main", &["cli"]),
 ];
 

@@ -61,6 +61,8 @@ pub(super) struct Engine {
     timetable: Timetable,
     /// It has run before.
     has_run: bool,
+    /// By its options it keeps what it knows.
+    keeps: bool,
     checkpoint: Duration,
 }
 
@@ -140,6 +142,7 @@ impl Engine {
             given: (qos == 1 && !keeps).then(Given::default),
             has_run: timetable.runs(),
             timetable,
+            keeps,
             checkpoint,
         })
     }
@@ -424,7 +427,7 @@ impl Engine {
     /// The time of the rule is over: it is stopped as by hand. What a rule with a journal knows stays.
     fn pause(&mut self) {
         self.sinks.finish();
-        if self.journal.is_none() {
+        if !self.keeps {
             self.chain.discard();
             self.sinks.discard();
         }
@@ -432,7 +435,7 @@ impl Engine {
 
     /// The time of the rule has come.
     fn resume(&mut self) -> Result<(), String> {
-        if std::mem::replace(&mut self.has_run, true) {
+        if std::mem::replace(&mut self.has_run, true) && (self.keeps || self.journal.is_none()) {
             return self.restart(true);
         }
         self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
@@ -440,6 +443,7 @@ impl Engine {
         self.sinks.restart();
         if self.journal.is_some() {
             self.journal = Some(Journal::new(self.now, self.checkpoint));
+            self.keep();
         }
         Ok(())
     }

@@ -5,7 +5,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::diag::Diagnostic;
 use crate::flow::shape::Common;
-use crate::{options, plan};
+use crate::options;
+use crate::plan;
 
 use super::engine::Refusal;
 

@@ -425,17 +425,22 @@ impl Rules {
         self.keep().await;
     }
 
-    /// Checks a rule without keeping it; `known` has rows that its streams are known to have.
+    /// Checks a rule without keeping it; `known` has rows that its streams are known to have. The error tells what is
+    /// suspicious beside what refuses the rule.
     pub fn validate(&self, text: &str, known: Known) -> Result<Checked, String> {
         let parsed = self.read_rule(text, None);
         let (def, mut warnings) = parsed.map_err(|why| format!("invalid rule json: {why}"))?;
-        let planned = self.plan(&def)?;
+        let suspicious = self.lint(&def, known);
+        let planned = self.plan(&def).map_err(|why| match suspicious.as_slice() {
+            [] => why,
+            suspicious => format!("{why}\n{}", diag::render_all(suspicious, "sql", &def.sql)),
+        })?;
         warnings.extend(planned.warnings());
-        warnings.extend(self.lint(&def, known));
+        warnings.extend(suspicious);
         Ok(Checked { sources: planned.sources(), warnings, sql: def.sql })
     }
 
-    /// What is suspicious in the statement of a rule that can be planned.
+    /// What is suspicious in the statement of a rule.
     fn lint(&self, def: &Def, mut known: Known) -> Vec<Diagnostic> {
         let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
         let written = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));
