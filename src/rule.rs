@@ -19,6 +19,7 @@ mod health;
 mod host;
 mod kept;
 mod life;
+mod offered;
 mod options;
 mod patrol;
 mod props;
