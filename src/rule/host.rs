@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
-use super::{advice, props};
+use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
 use crate::config::Layers;
@@ -258,14 +258,20 @@ impl Host {
     fn shelf(&self, table: &Definition) -> Result<(Shelf, Vec<Diagnostic>), Diagnostic> {
         let (mut props, mut warnings) = self.source_props(table)?;
         let cache = CacheOptions::take(&mut props)?;
-        let spec = LookupSpec { props, env: self.env(&table.name) };
+        let format = run::format_options(table, &props);
+        let spec = LookupSpec { props, format, env: self.env(&table.name) };
         let plan = self.connectors().find(|one| one.name == table.connector()).and_then(|one| one.lookup);
-        let plan = plan.ok_or_else(|| {
-            let names: Vec<&str> = self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
+        let made = match plan {
+            Some(plan) => Some(plan(spec)),
+            None => self.plugins.lookup(table.connector(), spec),
+        };
+        let made = made.unwrap_or_else(|| {
+            let mut names: Vec<String> =
+                self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name.to_owned()).collect();
+            names.extend(self.plugins.list(Kind::Sources).into_iter().filter(|name| self.plugins.has_lookup(name)));
             let text = format!("a table of type `{}` cannot be asked for rows", table.connector());
-            Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", ")))
+            Err(Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", "))))
         })?;
-        let made = plan(spec)?;
         warnings.extend(made.warnings);
         Ok((Shelf { table: made.table, cache, statement: table.statement.clone() }, warnings))
     }
