@@ -11,6 +11,7 @@
 mod file;
 mod keys;
 mod layers;
+mod secrets;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::diag::{Diagnostic, words};
 
 pub use file::File;
 pub use layers::{Layers, Sections};
+pub use secrets::Secrets;
 
 /// The built-in file, from which `kuiper.yaml` of a user differs.
 pub const DEFAULTS: &str = include_str!("../config/kuiper.yaml");
@@ -66,6 +68,8 @@ pub struct Settings {
     pub sink: Map<String, Json>,
     /// Static properties, from `KUIPER_PROPS_*`, names in lower case.
     pub props: BTreeMap<String, String>,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub connectors: Layers,
 }
@@ -156,6 +160,7 @@ impl Settings {
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,
+            secrets: Secrets::resolve(file, env),
             connectors,
         })
     }

@@ -42,6 +42,17 @@ use crate::diag::Result;
 
 pub use convert::{compressed, decompressed};
 
+/// What a JSON path leads to in a value: a value, or an array of all that fits.
+///
+/// # Errors
+/// `Eval` for a text that is no path, and for a plain path that leads nowhere.
+pub fn json_path(root: &Value, path: &str) -> Result<Value> {
+    jsonpath::query(root, path).map(|found| match found {
+        jsonpath::Found::One(value) => value,
+        jsonpath::Found::Many(values) => Value::array(values),
+    })
+}
+
 /// What a function may know beside its arguments.
 pub struct Ctx<'a> {
     /// The rule's clock.
@@ -182,6 +193,16 @@ pub trait Accumulator: Send {
 /// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.
 pub trait Guest: Send + Sync {
     fn call(&self, columns: &[Vec<Value>], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+
+    /// What it stores that is to be saved with the rule; an empty list where it stores nothing.
+    fn save(&self) -> Value {
+        Value::array(Vec::new())
+    }
+
+    /// Goes on with what `save` gave.
+    fn load(&self, _saved: &Value) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Answer to an argument that is null or an empty array or object, given before the function runs.

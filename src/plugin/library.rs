@@ -12,10 +12,12 @@ use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use serde_json::{Map, Value as Json, json};
 
 use super::Exported;
+use super::home::Home;
 use super::worker::Worker;
 
 /// A mapped library.
 pub struct Library {
+    pub home: &'static Home,
     pub symbols: Vec<Symbol>,
     /// Instances that serve all rules, by the name of their symbol.
     singletons: Mutex<HashMap<&'static str, Arc<Worker>>>,
@@ -38,6 +40,8 @@ pub struct Symbol {
     pub state_version: u32,
     /// It can read state from this version to its own.
     pub state_oldest: u32,
+    /// Of its library.
+    pub home: &'static Home,
 }
 
 // SAFETY: the contract: `table` is read-only and static, `data` is only handed back to the guest's `create`, which may
@@ -77,9 +81,10 @@ impl Library {
         }
         // SAFETY: the contract: `count` pointers to static symbols.
         let symbols = unsafe { array(plugin.symbols, plugin.count) };
+        let home: &'static Home = Box::leak(Box::default());
         // SAFETY: as above.
-        let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol) }).collect::<Result<_, _>>()?;
-        Ok(Library { symbols, singletons: Mutex::default() })
+        let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol, home) }).collect::<Result<_, _>>()?;
+        Ok(Library { home, symbols, singletons: Mutex::default() })
     }
 
     /// The symbol of a kind and name.
@@ -112,7 +117,7 @@ fn cause(error: &libloading::Error) -> String {
 impl Symbol {
     /// # Safety
     /// `symbol` leads to a static symbol of the contract.
-    unsafe fn read(symbol: *const abi::Symbol) -> Result<Symbol, String> {
+    unsafe fn read(symbol: *const abi::Symbol, home: &'static Home) -> Result<Symbol, String> {
         if symbol.is_null() {
             return Err("a symbol of its table is null".into());
         }
@@ -154,6 +159,7 @@ impl Symbol {
             examples: examples.collect::<Result<Vec<_>, String>>()?.leak(),
             state_version: symbol.state_version,
             state_oldest: symbol.state_oldest,
+            home,
         })
     }
 
@@ -199,6 +205,16 @@ impl Symbol {
         }
         let required: Vec<&str> = self.properties.iter().filter(|one| one.required).map(|one| one.name).collect();
         json!({ "type": "object", "properties": all, "required": required })
+    }
+
+    /// Whether it says that it stores what must outlive a restart.
+    pub fn keeps(&self) -> bool {
+        self.state_version > 0
+    }
+
+    /// Whether it can read what was stored by that version; 0: by one that said nothing of it.
+    pub fn reads(&self, version: i64) -> bool {
+        version == 0 || (i64::from(self.state_oldest)..=i64::from(self.state_version)).contains(&version)
     }
 
     /// Whether the guest declares this property.

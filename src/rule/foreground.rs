@@ -36,6 +36,7 @@ impl Foreground {
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
+            secrets: settings.secrets.clone(),
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),

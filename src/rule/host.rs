@@ -7,10 +7,11 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
-use super::{advice, props};
+use super::offered::Offered;
+use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
-use crate::config::Layers;
+use crate::config::{Layers, Secrets};
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::flow::shape::Facts;
@@ -36,6 +37,8 @@ pub struct Setup {
     pub ignore_case: bool,
     /// Static properties.
     pub props: BTreeMap<String, String>,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub layers: Layers,
     /// How long nobody looks at schedules and failed rules at most.
@@ -76,6 +79,8 @@ pub struct Host {
     props: Arc<Object>,
     facts: Facts,
     connectors: Vec<Connector>,
+    /// What plugins may ask for.
+    pub(super) offered: Arc<Offered>,
     /// The lookup tables that are there, by name.
     lookups: Mutex<HashMap<String, Arc<Shelf>>>,
     started: Time,
@@ -114,7 +119,10 @@ impl Host {
         }
         let props = Arc::new(props);
         let facts = Facts::new(clock.clone(), zone.clone(), props.clone());
+        let offered = Arc::new(Offered::new(facts.clone(), setup.secrets));
+        plugins.serve(offered.clone());
         let host = Host {
+            offered,
             started: clock.now(),
             clock,
             catalog,
@@ -258,14 +266,20 @@ impl Host {
     fn shelf(&self, table: &Definition) -> Result<(Shelf, Vec<Diagnostic>), Diagnostic> {
         let (mut props, mut warnings) = self.source_props(table)?;
         let cache = CacheOptions::take(&mut props)?;
-        let spec = LookupSpec { props, env: self.env(&table.name) };
+        let format = run::format_options(table, &props);
+        let spec = LookupSpec { props, format, env: self.env(&table.name) };
         let plan = self.connectors().find(|one| one.name == table.connector()).and_then(|one| one.lookup);
-        let plan = plan.ok_or_else(|| {
-            let names: Vec<&str> = self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
+        let made = match plan {
+            Some(plan) => Some(plan(spec)),
+            None => self.plugins.lookup(table.connector(), spec),
+        };
+        let made = made.unwrap_or_else(|| {
+            let mut names: Vec<String> =
+                self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name.to_owned()).collect();
+            names.extend(self.plugins.list(Kind::Sources).into_iter().filter(|name| self.plugins.has_lookup(name)));
             let text = format!("a table of type `{}` cannot be asked for rows", table.connector());
-            Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", ")))
+            Err(Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", "))))
         })?;
-        let made = plan(spec)?;
         warnings.extend(made.warnings);
         Ok((Shelf { table: made.table, cache, statement: table.statement.clone() }, warnings))
     }
@@ -375,6 +389,7 @@ pub(super) mod tests {
             timezone: "UTC".into(),
             ignore_case: false,
             props: BTreeMap::new(),
+            secrets: Default::default(),
             layers: Layers::default(),
             patrol: Duration::from_secs(10),
             root: home.path().into(),
