@@ -9,6 +9,7 @@
 //! meaning here is named in one warning; one that would protect something and is not there yet is refused.
 
 mod file;
+mod isolation;
 mod keys;
 mod layers;
 mod sinks;
@@ -24,6 +25,7 @@ use crate::clock::parse_span;
 use crate::diag::{Diagnostic, words};
 
 pub use file::File;
+pub use isolation::Isolation;
 pub use layers::{Layers, Sections};
 
 /// The built-in file, from which `kuiper.yaml` of a user differs.
@@ -66,6 +68,8 @@ pub struct Settings {
     pub sink: Map<String, Json>,
     /// Static properties, from `KUIPER_PROPS_*`, names in lower case.
     pub props: BTreeMap<String, String>,
+    /// Plugins that run in processes of their own.
+    pub isolation: Isolation,
     /// Configuration of connectors.
     pub connectors: Layers,
 }
@@ -140,6 +144,7 @@ impl Settings {
         let timezone = file.text("basic.timezone");
         let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
+        let isolation = isolation::isolation(file);
         let props = env
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("KUIPER_PROPS_")?.to_lowercase(), value.clone())))
@@ -156,6 +161,7 @@ impl Settings {
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,
+            isolation: isolation?,
             connectors,
         })
     }
