@@ -9,6 +9,7 @@
 //! meaning here is named in one warning; one that would protect something and is not there yet is refused.
 
 mod file;
+mod isolation;
 mod keys;
 mod layers;
 mod secrets;
@@ -25,6 +26,7 @@ use crate::clock::parse_span;
 use crate::diag::{Diagnostic, words};
 
 pub use file::File;
+pub use isolation::Isolation;
 pub use layers::{Layers, Sections};
 pub use secrets::Secrets;
 
@@ -70,6 +72,8 @@ pub struct Settings {
     pub props: BTreeMap<String, String>,
     /// What plugins may ask for by name.
     pub secrets: Secrets,
+    /// Plugins that run in processes of their own.
+    pub isolation: Isolation,
     /// Configuration of connectors.
     pub connectors: Layers,
 }
@@ -144,6 +148,7 @@ impl Settings {
         let timezone = file.text("basic.timezone");
         let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
+        let isolation = isolation::isolation(file);
         let props = env
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("KUIPER_PROPS_")?.to_lowercase(), value.clone())))
@@ -161,6 +166,7 @@ impl Settings {
             sink: sinks::defaults(file),
             props,
             secrets: Secrets::resolve(file, env),
+            isolation: isolation?,
             connectors,
         })
     }

@@ -44,6 +44,9 @@ pub(super) enum Command {
     Deploy {
         #[command(flatten)]
         which: Which,
+        /// process: run it in a process of its own. none: in the server's. Else as the server has it.
+        #[arg(long, value_name = "HOW", value_parser = ["process", "none"])]
+        isolation: Option<String>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -126,7 +129,9 @@ pub(super) fn run(command: Command) -> ExitCode {
             Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
             Command::Test(args) => test::run(&args),
             Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),
-            Command::Deploy { which, remote } => deploy::run(&Project::find(&which)?, &remote).await,
+            Command::Deploy { which, isolation, remote } => {
+                deploy::run(&Project::find(&which)?, isolation.as_deref(), &remote).await
+            }
             Command::List { kind, remote } => list(kind, &remote).await,
             Command::Describe { kind, name, remote } => describe(kind, &name, &remote).await,
             Command::Drop { kind, name, remote } => {
@@ -168,6 +173,16 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
     }
     let text = |json: &Json| json.as_str().unwrap_or_default().to_owned();
     say(format!("{} plugin {} {}", kind.one(), text(&found["name"]), text(&found["version"])));
+    if found["isolation"] == "process" {
+        let process = &found["process"];
+        match process["id"].as_u64() {
+            Some(id) => say(format!("runs in process {id}")),
+            None => say("its process does not run"),
+        }
+        if let Some(last) = process["lastDeath"].as_str() {
+            say(format!("{} processes died; the last one: {last}", process["deaths"]));
+        }
+    }
     for symbol in found["symbols"].as_array().into_iter().flatten() {
         say("");
         say(format!("{} {}{}", text(&symbol["what"]), text(&symbol["name"]), text(&symbol["signature"])));
