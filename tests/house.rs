@@ -24,6 +24,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("catalog", &["diag", "data", "sql", "codec", "store"]),
     ("op", &["diag", "data", "sql", "func", "expr"]),
     ("plan", &["diag", "data", "sql", "codec", "func", "expr", "catalog"]),
+    ("options", &["diag", "clock", "plan"]),
     ("lint", &["diag", "data", "sql", "plan"]),
     ("plugin", &["diag", "data", "func", "codec", "io"]),
     ("flow", &["diag", "data", "clock", "codec", "func", "expr", "store", "plan", "op", "io", "meter"]),
@@ -31,15 +32,18 @@ const FLOORS: &[(&str, &[&str])] = &[
         "rule",
         &[
             "diag", "clock", "codec", "config", "data", "sql", "func", "io", "catalog", "plan", "lint", "plugin",
-            "store", "flow", "meter",
+            "store", "flow", "meter", "options",
         ],
     ),
     (
         "case",
-        &["diag", "data", "clock", "sql", "codec", "func", "expr", "io", "store", "meter", "catalog", "plan", "flow"],
+        &[
+            "diag", "data", "clock", "sql", "codec", "func", "expr", "io", "store", "meter", "catalog", "plan",
+            "options", "flow",
+        ],
     ),
     ("api", &["diag", "config", "io", "catalog", "plan", "lint", "plugin", "rule", "store", "meter"]),
-    ("cli", &["diag", "config", "data", "sql", "func", "plan", "lint", "plugin", "case", "rule", "api"]),
+    ("cli", &["diag", "config", "data", "sql", "func", "catalog", "plan", "lint", "plugin", "case", "rule", "api"]),
     ("main", &["cli"]),
 ];
 

@@ -6,7 +6,7 @@ use super::seed::either;
 
 #[test]
 fn rules_are_changed_under_load() {
-    let mut scene = Scene::new("rule_changed", PLAIN);
+    let mut scene = Scene::new("rule_changed");
     scene.begin();
     let times = either(12, 200);
     for round in 0..times {

@@ -5,7 +5,7 @@
 //! published and what the broker has confirmed. What was unacknowledged when a connection ended may come twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufReader, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,6 +58,8 @@ pub struct Side {
     pub acknowledged: BTreeSet<i64>,
     /// Messages that were not acknowledged when their connection ended.
     pub unacknowledged: u64,
+    /// Messages that are on their way now.
+    pub under_way: u64,
 }
 
 /// The number in a payload, if it has one.
@@ -68,6 +70,8 @@ fn number(payload: &[u8]) -> Option<i64> {
 /// What is on its way on one connection.
 struct Line {
     shared: Arc<Shared>,
+    /// The client speaks version 5.
+    five: AtomicBool,
     down: Mutex<HashMap<u16, Option<i64>>>,
     up: Mutex<HashMap<u16, Option<i64>>>,
 }
@@ -81,8 +85,12 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let mut account = self.shared.account.lock().unwrap();
-        account.down.unacknowledged += self.down.lock().unwrap().len() as u64;
-        account.up.unacknowledged += self.up.lock().unwrap().len() as u64;
+        for way in [Way::Down, Way::Up] {
+            let left = self.out(way).lock().unwrap().len() as u64;
+            let side = account.side(way);
+            side.unacknowledged += left;
+            side.under_way -= left;
+        }
     }
 }
 
@@ -179,7 +187,12 @@ impl Shared {
     fn join(self: &Arc<Shared>, near: TcpStream, port: u16) {
         // Without a broker, whoever comes is sent off.
         let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { return };
-        let line = Arc::new(Line { shared: self.clone(), down: Mutex::default(), up: Mutex::default() });
+        let line = Arc::new(Line {
+            shared: self.clone(),
+            five: AtomicBool::new(false),
+            down: Mutex::default(),
+            up: Mutex::default(),
+        });
         let ends = || -> std::io::Result<_> {
             near.set_nodelay(true)?;
             far.set_nodelay(true)?;
@@ -198,13 +211,21 @@ impl Shared {
     }
 }
 
-/// Passes packets on until one end is gone; then the other goes too.
+/// Passes packets on. An end that says no more may still hear the rest of what the other says; when one breaks off, the
+/// other does too.
 fn pump(from: TcpStream, mut to: TcpStream, way: Way, line: &Line) {
     let mut reader = BufReader::new(from);
-    while let Ok(frame) = mqtt::read(&mut reader) {
-        if !pass(&frame, &mut to, way, line) {
-            break;
+    let said_goodbye = loop {
+        match mqtt::read(&mut reader) {
+            Ok(frame) if pass(&frame, &mut to, way, line) => {}
+            Ok(_) => break false,
+            Err(error) => break error.kind() == ErrorKind::UnexpectedEof,
         }
+    };
+    // A socket that is closed with something left to read takes back what was written to it last.
+    if said_goodbye {
+        let _ = to.shutdown(Shutdown::Write);
+        return;
     }
     for end in [reader.get_ref(), &to] {
         let _ = end.shutdown(Shutdown::Both);
@@ -214,9 +235,14 @@ fn pump(from: TcpStream, mut to: TcpStream, way: Way, line: &Line) {
 /// Whether it could be passed on as a whole.
 fn pass(frame: &Frame, to: &mut TcpStream, way: Way, line: &Line) -> bool {
     let shared = &line.shared;
-    if let Some((id, payload)) = frame.message() {
+    if let Some(hello) = frame.hello() {
+        line.five.store(hello.five, Ordering::Release);
+    }
+    if let Some((id, payload)) = frame.message(line.five.load(Ordering::Acquire)) {
         let number = number(payload);
-        line.out(way).lock().unwrap().insert(id, number);
+        if line.out(way).lock().unwrap().insert(id, number).is_none() {
+            shared.account.lock().unwrap().side(way).under_way += 1;
+        }
         if way == Way::Up {
             std::thread::sleep(Duration::from_millis(shared.pace.load(Ordering::Acquire)));
         }
@@ -245,8 +271,9 @@ fn pass(frame: &Frame, to: &mut TcpStream, way: Way, line: &Line) -> bool {
         return false;
     }
     let mut account = shared.account.lock().unwrap();
-    if let Some((_, Some(number))) = confirmed {
-        account.side(back).acknowledged.insert(number);
+    if let Some((_, number)) = confirmed {
+        account.side(back).under_way -= 1;
+        account.side(back).acknowledged.extend(number);
     }
     account.subscriptions += u64::from(frame.kind() == mqtt::SUBACK);
     true
