@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+mod asked;
 mod cross;
 mod desk;
 mod elf;
@@ -43,6 +44,7 @@ use library::{Library, Symbol};
 use package::Package;
 use shelf::{Replaced, Shelf};
 
+pub use asked::Part;
 pub use home::Services;
 pub use name::Kind;
 

@@ -22,6 +22,7 @@ mod offered;
 mod patrol;
 mod props;
 pub mod queues;
+mod reach;
 mod restart;
 mod rules;
 mod run;
