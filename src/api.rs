@@ -62,6 +62,7 @@ impl Server {
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
+            secrets: settings.secrets.clone(),
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),

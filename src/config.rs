@@ -12,6 +12,7 @@ mod file;
 mod isolation;
 mod keys;
 mod layers;
+mod secrets;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::diag::{Diagnostic, words};
 pub use file::File;
 pub use isolation::Isolation;
 pub use layers::{Layers, Sections};
+pub use secrets::Secrets;
 
 /// The built-in file, from which `kuiper.yaml` of a user differs.
 pub const DEFAULTS: &str = include_str!("../config/kuiper.yaml");
@@ -70,6 +72,8 @@ pub struct Settings {
     pub props: BTreeMap<String, String>,
     /// Plugins that run in processes of their own.
     pub isolation: Isolation,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub connectors: Layers,
 }
@@ -162,6 +166,7 @@ impl Settings {
             sink: sinks::defaults(file),
             props,
             isolation: isolation?,
+            secrets: Secrets::resolve(file, env),
             connectors,
         })
     }

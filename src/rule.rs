@@ -18,6 +18,7 @@ mod health;
 mod host;
 mod kept;
 mod life;
+mod offered;
 mod patrol;
 mod props;
 pub mod queues;

@@ -140,6 +140,11 @@ impl Desk {
         Arc::as_ptr(self).cast()
     }
 
+    /// What the guest stored.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
     /// A part of a delivery is done.
     pub fn progress(&self) {
         if let Some(report) = &*lock(&self.report) {

@@ -37,6 +37,7 @@ impl Foreground {
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
+            secrets: settings.secrets.clone(),
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),

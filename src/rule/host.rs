@@ -7,10 +7,11 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
+use super::offered::Offered;
 use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
-use crate::config::{Layers, Settings};
+use crate::config::{Layers, Secrets, Settings};
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::flow::shape::Facts;
@@ -38,6 +39,8 @@ pub struct Setup {
     pub ignore_case: bool,
     /// Static properties.
     pub props: BTreeMap<String, String>,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub layers: Layers,
     /// How long nobody looks at schedules and failed rules at most.
@@ -94,6 +97,8 @@ pub struct Host {
     props: Arc<Object>,
     facts: Facts,
     connectors: Vec<Connector>,
+    /// What plugins may ask for.
+    pub(super) offered: Arc<Offered>,
     /// The lookup tables that are there, by name.
     lookups: Mutex<HashMap<String, Arc<Shelf>>>,
     started: Time,
@@ -133,7 +138,10 @@ impl Host {
         }
         let props = Arc::new(props);
         let facts = Facts::new(clock.clone(), zone.clone(), props.clone());
+        let offered = Arc::new(Offered::new(facts.clone(), setup.secrets));
+        plugins.serve(offered.clone());
         let host = Host {
+            offered,
             started: clock.now(),
             clock,
             catalog,
@@ -401,6 +409,7 @@ pub(super) mod tests {
             timezone: "UTC".into(),
             ignore_case: false,
             props: BTreeMap::new(),
+            secrets: Default::default(),
             layers: Layers::default(),
             patrol: Duration::from_secs(10),
             root: home.path().into(),

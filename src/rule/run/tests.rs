@@ -73,6 +73,7 @@ fn rules() -> Arc<Rules> {
         sink: Map::new(),
         timezone: "UTC".into(),
         props: BTreeMap::new(),
+        secrets: Default::default(),
         layers: Layers::default(),
         patrol: Duration::from_secs(10),
         root: ".".into(),
