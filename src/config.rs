@@ -70,10 +70,10 @@ pub struct Settings {
     pub sink: Map<String, Json>,
     /// Static properties, from `KUIPER_PROPS_*`, names in lower case.
     pub props: BTreeMap<String, String>,
-    /// What plugins may ask for by name.
-    pub secrets: Secrets,
     /// Plugins that run in processes of their own.
     pub isolation: Isolation,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub connectors: Layers,
 }
@@ -165,8 +165,8 @@ impl Settings {
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,
-            secrets: Secrets::resolve(file, env),
             isolation: isolation?,
+            secrets: Secrets::resolve(file, env),
             connectors,
         })
     }

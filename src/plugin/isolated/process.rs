@@ -28,6 +28,8 @@ use super::wire::{Message, Writer};
 
 /// How long a process whose line has ended may take to end itself.
 const LAST_BREATH: Duration = Duration::from_millis(500);
+/// A machine that is busy may take long to start a process.
+const LOADING: Duration = Duration::from_secs(30);
 /// Bytes of a line that are kept.
 const LINE: usize = 4096;
 
@@ -348,10 +350,11 @@ impl Process {
             }
             return true;
         }
-        if spent.before + spent.watch.elapsed() <= self.limit {
+        let limit = if what == ask::LOAD { self.limit.max(LOADING) } else { self.limit };
+        if spent.before + spent.watch.elapsed() <= limit {
             return true;
         }
-        let (entry, limit) = (entry(what), self.limit);
+        let entry = entry(what);
         self.kill(format!("its process was killed: `{entry}` did not return within {limit:?}"));
         false
     }
