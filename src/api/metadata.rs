@@ -7,7 +7,6 @@ use serde_json::{Map, Value as Json, json};
 use super::answer::{code, empty, logged, object, warned};
 use super::{Answer, Call, Refusal};
 use crate::diag::{Fault, nearest};
-use crate::func::Body;
 use crate::plugin::{Kind, Part};
 use crate::rule::{Host, check_id};
 
@@ -220,7 +219,7 @@ pub(super) async fn function(call: Call) -> Answer {
         "name": func.name,
         "signature": func.signature,
         "hint": both(func.about),
-        "aggregate": matches!(func.body, Body::Aggregate(_) | Body::GuestAggregate(_)),
+        "aggregate": func.is_aggregate(),
         "examples": examples,
         "plugin": call.server.host().plugins.plugin_of(name),
     })))

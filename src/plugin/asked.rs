@@ -1,4 +1,7 @@
-//! What users ask of plugins without a rule: the schema of properties, and whether the outside can be reached.
+//! What else is asked of plugins: lookup tables; and by users, without a rule, the schema of properties, and whether the outside
+//! can be reached.
+
+use std::sync::Arc;
 
 use kuiper_plugin::abi;
 use kuiper_plugin::abi::kind;
@@ -7,11 +10,12 @@ use serde_json::{Map, Value as Json};
 
 use super::cross::properties;
 use super::desk::{Desk, States};
-use super::library::Symbol;
+use super::library::{Library, Symbol};
 use super::source::is_common;
 use super::worker::Worker;
-use super::{Kind, Plugins};
-use crate::diag::{Fault, Result};
+use super::{Kind, Plugins, Services, lookup, name, sink};
+use crate::diag::{Diagnostic, Fault, Result};
+use crate::io::{LookupPlan, LookupSpec};
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,36 @@ pub enum Part {
 }
 
 impl Plugins {
+    /// Offers services to guests; the first word counts, and must be said before rules are made.
+    pub fn serve(&self, services: Arc<dyn Services>) {
+        self.state().around.1.get_or_init(|| services);
+    }
+
+    /// Whether a plugin offers a lookup table of that name.
+    pub fn has_lookup(&self, name: &str) -> bool {
+        self.lookup_symbol(name).is_some()
+    }
+
+    /// Whether a plugin's sink says that it stores what must outlive a restart.
+    pub fn sink_keeps(&self, name: &str) -> bool {
+        self.symbol(Kind::Sinks, name).is_some_and(|(_, symbol)| sink::keeps(symbol))
+    }
+
+    /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
+    pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
+        match self.lookup_symbol(name) {
+            Some((library, symbol)) => Some(lookup::plan(name, &library, symbol, spec)),
+            None => self.broken(Kind::Sources, name).map(Err),
+        }
+    }
+
+    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Library>, Symbol)> {
+        let (state, plugin) = (self.state(), name::canonical(name));
+        let wanted = format!("{}Lookup", name::symbol(&plugin));
+        let library = &state.loaded.get(&(Kind::Sources, plugin))?.library;
+        library.symbol(kind::LOOKUP, &wanted).map(|symbol| (library.clone(), symbol))
+    }
+
     fn part(&self, part: Part, name: &str) -> Option<Symbol> {
         let found = match part {
             Part::Source => self.symbol(Kind::Sources, name),

@@ -170,7 +170,7 @@ fn metadata_tell_of_lookups_and_functions_and_connections_are_tested() {
     kuiper.ask("POST", "/metadata/sources/connection/simulator", &json!({"data": [{"n": 1}]}).to_string());
     for (path, body, wrong) in [
         ("/metadata/sinks/connection/lines", json!({"path": "/nowhere/else"}), "No such file"),
-        ("/metadata/sinks/connection/lines", json!({"pth": path}), "property `pth` is not known"),
+        ("/metadata/sinks/connection/lines", json!({"path": path, "prefx": "x"}), "property `prefx` is not known"),
         ("/metadata/lookups/connection/steps", json!({}), "there is no lookup table of type `steps`"),
         ("/metadata/sources/connection/mqtt", json!({"server": "tcp://127.0.0.1:9", "datasource": "t"}), "refused"),
     ] {
