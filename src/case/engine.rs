@@ -443,7 +443,7 @@ impl Engine {
         self.sinks.restart();
         if self.journal.is_some() {
             self.journal = Some(Journal::new(self.now, self.checkpoint));
-            self.keep();
+            self.keep()?;
         }
         Ok(())
     }
