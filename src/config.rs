@@ -9,6 +9,7 @@
 //! meaning here is named in one warning; one that would protect something and is not there yet is refused.
 
 mod file;
+mod isolation;
 mod keys;
 mod layers;
 mod secrets;
@@ -25,6 +26,7 @@ use crate::clock::parse_span;
 use crate::diag::{Diagnostic, words};
 
 pub use file::File;
+pub use isolation::Isolation;
 pub use layers::{Layers, Sections};
 pub use secrets::Secrets;
 
@@ -68,6 +70,8 @@ pub struct Settings {
     pub sink: Map<String, Json>,
     /// Static properties, from `KUIPER_PROPS_*`, names in lower case.
     pub props: BTreeMap<String, String>,
+    /// Plugins that run in processes of their own.
+    pub isolation: Isolation,
     /// What plugins may ask for by name.
     pub secrets: Secrets,
     /// Configuration of connectors.
@@ -144,6 +148,7 @@ impl Settings {
         let timezone = file.text("basic.timezone");
         let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
+        let isolation = isolation::isolation(file);
         let props = env
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("KUIPER_PROPS_")?.to_lowercase(), value.clone())))
@@ -160,6 +165,7 @@ impl Settings {
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,
+            isolation: isolation?,
             secrets: Secrets::resolve(file, env),
             connectors,
         })

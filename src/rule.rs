@@ -39,7 +39,7 @@ pub use def::{Def, check_id};
 pub use engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
 pub use foreground::Foreground;
 pub use health::Health;
-pub use host::{Host, Setup};
+pub use host::{Host, Setup, isolation};
 pub use life::State;
 pub use restart::Retries;
 pub use rules::{Rules, Summary};

@@ -125,7 +125,7 @@ impl File {
         self.fail(message, None)
     }
 
-    fn typed<T>(&mut self, name: &str, expected: &str, read: impl Fn(&Json) -> Option<T>) -> Option<T> {
+    pub(super) fn typed<T>(&mut self, name: &str, expected: &str, read: impl Fn(&Json) -> Option<T>) -> Option<T> {
         let value = self.values.get(name).map(|written| written.value.clone())?;
         read(&value).or_else(|| self.wrong(name, &plain(&value), expected))
     }

@@ -11,7 +11,7 @@ use super::offered::Offered;
 use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
-use crate::config::{Layers, Secrets};
+use crate::config::{Layers, Secrets, Settings};
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::flow::shape::Facts;
@@ -27,6 +27,8 @@ pub struct Setup {
     pub data: Option<PathBuf>,
     /// Where plugins are taken from when it is not the data folder.
     pub plugins: Option<PathBuf>,
+    /// Plugins that run in processes of their own.
+    pub isolation: plugin::Isolation,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// Properties of sinks that do not write them themselves.
@@ -47,6 +49,22 @@ pub struct Setup {
     pub root: PathBuf,
     /// Connectors of this process alone, beside the built-in ones.
     pub connectors: Vec<Connector>,
+}
+
+/// What the settings say of the processes of plugins.
+pub fn isolation(settings: &Settings) -> plugin::Isolation {
+    let said = settings.isolation.clone();
+    plugin::Isolation {
+        all: said.all,
+        plugins: said.plugins,
+        memory: said.memory,
+        files: said.files,
+        file_size: said.file_size,
+        call: said.call_timeout,
+        log_lines: said.log_lines,
+        environment: said.environment,
+        ..plugin::Isolation::default()
+    }
 }
 
 /// A lookup table that is there.
@@ -111,7 +129,8 @@ impl Host {
         let store = Arc::new(store);
         let (catalog, mut told) = Catalog::open(store.clone())?;
         let home = setup.plugins.unwrap_or_else(|| store.folder().to_owned());
-        let (plugins, failed) = Plugins::open(plugin::Settings::new(home));
+        let (plugins, failed) =
+            Plugins::open(plugin::Settings { isolation: setup.isolation, ..plugin::Settings::new(home) });
         told.extend(failed);
         let mut props = Object::with_capacity(setup.props.len());
         for (name, value) in setup.props {
@@ -384,6 +403,7 @@ pub(super) mod tests {
         let setup = Setup {
             data: Some(home.path().into()),
             plugins: None,
+            isolation: plugin::Isolation::default(),
             rule: Map::new(),
             sink: Map::new(),
             timezone: "UTC".into(),
