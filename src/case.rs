@@ -17,6 +17,7 @@ mod journal;
 mod options;
 mod report;
 mod rule;
+mod schedule;
 mod select;
 mod sinks;
 mod statements;

@@ -14,9 +14,12 @@ mod cross;
 mod desk;
 mod elf;
 mod function;
+mod home;
 mod library;
+mod lookup;
 mod name;
 mod package;
+mod place;
 mod shelf;
 mod sink;
 mod source;
@@ -33,12 +36,14 @@ use serde_json::Value as Json;
 
 use crate::diag::Diagnostic;
 use crate::func::{Catalogue, Func};
-use crate::io::{self, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::io::{self, LookupPlan, LookupSpec, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
+use home::Offered;
 use library::{Library, Symbol};
 use package::Package;
 use shelf::{Replaced, Shelf};
 
+pub use home::Services;
 pub use name::Kind;
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
@@ -109,12 +114,15 @@ pub struct Description {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exported {
     pub name: String,
-    /// `source`, `sink` or `function`.
+    /// `source`, `lookup`, `sink` or `function`.
     pub what: &'static str,
     pub about: String,
     pub signature: String,
-    /// JSON Schema of the properties of a source or sink.
+    /// JSON Schema of the properties of a source, lookup or sink.
     pub schema: Json,
+    /// It can read state that was written by versions from the first to the second, which it writes itself; zeros: nothing
+    /// is said of it.
+    pub state: (u32, u32),
 }
 
 /// Where plugins live, and how long they may take.
@@ -146,6 +154,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
+    /// The folder that the folders of plugins stand in, and what the server offers them.
+    around: (Option<Shelf>, Offered),
     loaded: BTreeMap<(Kind, String), Loaded>,
     /// Why what lies in the folder could not be loaded.
     broken: BTreeMap<(Kind, String), String>,
@@ -173,7 +183,7 @@ impl Plugins {
         if let Err(error) = shelf.prepare() {
             told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
         }
-        let mut state = State::default();
+        let mut state = State { around: (Some(shelf.clone()), Offered::default()), ..State::default() };
         for kind in Kind::ALL {
             for book in shelf.books(kind) {
                 let key = (kind, book.file.plugin.clone());
@@ -196,6 +206,11 @@ impl Plugins {
         }
         let inner = Inner { home: Some((shelf, settings)), state: Mutex::new(state), changing: Mutex::default() };
         (Plugins(Arc::new(inner)), told)
+    }
+
+    /// Offers services to guests; the first word counts, and must be said before rules are made.
+    pub fn serve(&self, services: Arc<dyn Services>) {
+        self.state().around.1.get_or_init(|| services);
     }
 
     /// Names of the plugins of a kind, in alphabetical order.
@@ -313,6 +328,16 @@ impl Plugins {
         self.symbol(Kind::Sources, name).is_some()
     }
 
+    /// Whether a plugin offers a lookup table of that name.
+    pub fn has_lookup(&self, name: &str) -> bool {
+        self.lookup_symbol(name).is_some()
+    }
+
+    /// Whether a plugin's sink says that it stores what must outlive a restart.
+    pub fn sink_keeps(&self, name: &str) -> bool {
+        self.symbol(Kind::Sinks, name).is_some_and(|(_, symbol)| sink::keeps(symbol))
+    }
+
     /// Whether a plugin offers a sink of that name.
     pub fn has_sink(&self, name: &str) -> bool {
         self.symbol(Kind::Sinks, name).is_some()
@@ -327,6 +352,14 @@ impl Plugins {
     pub fn source(&self, name: &str, spec: SourceSpec) -> Option<Result<SourcePlan, Diagnostic>> {
         match self.symbol(Kind::Sources, name) {
             Some((library, symbol)) => Some(source::plan(name, &library, symbol, spec)),
+            None => self.broken(Kind::Sources, name).map(Err),
+        }
+    }
+
+    /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
+    pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
+        match self.lookup_symbol(name) {
+            Some((library, symbol)) => Some(lookup::plan(name, &library, symbol, spec)),
             None => self.broken(Kind::Sources, name).map(Err),
         }
     }
@@ -422,6 +455,13 @@ impl Plugins {
         library.symbol(wanted, &name::symbol(&plugin)).map(|symbol| (library.clone(), symbol))
     }
 
+    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Library>, Symbol)> {
+        let (state, plugin) = (self.state(), name::canonical(name));
+        let wanted = format!("{}Lookup", name::symbol(&plugin));
+        let library = &state.loaded.get(&(Kind::Sources, plugin))?.library;
+        library.symbol(kind::LOOKUP, &wanted).map(|symbol| (library.clone(), symbol))
+    }
+
     fn broken(&self, kind: Kind, name: &str) -> Option<Diagnostic> {
         let state = self.state();
         let wrong = state.broken.get(&(kind, name::canonical(name)))?;
@@ -478,7 +518,11 @@ impl State {
         if let Some(clash) = built_in(*kind, plugin) {
             return Err(clash);
         }
+        if let Some(shelf) = &self.around.0 {
+            library.home.settle(shelf.own(*kind, plugin), self.around.1.clone());
+        }
         let wanted = name::symbol(plugin);
+        let lookup = format!("{wanted}Lookup");
         let exported = || {
             let all: Vec<String> = library
                 .symbols
@@ -490,6 +534,7 @@ impl State {
         };
         let functions = match kind {
             Kind::Sources if library.symbol(kind::SOURCE, &wanted).is_some() => BTreeMap::new(),
+            Kind::Sources if library.symbol(kind::LOOKUP, &lookup).is_some() => BTreeMap::new(),
             Kind::Sinks if library.symbol(kind::SINK, &wanted).is_some() => BTreeMap::new(),
             Kind::Functions if library.functions().next().is_none() => {
                 return Err(format!("it exports no function; it exports {}", exported()));

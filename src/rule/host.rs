@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
-use super::{advice, props};
+use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
 use crate::config::Layers;
@@ -42,6 +42,8 @@ pub struct Setup {
     pub patrol: Duration,
     /// Folder that relative paths of connectors start from.
     pub root: PathBuf,
+    /// `basic.enablePrivateNet`
+    pub private_net: bool,
     /// Connectors of this process alone, beside the built-in ones.
     pub connectors: Vec<Connector>,
 }
@@ -71,6 +73,8 @@ pub struct Host {
     pub queues: Arc<Queues>,
     bus: Bus,
     root: PathBuf,
+    /// Requests may go to this machine and to private networks.
+    pub private_net: bool,
     pub(super) zone: TimeZone,
     pub(super) patrol: Duration,
     props: Arc<Object>,
@@ -127,6 +131,7 @@ impl Host {
             ignore_case: setup.ignore_case,
             bus: Bus::default(),
             root: setup.root,
+            private_net: setup.private_net,
             patrol: setup.patrol,
             zone,
             facts,
@@ -165,6 +170,11 @@ impl Host {
         }
     }
 
+    /// Where relative paths of connectors begin.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// What templates of sinks may know.
     pub fn facts(&self) -> Facts {
         self.facts.clone()
@@ -178,6 +188,7 @@ impl Host {
             owner: owner.to_owned(),
             instance: self.instance().to_owned(),
             bus: self.bus.clone(),
+            private_net: self.private_net,
         }
     }
 
@@ -258,14 +269,20 @@ impl Host {
     fn shelf(&self, table: &Definition) -> Result<(Shelf, Vec<Diagnostic>), Diagnostic> {
         let (mut props, mut warnings) = self.source_props(table)?;
         let cache = CacheOptions::take(&mut props)?;
-        let spec = LookupSpec { props, env: self.env(&table.name) };
+        let format = run::format_options(table, &props);
+        let spec = LookupSpec { props, format, env: self.env(&table.name) };
         let plan = self.connectors().find(|one| one.name == table.connector()).and_then(|one| one.lookup);
-        let plan = plan.ok_or_else(|| {
-            let names: Vec<&str> = self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
+        let made = match plan {
+            Some(plan) => Some(plan(spec)),
+            None => self.plugins.lookup(table.connector(), spec),
+        };
+        let made = made.unwrap_or_else(|| {
+            let mut names: Vec<String> =
+                self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name.to_owned()).collect();
+            names.extend(self.plugins.list(Kind::Sources).into_iter().filter(|name| self.plugins.has_lookup(name)));
             let text = format!("a table of type `{}` cannot be asked for rows", table.connector());
-            Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", ")))
+            Err(Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", "))))
         })?;
-        let made = plan(spec)?;
         warnings.extend(made.warnings);
         Ok((Shelf { table: made.table, cache, statement: table.statement.clone() }, warnings))
     }
@@ -378,6 +395,7 @@ pub(super) mod tests {
             layers: Layers::default(),
             patrol: Duration::from_secs(10),
             root: home.path().into(),
+            private_net: true,
             connectors: Vec::new(),
         };
         Host::with_clock(setup, clock).unwrap().0

@@ -130,6 +130,7 @@ pub fn env(owner: &str) -> Env {
         owner: owner.to_owned(),
         instance: "test".into(),
         bus: Bus::default(),
+        private_net: true,
     }
 }
 

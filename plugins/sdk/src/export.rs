@@ -142,6 +142,8 @@ impl Entry {
             signature: leak_text(self.signature),
             examples: examples.as_ptr(),
             examples_count: examples.len(),
+            state_version: 0,
+            state_oldest: 0,
         }))
     }
 }
