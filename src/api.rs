@@ -37,7 +37,7 @@ use tower_http::cors::{Any, CorsLayer};
 use crate::catalog::Command;
 use crate::config::Settings;
 use crate::diag::{Fault, Result};
-use crate::rule::{Host, Rules, STDOUT, Setup, engine};
+use crate::rule::{Host, Rules, STDOUT, Setup, engine, isolation};
 
 use answer::{Answer, Refusal};
 use call::Call;
@@ -56,11 +56,13 @@ impl Server {
         let setup = Setup {
             data: (!demo).then(|| settings.data.clone()),
             plugins: None,
+            isolation: isolation(settings),
             rule: settings.rule.clone(),
             sink: settings.sink.clone(),
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
+            secrets: settings.secrets.clone(),
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),

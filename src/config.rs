@@ -9,8 +9,10 @@
 //! meaning here is named in one warning; one that would protect something and is not there yet is refused.
 
 mod file;
+mod isolation;
 mod keys;
 mod layers;
+mod secrets;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -24,7 +26,9 @@ use crate::clock::parse_span;
 use crate::diag::{Diagnostic, words};
 
 pub use file::File;
+pub use isolation::Isolation;
 pub use layers::{Layers, Sections};
+pub use secrets::Secrets;
 
 /// The built-in file, from which `kuiper.yaml` of a user differs.
 pub const DEFAULTS: &str = include_str!("../config/kuiper.yaml");
@@ -68,6 +72,10 @@ pub struct Settings {
     pub sink: Map<String, Json>,
     /// Static properties, from `KUIPER_PROPS_*`, names in lower case.
     pub props: BTreeMap<String, String>,
+    /// Plugins that run in processes of their own.
+    pub isolation: Isolation,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub connectors: Layers,
 }
@@ -143,6 +151,7 @@ impl Settings {
         let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
         let private_net = file.boolean("basic.enablePrivateNet");
+        let isolation = isolation::isolation(file);
         let props = env
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("KUIPER_PROPS_")?.to_lowercase(), value.clone())))
@@ -160,6 +169,8 @@ impl Settings {
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,
+            isolation: isolation?,
+            secrets: Secrets::resolve(file, env),
             connectors,
         })
     }

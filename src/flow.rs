@@ -62,6 +62,7 @@ pub use outlet::{Keep, Retrying, emissions};
 pub use queue::{Limits, Place, Queues, Removed, Seen, Standing, Sum};
 pub use surroundings::Surroundings;
 pub use task::Ended;
+pub use template::render;
 
 pub use crate::op::Tide;
 

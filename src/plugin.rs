@@ -15,6 +15,7 @@ mod desk;
 mod elf;
 mod function;
 mod home;
+mod isolated;
 mod library;
 mod lookup;
 mod name;
@@ -23,6 +24,7 @@ mod place;
 mod shelf;
 mod sink;
 mod source;
+mod trial;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +46,9 @@ use package::Package;
 use shelf::{Replaced, Shelf};
 
 pub use home::Services;
+pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
+pub use trial::{Trial, TrialSettings, Verdict};
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
 pub fn abi_version() -> String {
@@ -96,6 +100,8 @@ pub struct Install {
     pub shell_params: Vec<String>,
     /// Functions to offer; all that the library exports where none is named.
     pub functions: Vec<String>,
+    /// Whether it is to run in a process of its own; where nothing is said, as was said before, and then as the settings say.
+    pub isolated: Option<bool>,
 }
 
 /// One plugin, as it is described to users.
@@ -108,6 +114,8 @@ pub struct Description {
     pub functions: Vec<String>,
     /// What it exports: name, what it is, and what it says about itself.
     pub symbols: Vec<Exported>,
+    /// Its process, where it has one of its own.
+    pub process: Option<Standing>,
 }
 
 /// One symbol of a plugin.
@@ -132,11 +140,13 @@ pub struct Settings {
     pub data: PathBuf,
     /// For `install.sh`.
     pub install_limit: Duration,
+    /// Plugins that run in processes of their own.
+    pub isolation: Isolation,
 }
 
 impl Settings {
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Settings { data: data.into(), install_limit: Duration::from_secs(300) }
+        Settings { data: data.into(), install_limit: Duration::from_secs(300), isolation: Isolation::default() }
     }
 }
 
@@ -178,7 +188,7 @@ impl Plugins {
 
     /// Loads what is installed. What cannot be loaded is told, and stops nothing.
     pub fn open(settings: Settings) -> (Plugins, Vec<String>) {
-        let shelf = Shelf::new(&settings.data);
+        let shelf = Shelf::isolating(&settings.data, &settings.isolation);
         let mut told = Vec::new();
         if let Err(error) = shelf.prepare() {
             told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
@@ -193,7 +203,7 @@ impl Plugins {
                 }
                 let declared = shelf.read_declared(&book.file.plugin).unwrap_or_default();
                 let loaded = shelf
-                    .load(&book)
+                    .load(kind, &book)
                     .and_then(|library| state.fitted(&key, &book.file.version, library, &declared, &mut told));
                 match loaded {
                     Ok(loaded) => drop(state.loaded.insert(key, loaded)),
@@ -235,6 +245,7 @@ impl Plugins {
             version: loaded.version.clone(),
             functions: loaded.functions.keys().cloned().collect(),
             symbols: loaded.library.symbols.iter().map(Symbol::exported).collect(),
+            process: loaded.library.isolated.as_ref().map(|kept| kept.0.standing()),
         })
     }
 
@@ -419,13 +430,16 @@ impl Plugins {
         if package.has("install.sh") {
             package::install_script(unpacked, &wish.shell_params, limit)?;
         }
-        let (book, new, library) = shelf.put(key.0, &unpacked.join(path), file).map_err(at)?;
+        let (book, new, library) = shelf.put(key.0, &unpacked.join(path), file, wish.isolated).map_err(at)?;
         let mut replaced = Vec::new();
         let stored =
             self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new()).and_then(|loaded| {
                 let mut stored = shelf.put_metadata(key.0, &key.1, unpacked, &mut replaced);
                 if stored.is_ok() && !wish.functions.is_empty() {
                     stored = shelf.write_declared(&key.1, &wish.functions).map(|before| replaced.push(before));
+                }
+                if let (true, Some(isolated)) = (stored.is_ok(), wish.isolated) {
+                    stored = shelf.write_isolated(key.0, &key.1, isolated).map(|before| replaced.push(before));
                 }
                 stored.map(|()| loaded).map_err(|error| format!("cannot store its files: {error}"))
             });

@@ -1,6 +1,6 @@
 //! `kuiper plugin …`: the projects of plugins on this machine, and the plugins of a server.
 //!
-//! `new`, `build` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
+//! `new`, `build`, `test` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
 
 mod build;
 mod deploy;
@@ -8,6 +8,7 @@ mod new;
 mod pack;
 mod project;
 mod sources;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,12 +36,17 @@ pub(super) enum Command {
     },
     /// Compile a project into a library: `Mysql@v1.0.0.so`.
     Build(Build),
+    /// Try a library against the contract: life cycle, errors, values of every kind, threads, memory. No server is needed.
+    Test(test::Test),
     /// Pack the last build into a zip: `mysqlSink.zip`.
     Pack(Which),
     /// Bring the last build to a server; build and pack first where there is none.
     Deploy {
         #[command(flatten)]
         which: Which,
+        /// process: run it in a process of its own. none: in the server's. Else as the server has it.
+        #[arg(long, value_name = "HOW", value_parser = ["process", "none"])]
+        isolation: Option<String>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -121,8 +127,11 @@ pub(super) fn run(command: Command) -> ExitCode {
         match command {
             Command::New { kind, name, from } => new::run(kind, &name, from.as_deref()),
             Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
+            Command::Test(args) => test::run(&args),
             Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),
-            Command::Deploy { which, remote } => deploy::run(&Project::find(&which)?, &remote).await,
+            Command::Deploy { which, isolation, remote } => {
+                deploy::run(&Project::find(&which)?, isolation.as_deref(), &remote).await
+            }
             Command::List { kind, remote } => list(kind, &remote).await,
             Command::Describe { kind, name, remote } => describe(kind, &name, &remote).await,
             Command::Drop { kind, name, remote } => {
@@ -164,6 +173,16 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
     }
     let text = |json: &Json| json.as_str().unwrap_or_default().to_owned();
     say(format!("{} plugin {} {}", kind.one(), text(&found["name"]), text(&found["version"])));
+    if found["isolation"] == "process" {
+        let process = &found["process"];
+        match process["id"].as_u64() {
+            Some(id) => say(format!("runs in process {id}")),
+            None => say("its process does not run"),
+        }
+        if let Some(last) = process["lastDeath"].as_str() {
+            say(format!("{} processes died; the last one: {last}", process["deaths"]));
+        }
+    }
     for symbol in found["symbols"].as_array().into_iter().flatten() {
         say("");
         say(format!("{} {}{}", text(&symbol["what"]), text(&symbol["name"]), text(&symbol["signature"])));

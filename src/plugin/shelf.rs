@@ -7,17 +7,20 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::elf;
+use super::isolated::Isolation;
 use super::library::Library;
-use super::name::{FileName, Kind, compare_versions, symbol};
+use super::name::{FileName, Kind, canonical, compare_versions, symbol};
 
 /// The folders.
 #[derive(Clone, Debug)]
 pub struct Shelf {
     data: PathBuf,
+    isolation: Arc<Isolation>,
 }
 
 /// A library on the shelf.
@@ -34,8 +37,13 @@ pub struct Replaced {
 }
 
 impl Shelf {
+    #[cfg(test)]
     pub fn new(data: &Path) -> Shelf {
-        Shelf { data: data.to_path_buf() }
+        Shelf::isolating(data, &Isolation::default())
+    }
+
+    pub fn isolating(data: &Path, isolation: &Isolation) -> Shelf {
+        Shelf { data: data.to_path_buf(), isolation: Arc::new(isolation.clone()) }
     }
 
     /// Makes the folders, and clears those that hold nothing of lasting worth.
@@ -92,6 +100,30 @@ impl Shelf {
         self.replace(self.declared(plugin), &text)
     }
 
+    /// What a plugin was installed with: `process`, or `none`.
+    fn isolated(&self, kind: Kind, plugin: &str) -> PathBuf {
+        self.libraries(kind).join(format!("{plugin}.isolation"))
+    }
+
+    pub fn write_isolated(&self, kind: Kind, plugin: &str, isolated: bool) -> io::Result<Replaced> {
+        self.replace(self.isolated(kind, plugin), if isolated { b"process" } else { b"none" })
+    }
+
+    /// Maps a library here, or in a process of its own: as it is wished, else as was stored, else as the settings say.
+    fn map(&self, kind: Kind, plugin: &str, path: &Path, wish: Option<bool>) -> Result<Library, String> {
+        let stored = || match fs::read_to_string(self.isolated(kind, plugin)).ok()?.trim() {
+            "process" => Some(true),
+            "none" => Some(false),
+            _ => None,
+        };
+        let settings = || self.isolation.all || self.isolation.plugins.iter().any(|name| canonical(name) == plugin);
+        if wish.or_else(stored).unwrap_or_else(settings) {
+            Library::isolated(plugin, path, &self.isolation)
+        } else {
+            Library::load(path)
+        }
+    }
+
     /// All libraries of a kind: for each plugin those with the highest version first; of two with the same version the
     /// one that was copied there by hand, for that was done later.
     pub fn books(&self, kind: Kind) -> Vec<Book> {
@@ -111,19 +143,19 @@ impl Shelf {
     }
 
     /// Checks and maps a library that lies on the shelf.
-    pub fn load(&self, book: &Book) -> Result<Library, String> {
+    pub fn load(&self, kind: Kind, book: &Book) -> Result<Library, String> {
         let bytes = fs::read(&book.path).map_err(|error| format!("it cannot be read: {error}"))?;
         elf::check(&bytes)?;
         let hash = hash(&bytes);
         if book.file.hash.as_deref() == Some(&hash) {
-            return Library::load(&book.path);
+            return self.map(kind, &book.file.plugin, &book.path, None);
         }
         let copy = self.mapped().join(book.file.mapped(&hash));
         if !copy.exists() {
             let copied = fs::create_dir_all(self.mapped()).and_then(|()| write(&copy, &bytes));
             copied.map_err(|error| format!("it cannot be copied: {error}"))?;
         }
-        Library::load(&copy)
+        self.map(kind, &book.file.plugin, &copy, None)
     }
 
     /// Checks by reading it whether a library can be loaded here.
@@ -133,7 +165,13 @@ impl Shelf {
     }
 
     /// Puts a library on the shelf under a name that its content decides, and maps it. Returns whether it is new there.
-    pub fn put(&self, kind: Kind, from: &Path, file: &FileName) -> Result<(Book, bool, Library), String> {
+    pub fn put(
+        &self,
+        kind: Kind,
+        from: &Path,
+        file: &FileName,
+        isolated: Option<bool>,
+    ) -> Result<(Book, bool, Library), String> {
         let bytes = fs::read(from).map_err(|error| format!("it cannot be read: {error}"))?;
         elf::check(&bytes)?;
         let hash = hash(&bytes);
@@ -143,7 +181,7 @@ impl Shelf {
         if new {
             write(&book.path, &bytes).map_err(|error| format!("it cannot be stored: {error}"))?;
         }
-        match Library::load(&book.path) {
+        match self.map(kind, &file.plugin, &book.path, isolated) {
             Ok(library) => Ok((book, new, library)),
             Err(wrong) => {
                 if new {
@@ -198,6 +236,7 @@ impl Shelf {
             self.discard(&self.yaml(kind, plugin));
             self.discard(&self.json(kind, plugin));
             self.discard(&self.declared(plugin));
+            self.discard(&self.isolated(kind, plugin));
             self.discard(&self.metadata(kind).join(plugin));
         }
     }

@@ -7,10 +7,11 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
+use super::offered::Offered;
 use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
-use crate::config::Layers;
+use crate::config::{Layers, Secrets, Settings};
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::flow::shape::Facts;
@@ -26,6 +27,8 @@ pub struct Setup {
     pub data: Option<PathBuf>,
     /// Where plugins are taken from when it is not the data folder.
     pub plugins: Option<PathBuf>,
+    /// Plugins that run in processes of their own.
+    pub isolation: plugin::Isolation,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// Properties of sinks that do not write them themselves.
@@ -36,6 +39,8 @@ pub struct Setup {
     pub ignore_case: bool,
     /// Static properties.
     pub props: BTreeMap<String, String>,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub layers: Layers,
     /// How long nobody looks at schedules and failed rules at most.
@@ -46,6 +51,22 @@ pub struct Setup {
     pub private_net: bool,
     /// Connectors of this process alone, beside the built-in ones.
     pub connectors: Vec<Connector>,
+}
+
+/// What the settings say of the processes of plugins.
+pub fn isolation(settings: &Settings) -> plugin::Isolation {
+    let said = settings.isolation.clone();
+    plugin::Isolation {
+        all: said.all,
+        plugins: said.plugins,
+        memory: said.memory,
+        files: said.files,
+        file_size: said.file_size,
+        call: said.call_timeout,
+        log_lines: said.log_lines,
+        environment: said.environment,
+        ..plugin::Isolation::default()
+    }
 }
 
 /// A lookup table that is there.
@@ -80,6 +101,8 @@ pub struct Host {
     props: Arc<Object>,
     facts: Facts,
     connectors: Vec<Connector>,
+    /// What plugins may ask for.
+    pub(super) offered: Arc<Offered>,
     /// The lookup tables that are there, by name.
     lookups: Mutex<HashMap<String, Arc<Shelf>>>,
     started: Time,
@@ -110,7 +133,8 @@ impl Host {
         let store = Arc::new(store);
         let (catalog, mut told) = Catalog::open(store.clone())?;
         let home = setup.plugins.unwrap_or_else(|| store.folder().to_owned());
-        let (plugins, failed) = Plugins::open(plugin::Settings::new(home));
+        let (plugins, failed) =
+            Plugins::open(plugin::Settings { isolation: setup.isolation, ..plugin::Settings::new(home) });
         told.extend(failed);
         let mut props = Object::with_capacity(setup.props.len());
         for (name, value) in setup.props {
@@ -118,7 +142,10 @@ impl Host {
         }
         let props = Arc::new(props);
         let facts = Facts::new(clock.clone(), zone.clone(), props.clone());
+        let offered = Arc::new(Offered::new(facts.clone(), setup.secrets));
+        plugins.serve(offered.clone());
         let host = Host {
+            offered,
             started: clock.now(),
             clock,
             catalog,
@@ -387,11 +414,13 @@ pub(super) mod tests {
         let setup = Setup {
             data: Some(home.path().into()),
             plugins: None,
+            isolation: plugin::Isolation::default(),
             rule: Map::new(),
             sink: Map::new(),
             timezone: "UTC".into(),
             ignore_case: false,
             props: BTreeMap::new(),
+            secrets: Default::default(),
             layers: Layers::default(),
             patrol: Duration::from_secs(10),
             root: home.path().into(),

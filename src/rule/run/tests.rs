@@ -68,10 +68,12 @@ fn rules() -> Arc<Rules> {
     let setup = Setup {
         data: None,
         plugins: None,
+        isolation: crate::plugin::Isolation::default(),
         rule: Map::new(),
         sink: Map::new(),
         timezone: "UTC".into(),
         props: BTreeMap::new(),
+        secrets: Default::default(),
         layers: Layers::default(),
         patrol: Duration::from_secs(10),
         root: ".".into(),
