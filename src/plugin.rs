@@ -24,6 +24,7 @@ mod place;
 mod shelf;
 mod sink;
 mod source;
+mod trial;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ use shelf::{Replaced, Shelf};
 pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
+pub use trial::{Trial, TrialSettings, Verdict};
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
 pub fn abi_version() -> String {

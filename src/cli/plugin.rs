@@ -1,6 +1,6 @@
 //! `kuiper plugin …`: the projects of plugins on this machine, and the plugins of a server.
 //!
-//! `new`, `build` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
+//! `new`, `build`, `test` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
 
 mod build;
 mod deploy;
@@ -8,6 +8,7 @@ mod new;
 mod pack;
 mod project;
 mod sources;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ pub(super) enum Command {
     },
     /// Compile a project into a library: `Mysql@v1.0.0.so`.
     Build(Build),
+    /// Try a library against the contract: life cycle, errors, values of every kind, threads, memory. No server is needed.
+    Test(test::Test),
     /// Pack the last build into a zip: `mysqlSink.zip`.
     Pack(Which),
     /// Bring the last build to a server; build and pack first where there is none.
@@ -124,6 +127,7 @@ pub(super) fn run(command: Command) -> ExitCode {
         match command {
             Command::New { kind, name, from } => new::run(kind, &name, from.as_deref()),
             Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
+            Command::Test(args) => test::run(&args),
             Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),
             Command::Deploy { which, isolation, remote } => {
                 deploy::run(&Project::find(&which)?, isolation.as_deref(), &remote).await
