@@ -136,7 +136,7 @@ const WAYS: &[(&str, &str, &str, &str)] = &[
         "SLOW_TO_STOP",
         "Pulled",
         "source Pulled: stops when it is told to",
-        "`pull` takes 6 s after the rule was stopped",
+        "`pull` has not returned 5 s after the rule was stopped",
     ),
     ("CANNOT_GO_BACK", "Pulled", "source Pulled: goes back to a position", "`rewind` failed: there is no way back"),
     ("SIGNATURE_IS_WRONG", "scalar", "function scalar: its table", "the signature `any, any` must read as"),

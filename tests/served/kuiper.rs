@@ -41,6 +41,11 @@ impl Kuiper {
         self.child = serve(self.folder.path(), &self.address);
     }
 
+    /// Where it answers.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Asks over HTTP, and gives the body of the answer.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let (status, body) = self.answer(method, path, body);

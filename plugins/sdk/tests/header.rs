@@ -158,3 +158,105 @@ fn the_c_header_is_the_same_contract() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(all.ours, String::from_utf8(theirs).unwrap());
 }
+
+/// A type of `abi.rs` in C.
+fn in_c(rust: &str) -> String {
+    let snake = |name: &str| match name {
+        "c_void" => "void".to_owned(),
+        "usize" => "size_t".to_owned(),
+        "u32" | "i32" | "u64" | "i64" => format!("{}int{}_t", if name.starts_with('u') { "u" } else { "" }, &name[1..]),
+        other => format!("kuiper_{}", other.to_lowercase()),
+    };
+    let rust = rust.trim();
+    if let Some(to) = rust.strip_prefix("*const ") {
+        return format!("const {} *", in_c(to).trim_end());
+    }
+    match rust.strip_prefix("*mut ") {
+        Some(to) => format!("{} *", in_c(to).trim_end()),
+        None => snake(rust),
+    }
+}
+
+/// `fn(a: A, b: B) -> C` as the C of a pointer to such a function, of this name.
+fn pointer(function: &str, name: &str) -> String {
+    let (arguments, result) = function.split_once(')').unwrap();
+    let arguments = arguments.split_once('(').unwrap().1;
+    let types: Vec<String> = arguments
+        .split(',')
+        .filter(|one| !one.trim().is_empty())
+        .map(|one| in_c(one.split_once(':').map_or(one, |(_, kind)| kind)))
+        .collect();
+    let result =
+        result.split_once("->").map_or_else(|| "void".to_owned(), |(_, kind)| in_c(kind.trim().trim_end_matches(',')));
+    format!("{} (*{})({})", result, name, types.join(", "))
+}
+
+#[test]
+fn the_functions_of_the_c_header_take_and_return_the_same() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text: String = ["abi.rs", "abi/tables.rs"]
+        .iter()
+        .map(|file| std::fs::read_to_string(folder.join(file)).unwrap())
+        .flat_map(|text| {
+            text.lines().filter(|line| !line.trim().starts_with("//")).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    // Types that have a name of their own, as `pub type Step = unsafe extern "C" fn(…) -> u32;`.
+    let named: Vec<(&str, &str)> = text
+        .split("pub type ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(';')?.0.split_once("= unsafe extern \"C\" fn"))
+        .map(|(name, function)| (name.trim(), function))
+        .collect();
+    let mut program = String::from("#include \"kuiper.h\"\n");
+    let mut count = 0;
+    for rest in text.split("pub struct ").skip(1) {
+        let (name, rest) = rest.split_once('{').unwrap();
+        let name = in_c(name);
+        let body = rest.split("#[repr").next().unwrap();
+        for field in body.split("pub ").skip(1).filter(|field| field.contains("Option<")) {
+            let (field, kind) = field.split_once(':').unwrap();
+            let kind = kind.split_once("Option<").unwrap().1;
+            let function = match kind.split_once("unsafe extern \"C\" fn") {
+                Some((_, function)) => function.rsplit_once('>').unwrap().0.to_owned(),
+                None => {
+                    let alias = kind.split('>').next().unwrap().trim();
+                    named.iter().find(|(name, _)| *name == alias).unwrap_or_else(|| panic!("{}", alias)).1.to_owned()
+                }
+            };
+            // A word of C++ has another name in the header.
+            let field = if field.trim() == "template" { "template_text" } else { field.trim() };
+            count += 1;
+            let pointer = pointer(&function, "function");
+            writeln!(program, "void check_{0}(const {1} *table);", count, name).unwrap();
+            writeln!(
+                program,
+                "void check_{0}(const {1} *table) {{ {2} = table->{3}; (void)function; }}",
+                count,
+                name,
+                pointer,
+                field.trim()
+            )
+            .unwrap();
+        }
+    }
+    assert!(count > 50, "only {} functions are found", count);
+    let folder = std::env::temp_dir().join(format!("kuiper-functions-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let source = folder.join("functions.c");
+    let compiled = |program: &str| {
+        std::fs::write(&source, program).unwrap();
+        let mut cc = Command::new("cc");
+        cc.args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-I"]);
+        let output =
+            cc.arg(env!("CARGO_MANIFEST_DIR")).arg(&source).output().expect("this test needs a C compiler, `cc`");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (same, told) = compiled(&program);
+    assert!(same, "{}", told);
+    // It can fail.
+    let (same, _) = compiled(&program.replacen("const kuiper_batch *", "kuiper_batch *", 1));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(!same);
+}

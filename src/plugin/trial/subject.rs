@@ -121,6 +121,8 @@ pub struct Subject<'b> {
 
 // SAFETY: the contract: an instance may be called by any thread, one at a time, and this is not cloned.
 unsafe impl Send for Subject<'_> {}
+// SAFETY: as above: whoever shares it waits while another thread calls it.
+unsafe impl Sync for Subject<'_> {}
 
 impl<'b> Subject<'b> {
     pub fn create(bench: &'b Bench) -> Result<Subject<'b>, Stop> {
