@@ -172,7 +172,11 @@ fn metadata_tell_of_lookups_and_functions_and_connections_are_tested() {
         ("/metadata/sinks/connection/lines", json!({"path": "/nowhere/else"}), "No such file"),
         ("/metadata/sinks/connection/lines", json!({"path": path, "prefx": "x"}), "property `prefx` is not known"),
         ("/metadata/lookups/connection/steps", json!({}), "there is no lookup table of type `steps`"),
-        ("/metadata/sources/connection/mqtt", json!({"server": "tcp://127.0.0.1:9", "datasource": "t"}), "refused"),
+        (
+            "/metadata/sources/connection/mqtt",
+            json!({"server": "tcp://127.0.0.1:9", "datasource": "t"}),
+            "nothing listens there",
+        ),
     ] {
         let told = kuiper.refused("POST", path, &body.to_string());
         assert!(told.contains(wrong), "{path}: {told}");
