@@ -13,6 +13,7 @@ mod change;
 mod console;
 mod def;
 mod engine;
+mod farewell;
 mod foreground;
 mod health;
 mod host;

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub struct Setup {
     pub patrol: Duration,
     /// Folder that relative paths of connectors start from.
     pub root: PathBuf,
+    /// `basic.enablePrivateNet`
+    pub private_net: bool,
     /// Connectors of this process alone, beside the built-in ones.
     pub connectors: Vec<Connector>,
 }
@@ -92,6 +94,8 @@ pub struct Host {
     pub queues: Arc<Queues>,
     bus: Bus,
     root: PathBuf,
+    /// Requests may go to this machine and to private networks.
+    pub private_net: bool,
     pub(super) zone: TimeZone,
     pub(super) patrol: Duration,
     props: Arc<Object>,
@@ -154,6 +158,7 @@ impl Host {
             ignore_case: setup.ignore_case,
             bus: Bus::default(),
             root: setup.root,
+            private_net: setup.private_net,
             patrol: setup.patrol,
             zone,
             facts,
@@ -192,6 +197,11 @@ impl Host {
         }
     }
 
+    /// Where relative paths of connectors begin.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// What templates of sinks may know.
     pub fn facts(&self) -> Facts {
         self.facts.clone()
@@ -205,6 +215,7 @@ impl Host {
             owner: owner.to_owned(),
             instance: self.instance().to_owned(),
             bus: self.bus.clone(),
+            private_net: self.private_net,
         }
     }
 
@@ -434,6 +445,7 @@ pub(super) mod tests {
             layers: Layers::default(),
             patrol: Duration::from_secs(10),
             root: home.path().into(),
+            private_net: true,
             connectors: Vec::new(),
         };
         Host::with_clock(setup, clock).unwrap().0
