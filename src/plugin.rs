@@ -50,6 +50,7 @@ pub use asked::Part;
 pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
+pub use place::place_at;
 pub use trial::{Trial, TrialSettings, Verdict};
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.

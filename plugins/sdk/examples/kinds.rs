@@ -52,6 +52,12 @@ impl Source for Steps {
         }
     }
 
+    fn reset(&mut self, context: &Context, position: Owned) -> Result<()> {
+        self.rewind(context, position)?;
+        context.info(format!("reset to {}", self.next));
+        Ok(())
+    }
+
     fn subscribe(&mut self, _: &Context, out: Emitter) -> Result<()> {
         let range = self.range.take().ok_or_else(|| Error::bug("not provisioned"))?;
         while self.next < range.count {
