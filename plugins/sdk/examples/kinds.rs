@@ -231,7 +231,7 @@ impl BytesSink for Lines {
 
     fn connect(&mut self, context: &Context) -> Result<()> {
         let path = self.target.as_ref().map_or("", |target| &target.path);
-        let mut file = OpenOptions::new().create(true).read(true).write(true).open(path)?;
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         file.seek(SeekFrom::End(0))?;
         self.file = Some(file);
         context.connected();
