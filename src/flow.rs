@@ -18,6 +18,7 @@ mod journal;
 mod lane;
 mod load;
 mod outlet;
+mod paths;
 mod queue;
 mod seat;
 pub mod shape;
@@ -114,6 +115,8 @@ pub struct SinkSpec {
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
+    /// By which ways of the rule results leave that it takes; `None`: all.
+    pub ports: Option<Vec<usize>>,
     /// The sink of its dead letters, where it is not that of the rule.
     pub dead: Option<Box<SinkSpec>>,
 }
@@ -267,6 +270,7 @@ impl Flow {
             }
         }
         drop(to);
+        let ports: Vec<Option<Vec<usize>>> = spec.sinks.iter().map(|sink| sink.ports.clone()).collect();
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
@@ -278,7 +282,7 @@ impl Flow {
                 outlet(sink, &layout, route, journal.as_ref().and_then(|journal| journal.anchor(n)))
             })
             .unzip();
-        let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
+        let sink = |((to, outlet), ports): ((_, &Outlet), _)| SinkInlet { to, account: outlet.account.clone(), ports };
         let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
         let busy = Arc::<AtomicI64>::default();
         let glass = journal.as_mut().map(|journal| {
@@ -294,7 +298,7 @@ impl Flow {
             told: spec.clock.now(),
             from,
             closings: Closings::new(closings, drives),
-            sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),
+            sinks: inlets.into_iter().zip(&outlets).zip(ports).map(sink).collect(),
             done: outlets.iter().map(Outlet::done).collect(),
             clock: spec.clock.clone(),
             ended: ended_to,
