@@ -15,6 +15,7 @@ mod def;
 mod engine;
 mod farewell;
 mod foreground;
+mod graph;
 mod health;
 mod host;
 mod kept;
