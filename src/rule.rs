@@ -14,6 +14,7 @@ mod console;
 mod def;
 mod engine;
 mod foreground;
+mod guests;
 mod health;
 mod host;
 mod kept;
