@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+mod asked;
 mod cross;
 mod desk;
 mod elf;
@@ -27,6 +28,7 @@ mod source;
 mod state;
 mod swap;
 mod tap;
+mod trial;
 mod uses;
 mod worker;
 
@@ -41,7 +43,7 @@ use serde_json::Value as Json;
 
 use crate::diag::Diagnostic;
 use crate::func::{Catalogue, Func};
-use crate::io::{LookupPlan, LookupSpec, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::io::{SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
 use home::Offered;
 use library::Symbol;
@@ -51,11 +53,13 @@ use state::{Loaded, State, built_in};
 use swap::Swap;
 use uses::Edition;
 
+pub use asked::Part;
 pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
 pub use swap::{Judge, Moved};
 pub use tap::Line;
+pub use trial::{Trial, TrialSettings, Verdict};
 pub use uses::Mapped;
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
@@ -218,11 +222,6 @@ impl Plugins {
         (Plugins(Arc::new(inner)), told)
     }
 
-    /// Offers services to guests; the first word counts, and must be said before rules are made.
-    pub fn serve(&self, services: Arc<dyn Services>) {
-        self.state().around.1.get_or_init(|| services);
-    }
-
     /// Names of the plugins of a kind, in alphabetical order.
     pub fn list(&self, kind: Kind) -> Vec<String> {
         let state = self.state();
@@ -337,16 +336,6 @@ impl Plugins {
         self.symbol(Kind::Sources, name).is_some()
     }
 
-    /// Whether a plugin offers a lookup table of that name.
-    pub fn has_lookup(&self, name: &str) -> bool {
-        self.lookup_symbol(name).is_some()
-    }
-
-    /// Whether a plugin's sink says that it stores what must outlive a restart.
-    pub fn sink_keeps(&self, name: &str) -> bool {
-        self.symbol(Kind::Sinks, name).is_some_and(|(_, symbol)| sink::keeps(symbol))
-    }
-
     /// Whether a plugin offers a sink of that name.
     pub fn has_sink(&self, name: &str) -> bool {
         self.symbol(Kind::Sinks, name).is_some()
@@ -363,14 +352,6 @@ impl Plugins {
             Some((edition, symbol)) => {
                 Some(swap::plan_source(name, &self.place(Kind::Sources, name), &edition, symbol, spec))
             }
-            None => self.broken(Kind::Sources, name).map(Err),
-        }
-    }
-
-    /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
-    pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
-        match self.lookup_symbol(name) {
-            Some((edition, _)) => Some(swap::plan_lookup(name, &self.place(Kind::Sources, name), &edition, spec)),
             None => self.broken(Kind::Sources, name).map(Err),
         }
     }
@@ -476,13 +457,6 @@ impl Plugins {
         let wanted = if kind == Kind::Sources { kind::SOURCE } else { kind::SINK };
         let edition = &state.loaded.get(&(kind, plugin.clone()))?.edition;
         edition.library.symbol(wanted, &name::symbol(&plugin)).map(|symbol| (edition.clone(), symbol))
-    }
-
-    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Edition>, Symbol)> {
-        let (state, plugin) = (self.state(), name::canonical(name));
-        let wanted = format!("{}Lookup", name::symbol(&plugin));
-        let edition = &state.loaded.get(&(Kind::Sources, plugin))?.edition;
-        edition.library.symbol(kind::LOOKUP, &wanted).map(|symbol| (edition.clone(), symbol))
     }
 
     fn broken(&self, kind: Kind, name: &str) -> Option<Diagnostic> {

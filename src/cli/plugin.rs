@@ -1,14 +1,16 @@
 //! `kuiper plugin …`: the projects of plugins on this machine, and the plugins of a server.
 //!
-//! `new`, `build` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
+//! `new`, `build`, `test` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
 
 mod build;
 mod deploy;
 mod dev;
+mod make;
 mod new;
 mod pack;
 mod project;
 mod sources;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,11 +33,16 @@ pub(super) enum Command {
         /// Name of the plugin, as rules will use it.
         name: String,
         /// Begin with a copy of one of ours.
-        #[arg(long, value_name = "PLUGIN", value_parser = ["mysql", "random", "geohash"])]
+        #[arg(long, value_name = "PLUGIN", value_parser = ["mysql", "random", "geohash", "echo", "image", "zmq"])]
         from: Option<String>,
+        /// The language to write it in.
+        #[arg(long, value_name = "LANG", value_parser = ["rust", "c"], default_value = "rust", conflicts_with = "from")]
+        lang: String,
     },
     /// Compile a project into a library: `Mysql@v1.0.0.so`.
     Build(Build),
+    /// Try a library against the contract: life cycle, errors, values of every kind, threads, memory. No server is needed.
+    Test(test::Test),
     /// Pack the last build into a zip: `mysqlSink.zip`.
     Pack(Which),
     /// Bring the last build to a server; build and pack first where there is none.
@@ -128,8 +135,9 @@ impl Which {
 pub(super) fn run(command: Command) -> ExitCode {
     talk(async move {
         match command {
-            Command::New { kind, name, from } => new::run(kind, &name, from.as_deref()),
+            Command::New { kind, name, from, lang } => new::run(kind, &name, from.as_deref(), lang == "c"),
             Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
+            Command::Test(args) => test::run(&args),
             Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),
             Command::Deploy { which, isolation, remote } => {
                 deploy::run(&Project::find(&which)?, isolation.as_deref(), &remote).await

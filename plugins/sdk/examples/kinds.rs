@@ -149,6 +149,8 @@ impl Lookup for Rooms {
         for (question, row) in questions.iter().enumerate() {
             let id = match row.get("id") {
                 Some(Value::Int(id)) => id,
+                // As JSON has it.
+                Some(Value::Float(id)) => id as i64,
                 other => return Err(Error::never(format!("rooms have numbers, found {:?}", other))),
             };
             match id {

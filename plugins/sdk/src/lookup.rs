@@ -70,7 +70,8 @@ impl Answers<'_> {
 
     /// A message answers a question; the table's format decodes it, to one row or several.
     pub fn bytes(&self, question: usize, message: &[u8]) {
-        let lent = LentMessages::new(&[Message::from(message)]);
+        let messages = [Message::from(message)];
+        let lent = LentMessages::new(&messages);
         // SAFETY: as in `rows`.
         unsafe {
             if let Some(put) = has!(self.raw as *const abi::Answers, bytes) {

@@ -1,5 +1,7 @@
 //! Messages: what a source or lookup makes for a format to decode, and what a sink takes encoded.
 
+use std::marker::PhantomData;
+
 use crate::abi;
 use crate::value::{lent_text, Arena, Owned, Record, Time, Value};
 
@@ -21,17 +23,18 @@ impl<P: Into<Vec<u8>>> From<P> for Message {
 }
 
 /// [`Message`]s as they cross the line.
-pub(crate) struct LentMessages {
+pub(crate) struct LentMessages<'a> {
     payloads: Vec<abi::Str>,
     times: Vec<i64>,
     metas: Vec<abi::Value>,
     // What `metas` lead to.
     _owned: Vec<Owned>,
     _arena: Arena,
+    _of: PhantomData<&'a [Message]>,
 }
 
-impl LentMessages {
-    pub(crate) fn new(messages: &[Message]) -> LentMessages {
+impl<'a> LentMessages<'a> {
+    pub(crate) fn new(messages: &'a [Message]) -> LentMessages<'a> {
         let owned: Vec<Owned> = messages.iter().map(|one| Owned::Object(one.meta.clone())).collect();
         let mut arena = Arena::default();
         LentMessages {
@@ -40,6 +43,7 @@ impl LentMessages {
             metas: owned.iter().map(|meta| arena.lend(meta)).collect(),
             _owned: owned,
             _arena: arena,
+            _of: PhantomData,
         }
     }
 
