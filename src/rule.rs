@@ -16,6 +16,7 @@ mod engine;
 mod farewell;
 mod foreground;
 mod graph;
+mod guests;
 mod health;
 mod host;
 mod kept;

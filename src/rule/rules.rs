@@ -118,6 +118,10 @@ impl Rules {
         &self.host
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Rule>>> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -510,7 +514,7 @@ impl Rules {
 }
 
 /// The streams and tables that a rule names.
-fn reads(def: &Def) -> Vec<String> {
+pub(super) fn reads(def: &Def) -> Vec<String> {
     if let Some(graph) = &def.graph {
         let named = |source: GraphSource| match source {
             GraphSource::Existing { stream, .. } => Some(stream),

@@ -16,10 +16,11 @@ use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
+use crate::func::Catalogue;
 use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
-use crate::plan::{self, Plan};
+use crate::plan::{self, GraphSink, Plan};
 use crate::plugin;
 use crate::sql;
 
@@ -70,25 +71,14 @@ impl Engine for FlowEngine {
         })
     }
 
+    fn fits(&self, def: &Def, host: &Arc<Host>, functions: &Catalogue) -> Result<(), Vec<Diagnostic>> {
+        read(def, host, &own_streams(def, host)?, functions).map(drop)
+    }
+
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
         let own = own_streams(def, host)?;
-        let definition = |name: &str| {
-            let of_graph = own.iter().find(|stream| stream.name == name).cloned();
-            of_graph.or_else(|| host.catalog.find(name))
-        };
-        let find = |name: &str| definition(name).map(|definition| plan_stream(&definition));
-        let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
-        let functions = host.functions();
-        let (plan, of_graph) = match &def.graph {
-            Some(graph) => plan::plan_graph(graph, &find, &functions, &options)?,
-            None => {
-                let select = sql::parse_select(&def.sql)?;
-                let near = |found: Vec<Diagnostic>| -> Vec<Diagnostic> {
-                    found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect()
-                };
-                (plan::plan(&select, &find, &functions, &options).map_err(near)?, Vec::new())
-            }
-        };
+        let definition = |name: &str| defined(name, &own, host);
+        let (plan, of_graph) = read(def, host, &own, &host.functions())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
@@ -139,6 +129,30 @@ impl Engine for FlowEngine {
         let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
         Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
     }
+}
+
+/// The stream or table of that name: a graph's own first.
+fn defined(name: &str, own: &[Arc<Definition>], host: &Host) -> Option<Arc<Definition>> {
+    own.iter().find(|stream| stream.name == name).cloned().or_else(|| host.catalog.find(name))
+}
+
+/// Plans the statement of a rule, or its graph, whose sinks stand beside the plan.
+fn read(
+    def: &Def,
+    host: &Host,
+    own: &[Arc<Definition>],
+    functions: &Catalogue,
+) -> Result<(Plan, Vec<GraphSink>), Vec<Diagnostic>> {
+    let find = |name: &str| defined(name, own, host).map(|definition| plan_stream(&definition));
+    let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
+    if let Some(graph) = &def.graph {
+        return plan::plan_graph(graph, &find, functions, &options);
+    }
+    let select = sql::parse_select(&def.sql)?;
+    let planned = plan::plan(&select, &find, functions, &options);
+    let near =
+        |found: Vec<Diagnostic>| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>();
+    Ok((planned.map_err(near)?, Vec::new()))
 }
 
 /// Proposes the stream or table that was meant.
