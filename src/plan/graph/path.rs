@@ -222,8 +222,13 @@ impl<'a> Maker<'a> {
         let made = plan(&select, &find, self.funcs, &options).map_err(in_node)?;
         let from = |stream: &str| feeds.iter().find(|feed| feed.stream.name == stream).map(|feed| feed.from);
         let inputs = made.sources.iter().filter_map(|source| from(&source.stream)).collect();
+        let mut stream = behind(&feeds[0].stream, self.options);
+        // All columns as they came: what is declared of them is known.
+        if feeds.len() == 1 && sql.starts_with("SELECT * FROM ") {
+            stream.columns.clone_from(&feeds[0].stream.columns);
+        }
         self.stages.push(Stage { sql, plan: made, inputs });
-        Ok(Feed { from: Input::Stage(self.stages.len() - 1), stream: behind(&feeds[0].stream, self.options) })
+        Ok(Feed { from: Input::Stage(self.stages.len() - 1), stream })
     }
 
     /// Makes a stage of what is open, so that there is one feed.
