@@ -18,7 +18,7 @@ use crate::flow::shape::Facts;
 use crate::flow::{CacheOptions, Queues, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
-use crate::plugin::{self, Kind, Plugins};
+use crate::plugin::{self, Kind, Part, Plugins};
 use crate::store::{Bucket, Store};
 
 /// What a server is set up with.
@@ -375,11 +375,32 @@ impl Host {
         if let Some(schema) = own {
             return schema();
         }
-        let what = kind.one();
-        let guest = self.plugins.describe(kind, name).ok();
-        guest
-            .and_then(|guest| guest.symbols.into_iter().find(|symbol| symbol.what == what))
-            .map_or(Json::Null, |symbol| symbol.schema)
+        let guest = match kind {
+            // A plugin may have the one or the other, or both.
+            Kind::Sources => {
+                self.plugins.schema(Part::Source, name).or_else(|| self.plugins.schema(Part::Lookup, name))
+            }
+            Kind::Sinks => self.plugins.schema(Part::Sink, name),
+            Kind::Functions => None,
+        };
+        guest.unwrap_or(Json::Null)
+    }
+
+    /// Whether there are lookup tables of that type.
+    pub fn has_lookup(&self, name: &str) -> bool {
+        match self.connectors().find(|one| one.name == name) {
+            Some(own) => own.lookup.is_some(),
+            None => self.plugins.has_lookup(name),
+        }
+    }
+
+    /// Whether there are streams of that type.
+    pub fn has_source(&self, name: &str) -> bool {
+        match self.connectors().find(|one| one.name == name) {
+            Some(own) => own.source.is_some(),
+            // One that cannot be loaded says so itself.
+            None => self.plugins.has_source(name) || !self.plugins.has_lookup(name),
+        }
     }
 
     fn unknown(&self, what: &str, name: &str) -> Diagnostic {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
+use super::graph::own_streams;
 use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
@@ -19,6 +20,7 @@ use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
 use crate::plan::{self, Plan};
+use crate::plugin;
 use crate::sql;
 
 /// How long a rule that is stopped may take to deliver what is on its way.
@@ -69,11 +71,24 @@ impl Engine for FlowEngine {
     }
 
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
-        let select = sql::parse_select(&def.sql)?;
-        let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
+        let own = own_streams(def, host)?;
+        let definition = |name: &str| {
+            let of_graph = own.iter().find(|stream| stream.name == name).cloned();
+            of_graph.or_else(|| host.catalog.find(name))
+        };
+        let find = |name: &str| definition(name).map(|definition| plan_stream(&definition));
         let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
-        let plan = plan::plan(&select, &find, &host.functions(), &options)
-            .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
+        let functions = host.functions();
+        let (plan, of_graph) = match &def.graph {
+            Some(graph) => plan::plan_graph(graph, &find, &functions, &options)?,
+            None => {
+                let select = sql::parse_select(&def.sql)?;
+                let near = |found: Vec<Diagnostic>| -> Vec<Diagnostic> {
+                    found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect()
+                };
+                (plan::plan(&select, &find, &functions, &options).map_err(near)?, Vec::new())
+            }
+        };
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
@@ -85,7 +100,7 @@ impl Engine for FlowEngine {
             let words = format!("fail to get stream {name}, please check if stream is created");
             let gone =
                 || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")).known_as(words.as_str()));
-            let stream = host.catalog.find(name).ok_or_else(gone)?;
+            let stream = definition(name).ok_or_else(gone)?;
             if source.kind == plan::SourceKind::Lookup {
                 warnings.extend(host.lookup(&stream).map_err(one)?.1);
                 continue;
@@ -107,6 +122,12 @@ impl Engine for FlowEngine {
                 sink.dead = Some(Box::new(dead_sink(host, def, dead, name, &mut warnings).map_err(one)?));
             }
             sinks.push(sink);
+        }
+        for (index, sink) in of_graph.into_iter().enumerate() {
+            let name = format!("{}_{index}", sink.sink);
+            let action = Action { sink: sink.sink, index, props: sink.props, dead: None };
+            let spec = sink_spec(host, def, &action, name, &layout, &mut warnings).map_err(one)?;
+            sinks.push(SinkSpec { ports: Some(sink.paths), ..spec });
         }
         let mut dead = None;
         if let Some(action) = &def.options.dead_letter {
@@ -244,7 +265,7 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, dead: None })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, ports: None, dead: None })
 }
 
 /// A sink for dead letters: each is a message of its own, unless the user wants it otherwise, and none is dropped.
@@ -381,6 +402,9 @@ impl Planned for PlannedFlow {
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
             spec.seek =
                 last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            if let Some(position) = self.host.offered.take_position(&self.def.id, &stream.name) {
+                spec.seek = Some(plugin::place_at(spec.seek.as_ref(), &position));
+            }
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {

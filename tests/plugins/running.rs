@@ -103,6 +103,32 @@ fn nothing_is_lost_or_doubled_over_crashes() {
 }
 
 #[test]
+fn a_user_sets_the_position_of_a_source() {
+    let kuiper = Kuiper::start(with_plugins);
+    kuiper.stream(&with("STREAM steps", r#"TYPE="steps""#, &json!({"count": 20})));
+    kuiper.stream(&rows(&json!([{"n": 1}])));
+    let file = json!({"file": {"path": "seen", "fileType": "lines", "sendSingle": true}});
+    kuiper.rule("steps", "SELECT n FROM steps", file);
+    let seen = kuiper.folder.path().join("seen");
+    wait_for("the rows", || text(&seen).lines().count() == 20);
+    let body = |kind: i64, stream: &str| {
+        json!({"type": kind, "params": {"streamName": stream, "input": {"next": 17}}}).to_string()
+    };
+    assert_eq!(kuiper.ask("PUT", "/rules/steps/reset_state", &body(1, "steps")), "success");
+    wait_for("the rows again", || text(&seen).lines().count() == 23);
+    assert!(text(&seen).ends_with("{\"n\":19}\n{\"n\":17}\n{\"n\":18}\n{\"n\":19}\n"), "{}", text(&seen));
+    assert!(kuiper.log().contains("reset to 17"), "{}", kuiper.log());
+    for (rule, body, wrong) in [
+        ("steps", body(2, "steps"), "unknown stateType:2"),
+        ("steps", body(1, "demo"), "stream demo not found in topo"),
+        ("none", body(1, "steps"), "Rule none is not found in registry"),
+    ] {
+        let told = kuiper.refused("PUT", &format!("/rules/{rule}/reset_state"), &body);
+        assert!(told.contains(wrong), "{told}");
+    }
+}
+
+#[test]
 fn what_a_plugin_stores_is_there_after_a_restart_of_the_rule() {
     let kuiper = Kuiper::start(with_plugins);
     kuiper.stream(&with("STREAM ticks", r#"TYPE="counted""#, &json!({"interval": "10ms"})));
@@ -129,6 +155,58 @@ fn what_a_plugin_stores_is_there_after_a_restart_of_the_rule() {
     assert_eq!(each, all, "each follows the one before, though one may be given again");
     assert_eq!(rows.last().unwrap()["v"].as_i64().unwrap(), rows.len() as i64, "{rows:?}");
     assert_eq!(rows.last().unwrap()["run"].as_f64(), Some(4.0));
+}
+
+#[test]
+fn metadata_tell_of_lookups_and_functions_and_connections_are_tested() {
+    let kuiper = Kuiper::start(with_plugins);
+    let ask = |path: &str| -> Json { serde_json::from_str(&kuiper.ask("GET", path, "")).unwrap() };
+    let names = |path: &str| -> Vec<String> {
+        ask(path).as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let (scans, lookups) = (names("/metadata/sources"), names("/metadata/sources?kind=lookup"));
+    assert!(scans.contains(&"steps".to_owned()) && !scans.contains(&"rooms".to_owned()), "{scans:?}");
+    assert_eq!(lookups, ["memory", "rooms"]);
+    for path in ["/metadata/sources/rooms", "/metadata/sources/rooms?kind=lookup"] {
+        let rooms = ask(path);
+        assert_eq!(rooms["about"]["description"]["en"], "Rooms by their number.", "{path}");
+        let fields = rooms["properties"]["default"].as_array().unwrap();
+        let word = fields.iter().find(|field| field["name"] == "word").unwrap();
+        assert_eq!((&word["default"], &word["hint"]["en"]), (&json!("room"), &json!("What is said of each room.")));
+    }
+    let steps = ask("/metadata/sources/steps");
+    let fields: Vec<&Json> =
+        steps["properties"]["default"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(fields, ["count", "batch", "tokens"], "they are those of this source, not of the first in the library");
+    let visits = ask("/metadata/functions/visits");
+    assert_eq!(
+        (&visits["signature"], &visits["aggregate"], &visits["plugin"]),
+        (&json!("([text]) -> int"), &json!(false), &json!("kinds"))
+    );
+    assert_eq!(ask("/metadata/functions/middle")["aggregate"], true);
+    let told = kuiper.refused("GET", "/metadata/functions/vists", "");
+    assert!(told.contains("did you mean `visits`?"), "{told}");
+    let described = ask("/plugins/sources/rooms");
+    let symbols: Vec<&Json> = described["symbols"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert!(symbols.contains(&&json!("RoomsLookup")), "{described:#}");
+
+    let path = kuiper.folder.path().join("seen").display().to_string();
+    kuiper.ask("POST", "/metadata/sinks/connection/lines", &json!({"path": path, "sendSingle": true}).to_string());
+    kuiper.ask("POST", "/metadata/lookups/connection/rooms", &json!({"KEY": "id"}).to_string());
+    kuiper.ask("POST", "/metadata/sources/connection/simulator", &json!({"data": [{"n": 1}]}).to_string());
+    for (path, body, wrong) in [
+        ("/metadata/sinks/connection/lines", json!({"path": "/nowhere/else"}), "No such file"),
+        ("/metadata/sinks/connection/lines", json!({"path": path, "prefx": "x"}), "property `prefx` is not known"),
+        ("/metadata/lookups/connection/steps", json!({}), "there is no lookup table of type `steps`"),
+        (
+            "/metadata/sources/connection/mqtt",
+            json!({"server": "tcp://127.0.0.1:9", "datasource": "t"}),
+            "nothing listens there",
+        ),
+    ] {
+        let told = kuiper.refused("POST", path, &body.to_string());
+        assert!(told.contains(wrong), "{path}: {told}");
+    }
 }
 
 #[test]
