@@ -14,9 +14,11 @@ mod cross;
 mod desk;
 mod elf;
 mod function;
+mod install;
 mod library;
 mod name;
 mod package;
+mod script;
 mod shelf;
 mod sink;
 mod source;
@@ -35,9 +37,10 @@ use crate::diag::Diagnostic;
 use crate::func::{Catalogue, Func};
 use crate::io::{self, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
+use install::Staging;
 use library::{Library, Symbol};
 use package::Package;
-use shelf::{Replaced, Shelf};
+use shelf::Shelf;
 
 pub use name::Kind;
 
@@ -66,9 +69,14 @@ pub fn compare_versions(one: &str, two: &str) -> std::cmp::Ordering {
     name::compare_versions(one, two)
 }
 
-/// Checks by reading it whether a library can be loaded here; the error is a sentence.
-pub fn check_library(bytes: &[u8]) -> Result<(), String> {
-    elf::check(bytes)
+/// Checks by reading it whether a library can be loaded here, or on the target that is named; the error is a sentence.
+pub fn check_library(bytes: &[u8], path: &Path, target: Option<&str>) -> Result<(), String> {
+    let place = match target {
+        None => elf::Place::here(),
+        Some(target) => elf::Place::target(target)
+            .ok_or_else(|| format!("`{target}` is no target with Linux; write it as `aarch64-unknown-linux-gnu`"))?,
+    };
+    elf::check_for(bytes, path, &place)
 }
 
 /// Why something about plugins was refused: one sentence.
@@ -173,6 +181,7 @@ impl Plugins {
         if let Err(error) = shelf.prepare() {
             told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
         }
+        told.extend(shelf.recover());
         let mut state = State::default();
         for kind in Kind::ALL {
             for book in shelf.books(kind) {
@@ -261,7 +270,8 @@ impl Plugins {
         self.present(kind, name)?;
         let (shelf, _) = self.home()?;
         let key = (kind, name::canonical(name));
-        shelf.clear(kind, &key.1, None);
+        let removed = shelf.remove(kind, &key.1);
+        removed.map_err(|error| Refusal::Invalid(format!("cannot remove {} plugin `{name}`: {error}", kind.one())))?;
         let mut state = self.state();
         state.loaded.remove(&key);
         state.broken.remove(&key);
@@ -359,59 +369,43 @@ impl Plugins {
             return Err(Refusal::Invalid("there are shell parameters, and the zip holds no install.sh".into()));
         }
         let key = (kind, name::canonical(&wish.name));
-        let unpacked = shelf.temporary().join(format!("{}-{}", kind.many(), key.1));
-        shelf.discard(&unpacked);
-        let done = self.put_unpacked(&key, wish, &mut package, &unpacked, settings.install_limit);
-        shelf.discard(&unpacked);
-        shelf.tidy();
-        done.map_err(Refusal::Invalid)?;
+        let staging =
+            shelf.stage(kind, &key.1).map_err(|error| Refusal::Invalid(format!("cannot install: {error}")))?;
+        self.put_staged(&key, wish, &mut package, staging, settings).map_err(Refusal::Invalid)?;
         self.describe(kind, &wish.name)
     }
 
-    /// Everything that can fail comes before anything that is seen; what is seen is put back where the rest fails.
-    fn put_unpacked(
+    /// Everything that can fail comes before anything that is seen.
+    fn put_staged(
         &self,
         key: &(Kind, String),
         wish: &Install,
         package: &mut Package,
-        unpacked: &Path,
-        limit: Duration,
+        mut staging: Staging<'_>,
+        settings: &Settings,
     ) -> Result<(), String> {
         let Some((shelf, _)) = &self.0.home else { return Err("there is no data folder".into()) };
-        package.unpack(unpacked)?;
+        package.unpack(&staging.unpacked())?;
         let (path, file) = &package.library;
         let at = |wrong: String| format!("`{}`: {wrong}", path.display());
         // A script runs for a library that can be loaded here, and for no other.
-        shelf.check(&unpacked.join(path)).map_err(at)?;
+        staging.check(path).map_err(|wrong| at(package.with_targets(wrong)))?;
         if package.has("install.sh") {
-            package::install_script(unpacked, &wish.shell_params, limit)?;
+            script::run(&staging.unpacked(), &wish.shell_params, settings.install_limit)?;
         }
-        let (book, new, library) = shelf.put(key.0, &unpacked.join(path), file).map_err(at)?;
-        let mut replaced = Vec::new();
-        let stored =
-            self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new()).and_then(|loaded| {
-                let mut stored = shelf.put_metadata(key.0, &key.1, unpacked, &mut replaced);
-                if stored.is_ok() && !wish.functions.is_empty() {
-                    stored = shelf.write_declared(&key.1, &wish.functions).map(|before| replaced.push(before));
-                }
-                stored.map(|()| loaded).map_err(|error| format!("cannot store its files: {error}"))
-            });
-        match stored {
-            Ok(loaded) => {
-                let mut state = self.state();
-                state.loaded.insert(key.clone(), loaded);
-                state.broken.remove(key);
-                shelf.clear(key.0, &key.1, Some(&book.path));
-                Ok(())
+        let library = staging.library(path, file).map_err(at)?;
+        let loaded = self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new()).map_err(at)?;
+        let stored = staging.metadata().and_then(|()| {
+            if !wish.functions.is_empty() {
+                staging.add("functions", &serde_json::to_vec(&wish.functions)?, shelf.declared(&key.1))?;
             }
-            Err(wrong) => {
-                replaced.into_iter().rev().for_each(Replaced::undo);
-                if new {
-                    shelf.discard(&book.path);
-                }
-                Err(at(wrong))
-            }
-        }
+            staging.commit()
+        });
+        stored.map_err(|error| at(format!("cannot store its files: {error}")))?;
+        let mut state = self.state();
+        state.loaded.insert(key.clone(), loaded);
+        state.broken.remove(key);
+        Ok(())
     }
 
     fn symbol(&self, kind: Kind, name: &str) -> Option<(Arc<Library>, Symbol)> {

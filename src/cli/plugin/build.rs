@@ -32,12 +32,8 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     let folder = args.out.clone().unwrap_or_else(|| project.folder.clone());
     let library = folder.join(library_name(&project.name, &version));
     let bytes = fs::read(&built).map_err(|error| cannot("read", &built, &error))?;
-    if args.target.is_none() {
-        check_library(&bytes).map_err(|wrong| {
-            let text = format!("the library was built, but {wrong}; does it call `kuiper_plugin::export!`?");
-            Failure::Refused(text)
-        })?;
-    }
+    check_library(&bytes, &built, args.target.as_deref())
+        .map_err(|wrong| Failure::Refused(format!("the library was built, but {wrong}")))?;
     // An engine may have the old file mapped, so it is replaced, not written to.
     let beside = library.with_extension("part");
     let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&beside, &bytes));
