@@ -23,6 +23,7 @@ mod uploads;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -37,6 +38,7 @@ use tower_http::cors::{Any, CorsLayer};
 use crate::catalog::Command;
 use crate::config::Settings;
 use crate::diag::{Fault, Result};
+use crate::plugin::{Policy, PublicKey};
 use crate::rule::{Host, Rules, STDOUT, Setup, engine};
 
 use answer::{Answer, Refusal};
@@ -47,15 +49,24 @@ pub struct Server {
     pub rules: Arc<Rules>,
     /// Whether `file://` may name a file outside of the folder of uploads.
     external_files: bool,
+    /// Bytes that a file may have that is fetched, and how long that may take.
+    download: (u64, Duration),
 }
 
 impl Server {
     /// Opens the data folder and loads what it holds; a `demo` has a temporary one and rows on standard output. What
     /// could not be loaded is told beside.
     pub fn open(settings: &Settings, demo: bool) -> Result<(Arc<Server>, Vec<String>)> {
+        let keys = settings.install.trusted.iter().map(|key| PublicKey::read(key)).collect::<Result<_, String>>();
+        let policy = Policy {
+            scripts: settings.install.scripts.unwrap_or_else(|| settings.listen.ip().is_loopback()),
+            script_limit: settings.install.script_limit,
+            trusted: keys.map_err(|wrong| Fault::setup(format!("`plugins.trustedKeys`: {wrong}")))?,
+        };
         let setup = Setup {
             data: (!demo).then(|| settings.data.clone()),
             plugins: None,
+            policy,
             rule: settings.rule.clone(),
             sink: settings.sink.clone(),
             timezone: settings.timezone.clone(),
@@ -68,7 +79,8 @@ impl Server {
         };
         let (host, told) = Host::open(setup)?;
         let rules = Rules::open(Arc::new(host), engine())?;
-        Ok((Arc::new(Server { rules, external_files: settings.external_files }), told))
+        let (external_files, download) = (settings.external_files, settings.download);
+        Ok((Arc::new(Server { rules, external_files, download }), told))
     }
 
     /// Defines a stream and the configuration key that its source reads, for a server that sets itself up.

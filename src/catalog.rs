@@ -24,7 +24,7 @@ use crate::store::{Bucket, Store};
 
 pub use crate::sql::What;
 pub use confs::{ConfKeys, Properties};
-pub use definition::{Definition, Options, TableKind};
+pub use definition::{Definition, Options, TableKind, check};
 
 /// Why a statement about definitions was not followed.
 #[derive(Clone, Debug, PartialEq)]

@@ -123,8 +123,16 @@ pub fn format(name: &str) -> Result<&'static Format, Diagnostic> {
         let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
         let error = Diagnostic::error("K0601", format!("there is no format `{name}`"));
         match error.suggest(name, names.iter().copied()) {
-            Diagnostic { help: None, code, message, .. } => {
-                Diagnostic::error(code, message).help(format!("there are `{}`", names.join("`, `")))
+            Diagnostic { help: None, code, .. } => {
+                let text = format!("this kuiper has no format `{name}`; it has `{}`", names.join("`, `"));
+                let error = Diagnostic::error(code, text);
+                // What eKuiper has beside these.
+                match name {
+                    "protobuf" | "custom" => {
+                        error.help("a source or sink from a plugin can decode and encode by itself")
+                    }
+                    _ => error,
+                }
             }
             near => near,
         }
@@ -142,8 +150,10 @@ mod tests {
         let told = format("jsn").err().unwrap();
         assert_eq!(told.to_string(), "there is no format `jsn` (did you mean `json`?)");
         let told = format("protobuf").err().unwrap();
-        let all = "there are `json`, `delimited`, `binary`, `urlencoded`";
-        assert_eq!(told.to_string(), format!("there is no format `protobuf` ({all})"));
+        let all = "it has `json`, `delimited`, `binary`, `urlencoded`";
+        let help = "a source or sink from a plugin can decode and encode by itself";
+        assert_eq!(told.to_string(), format!("this kuiper has no format `protobuf`; {all} ({help})"));
+        assert_eq!(format("xml").err().unwrap().to_string(), format!("this kuiper has no format `xml`; {all}"));
     }
 
     /// What every format says of its own row, written and read again.

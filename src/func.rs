@@ -42,6 +42,17 @@ use crate::diag::Result;
 
 pub use convert::{compressed, decompressed};
 
+/// What a JSON path leads to in a value: a value, or an array of all that fits.
+///
+/// # Errors
+/// `Eval` for a text that is no path, and for a plain path that leads nowhere.
+pub fn json_path(root: &Value, path: &str) -> Result<Value> {
+    jsonpath::query(root, path).map(|found| match found {
+        jsonpath::Found::One(value) => value,
+        jsonpath::Found::Many(values) => Value::array(values),
+    })
+}
+
 /// What a function may know beside its arguments.
 pub struct Ctx<'a> {
     /// The rule's clock.

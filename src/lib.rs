@@ -16,6 +16,7 @@ pub mod io;
 pub mod lint;
 pub mod meter;
 pub mod op;
+pub mod options;
 pub mod plan;
 pub mod plugin;
 pub mod rule;

@@ -54,6 +54,8 @@ pub struct Stream {
     pub binary: bool,
     /// `STRICT_VALIDATION`: declared columns are converted to their types, or the row fails.
     pub strict: bool,
+    /// `TEMP`: for temporary rules alone.
+    pub temporary: bool,
     /// `TIMESTAMP_FORMAT`: how datetimes are written; empty: in any of the known ways.
     pub timestamp_format: Text,
     /// `TIMESTAMP`: the column that says when a row happened; empty: none does.
@@ -80,6 +82,7 @@ impl Stream {
             columns: Vec::new(),
             binary: false,
             strict: false,
+            temporary: false,
             timestamp_format: Text::default(),
             timestamp: Text::default(),
             kind: SourceKind::Stream,
@@ -98,6 +101,7 @@ impl Stream {
             columns: create.columns.iter().map(StreamColumn::of).collect(),
             binary: option("FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("binary")),
             strict: option("STRICT_VALIDATION").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            temporary: option("TEMP").is_some_and(|value| value.eq_ignore_ascii_case("true")),
             timestamp_format: option("TIMESTAMP_FORMAT").cloned().unwrap_or_default(),
             timestamp: option("TIMESTAMP").cloned().unwrap_or_default(),
             kind: match create.what {
@@ -145,6 +149,8 @@ pub struct Options {
     /// `planOptimizeStrategy.disableAliasRefCal`: a name means an alias only behind the place where the alias stands.
     pub aliases_in_order: bool,
     pub disabled: Disabled,
+    /// `temp`: the rule is gone with the process, and may read streams that are.
+    pub temporary: bool,
     /// `isEventTime`: rows count by the time at which they happened.
     pub event_time: Option<EventTime>,
 }
@@ -193,6 +199,9 @@ impl Disabled {
     }
 }
 
+/// What is told of a statement that has no window and needs one: for keys of GROUP BY, and for a join of streams.
+const NEEDS_WINDOW: [&str; 2] = ["K0208", "K0252"];
+
 /// Plans a statement over the streams that it names; `find` gives their definitions.
 pub fn plan(
     select: &Select,
@@ -211,6 +220,10 @@ pub fn plan(
                 merge(&mut found, build::plan(select, &any, funcs, options).err().unwrap_or_default());
             }
             merge(&mut found, calls);
+            if calls::misspelt_window(select, funcs) {
+                // The window that is missed is the one that is misspelt.
+                found.retain(|one| !NEEDS_WINDOW.contains(&one.code));
+            }
             found.sort_by_key(|one| one.span.map_or(0, |span| span.start));
             Err(found)
         }

@@ -14,12 +14,17 @@ mod cross;
 mod desk;
 mod elf;
 mod function;
+mod home;
 mod install;
 mod library;
+mod lookup;
 mod name;
 mod package;
+mod place;
+mod probe;
 mod script;
 mod shelf;
+mod sign;
 mod sink;
 mod source;
 mod worker;
@@ -35,14 +40,18 @@ use serde_json::Value as Json;
 
 use crate::diag::Diagnostic;
 use crate::func::{Catalogue, Func};
-use crate::io::{self, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::io::{self, LookupPlan, LookupSpec, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
+use home::Offered;
 use install::Staging;
 use library::{Library, Symbol};
 use package::Package;
 use shelf::Shelf;
 
+pub use home::Services;
 pub use name::Kind;
+pub use probe::{Probe, Tried, check_library, unpack as unpack_zip};
+pub use sign::{ENTRY as SIGNATURE, PublicKey, SecretKey};
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
 pub fn abi_version() -> String {
@@ -64,19 +73,14 @@ pub fn read_library_name(file: &str) -> Option<(String, String)> {
     name::FileName::read(file).map(|file| (file.plugin, file.version))
 }
 
+/// Checks a version, with or without the leading `v`, and returns it without; the error is a sentence.
+pub fn check_version(version: &str) -> Result<&str, String> {
+    name::checked_version(version.strip_prefix('v').unwrap_or(version))
+}
+
 /// Orders versions: numbers as numbers, a pre-release before its release.
 pub fn compare_versions(one: &str, two: &str) -> std::cmp::Ordering {
     name::compare_versions(one, two)
-}
-
-/// Checks by reading it whether a library can be loaded here, or on the target that is named; the error is a sentence.
-pub fn check_library(bytes: &[u8], path: &Path, target: Option<&str>) -> Result<(), String> {
-    let place = match target {
-        None => elf::Place::here(),
-        Some(target) => elf::Place::target(target)
-            .ok_or_else(|| format!("`{target}` is no target with Linux; write it as `aarch64-unknown-linux-gnu`"))?,
-    };
-    elf::check_for(bytes, path, &place)
 }
 
 /// Why something about plugins was refused: one sentence.
@@ -111,18 +115,23 @@ pub struct Description {
     pub functions: Vec<String>,
     /// What it exports: name, what it is, and what it says about itself.
     pub symbols: Vec<Exported>,
+    /// What its `install.sh` has printed.
+    pub install_output: String,
 }
 
 /// One symbol of a plugin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exported {
     pub name: String,
-    /// `source`, `sink` or `function`.
+    /// `source`, `lookup`, `sink` or `function`.
     pub what: &'static str,
     pub about: String,
     pub signature: String,
-    /// JSON Schema of the properties of a source or sink.
+    /// JSON Schema of the properties of a source, lookup or sink.
     pub schema: Json,
+    /// It can read state that was written by versions from the first to the second, which it writes itself; zeros: nothing
+    /// is said of it.
+    pub state: (u32, u32),
 }
 
 /// Where plugins live, and how long they may take.
@@ -130,13 +139,56 @@ pub struct Exported {
 pub struct Settings {
     /// The data folder; `plugins/<kind>` and `<kind>` below it are ours.
     pub data: PathBuf,
-    /// For `install.sh`.
+    /// Whether `install.sh` may run at all.
+    pub scripts: bool,
+    /// How long it may take.
     pub install_limit: Duration,
+    /// Where there are any, only what one of these has signed is installed.
+    pub trusted: Vec<PublicKey>,
+    /// Whether the folder is ours to tidy up and complete: not so for one that a server may be using.
+    pub owner: bool,
 }
 
 impl Settings {
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Settings { data: data.into(), install_limit: Duration::from_secs(300) }
+        Settings {
+            data: data.into(),
+            scripts: true,
+            install_limit: Duration::from_secs(300),
+            trusted: Vec::new(),
+            owner: true,
+        }
+    }
+}
+
+/// Which plugins a server installs, and how.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Whether `install.sh` may run at all.
+    pub scripts: bool,
+    /// How long it may take.
+    pub script_limit: Duration,
+    /// Where there are any, only what one of these has signed is installed.
+    pub trusted: Vec<PublicKey>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { scripts: true, script_limit: Duration::from_secs(300), trusted: Vec::new() }
+    }
+}
+
+impl Policy {
+    /// For the plugins in a folder that a server may be using, else for those in a folder of our own.
+    pub fn settings(self, borrowed: Option<PathBuf>, own: &Path) -> Settings {
+        let owner = borrowed.is_none();
+        Settings {
+            scripts: self.scripts,
+            install_limit: self.script_limit,
+            trusted: self.trusted,
+            owner,
+            ..Settings::new(borrowed.unwrap_or_else(|| own.to_owned()))
+        }
     }
 }
 
@@ -154,6 +206,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
+    /// The folder that the folders of plugins stand in, and what the server offers them.
+    around: (Option<Shelf>, Offered),
     loaded: BTreeMap<(Kind, String), Loaded>,
     /// Why what lies in the folder could not be loaded.
     broken: BTreeMap<(Kind, String), String>,
@@ -178,11 +232,13 @@ impl Plugins {
     pub fn open(settings: Settings) -> (Plugins, Vec<String>) {
         let shelf = Shelf::new(&settings.data);
         let mut told = Vec::new();
-        if let Err(error) = shelf.prepare() {
-            told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
+        if settings.owner {
+            if let Err(error) = shelf.prepare() {
+                told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
+            }
+            told.extend(shelf.recover());
         }
-        told.extend(shelf.recover());
-        let mut state = State::default();
+        let mut state = State { around: (Some(shelf.clone()), Offered::default()), ..State::default() };
         for kind in Kind::ALL {
             for book in shelf.books(kind) {
                 let key = (kind, book.file.plugin.clone());
@@ -207,6 +263,11 @@ impl Plugins {
         (Plugins(Arc::new(inner)), told)
     }
 
+    /// Offers services to guests; the first word counts, and must be said before rules are made.
+    pub fn serve(&self, services: Arc<dyn Services>) {
+        self.state().around.1.get_or_init(|| services);
+    }
+
     /// Names of the plugins of a kind, in alphabetical order.
     pub fn list(&self, kind: Kind) -> Vec<String> {
         let state = self.state();
@@ -229,7 +290,13 @@ impl Plugins {
             version: loaded.version.clone(),
             functions: loaded.functions.keys().cloned().collect(),
             symbols: loaded.library.symbols.iter().map(Symbol::exported).collect(),
+            install_output: self.install_output(kind, &name::canonical(name)),
         })
+    }
+
+    fn install_output(&self, kind: Kind, plugin: &str) -> String {
+        let log = self.0.home.as_ref().map(|(shelf, _)| shelf.script_log(kind, plugin));
+        log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default()
     }
 
     /// Whether a plugin of that name, with those functions, may be installed; asked before its zip is fetched.
@@ -323,6 +390,16 @@ impl Plugins {
         self.symbol(Kind::Sources, name).is_some()
     }
 
+    /// Whether a plugin offers a lookup table of that name.
+    pub fn has_lookup(&self, name: &str) -> bool {
+        self.lookup_symbol(name).is_some()
+    }
+
+    /// Whether a plugin's sink says that it stores what must outlive a restart.
+    pub fn sink_keeps(&self, name: &str) -> bool {
+        self.symbol(Kind::Sinks, name).is_some_and(|(_, symbol)| sink::keeps(symbol))
+    }
+
     /// Whether a plugin offers a sink of that name.
     pub fn has_sink(&self, name: &str) -> bool {
         self.symbol(Kind::Sinks, name).is_some()
@@ -337,6 +414,14 @@ impl Plugins {
     pub fn source(&self, name: &str, spec: SourceSpec) -> Option<Result<SourcePlan, Diagnostic>> {
         match self.symbol(Kind::Sources, name) {
             Some((library, symbol)) => Some(source::plan(name, &library, symbol, spec)),
+            None => self.broken(Kind::Sources, name).map(Err),
+        }
+    }
+
+    /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
+    pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
+        match self.lookup_symbol(name) {
+            Some((library, symbol)) => Some(lookup::plan(name, &library, symbol, spec)),
             None => self.broken(Kind::Sources, name).map(Err),
         }
     }
@@ -365,6 +450,14 @@ impl Plugins {
     fn put(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
         let (shelf, settings) = self.home()?;
         let mut package = Package::open(zip, kind, &wish.name).map_err(Refusal::Invalid)?;
+        if !settings.trusted.is_empty() {
+            package.check_signature(&settings.trusted).map_err(Refusal::Invalid)?;
+        }
+        if package.has("install.sh") && !settings.scripts {
+            let text = "the zip has an install.sh, and this server runs none; do by hand what it does and pack the plugin \
+                        without it, or set `plugins.allowInstallScript: true`";
+            return Err(Refusal::Invalid(text.into()));
+        }
         if !wish.shell_params.is_empty() && !package.has("install.sh") {
             return Err(Refusal::Invalid("there are shell parameters, and the zip holds no install.sh".into()));
         }
@@ -390,14 +483,20 @@ impl Plugins {
         let at = |wrong: String| format!("`{}`: {wrong}", path.display());
         // A script runs for a library that can be loaded here, and for no other.
         staging.check(path).map_err(|wrong| at(package.with_targets(wrong)))?;
+        let mut said = String::new();
         if package.has("install.sh") {
-            script::run(&staging.unpacked(), &wish.shell_params, settings.install_limit)?;
+            said = script::run(&staging.unpacked(), &wish.shell_params, settings.install_limit)?;
+            tracing::info!(plugin = %key.1, "install.sh is done; it printed: {said}");
         }
         let library = staging.library(path, file).map_err(at)?;
         let loaded = self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new()).map_err(at)?;
         let stored = staging.metadata().and_then(|()| {
             if !wish.functions.is_empty() {
                 staging.add("functions", &serde_json::to_vec(&wish.functions)?, shelf.declared(&key.1))?;
+            }
+            let log = shelf.script_log(key.0, &key.1);
+            if !said.is_empty() || log.exists() {
+                staging.add("install.log", said.as_bytes(), log)?;
             }
             staging.commit()
         });
@@ -414,6 +513,13 @@ impl Plugins {
         let wanted = if kind == Kind::Sources { kind::SOURCE } else { kind::SINK };
         let library = &state.loaded.get(&(kind, plugin.clone()))?.library;
         library.symbol(wanted, &name::symbol(&plugin)).map(|symbol| (library.clone(), symbol))
+    }
+
+    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Library>, Symbol)> {
+        let (state, plugin) = (self.state(), name::canonical(name));
+        let wanted = format!("{}Lookup", name::symbol(&plugin));
+        let library = &state.loaded.get(&(Kind::Sources, plugin))?.library;
+        library.symbol(kind::LOOKUP, &wanted).map(|symbol| (library.clone(), symbol))
     }
 
     fn broken(&self, kind: Kind, name: &str) -> Option<Diagnostic> {
@@ -472,7 +578,11 @@ impl State {
         if let Some(clash) = built_in(*kind, plugin) {
             return Err(clash);
         }
+        if let Some(shelf) = &self.around.0 {
+            library.home.settle(shelf.own(*kind, plugin), self.around.1.clone());
+        }
         let wanted = name::symbol(plugin);
+        let lookup = format!("{wanted}Lookup");
         let exported = || {
             let all: Vec<String> = library
                 .symbols
@@ -484,6 +594,7 @@ impl State {
         };
         let functions = match kind {
             Kind::Sources if library.symbol(kind::SOURCE, &wanted).is_some() => BTreeMap::new(),
+            Kind::Sources if library.symbol(kind::LOOKUP, &lookup).is_some() => BTreeMap::new(),
             Kind::Sinks if library.symbol(kind::SINK, &wanted).is_some() => BTreeMap::new(),
             Kind::Functions if library.functions().next().is_none() => {
                 return Err(format!("it exports no function; it exports {}", exported()));

@@ -1,6 +1,6 @@
 //! The life of a rule: what its author wrote, whether it runs, and what became of its rows.
 //!
-//! - A [`Def`] is a rule's JSON, checked; its [`Options`] are typed, and what this version does not have is refused.
+//! - A [`Def`] is a rule's JSON, checked, its options typed.
 //! - The [`Host`] is what a server has once and every rule may use: catalog, connectors, plugins, functions, clock.
 //! - [`Rules`] is all rules of a server. A transition of one rule ends before the next of the same rule begins; rules
 //!   do not wait for each other. What is stored and triggered runs again after a restart.
@@ -11,7 +11,6 @@
 mod advice;
 mod change;
 mod console;
-mod cron;
 mod def;
 mod engine;
 mod foreground;
@@ -19,14 +18,12 @@ mod health;
 mod host;
 mod kept;
 mod life;
-mod options;
 mod patrol;
 mod props;
 pub mod queues;
 mod restart;
 mod rules;
 mod run;
-mod schedule;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -37,17 +34,15 @@ use crate::diag::{Diagnostic, Fault};
 
 pub use change::Change;
 pub use console::{STDOUT, reader_gone};
-pub use def::{Action, Def, check_id};
+pub use def::{Def, check_id};
 pub use engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
 pub use foreground::Foreground;
 pub use health::Health;
 pub use host::{Host, Setup};
 pub use life::State;
-pub use options::{Options, Overflow};
-pub use restart::{Restart, Retries};
+pub use restart::Retries;
 pub use rules::{Rules, Summary};
 pub use run::engine;
-pub use schedule::Schedule;
 pub use status::Status;
 
 /// What came of a wish that was followed.

@@ -10,6 +10,11 @@ mod broker;
 #[path = "served/kuiper.rs"]
 #[allow(dead_code)]
 mod kuiper;
+#[path = "faults/mqtt.rs"]
+#[allow(dead_code)]
+mod mqtt;
+#[path = "faults/window.rs"]
+mod window;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,6 +25,7 @@ use serde_json::{Value as Json, json};
 
 use broker::Broker;
 use kuiper::{Kuiper, Publisher, wait_for};
+use window::Window;
 
 /// Messages that the mqtt sink has on their way at once, of which some come twice after a cut.
 const ON_THE_WAY: usize = 1_000;
@@ -48,38 +54,50 @@ fn publish(kuiper: &Kuiper, id: &str, publisher: &mut Publisher, total: i64) {
     }
 }
 
-fn sums(path: &std::path::Path) -> (i64, usize) {
+/// How many numbers are in all windows together, and their sum.
+fn sums(path: &std::path::Path) -> (i64, i64) {
     let text = fs::read_to_string(path).unwrap_or_default();
     let windows: Vec<Json> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     // A window that ended before the first message has nothing in it.
-    let count = |window: &Json| window.get("n").map_or(0, |n| n.as_i64().unwrap());
-    (windows.iter().map(count).sum(), windows.len())
+    let all = |name: &str| windows.iter().map(|window| window[name].as_f64().map_or(0, |n| n as i64)).sum();
+    (all("c"), all("total"))
 }
 
+/// A broker may have 20 of them on their way to a client of 3.1.1, and what a client of version 5 says, 1,000; a wire sees to
+/// it, for not every broker does. Ten times as many and more are in one window: no window, and no snapshot, is waited for.
 #[test]
-fn ten_thousand_messages_enter_a_window_and_are_acknowledged_while_it_holds_them() {
-    let broker = Broker::by_default();
-    let kuiper = Kuiper::start(|_| {});
-    kuiper.stream(&stream(&broker, ""));
-    let action = json!({"file": {"path": "windows", "fileType": "lines", "sendSingle": true}});
-    kuiper.rule("held", "SELECT count(*) AS n FROM demo GROUP BY TUMBLINGWINDOW(ss, 10)", action);
-    connected(&kuiper, "held");
-    let mut publisher = Publisher::new(broker.port, "numbers");
-    let mut most = 0;
-    while publisher.count() < 10_000 {
-        let next = publisher.count() + 500;
-        publish(&kuiper, "held", &mut publisher, next);
-        most = most.max(kuiper.count("held", "held"));
+fn twelve_thousand_messages_enter_a_window_and_are_acknowledged_while_it_holds_them() {
+    for (version, limit) in [("3.1.1", 20), ("5", 1_000)] {
+        let broker = Broker::start("max_queued_bytes 0");
+        let wire = Window::before(broker.port, 20);
+        let kuiper = Kuiper::start(|_| {});
+        kuiper.stream(&format!(
+            r#"CREATE STREAM demo () WITH (TYPE="mqtt", DATASOURCE="numbers", FORMAT="json",
+               EXTRA="{{\"server\":\"{}\",\"qos\":1,\"protocolVersion\":\"{version}\"}}")"#,
+            wire.url()
+        ));
+        let rule = json!({
+            "id": "held",
+            "sql": "SELECT count(*) AS c, sum(n) AS total FROM demo GROUP BY TUMBLINGWINDOW(ss, 10)",
+            "actions": [{"file": {"path": "windows", "fileType": "lines", "sendSingle": true}}],
+            "options": {"qos": 1, "checkpointInterval": "1h"},
+        });
+        kuiper.ask("POST", "/rules", &rule.to_string());
+        connected(&kuiper, "held");
+        let (mut publisher, mut most) = (Publisher::new(broker.port, "numbers"), 0);
+        publisher.publish(12_000);
+        kuiper.until("held", "all messages", |status| {
+            most = most.max(status["ledger"]["held"].as_i64().unwrap());
+            status["ledger"]["in"] == 12_000
+        });
+        assert!(most > 2_000, "{version}: no more than {most} rows were held at once");
+        let done = kuiper.until("held", "the end of the window", |status| status["ledger"]["out"] == 12_000);
+        assert_eq!(done["ledger"]["held"], 0);
+        let (sum, total) = sums(&kuiper.folder.path().join("windows"));
+        assert_eq!((sum, total), (12_000, 12_000 * 11_999 / 2), "{version}");
+        let (used, most) = wire.seen();
+        assert!(used == limit && most <= limit, "{version}: {most} messages were on their way, {used} might be");
     }
-    kuiper.until("held", "all messages", |status| {
-        most = most.max(status["ledger"]["held"].as_i64().unwrap());
-        status["ledger"]["in"] == 10_000
-    });
-    assert!(most > 1_000, "no more than {most} rows were held at once");
-    let done = kuiper.until("held", "the end of the window", |status| status["ledger"]["out"] == 10_000);
-    assert_eq!(done["ledger"]["held"], 0);
-    let (sum, windows) = sums(&kuiper.folder.path().join("windows"));
-    assert_eq!(sum, 10_000, "in {windows} windows");
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod hit_files;
 mod hit_rules;
 #[path = "faults/hit_server.rs"]
 mod hit_server;
+#[path = "faults/hit_sources.rs"]
+mod hit_sources;
 #[path = "plugins/made.rs"]
 #[allow(dead_code)]
 mod made;
@@ -51,7 +53,7 @@ fn the_guide_names_scenarios_that_are_there() {
     let read = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let guide = read("rules/README.md");
     let promised = guide.split("## What is promised").nth(1).unwrap().split("\n## ").next().unwrap();
-    let scenarios: String = ["server", "around", "disk", "files", "rules"]
+    let scenarios: String = ["server", "around", "disk", "files", "rules", "sources"]
         .map(|what| read(&format!("tests/faults/hit_{what}.rs")))
         .concat();
     let (rules, mut named) = (read("tests/faults/rules.rs") + &scenarios, 0);

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("catalog", &["diag", "data", "sql", "codec", "store"]),
     ("op", &["diag", "data", "sql", "func", "expr"]),
     ("plan", &["diag", "data", "sql", "codec", "func", "expr", "catalog"]),
+    ("options", &["diag", "clock", "plan"]),
     ("lint", &["diag", "data", "sql", "plan"]),
     ("plugin", &["diag", "data", "func", "codec", "io"]),
     ("flow", &["diag", "data", "clock", "codec", "func", "expr", "store", "plan", "op", "io", "meter"]),
@@ -31,15 +32,18 @@ const FLOORS: &[(&str, &[&str])] = &[
         "rule",
         &[
             "diag", "clock", "codec", "config", "data", "sql", "func", "io", "catalog", "plan", "lint", "plugin",
-            "store", "flow", "meter",
+            "store", "flow", "meter", "options",
         ],
     ),
     (
         "case",
-        &["diag", "data", "clock", "sql", "codec", "func", "expr", "io", "store", "meter", "catalog", "plan", "flow"],
+        &[
+            "diag", "data", "clock", "sql", "codec", "func", "expr", "io", "store", "meter", "catalog", "plan",
+            "options", "flow",
+        ],
     ),
     ("api", &["diag", "config", "io", "catalog", "plan", "lint", "plugin", "rule", "store", "meter"]),
-    ("cli", &["diag", "config", "data", "sql", "func", "plan", "lint", "plugin", "case", "rule", "api"]),
+    ("cli", &["diag", "config", "data", "sql", "func", "catalog", "plan", "lint", "plugin", "case", "rule", "api"]),
     ("main", &["cli"]),
 ];
 
@@ -196,7 +200,8 @@ fn unsafe_stands_in_plugin_only() {
     let mut wrong = vec![];
     for file in rust_files(&[root().join("src"), root().join("tests")]) {
         let shown = show(&file);
-        if shown.starts_with("src/plugin") || shown == "tests/house.rs" {
+        // The last is what plugins were written against once.
+        if shown.starts_with("src/plugin") || shown == "tests/house.rs" || shown.starts_with("tests/plugins/sdk-") {
             continue;
         }
         let text = code(&fs::read_to_string(&file).unwrap());

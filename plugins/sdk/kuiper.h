@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 #define KUIPER_ABI_MAJOR 1
-#define KUIPER_ABI_MINOR 1
+#define KUIPER_ABI_MINOR 2
 #define KUIPER_ABI_VERSION (((uint32_t)KUIPER_ABI_MAJOR << 16) | KUIPER_ABI_MINOR)
 
 /* const unsigned char KUIPER_PLUGIN_ABI[16] = KUIPER_MARKER; read from the file before anything of it is executed */
@@ -48,20 +48,21 @@ enum {
 };
 
 /* Kinds of symbols. */
-enum { KUIPER_SOURCE = 1, KUIPER_SINK = 2, KUIPER_LOOKUP = 3 /* reserved */, KUIPER_FUNCTION = 4 };
+enum { KUIPER_SOURCE = 1, KUIPER_SINK = 2, KUIPER_LOOKUP = 3, KUIPER_FUNCTION = 4 };
 
 /* How instances are made: one for each use, or one for all rules. */
 enum { KUIPER_CONSTRUCTOR = 0, KUIPER_SINGLETON = 1 };
 
 /* Flags of symbols and properties. */
 enum {
-    KUIPER_EMITS_BYTES = 1, /* a source emits messages that the stream's format decodes */
+    KUIPER_EMITS_BYTES = 1, /* a source or lookup gives messages that the format decodes */
     KUIPER_PULLED = 2,      /* a source is pulled on each interval, and never subscribed to */
     KUIPER_AGGREGATE = 4,   /* a function takes the rows of a group */
     KUIPER_REQUIRED = 8,    /* a property must be given */
     KUIPER_SECRET = 16,     /* a property is never shown */
     KUIPER_ONE_AS_ROW = 32, /* a sink takes a list of one row as a row */
-    KUIPER_DYNAMIC = 64     /* a sink's property may be a template, evaluated for the rows of each call */
+    KUIPER_DYNAMIC = 64,    /* a sink's property may be a template, evaluated for the rows of each call */
+    KUIPER_TAKES_BYTES = 128 /* a sink takes messages that the engine has encoded (collect_bytes); since 1.2 */
 };
 
 /* Levels of the log, and states of a connection. */
@@ -117,7 +118,16 @@ typedef struct kuiper_messages {
     const kuiper_str *payloads;
     const int64_t *times;      /* count, or NULL */
     const kuiper_value *metas; /* count objects, or NULL */
+    const kuiper_value *properties; /* for a sink: count objects of the templates, evaluated, or NULL; since 1.2 */
 } kuiper_messages;
+
+/* What else there is to say of what a source emits; since 1.2. */
+typedef struct kuiper_emission {
+    uint32_t size;
+    uint32_t flags;
+    const kuiper_value *position; /* where the source stands after it, for rewind; or NULL */
+    uint64_t token;               /* by what acknowledged names it; 0 where nobody wants to know */
+} kuiper_emission;
 
 /* Where the text of a failure goes. */
 typedef struct kuiper_fault {
@@ -157,9 +167,21 @@ typedef struct kuiper_context {
     uint32_t (*emit_end)(const struct kuiper_context *self);
     uint32_t (*stopped)(const struct kuiper_context *self);
     uint32_t (*wait)(const struct kuiper_context *self, uint64_t nanos);
+    /* since 1.2, as all below */
+    uint32_t (*emit_rows_with)(const struct kuiper_context *self, const kuiper_batch *batch, const kuiper_emission *emission);
+    uint32_t (*emit_bytes_with)(const struct kuiper_context *self, const kuiper_messages *messages, const kuiper_emission *emission);
+    /* puts, as integers, tokens that all rules are done with; waits at most so long for the first */
+    uint32_t (*acknowledged)(const struct kuiper_context *self, uint64_t nanos, const kuiper_output *into);
+    uint32_t (*template_text)(const struct kuiper_context *self, kuiper_str text, const kuiper_value *data, const kuiper_output *into, const kuiper_fault *fault);
+    uint32_t (*json_path)(const struct kuiper_context *self, kuiper_str path, const kuiper_value *data, const kuiper_output *into, const kuiper_fault *fault);
+    int64_t (*count)(const struct kuiper_context *self, kuiper_str key, int64_t by); /* a counter in the state; by 0 reads it */
+    uint32_t (*secret)(const struct kuiper_context *self, kuiper_str name, const kuiper_output *into);
+    uint32_t (*folder)(const struct kuiper_context *self, const kuiper_output *into); /* of the plugin's own */
+    uint64_t instance; /* which of several instances of the operator this is */
+    uint64_t run;      /* how often the rule was started */
 } kuiper_context;
 
-/* create, provision, connect, then subscribe once or pull often, close, destroy. */
+/* create, provision, connect, where there is a position rewind, then subscribe once or pull often, close, destroy. */
 typedef struct kuiper_source {
     uint32_t size;
     uint32_t reserved;
@@ -170,6 +192,10 @@ typedef struct kuiper_source {
     uint32_t (*pull)(void *self, const kuiper_context *context, int64_t at, const kuiper_fault *fault);
     uint32_t (*close)(void *self, const kuiper_context *context, const kuiper_fault *fault);
     void (*destroy)(void *self);
+    /* since 1.2, as all below: back to where an earlier instance stood after an emission with this position */
+    uint32_t (*rewind)(void *self, const kuiper_context *context, const kuiper_value *position, const kuiper_fault *fault);
+    uint32_t (*reset)(void *self, const kuiper_context *context, const kuiper_value *position, const kuiper_fault *fault);
+    uint32_t (*ping)(void *self, const kuiper_context *context, const kuiper_fault *fault); /* after provision, without connect */
 } kuiper_source;
 
 /* create, provision, connect, the collects, close, destroy. */
@@ -185,7 +211,38 @@ typedef struct kuiper_sink {
     uint32_t (*collect_list)(void *self, const kuiper_context *context, const kuiper_batch *rows, const kuiper_fault *fault);
     uint32_t (*close)(void *self, const kuiper_context *context, const kuiper_fault *fault);
     void (*destroy)(void *self);
+    /* since 1.2, as all below: encoded messages, for KUIPER_TAKES_BYTES; done as in collect */
+    uint32_t (*collect_bytes)(void *self, const kuiper_context *context, const kuiper_messages *messages, size_t *done, const kuiper_fault *fault);
+    uint32_t (*flush)(void *self, const kuiper_context *context, const kuiper_fault *fault); /* after each run of collects */
+    /* where what was taken so far ends; puts nothing where what comes after cannot be taken back */
+    uint32_t (*position)(void *self, const kuiper_context *context, const kuiper_output *into, const kuiper_fault *fault);
+    /* takes back all that was taken after this position; between connect and the first collect */
+    uint32_t (*resume)(void *self, const kuiper_context *context, const kuiper_value *position, const kuiper_fault *fault);
+    uint32_t (*ping)(void *self, const kuiper_context *context, const kuiper_fault *fault);
 } kuiper_sink;
+
+/* Where a lookup puts what it has found; it copies what it is handed. Since 1.2. */
+typedef struct kuiper_answers {
+    uint32_t size;
+    uint32_t reserved;
+    void *host;
+    void (*rows)(const struct kuiper_answers *self, size_t question, const kuiper_batch *rows);
+    void (*bytes)(const struct kuiper_answers *self, size_t question, const kuiper_messages *messages);
+} kuiper_answers;
+
+/* create, provision, connect, the finds, close, destroy. Since 1.2. */
+typedef struct kuiper_lookup {
+    uint32_t size;
+    uint32_t reserved;
+    void *(*create)(void *data, const kuiper_fault *fault);
+    uint32_t (*provision)(void *self, const kuiper_context *context, const kuiper_value *properties, const kuiper_fault *fault);
+    uint32_t (*connect)(void *self, const kuiper_context *context, const kuiper_fault *fault);
+    /* keys: columns asked for, one question a row; fields: columns wanted, all where there is none */
+    uint32_t (*find)(void *self, const kuiper_context *context, const kuiper_batch *keys, const kuiper_str *fields, size_t fields_count, const kuiper_answers *into, const kuiper_fault *fault);
+    uint32_t (*close)(void *self, const kuiper_context *context, const kuiper_fault *fault);
+    void (*destroy)(void *self);
+    uint32_t (*ping)(void *self, const kuiper_context *context, const kuiper_fault *fault);
+} kuiper_lookup;
 
 /* call of a scalar function; start to discard of an aggregate one. */
 typedef struct kuiper_function {
@@ -203,7 +260,7 @@ typedef struct kuiper_function {
     void (*destroy)(void *self);
 } kuiper_function;
 
-/* A property that a source or sink knows. */
+/* A property that a source, sink or lookup knows. */
 typedef struct kuiper_property {
     uint32_t size;
     uint32_t flags;
@@ -225,15 +282,17 @@ typedef struct kuiper_symbol {
     uint32_t kind;
     uint32_t exported; /* KUIPER_CONSTRUCTOR or KUIPER_SINGLETON */
     uint32_t flags;
-    kuiper_str name;   /* first letter upper case; of a function: the name in SQL */
+    kuiper_str name;   /* first letter upper case; of a lookup: the source's and `Lookup`; of a function: the name in SQL */
     kuiper_str about;
     void *data;        /* your own, handed to create */
-    const void *table; /* a kuiper_source, kuiper_sink or kuiper_function */
+    const void *table; /* a kuiper_source, kuiper_sink, kuiper_lookup or kuiper_function */
     const kuiper_property *const *properties;
     size_t properties_count;
     kuiper_str signature; /* functions: (float, float) -> text */
     const kuiper_example *examples;
     size_t examples_count;
+    uint32_t state_version; /* of the state that it writes; 0: nothing is said of it; since 1.2 */
+    uint32_t state_oldest;  /* it can read state from this version to its own; since 1.2 */
 } kuiper_symbol;
 
 /* All that a library offers; lives as long as the process. */

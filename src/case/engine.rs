@@ -21,12 +21,14 @@ use crate::plan::{self, Plan, Source, SourceKind, Stream};
 use crate::sql::{self, Create, Statement};
 
 use super::journal::{Given, Journal};
-use super::options::{self, Options};
+use super::options::Options;
 use super::rule::{Arrival, Body, Input, RuleCase};
+use super::schedule::{Next, Timetable};
 use super::sinks::Sinks;
 use super::update::Got;
 
 /// Why there is no rule to run.
+#[derive(Debug)]
 pub(super) enum Refusal {
     /// The rule, or a statement before it, cannot be; with the text that a user sees.
     Refused(String),
@@ -56,6 +58,12 @@ pub(super) struct Engine {
     journal: Option<Journal>,
     /// Of a rule without state that has its source wait for the sinks.
     given: Option<Given>,
+    timetable: Timetable,
+    /// It has run before.
+    has_run: bool,
+    /// By its options it keeps what it knows.
+    keeps: bool,
+    checkpoint: Duration,
 }
 
 /// A lookup table of a case.
@@ -80,10 +88,7 @@ fn stopped(fault: Fault) -> String {
 impl Engine {
     /// Runs the statements, makes the rule and starts it.
     pub fn start(case: &RuleCase, options: &Map<String, Json>) -> Result<Engine, Refusal> {
-        if let Some(why) = options::refused(options) {
-            return Err(Refusal::Refused(why));
-        }
-        let options = Options::read(options, &case.config).map_err(Refusal::Unknown)?;
+        let options = Options::read(options, &case.config)?;
         let creates = case.streams.iter().map(|text| create(text)).collect::<Result<Vec<_>, _>>()?;
         for (n, one) in creates.iter().enumerate() {
             if creates[..n].iter().any(|other| other.name.name == one.name.name) {
@@ -114,10 +119,12 @@ impl Engine {
             RuleInfo { id: "case".into(), started: case.start, zone: options.zone.clone(), ..RuleInfo::nowhere() };
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
-        let sinks = Sinks::new(case, &plan, &rule, options.send_error)?;
-        let keeps = options.qos > 1 || (options.qos == 1 && chain.memories().contains(&true));
+        let sinks = Sinks::new(case, &plan, &rule, options.rule.send_error)?;
+        let (qos, checkpoint) = (options.rule.qos, options.rule.checkpoint);
+        let keeps = qos > 1 || (qos == 1 && chain.memories().contains(&true));
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
         let ended = vec![false; plan.sources.len()];
+        let timetable = Timetable::new(options.rule.schedule, options.zone, case.start);
         Ok(Engine {
             now: case.start,
             clock,
@@ -131,8 +138,12 @@ impl Engine {
             ended,
             known,
             saved: None,
-            journal: keeps.then(|| Journal::new(case.start, options.checkpoint)),
-            given: (options.qos == 1 && !keeps).then(Given::default),
+            journal: keeps.then(|| Journal::new(case.start, checkpoint)),
+            given: (qos == 1 && !keeps).then(Given::default),
+            has_run: timetable.runs(),
+            timetable,
+            keeps,
+            checkpoint,
         })
     }
 
@@ -148,11 +159,20 @@ impl Engine {
 
     /// When something happens by itself.
     pub fn due(&self) -> Option<Time> {
-        [self.chain.due(), self.sinks.due()].into_iter().flatten().min()
+        let of_the_rule = [self.chain.due(), self.sinks.due()].into_iter().flatten().filter(|_| self.timetable.runs());
+        of_the_rule.chain(self.timetable.due(self.now)).min()
     }
 
     /// Does what is due by now.
     pub fn tick(&mut self) -> Result<(), String> {
+        match self.timetable.turn(self.now) {
+            Some(Next::Start) => self.resume()?,
+            Some(Next::Stop) => self.pause(),
+            None => {}
+        }
+        if !self.timetable.runs() {
+            return Ok(());
+        }
         // Nothing has changed since the instant at which the snapshot is due.
         if self.journal.as_mut().is_some_and(|journal| journal.is_due(self.now)) {
             self.keep();
@@ -191,6 +211,10 @@ impl Engine {
     fn arrive_at(&mut self, source: usize, inputs: &[Input]) -> Result<(), String> {
         if self.plan.sources[source].kind == SourceKind::Lookup {
             return inputs.iter().try_for_each(|input| self.take_up(source, input));
+        }
+        if !self.timetable.runs() {
+            // Nobody reads.
+            return Ok(());
         }
         let width = self.plan.width;
         let mut batch = Batch::new(width);
@@ -372,6 +396,9 @@ impl Engine {
     /// The rule is stopped and started again. What a rule with a journal knows stays. Of others what operators hold is
     /// thrown away. What waits in a sink for its batch is sent if the stop is a `clean` one.
     pub fn restart(&mut self, clean: bool) -> Result<(), String> {
+        if !self.timetable.runs() {
+            return Ok(());
+        }
         if clean {
             self.sinks.finish();
         }
@@ -393,6 +420,30 @@ impl Engine {
         self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
         for (source, input) in again {
             self.arrive_at(source, &[Input { at: self.now, ..input }])?;
+        }
+        Ok(())
+    }
+
+    /// The time of the rule is over: it is stopped as by hand. What a rule with a journal knows stays.
+    fn pause(&mut self) {
+        self.sinks.finish();
+        if !self.keeps {
+            self.chain.discard();
+            self.sinks.discard();
+        }
+    }
+
+    /// The time of the rule has come.
+    fn resume(&mut self) -> Result<(), String> {
+        if std::mem::replace(&mut self.has_run, true) && (self.keeps || self.journal.is_none()) {
+            return self.restart(true);
+        }
+        self.rule = Arc::new(RuleInfo { started: self.now, ..RuleInfo::clone(&self.rule) });
+        self.chain = build(&self.plan, &self.rule, self.now, &self.book)?;
+        self.sinks.restart();
+        if self.journal.is_some() {
+            self.journal = Some(Journal::new(self.now, self.checkpoint));
+            self.keep();
         }
         Ok(())
     }

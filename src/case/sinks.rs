@@ -10,13 +10,21 @@ use crate::diag::Fault;
 use crate::flow::emissions;
 use crate::flow::shape::{Common, Facts, Gather, Shape};
 use crate::func::RuleInfo;
-use crate::io::{Content, Parcel, Takes};
+use crate::io::props::Names;
+use crate::io::{self, Content, Parcel, Takes};
 use crate::plan::Plan;
 
 use super::compare::Emission;
 use super::engine::Refusal;
 use super::rule::{Expected, RuleCase, WantBody};
 use super::update::Got;
+
+/// What the properties of the connector are.
+const SINK: Names = Names::sink("the sink of a case", &[]);
+
+#[derive(Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+struct NoOptions {}
 
 /// All sinks of one rule.
 pub(super) struct Sinks {
@@ -53,9 +61,8 @@ impl Sinks {
             let mut left = props.clone();
             let refused = |found: crate::diag::Diagnostic| Refusal::Refused(format!("sink `{name}`: {found}"));
             let common = Common::take(&mut left).map_err(refused)?;
-            if let Some(unknown) = left.keys().next() {
-                return Err(Refusal::Unknown(format!("the property `{unknown}` of sink `{name}` is not known")));
-            }
+            // What is left is for a connector, and this sink has none with properties of its own.
+            io::props::read::<NoOptions>(&left, &SINK).map_err(refused)?;
             let takes = if wants_messages(case, name, props) { Takes::Bytes } else { Takes::Rows };
             let shape = Shape::new(&common, layout.clone(), takes, facts.clone()).map_err(refused)?;
             let gather = shape.gather(case.start);

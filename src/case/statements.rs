@@ -11,6 +11,7 @@ use crate::plan::{self, Stream};
 use crate::sql::{self, Statement as Tree};
 use crate::store::Store;
 
+use super::engine::Refusal;
 use super::options::Options;
 use super::report::diff;
 use super::suite::Settings;
@@ -57,7 +58,11 @@ pub(super) fn plan(case: &PlanCase, settings: &Settings) -> Result<(), String> {
 }
 
 fn try_plan(case: &PlanCase) -> Result<Result<(), String>, String> {
-    let options = Options::read(&case.options, &Map::new())?;
+    let options = match Options::read(&case.options, &Map::new()) {
+        Ok(options) => options,
+        Err(Refusal::Refused(why)) => return Ok(Err(why)),
+        Err(Refusal::Unknown(why)) => return Err(why),
+    };
     let mut streams = Vec::new();
     for text in &case.streams {
         match sql::parse(text) {

@@ -61,6 +61,11 @@ pub struct Options {
     pub delimiter: String,
 }
 
+/// What is wrong with a definition beyond its grammar: its name, and values that its options cannot have.
+pub fn check(create: &Create) -> Vec<Diagnostic> {
+    Definition::new(create.clone(), "").err().unwrap_or_default()
+}
+
 impl Definition {
     /// Reads a `CREATE STREAM` or `CREATE TABLE`.
     pub fn parse(text: &str) -> Result<Definition, Refused> {

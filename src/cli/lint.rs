@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::fmt::read;
 use super::known::{add_inputs, add_sample, case_beside, documents};
 use super::print::{FAILED, USAGE, fail, say};
+use crate::catalog;
 use crate::diag::{Diagnostic, LineIndex};
 use crate::func::Catalogue;
 use crate::lint::{Known, lint};
@@ -134,7 +135,10 @@ fn known(args: &Args) -> Result<Known, String> {
 
 fn stream(text: &str) -> Result<Stream, Vec<Diagnostic>> {
     match sql::parse(text)? {
-        Statement::Create(create) => Ok(Stream::of(&create)),
+        Statement::Create(create) => match catalog::check(&create) {
+            wrong if wrong.is_empty() => Ok(Stream::of(&create)),
+            wrong => Err(wrong),
+        },
         _ => Err(vec![Diagnostic::error("K0109", "expected CREATE STREAM or CREATE TABLE")]),
     }
 }
@@ -173,7 +177,10 @@ fn split(page: &Arc<Page>, known: &mut Known, report: &mut Report) -> Vec<Select
         Ok(all) => {
             for statement in all {
                 match statement {
-                    Ok(Statement::Create(create)) => known.add_stream(Stream::of(&create)),
+                    Ok(Statement::Create(create)) => {
+                        report.add(page, catalog::check(&create));
+                        known.add_stream(Stream::of(&create));
+                    }
                     Ok(Statement::Select(select)) => selects.push(*select),
                     Ok(_) => {}
                     Err(wrong) => report.add(page, wrong),
@@ -193,12 +200,13 @@ fn statements(file: &Path, origin: String, text: String, known: &Known, report: 
     own.extend(known);
     beside(file, &mut own, report);
     let known = Arc::new(own);
+    // Whether the rule that they are of is a temporary one, they do not say.
     let target = |select| Target {
         page: page.clone(),
         select,
         known: known.clone(),
         strict: false,
-        options: Options::default(),
+        options: Options { temporary: true, ..Options::default() },
     };
     selects.into_iter().map(target).collect()
 }
@@ -219,7 +227,7 @@ fn rules(file: &Path, name: &str, text: &str, known: &Known, report: &mut Report
         };
         let page = Page { origin: format!("{name} (sql)"), text: sql.into() };
         let Some((page, select)) = query(page, report) else { continue };
-        let options = options(&rule["options"]);
+        let options = Options { temporary: rule["temp"] == true, ..options(&rule["options"]) };
         targets.push(Target { page, select, known: known.clone(), strict: false, options });
     }
     Ok(targets)

@@ -3,7 +3,10 @@
 //! `new`, `build` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
 
 mod build;
+mod check;
+mod cross;
 mod deploy;
+mod keys;
 mod new;
 mod pack;
 mod project;
@@ -35,8 +38,22 @@ pub(super) enum Command {
     },
     /// Compile a project into a library: `Mysql@v1.0.0.so`.
     Build(Build),
-    /// Pack the last build into a zip: `mysqlSink.zip`.
-    Pack(Which),
+    /// Say what a server would say to a library or zip, without one, and run the plugin's own examples.
+    Check(check::Check),
+    /// Pack the last build into a zip, with those for other machines: `mysqlSink.zip`.
+    Pack {
+        #[command(flatten)]
+        which: Which,
+        /// Sign it with this secret key.
+        #[arg(long, value_name = "KEY")]
+        sign: Option<PathBuf>,
+    },
+    /// Make a key pair to sign zips with.
+    Keys {
+        /// The file of the secret key; that of the public one ends in `.pub`.
+        #[arg(default_value = "kuiper.key")]
+        file: PathBuf,
+    },
     /// Bring the last build to a server; build and pack first where there is none.
     Deploy {
         #[command(flatten)]
@@ -121,7 +138,9 @@ pub(super) fn run(command: Command) -> ExitCode {
         match command {
             Command::New { kind, name, from } => new::run(kind, &name, from.as_deref()),
             Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
-            Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),
+            Command::Check(args) => check::run(&args),
+            Command::Pack { which, sign } => pack::run(&Project::find(&which)?, sign.as_deref()).map(|_| ()),
+            Command::Keys { file } => keys::run(&file),
             Command::Deploy { which, remote } => deploy::run(&Project::find(&which)?, &remote).await,
             Command::List { kind, remote } => list(kind, &remote).await,
             Command::Describe { kind, name, remote } => describe(kind, &name, &remote).await,
@@ -164,6 +183,9 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
     }
     let text = |json: &Json| json.as_str().unwrap_or_default().to_owned();
     say(format!("{} plugin {} {}", kind.one(), text(&found["name"]), text(&found["version"])));
+    if let Some(output) = found["installOutput"].as_str() {
+        say(format!("its install.sh has printed:\n{output}"));
+    }
     for symbol in found["symbols"].as_array().into_iter().flatten() {
         say("");
         say(format!("{} {}{}", text(&symbol["what"]), text(&symbol["name"]), text(&symbol["signature"])));

@@ -42,6 +42,7 @@ impl CacheOptions {
 pub struct Desk {
     table: Arc<dyn LookupTable>,
     columns: Vec<Text>,
+    fields: Vec<Text>,
     open: Option<Box<dyn Lookup>>,
     cache: CacheOptions,
     kept: HashMap<Vec<u8>, Answer>,
@@ -59,7 +60,13 @@ impl Desk {
     /// `columns` are those that the rule asks by.
     pub fn new(table: Arc<dyn LookupTable>, columns: Vec<Text>, cache: CacheOptions, clock: Clock) -> Desk {
         let swept = clock.now();
-        Desk { table, columns, open: None, cache, kept: HashMap::new(), swept, clock }
+        Desk { table, columns, fields: Vec::new(), open: None, cache, kept: HashMap::new(), swept, clock }
+    }
+
+    /// The rule reads only these columns of what is found.
+    pub fn reading(mut self, fields: Vec<Text>) -> Desk {
+        self.fields = fields;
+        self
     }
 
     /// The rows for each list of values. Cancelled, it can be asked again.
@@ -87,7 +94,7 @@ impl Desk {
     async fn ask(&mut self, questions: &[Vec<Value>]) -> Result<Vec<Vec<Object>>> {
         let open = match &mut self.open {
             Some(open) => open,
-            closed => closed.insert(self.table.open(&self.columns)?),
+            closed => closed.insert(self.table.open_for(&self.columns, &self.fields)?),
         };
         let found = open.find(questions).await;
         if found.as_ref().is_err_and(|fault| fault.retry() == Retry::Later)

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::Env;
+use crate::codec::FormatOptions;
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Result};
 
@@ -21,12 +22,19 @@ pub trait Lookup: Send {
 pub trait LookupTable: Send + Sync {
     /// Opens it for one rule, which will ask for rows by these columns. Connections are made by the first question.
     fn open(&self, columns: &[Text]) -> Result<Box<dyn Lookup>>;
+
+    /// The same, for a rule that reads only these columns of what is found; all where there is none.
+    fn open_for(&self, columns: &[Text], _fields: &[Text]) -> Result<Box<dyn Lookup>> {
+        self.open(columns)
+    }
 }
 
 /// How to make a lookup table.
 pub struct LookupSpec {
     /// All properties, merged as those of a source; those of its cache are taken out before.
     pub props: Map<String, Json>,
+    /// How messages are decoded, for a table that gives such.
+    pub format: FormatOptions,
     pub env: Env,
 }
 

@@ -106,6 +106,8 @@ fn comparisons_with_null() {
     finds("SELECT a + NULL, CASE b WHEN NULL THEN 1 END FROM s", &[("K0304", "a + NULL"), ("K0304", "NULL")]);
     finds("SELECT NULL AS n FROM s WHERE a = n", &[("K0304", "a = n")]);
     finds("SELECT ss FROM s", &[("K0306", "ss")]);
+    finds("SELECT count(*) AS n FROM s GROUP BY TUMBLINWINDOW(ss, 10)", &[]);
+    finds("SELECT a FROM s GROUP BY abs(a, ss), TUMBLINGWINDOW(ss, 10)", &[("K0306", "ss")]);
     let select = sql::parse_select("SELECT a FROM s WHERE a != NULL").unwrap();
     let found = lint(&select, &Known::default());
     assert_eq!(found[0].help.as_deref(), Some("write `a IS NOT NULL`"));

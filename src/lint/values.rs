@@ -5,8 +5,21 @@ use crate::diag::Diagnostic;
 use crate::sql::{BinaryOp, Expr, ExprNode, Literal, UnaryOp, Unit, print_expr};
 
 pub(super) fn check(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
+    // A call with a unit in front is meant as a window, whatever it is called; no value is.
+    let mut units = Vec::new();
+    for key in &scope.select.group {
+        if let ExprNode::Call(call) = &key.bare().node
+            && let Some(unit) = call.args.first().filter(|arg| matches!(arg.node, ExprNode::Unit(_)))
+        {
+            units.push(unit.span);
+        }
+    }
     for (_, root) in scope.roots() {
-        walk(root, &mut |expr| one(scope, expr, found));
+        walk(root, &mut |expr| {
+            if !matches!(expr.node, ExprNode::Unit(_)) || !units.contains(&expr.span) {
+                one(scope, expr, found);
+            }
+        });
     }
 }
 

@@ -30,7 +30,7 @@ pub fn plan(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     second_window(select, &mut found);
-    let streams = find_all(select, find, &mut found.0);
+    let streams = find_all(select, find, options, &mut found.0);
     if streams.len() < written(select).count() {
         return Err(dedup(found.0));
     }

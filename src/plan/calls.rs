@@ -1,7 +1,7 @@
 //! What can be said of the calls in a statement by looking at its text alone: unknown functions, arguments that cannot be
 //! right, and functions that stand where they cannot. No stream is asked for.
 
-use crate::diag::{Diagnostic, Span};
+use crate::diag::{Diagnostic, Span, nearest};
 use crate::expr::argument;
 use crate::func::{Body, Catalogue, Func, Special, check_call};
 use crate::sql::{Call, Expr, ExprNode, Literal, Select, Wildcard, WindowKind};
@@ -19,6 +19,23 @@ pub fn check(select: &Select, funcs: &Catalogue) -> Vec<Diagnostic> {
     }
     checks.found.sort_by_key(|found| found.span.map_or(0, |span| span.start));
     checks.found
+}
+
+/// Whether a key of GROUP BY is a call that no function has the name of, and a window nearly has.
+pub(super) fn misspelt_window(select: &Select, funcs: &Catalogue) -> bool {
+    select.group.iter().any(|key| match &key.bare().node {
+        ExprNode::Call(call) => {
+            let near = nearest_call(&call.name.name, funcs);
+            funcs.find(&call.name.name).is_none() && near.is_some_and(|near| WindowKind::find(near).is_some())
+        }
+        _ => false,
+    })
+}
+
+/// What can be called that is nearest to a name.
+fn nearest_call<'a>(name: &str, funcs: &'a Catalogue) -> Option<&'a str> {
+    let windows = WindowKind::ALL.iter().map(|kind| kind.name());
+    nearest(name, funcs.names().chain(windows).chain([DEDUP]))
 }
 
 /// The expressions of all clauses but SELECT, with the words for their clauses.
@@ -101,9 +118,7 @@ impl Checks<'_> {
             return self.dedup(call, span, place);
         }
         let Some(func) = self.funcs.find(name) else {
-            let windows = WindowKind::ALL.iter().map(|kind| kind.name());
-            let near = crate::diag::nearest(name, self.funcs.names().chain(windows).chain([DEDUP]));
-            let help = near.map(|near| format!("did you mean `{near}`?"));
+            let help = nearest_call(name, self.funcs).map(|near| format!("did you mean `{near}`?"));
             self.add("K0210", format!("there is no function `{name}`"), call.name.span).help = help;
             return;
         };

@@ -70,6 +70,16 @@ pub struct Source {
     pub entry: usize,
 }
 
+impl Source {
+    /// The columns that the rule reads; none where it may read any.
+    pub fn reads(&self) -> Vec<Text> {
+        match self.wanted.rest {
+            Some(_) => Vec::new(),
+            None => self.wanted.columns.iter().map(|column| column.name.clone()).collect(),
+        }
+    }
+}
+
 /// How a source takes part in a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {

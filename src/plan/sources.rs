@@ -14,7 +14,7 @@ use crate::sql::{self, JoinKind, Select, Wildcard};
 
 use super::node::{Node, Resolved, Shared, SourceKind};
 use super::scope::Names;
-use super::{Stream, StreamColumn};
+use super::{Options, Stream, StreamColumn};
 
 /// One source, and what was asked of it so far.
 pub struct Asked<'a> {
@@ -407,12 +407,23 @@ pub fn written(select: &Select) -> impl Iterator<Item = &sql::Source> {
 }
 
 /// The definitions of all sources; what is missing is told.
-pub fn find_all(select: &Select, find: &dyn Fn(&str) -> Option<Stream>, found: &mut Vec<Diagnostic>) -> Vec<Stream> {
+pub fn find_all(
+    select: &Select,
+    find: &dyn Fn(&str) -> Option<Stream>,
+    options: &Options,
+    found: &mut Vec<Diagnostic>,
+) -> Vec<Stream> {
     let mut streams = Vec::new();
     for source in written(select) {
         let name = &source.name;
         match find(&name.name) {
-            Some(stream) => streams.push(stream),
+            Some(stream) => {
+                if stream.temporary && !options.temporary {
+                    let text = format!("temp stream {} can only be used by temp rules", stream.name);
+                    found.push(Diagnostic::error("K0908", text.as_str()).at(name.span).known_as(text));
+                }
+                streams.push(stream);
+            }
             None => found.push(
                 Diagnostic::error("K0201", format!("there is no stream `{}`", name.name))
                     .at(name.span)

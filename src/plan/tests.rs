@@ -336,6 +336,7 @@ fn every_finding_is_told_at_its_place() {
         ("SELECT hoppingwindow(ss, 1, 1) FROM s", "K0228", "hoppingwindow"),
         ("SELECT a[2:1] FROM s", "K0207", "a[2:1]"),
         ("SELECT uper(a) FROM s", "K0210", "uper"),
+        ("SELECT count(*) FROM s GROUP BY a, TUMBLINWINDOW(ss, 10)", "K0210", "TUMBLINWINDOW"),
         ("SELECT a FROM s GROUP BY HOPPINGWINDOW(ss, 9, 0)", "K0209", "0"),
         ("SELECT a FROM s GROUP BY SLIDINGWINDOW(ss, 9, -1)", "K0209", "-1"),
         ("SELECT s.a FROM s INNER JOIN d ON s.a = d.a", "K0252", "INNER JOIN d ON s.a = d.a"),

@@ -158,11 +158,12 @@ pub unsafe fn rows(batch: *const abi::Batch) -> Vec<Row> {
 ///
 /// # Safety
 /// The messages keep the contract.
-pub unsafe fn messages(all: &abi::Messages) -> Vec<(Bytes, Option<i64>, Object)> {
-    // SAFETY: the contract.
+pub unsafe fn messages(all: *const abi::Messages) -> Vec<(Bytes, Option<i64>, Object)> {
+    // SAFETY: the contract. An older guest's are shorter, so that no reference to the whole may be made.
     unsafe {
-        let payloads = pointed(all.payloads, all.count);
-        let (times, metas) = (pointed(all.times, all.count), pointed(all.metas, all.count));
+        let count = (*all).count;
+        let payloads = pointed((*all).payloads, count);
+        let (times, metas) = (pointed((*all).times, count), pointed((*all).metas, count));
         let one = |(n, payload): (usize, &abi::Str)| {
             (Bytes::copy_from_slice(payload.as_bytes()), time(times, n), meta(metas, n))
         };

@@ -2,6 +2,9 @@
 //!
 //! A desk is shared: a guest may keep it (`retain`) and use it from any thread. No unwinding leaves its functions.
 
+mod asked;
+mod tokens;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,11 +16,16 @@ use kuiper_plugin::has;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::data::{Time, Value};
+use crate::data::{SourceAck, Time, Value};
 use crate::diag::Fault;
 use crate::io::{Env, Inlet, Link, Message, Payload, Report};
 
 use super::cross::{Arena, messages, rows, taken};
+use super::home::Home;
+use super::library::Symbol;
+use super::place;
+
+use tokens::Tokens;
 
 /// What a guest stored under its keys; it lives as long as the rule that the guest is used in.
 pub type States = Arc<Mutex<HashMap<String, Value>>>;
@@ -28,6 +36,19 @@ pub struct Out {
     pub runtime: Handle,
     pub env: Env,
     pub wants_meta: bool,
+    /// Acknowledgements are held until all rules are done with a message.
+    pub wants_acks: bool,
+    pub symbol: Symbol,
+    /// The last position that it told.
+    pub stood: Mutex<Option<Value>>,
+}
+
+/// What else is said of an emission.
+#[derive(Default)]
+struct Beside {
+    position: Option<Value>,
+    /// 0: nobody wants to know when it is done with.
+    token: u64,
 }
 
 /// One use of a guest. The C struct stands first, so that a pointer to it is a pointer to the whole.
@@ -38,7 +59,9 @@ pub struct Desk {
     operator: Box<str>,
     report: Mutex<Option<Report>>,
     states: States,
+    home: &'static Home,
     out: Option<Out>,
+    tokens: Arc<Tokens>,
     stopped: Mutex<bool>,
     wake: Condvar,
     ended: watch::Sender<bool>,
@@ -50,10 +73,18 @@ unsafe impl Send for Desk {}
 unsafe impl Sync for Desk {}
 
 impl Desk {
-    pub fn new(rule: &str, operator: &str, site: u64, states: States, out: Option<Out>) -> Arc<Desk> {
+    /// For one use of a guest whose library has that home.
+    pub fn new(
+        home: &'static Home,
+        rule: &str,
+        operator: &str,
+        site: u64,
+        states: States,
+        out: Option<Out>,
+    ) -> Arc<Desk> {
         let (rule, operator): (Box<str>, Box<str>) = (rule.into(), operator.into());
         let emits = out.is_some();
-        let raw = abi::Context {
+        let mut raw = abi::Context {
             size: std::mem::size_of::<abi::Context>() as u32,
             abi: abi::VERSION,
             host: std::ptr::null_mut(),
@@ -72,7 +103,19 @@ impl Desk {
             emit_end: emits.then_some(emit_end as _),
             stopped: Some(stopped),
             wait: Some(wait),
+            emit_rows_with: None,
+            emit_bytes_with: None,
+            acknowledged: None,
+            template: None,
+            json_path: None,
+            count: None,
+            secret: None,
+            folder: None,
+            instance: 0,
+            run: 0,
         };
+        let run = home.services().map_or(0, |services| services.run(&rule));
+        Desk::offer(&mut raw, emits, run);
         let (ended, _) = watch::channel(false);
         Arc::new(Desk {
             raw,
@@ -80,7 +123,9 @@ impl Desk {
             operator,
             report: Mutex::default(),
             states,
+            home,
             out,
+            tokens: Arc::default(),
             stopped: Mutex::default(),
             wake: Condvar::new(),
             ended,
@@ -108,6 +153,7 @@ impl Desk {
     pub fn stop(&self) {
         *lock(&self.stopped) = true;
         self.wake.notify_all();
+        self.tokens.stop();
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -120,13 +166,26 @@ impl Desk {
     }
 
     /// Hands messages on, and waits while the pipeline is full.
-    fn emit(&self, make: impl FnOnce(&Out) -> Vec<Message>) -> u32 {
+    fn emit(&self, beside: Beside, make: impl FnOnce(&Out) -> Vec<Message>) -> u32 {
         let Some(out) = &self.out else { return code::NEVER };
         if self.is_stopped() {
             return code::STOPPED;
         }
-        match out.runtime.block_on(out.inlet.send(make(out))) {
-            Ok(()) => code::OK,
+        let mut messages = make(out);
+        let token = beside.token;
+        let held = token != 0 && out.wants_acks && !messages.is_empty();
+        if held {
+            let ack = SourceAck::new(self.tokens.clone(), token);
+            messages.iter_mut().for_each(|message| message.ack = Some(ack.clone()));
+        }
+        let position = out.place(beside.position, &self.states);
+        match out.runtime.block_on(out.inlet.send_at(messages, position)) {
+            Ok(()) => {
+                if token != 0 && !held {
+                    self.tokens.push(token);
+                }
+                code::OK
+            }
             Err(_) => {
                 self.stop();
                 code::STOPPED
@@ -136,6 +195,15 @@ impl Desk {
 }
 
 impl Out {
+    /// Where the guest stands after an emission; one that says nothing of its position has not moved.
+    fn place(&self, position: Option<Value>, states: &States) -> Option<Value> {
+        let mut stood = lock(&self.stood);
+        if position.is_some() {
+            *stood = position;
+        }
+        place::kept(self.symbol, stood.clone(), states)
+    }
+
     fn message(&self, payload: Payload, time: Option<i64>, meta: crate::data::Object) -> Message {
         let arrived = || self.env.clock.now();
         let time = time.map_or_else(arrived, |nanos| Time(nanos.div_euclid(1_000_000)));
@@ -143,7 +211,7 @@ impl Out {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -237,7 +305,7 @@ unsafe extern "C" fn emit_rows(this: *const abi::Context, batch: *const abi::Bat
     unsafe {
         at(this, code::BUG, |desk| {
             let all = rows(batch);
-            desk.emit(|out| {
+            desk.emit(Beside::default(), |out| {
                 all.into_iter().map(|row| out.message(Payload::Row(row.object), row.time, row.meta)).collect()
             })
         })
@@ -248,8 +316,8 @@ unsafe extern "C" fn emit_bytes(this: *const abi::Context, all: *const abi::Mess
     // SAFETY: see above.
     unsafe {
         at(this, code::BUG, |desk| {
-            let all = messages(&*all);
-            desk.emit(|out| {
+            let all = messages(all);
+            desk.emit(Beside::default(), |out| {
                 all.into_iter().map(|(bytes, time, meta)| out.message(Payload::Bytes(bytes), time, meta)).collect()
             })
         })
@@ -261,7 +329,9 @@ unsafe extern "C" fn emit_error(this: *const abi::Context, text: abi::Str) -> u3
     unsafe {
         at(this, code::BUG, |desk| {
             let fault = Fault::decode(text.to_text());
-            desk.emit(|out| vec![out.message(Payload::Error(fault), None, crate::data::Object::new())])
+            desk.emit(Beside::default(), |out| {
+                vec![out.message(Payload::Error(fault), None, crate::data::Object::new())]
+            })
         })
     }
 }

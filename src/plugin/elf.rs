@@ -147,7 +147,10 @@ pub fn check_list(bytes: &[u8], kind: Kind, plugin: &str) -> Result<(), String> 
     let all: Vec<String> = list.iter().map(|(kind, name)| format!("{kind} `{name}`")).collect();
     let all = if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
     match kind {
-        Kind::Sources if has("source") || has("lookup") => Ok(()),
+        Kind::Sources if has("source") => Ok(()),
+        Kind::Sources if list.iter().any(|(kind, name)| kind == "lookup" && *name == format!("{wanted}Lookup")) => {
+            Ok(())
+        }
         Kind::Sinks if has("sink") => Ok(()),
         Kind::Functions if list.iter().any(|(kind, _)| kind == "function") => Ok(()),
         Kind::Functions => Err(format!("it exports no function; it exports {all}")),

@@ -126,7 +126,7 @@ impl Site {
         let this = self.this()?;
         let height = rows.len();
         if !self.desks.contains_key(&ctx.rule.id) {
-            let desk = Desk::new(&ctx.rule.id, self.symbol.name, 0, States::default(), None);
+            let desk = Desk::new(self.symbol.home, &ctx.rule.id, self.symbol.name, 0, States::default(), None);
             self.desks.insert(ctx.rule.id.clone(), desk);
         }
         let desk = &self.desks[&ctx.rule.id];
@@ -248,7 +248,7 @@ impl Made {
         }
         // SAFETY: the symbol is a function.
         let discard = unsafe { has!(symbol.table.cast::<abi::Function>(), discard) };
-        let desk = Desk::new("", symbol.name, 0, States::default(), None);
+        let desk = Desk::new(symbol.home, "", symbol.name, 0, States::default(), None);
         Ok(Made { instance, group, discard, desk })
     }
 }

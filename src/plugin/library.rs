@@ -2,6 +2,7 @@
 //! the process.
 
 use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,10 +12,12 @@ use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use serde_json::{Map, Value as Json, json};
 
 use super::Exported;
+use super::home::Home;
 use super::worker::Worker;
 
 /// A mapped library.
 pub struct Library {
+    pub home: &'static Home,
     pub symbols: Vec<Symbol>,
     /// Instances that serve all rules, by the name of their symbol.
     singletons: Mutex<HashMap<&'static str, Arc<Worker>>>,
@@ -33,6 +36,12 @@ pub struct Symbol {
     pub table: *const std::ffi::c_void,
     pub properties: &'static [Property],
     pub examples: &'static [(&'static str, &'static str)],
+    /// Of the state that it writes; 0: nothing is said of it.
+    pub state_version: u32,
+    /// It can read state from this version to its own.
+    pub state_oldest: u32,
+    /// Of its library.
+    pub home: &'static Home,
 }
 
 // SAFETY: the contract: `table` is read-only and static, `data` is only handed back to the guest's `create`, which may
@@ -72,9 +81,10 @@ impl Library {
         }
         // SAFETY: the contract: `count` pointers to static symbols.
         let symbols = unsafe { array(plugin.symbols, plugin.count) };
+        let home: &'static Home = Box::leak(Box::default());
         // SAFETY: as above.
-        let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol) }).collect::<Result<_, _>>()?;
-        Ok(Library { symbols, singletons: Mutex::default() })
+        let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol, home) }).collect::<Result<_, _>>()?;
+        Ok(Library { home, symbols, singletons: Mutex::default() })
     }
 
     /// The symbol of a kind and name.
@@ -107,12 +117,22 @@ fn cause(error: &libloading::Error) -> String {
 impl Symbol {
     /// # Safety
     /// `symbol` leads to a static symbol of the contract.
-    unsafe fn read(symbol: *const abi::Symbol) -> Result<Symbol, String> {
+    unsafe fn read(symbol: *const abi::Symbol, home: &'static Home) -> Result<Symbol, String> {
+        if symbol.is_null() {
+            return Err("a symbol of its table is null".into());
+        }
         // SAFETY: see above.
-        let symbol = unsafe { symbol.as_ref() }.ok_or("a symbol of its table is null")?;
-        if (symbol.size as usize) < std::mem::size_of::<abi::Symbol>() {
+        let size = unsafe { (*symbol).size } as usize;
+        if size < std::mem::offset_of!(abi::Symbol, state_version) {
             return Err("a symbol of its table is too short".into());
         }
+        let mut whole = MaybeUninit::<abi::Symbol>::zeroed();
+        // SAFETY: as many bytes are there; zero is a value of each field that an older symbol does not have.
+        let symbol = unsafe {
+            let bytes = size.min(std::mem::size_of::<abi::Symbol>());
+            std::ptr::copy_nonoverlapping(symbol.cast::<u8>(), whole.as_mut_ptr().cast::<u8>(), bytes);
+            whole.assume_init()
+        };
         // SAFETY: the contract: texts and arrays of the table are static.
         let (name, about, signature) = unsafe { (text(symbol.name)?, text(symbol.about)?, text(symbol.signature)?) };
         if symbol.table.is_null() {
@@ -137,6 +157,9 @@ impl Symbol {
             table: symbol.table,
             properties: properties.collect::<Result<Vec<_>, String>>()?.leak(),
             examples: examples.collect::<Result<Vec<_>, String>>()?.leak(),
+            state_version: symbol.state_version,
+            state_oldest: symbol.state_oldest,
+            home,
         })
     }
 
@@ -144,6 +167,7 @@ impl Symbol {
         let what = match self.kind {
             kind::SOURCE => "source",
             kind::SINK => "sink",
+            kind::LOOKUP => "lookup",
             kind::FUNCTION => "function",
             _ => "symbol of a later version",
         };
@@ -153,6 +177,7 @@ impl Symbol {
             about: self.about.into(),
             signature: self.signature.into(),
             schema: self.schema(),
+            state: (self.state_oldest, self.state_version),
         }
     }
 
@@ -180,6 +205,16 @@ impl Symbol {
         }
         let required: Vec<&str> = self.properties.iter().filter(|one| one.required).map(|one| one.name).collect();
         json!({ "type": "object", "properties": all, "required": required })
+    }
+
+    /// Whether it says that it stores what must outlive a restart.
+    pub fn keeps(&self) -> bool {
+        self.state_version > 0
+    }
+
+    /// Whether it can read what was stored by that version; 0: by one that said nothing of it.
+    pub fn reads(&self, version: i64) -> bool {
+        version == 0 || (i64::from(self.state_oldest)..=i64::from(self.state_version)).contains(&version)
     }
 
     /// Whether the guest declares this property.

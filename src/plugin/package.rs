@@ -12,6 +12,7 @@ use zip::ZipArchive;
 
 use super::elf::Place;
 use super::name::{FileName, Kind, canonical, symbol};
+use super::sign::{self, PublicKey};
 
 /// Entries that a zip may have.
 const ENTRIES: usize = 10_000;
@@ -93,17 +94,26 @@ impl Package {
             let mut packed = self.archive.by_index(entry.index).map_err(|error| damaged(&error))?;
             let mut sum = Sha256::new();
             let mut piece = vec![0; 1 << 16];
+            let mut left = entry.size;
             loop {
                 let size = packed.read(&mut piece).map_err(|error| damaged(&error))?;
                 if size == 0 {
                     break;
                 }
+                left = left.checked_sub(size as u64).ok_or_else(|| damaged(&"its size is not what the zip says"))?;
                 sum.update(&piece[..size]);
             }
             let sum: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
             text += &format!("{sum}  {shown}\n");
         }
         Ok(text)
+    }
+
+    /// Checks that one of the keys has signed all of it.
+    pub fn check_signature(&mut self, trusted: &[PublicKey]) -> Result<(), String> {
+        let signature = self.read(sign::ENTRY, 4096)?;
+        let signed = self.digests(sign::ENTRY)?;
+        sign::check(signature.as_deref(), &signed, trusted)
     }
 
     /// Adds to what is wrong with the library for which machines the zip has others.

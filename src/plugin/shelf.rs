@@ -76,6 +76,11 @@ impl Shelf {
         self.data.join(kind.many())
     }
 
+    /// A plugin's own folder: what came in its `etc`, and what it writes itself. It goes with the plugin.
+    pub fn own(&self, kind: Kind, plugin: &str) -> PathBuf {
+        self.metadata(kind).join(plugin)
+    }
+
     pub fn yaml(&self, kind: Kind, plugin: &str) -> PathBuf {
         self.metadata(kind).join(format!("{plugin}.yaml"))
     }

@@ -167,9 +167,9 @@ impl Signature {
         let signature = BASE64.decode(signature).ok()?;
         let global: [u8; 64] = BASE64.decode(global).ok()?.try_into().ok()?;
         let comment = comment.strip_prefix("trusted comment: ")?.to_owned();
-        let hashed = match signature.get(..2)?.try_into().ok()? {
-            algorithm if algorithm == HASHED => true,
-            algorithm if algorithm == PLAIN => false,
+        let hashed = match signature.get(..2)? {
+            algorithm if algorithm == HASHED.as_slice() => true,
+            algorithm if algorithm == PLAIN.as_slice() => false,
             _ => return None,
         };
         let id = signature.get(2..10)?.try_into().ok()?;

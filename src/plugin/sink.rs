@@ -1,6 +1,9 @@
 //! Sinks of guests, as the engine's own.
 
+mod encoded;
+
 use std::collections::HashMap;
+use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,10 +16,13 @@ use crate::data::{Layout, Object, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes, props};
 
-use super::cross::{Arena, Texts, properties};
+use super::cross::{Arena, Taken, Texts, properties};
 use super::desk::{Desk, States};
 use super::library::{Library, Symbol};
+use super::place;
 use super::worker::{Slot, Worker};
+
+use encoded::Letter;
 
 /// Checks the properties, and says how to open.
 pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
@@ -31,21 +37,30 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) 
             None => found,
         }
     })?;
-    let (name, library) = (name.to_owned(), library.clone());
+    let (name, library, states) = (name.to_owned(), library.clone(), States::default());
     let open = move || -> Result<Box<dyn Sink>> {
         let worker = worker(&library, symbol);
-        let desk = Desk::new(&owner, &name, 0, States::default(), None);
+        let desk = Desk::new(symbol.home, &owner, &name, 0, states.clone(), None);
         Ok(Box::new(Guest {
             worker,
             user: next_user(),
             symbol,
             props: decoded.clone(),
             desk,
+            states: states.clone(),
             closed: false,
             refused: Vec::new(),
         }))
     };
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Rows, warnings: Vec::new() })
+    let takes = if symbol.flags & kind::TAKES_BYTES != 0 { Takes::Bytes } else { Takes::Rows };
+    Ok(SinkPlan { open: Box::new(open), takes, warnings: Vec::new() })
+}
+
+/// Whether it has something to say of where it stands: a position, or what it stores. One instance for all rules has not.
+pub fn keeps(symbol: Symbol) -> bool {
+    // SAFETY: the symbol is a sink.
+    let tells = unsafe { has!(symbol.table.cast::<abi::Sink>(), position) }.is_some();
+    (tells || symbol.keeps()) && !symbol.singleton
 }
 
 /// Provisions a throw-away instance. A singleton is not disturbed for a rule that may never run; of it only the names of
@@ -53,7 +68,7 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) 
 pub fn check(name: &str, symbol: Symbol, props: &Value, owner: &str) -> Result<(), Diagnostic> {
     let refused = |text: String| Diagnostic::error("K1001", format!("`{name}`: {text}"));
     if !symbol.singleton {
-        let desk = Desk::new(owner, name, 0, States::default(), None);
+        let desk = Desk::new(symbol.home, owner, name, 0, States::default(), None);
         let mut slot = Slot::new(symbol);
         let provisioned = slot.provisioned(0, props, &desk).map(|_| ());
         return provisioned.map_err(|fault| refused(fault.to_string()));
@@ -110,6 +125,7 @@ struct Guest {
     symbol: Symbol,
     props: Arc<Value>,
     desk: Arc<Desk>,
+    states: States,
     closed: bool,
     refused: Vec<RefusedRow>,
 }
@@ -133,12 +149,12 @@ impl Sink for Guest {
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped> {
         let stopped = |delivered, fault| Stopped { delivered, fault };
-        let runs = match runs(parcels, self.symbol.flags & kind::ONE_AS_ROW != 0) {
-            Ok(runs) => runs,
+        let load = match Load::new(parcels, self.symbol) {
+            Ok(load) => load,
             Err(fault) => return Err(stopped(0, fault)),
         };
         let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
-        let delivery = self.worker.call(move |slot| Ok(deliver(slot, user, &props, &desk, &runs)));
+        let delivery = self.worker.call(move |slot| Ok(deliver(slot, user, &props, &desk, &load)));
         match delivery.await {
             Ok(done) => {
                 self.refused = done.refused;
@@ -150,6 +166,27 @@ impl Sink for Guest {
 
     fn refused(&mut self) -> Vec<RefusedRow> {
         std::mem::take(&mut self.refused)
+    }
+
+    async fn position(&mut self) -> Result<Option<Value>> {
+        if !keeps(self.symbol) {
+            return Ok(None);
+        }
+        let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
+        let told = self.worker.call(move |slot| position(slot, user, &props, &desk)).await?;
+        Ok(place::kept(self.symbol, told, &self.states))
+    }
+
+    async fn resume(&mut self, position: &Value) -> Result<()> {
+        let Some(told) = place::taken_up(self.symbol, position, &self.states)? else { return Ok(()) };
+        let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
+        let resumed = self.worker.call(move |slot| {
+            let this = slot.provisioned(user, &props, &desk)?;
+            // SAFETY: the symbol is a sink.
+            let resume = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), resume) };
+            slot.rewind(resume, this, &told, &desk)
+        });
+        resumed.await
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -175,6 +212,34 @@ fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
     // SAFETY: the symbol is a sink.
     let close = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), close) };
     slot.close(user, close, desk)
+}
+
+/// Where the guest itself says that it stands.
+fn position(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<Option<Value>> {
+    let this = slot.provisioned(user, props, desk)?;
+    // SAFETY: the symbol is a sink.
+    let position = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), position) };
+    let mut taken = Taken::default();
+    let output = taken.output();
+    // SAFETY: the instance is of this table; the pointers live until the call returns.
+    let done = slot.call(position, |call, fault| unsafe { call(this, desk.raw(), &output, fault) });
+    done.map_err(|(failed, mut texts)| texts.setup(failed))?;
+    taken.0.pop().transpose()
+}
+
+/// What is delivered together.
+enum Load {
+    Rows(Vec<Run>),
+    Bytes(Vec<Letter>),
+}
+
+impl Load {
+    fn new(parcels: &[Parcel], symbol: Symbol) -> Result<Load> {
+        Ok(match symbol.flags & kind::TAKES_BYTES != 0 {
+            true => Load::Bytes(encoded::letters(parcels)?),
+            false => Load::Rows(runs(parcels, symbol.flags & kind::ONE_AS_ROW != 0)?),
+        })
+    }
 }
 
 /// Parcels that go over the line in one call.
@@ -206,13 +271,18 @@ fn runs(parcels: &[Parcel], one_as_row: bool) -> Result<Vec<Run>> {
             Some(run) if alone && !run.list && run.props == parcel.props => run.lines.extend(lines),
             _ => {
                 let props = parcel.props.clone();
-                let members = props.iter().map(|(name, text)| (name.as_str(), Value::text(text)));
-                let properties = Value::object(members.collect::<Object>());
+                let properties = evaluated(&props);
                 runs.push(Run { lines, list: !alone, props, properties });
             }
         }
     }
     Ok(runs)
+}
+
+/// What templates come to, as an object; null where there is none.
+fn evaluated(props: &[(String, String)]) -> Value {
+    let members = props.iter().map(|(name, text)| (name.as_str(), Value::text(text)));
+    if props.is_empty() { Value::Null } else { Value::object(members.collect::<Object>()) }
 }
 
 /// The rows of a parcel; those of an open layout have the columns of their own keys.
@@ -241,23 +311,51 @@ struct Done {
     fault: Option<Fault>,
 }
 
-fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, runs: &[Run]) -> Done {
+fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &Load) -> Done {
     let mut done = Done::default();
-    for run in runs {
-        if let Err(fault) = one_run(slot, user, props, desk, run, &mut done) {
-            done.fault = Some(fault);
-            break;
+    match load {
+        Load::Rows(runs) => {
+            for run in runs {
+                if let Err(fault) = one_run(slot, user, props, desk, run, &mut done) {
+                    done.fault = Some(fault);
+                    break;
+                }
+                desk.progress();
+            }
         }
-        desk.progress();
+        Load::Bytes(letters) => {
+            let this = ready(slot, user, props, desk);
+            done.fault = this.and_then(|this| encoded::deliver(slot, this, desk, letters, &mut done)).err();
+        }
+    }
+    // What it cannot put where it belongs was not delivered at all.
+    if done.delivered > 0
+        && let Err(fault) = flush(slot, user, props, desk)
+    {
+        return Done { fault: Some(fault), ..Done::default() };
     }
     done
 }
 
-fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Run, done: &mut Done) -> Result<()> {
+fn flush(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<()> {
+    // SAFETY: the symbol is a sink.
+    let Some(flush) = (unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), flush) }) else { return Ok(()) };
+    let this = ready(slot, user, props, desk)?;
+    // SAFETY: the instance is of this table; the pointers live until the call returns.
+    let called = slot.call(Some(flush), |call, fault| unsafe { call(this, desk.raw(), fault) });
+    called.map(|_| ()).map_err(|(failed, mut texts)| row_fault(failed, &mut texts))
+}
+
+/// The instance, connected.
+fn ready(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<*mut c_void> {
     if !slot.connected.contains(&user) {
         return Err(Fault::unreachable("the plugin was made anew after a failure, and is not connected yet"));
     }
-    let this = slot.provisioned(user, props, desk)?;
+    slot.provisioned(user, props, desk)
+}
+
+fn one_run(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, run: &Run, done: &mut Done) -> Result<()> {
+    let this = ready(slot, user, props, desk)?;
     let table = slot.symbol.table.cast::<abi::Sink>();
     let lines = &run.lines;
     let crossing = Crossing::new(run);

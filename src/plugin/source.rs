@@ -1,7 +1,7 @@
 //! Sources of guests, as the engine's own.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kuiper_plugin::abi;
@@ -17,6 +17,7 @@ use crate::io::{End, Env, Inlet, Link, Message, Payload, Report, Source, SourceP
 use super::cross::properties;
 use super::desk::{Desk, Out, States};
 use super::library::{Library, Symbol};
+use super::place;
 use super::sink::{check, next_user, worker};
 use super::worker::{Slot, Worker};
 
@@ -54,7 +55,7 @@ const COMMON: &[&str] = &[
 
 /// Checks the properties, and says how to open.
 pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
-    let SourceSpec { props, wants_meta, env, .. } = spec;
+    let SourceSpec { props, wants_meta, wants_acks, env } = spec;
     let interval = interval(name, &props)?;
     let declared = |name: &str| name.eq_ignore_ascii_case("interval") || symbol.declares(name);
     props::refuse_steps(&format!("the `{name}` source"), &props, declared)?;
@@ -73,15 +74,24 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SourceSpec
             name: name.clone(),
             env: env.clone(),
             wants_meta,
+            wants_acks,
             states: states.clone(),
             interval,
         };
-        Ok(Box::new(Guest { uses, desk: None }))
+        Ok(Box::new(Guest { uses, rewind: None, desk: None }))
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows, seeks: false, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows, seeks: seeks(symbol), warnings: Vec::new() })
 }
 
-fn is_common(name: &str) -> bool {
+/// Whether it goes on where it stood: it takes a position itself, or stores what it needs. One instance for all rules
+/// cannot, for each has come as far as it has.
+fn seeks(symbol: Symbol) -> bool {
+    // SAFETY: the symbol is a source.
+    let rewinds = unsafe { has!(symbol.table.cast::<abi::Source>(), rewind) }.is_some();
+    (rewinds || symbol.keeps()) && !symbol.singleton
+}
+
+pub fn is_common(name: &str) -> bool {
     let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
     COMMON.iter().any(|common| plain(common) == plain(name))
 }
@@ -127,12 +137,15 @@ struct Uses {
     name: String,
     env: Env,
     wants_meta: bool,
+    wants_acks: bool,
     states: States,
     interval: Duration,
 }
 
 struct Guest {
     uses: Uses,
+    /// The position to go back to.
+    rewind: Option<Value>,
     /// While it runs.
     desk: Option<Arc<Desk>>,
 }
@@ -146,11 +159,14 @@ impl Source for Guest {
             runtime: Handle::current(),
             env: uses.env.clone(),
             wants_meta: uses.wants_meta,
+            wants_acks: uses.wants_acks,
+            symbol: uses.symbol,
+            stood: Mutex::new(self.rewind.clone()),
         };
-        let desk = Desk::new(&uses.env.owner, &uses.name, 0, uses.states.clone(), Some(out));
+        let desk = Desk::new(uses.symbol.home, &uses.env.owner, &uses.name, 0, uses.states.clone(), Some(out));
         desk.report_to(report.clone());
         self.desk = Some(desk.clone());
-        let end = run(uses, &desk, &inlet, &report).await;
+        let end = run(uses, self.rewind.take(), &desk, &inlet, &report).await;
         desk.stop();
         self.desk = None;
         let user = uses.user;
@@ -159,6 +175,11 @@ impl Source for Guest {
             tracing::warn!(plugin = %uses.name, "closing failed: {fault}");
         }
         end
+    }
+
+    async fn seek(&mut self, position: &Value) -> Result<()> {
+        self.rewind = place::taken_up(self.uses.symbol, position, &self.uses.states)?;
+        Ok(())
     }
 }
 
@@ -179,13 +200,18 @@ fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
     slot.close(user, close, desk)
 }
 
-async fn run(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> Result<End> {
+async fn run(uses: &Uses, rewind: Option<Value>, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> Result<End> {
     let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
     let connected = uses.worker.call(move |slot| {
         let this = slot.provisioned(user, &props, &at)?;
         // SAFETY: the symbol is a source.
         let connect = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), connect) };
         slot.step(connect, this, &at)?;
+        if let Some(position) = &rewind {
+            // SAFETY: as above.
+            let entry = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), rewind) };
+            slot.rewind(entry, this, position, &at)?;
+        }
         slot.connected.insert(user);
         Ok(())
     });

@@ -92,6 +92,8 @@ impl Slot {
                 // SAFETY: the kind says what the table is.
                 kind::SOURCE => unsafe { has!(self.symbol.table.cast::<abi::Source>(), provision) },
                 // SAFETY: as above.
+                kind::LOOKUP => unsafe { has!(self.symbol.table.cast::<abi::Lookup>(), provision) },
+                // SAFETY: as above.
                 _ => unsafe { has!(self.symbol.table.cast::<abi::Sink>(), provision) },
             };
             let mut arena = Arena::default();
@@ -108,6 +110,21 @@ impl Slot {
     pub fn step(&mut self, step: Option<abi::Step>, this: *mut c_void, desk: &Arc<Desk>) -> Result<()> {
         // SAFETY: as in `provisioned`.
         let done = self.call(step, |call, fault| unsafe { call(this, desk.raw(), fault) });
+        done.map(|_| ()).map_err(|(failed, mut texts)| texts.setup(failed))
+    }
+
+    /// Takes a source or sink back to where it stood.
+    pub fn rewind(
+        &mut self,
+        entry: Option<abi::Rewind>,
+        this: *mut c_void,
+        position: &Value,
+        desk: &Arc<Desk>,
+    ) -> Result<()> {
+        let mut arena = Arena::default();
+        let lent = arena.lend(position);
+        // SAFETY: as in `provisioned`.
+        let done = self.call(entry, |call, fault| unsafe { call(this, desk.raw(), &lent, fault) });
         done.map(|_| ()).map_err(|(failed, mut texts)| texts.setup(failed))
     }
 
@@ -164,6 +181,10 @@ impl Instance {
             match symbol.kind {
                 kind::SOURCE => {
                     let table = symbol.table.cast::<abi::Source>();
+                    (has!(table, create), has!(table, destroy))
+                }
+                kind::LOOKUP => {
+                    let table = symbol.table.cast::<abi::Lookup>();
                     (has!(table, create), has!(table, destroy))
                 }
                 kind::SINK => {

@@ -1,8 +1,7 @@
 use serde_json::{Map, Value as Json};
 
-use super::Options;
-use crate::catalog::Properties;
 use crate::diag::{Diagnostic, nearest};
+use crate::options::{Action, DEAD_LETTER, Options, dead_letter};
 
 /// A rule as its author wrote it, checked as far as that goes without knowing streams, functions and sinks.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,18 +20,6 @@ pub struct Def {
     pub tags: Option<Vec<String>>,
     /// The text as written.
     pub text: String,
-}
-
-/// One sink of a rule.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Action {
-    /// The type of sink.
-    pub sink: String,
-    /// Place in the list of actions; sinks written in one object share it.
-    pub index: usize,
-    pub props: Properties,
-    /// Where rows go that it will never take.
-    pub dead: Option<Box<Action>>,
 }
 
 /// The text of a rule as an error shows it: not more than a screen of it.
@@ -199,22 +186,6 @@ pub fn check_id(id: &str) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-/// What a property `deadLetter` takes.
-pub(super) const DEAD_LETTER: &str = "an object of one sink and its properties, as {\"file\": {\"path\": \"dead.jsonl\"}}, without a `deadLetter` of its own";
-
-/// The sink of dead letters; nothing where it is none.
-pub(super) fn dead_letter(given: &Json) -> Option<Action> {
-    let sinks = given.as_object().filter(|sinks| sinks.len() == 1)?;
-    let (sink, props) = sinks.iter().next()?;
-    let props = match props {
-        Json::Object(props) => props.clone(),
-        Json::Null => Map::new(),
-        _ => return None,
-    };
-    let nested = props.keys().any(|name| name.eq_ignore_ascii_case("deadLetter"));
-    (!nested).then(|| Action { sink: sink.clone(), index: 0, props, dead: None })
 }
 
 fn actions(list: &[Json]) -> Result<Vec<Action>, String> {

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
-use super::{advice, props};
+use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
 use crate::config::Layers;
@@ -17,7 +17,7 @@ use crate::flow::shape::Facts;
 use crate::flow::{CacheOptions, Queues, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
-use crate::plugin::{self, Kind, Plugins};
+use crate::plugin::{Kind, Plugins, Policy};
 use crate::store::{Bucket, Store};
 
 /// What a server is set up with.
@@ -26,6 +26,8 @@ pub struct Setup {
     pub data: Option<PathBuf>,
     /// Where plugins are taken from when it is not the data folder.
     pub plugins: Option<PathBuf>,
+    /// Which plugins may be installed, and how.
+    pub policy: Policy,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// Properties of sinks that do not write them themselves.
@@ -105,8 +107,8 @@ impl Host {
         };
         let store = Arc::new(store);
         let (catalog, mut told) = Catalog::open(store.clone())?;
-        let home = setup.plugins.unwrap_or_else(|| store.folder().to_owned());
-        let (plugins, failed) = Plugins::open(plugin::Settings::new(home));
+        let settings = setup.policy.settings(setup.plugins, store.folder());
+        let (plugins, failed) = Plugins::open(settings);
         told.extend(failed);
         let mut props = Object::with_capacity(setup.props.len());
         for (name, value) in setup.props {
@@ -258,14 +260,20 @@ impl Host {
     fn shelf(&self, table: &Definition) -> Result<(Shelf, Vec<Diagnostic>), Diagnostic> {
         let (mut props, mut warnings) = self.source_props(table)?;
         let cache = CacheOptions::take(&mut props)?;
-        let spec = LookupSpec { props, env: self.env(&table.name) };
+        let format = run::format_options(table, &props);
+        let spec = LookupSpec { props, format, env: self.env(&table.name) };
         let plan = self.connectors().find(|one| one.name == table.connector()).and_then(|one| one.lookup);
-        let plan = plan.ok_or_else(|| {
-            let names: Vec<&str> = self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
+        let made = match plan {
+            Some(plan) => Some(plan(spec)),
+            None => self.plugins.lookup(table.connector(), spec),
+        };
+        let made = made.unwrap_or_else(|| {
+            let mut names: Vec<String> =
+                self.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name.to_owned()).collect();
+            names.extend(self.plugins.list(Kind::Sources).into_iter().filter(|name| self.plugins.has_lookup(name)));
             let text = format!("a table of type `{}` cannot be asked for rows", table.connector());
-            Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", ")))
+            Err(Diagnostic::error("K0910", text).help(format!("types of lookup tables: {}", names.join(", "))))
         })?;
-        let made = plan(spec)?;
         warnings.extend(made.warnings);
         Ok((Shelf { table: made.table, cache, statement: table.statement.clone() }, warnings))
     }
@@ -370,6 +378,7 @@ pub(super) mod tests {
         let setup = Setup {
             data: Some(home.path().into()),
             plugins: None,
+            policy: Default::default(),
             rule: Map::new(),
             sink: Map::new(),
             timezone: "UTC".into(),

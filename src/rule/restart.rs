@@ -1,46 +1,10 @@
-//! When a rule that ended with an error is started again: its option `restartStrategy`.
-//!
-//! [`Restart`] is the option, [`Retries`] what has happened so far. The pause grows with each failure in a row, so that
-//! a rule that cannot work costs little, and a little chance keeps rules that fell together from rising together.
+//! What has happened so far to a rule that ended with an error, and when it is started again by its option
+//! `restartStrategy`. A little chance keeps rules that fell together from rising together.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::time::Duration;
 
 use crate::clock::Time;
-
-/// What becomes of a rule after an error.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Restart {
-    /// As in eKuiper the rule is started again without end when this is above 0, and never when it is 0.
-    pub attempts: u32,
-    /// The first pause.
-    pub delay: Duration,
-    /// What each pause is more than the one before.
-    pub multiplier: f64,
-    /// The longest pause.
-    pub longest: Duration,
-    /// How much of a pause is chance.
-    pub jitter: f64,
-}
-
-impl Default for Restart {
-    fn default() -> Self {
-        let (delay, longest) = (Duration::from_secs(1), Duration::from_secs(30));
-        Restart { attempts: 0, delay, multiplier: 2.0, longest, jitter: 0.1 }
-    }
-}
-
-impl Restart {
-    pub fn is_on(&self) -> bool {
-        self.attempts > 0
-    }
-
-    /// The pause after so many failures in a row; `chance` is from -1 to 1.
-    fn pause(&self, failures: u32, chance: f64) -> Duration {
-        let grown = self.delay.as_secs_f64() * self.multiplier.powi(failures.min(1_000).cast_signed());
-        Duration::from_secs_f64(grown.min(self.longest.as_secs_f64()) * (1.0 + self.jitter * chance))
-    }
-}
+use crate::options::Restart;
 
 /// The failures of a rule, and what came of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,17 +51,6 @@ fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_to_the_longest() {
-        let restart = Restart { attempts: 1, ..Restart::default() };
-        let pauses: Vec<u128> = (0..7).map(|failures| restart.pause(failures, 0.0).as_millis()).collect();
-        assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
-        assert_eq!(restart.pause(u32::MAX, 1.0), Duration::from_secs(33));
-        assert_eq!(restart.pause(0, -1.0), Duration::from_millis(900));
-        let flat = Restart { multiplier: 1.0, jitter: 0.0, ..restart };
-        assert_eq!(flat.pause(9, 1.0), Duration::from_secs(1));
-    }
 
     #[test]
     fn chance_is_from_minus_one_to_one() {

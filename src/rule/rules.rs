@@ -131,13 +131,7 @@ impl Rules {
     }
 
     pub(super) fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
-        let planned =
-            self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))?;
-        let temporary = |name: &String| self.host.catalog.find(name).is_some_and(|found| found.options.temp);
-        if let Some(name) = planned.sources().into_iter().find(|name| !def.temp && temporary(name)) {
-            return Err(format!("temp stream {name} can only be used by temp rules"));
-        }
-        Ok(planned)
+        self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))
     }
 
     pub(super) fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
@@ -431,17 +425,22 @@ impl Rules {
         self.keep().await;
     }
 
-    /// Checks a rule without keeping it; `known` has rows that its streams are known to have.
+    /// Checks a rule without keeping it; `known` has rows that its streams are known to have. The error tells what is
+    /// suspicious beside what refuses the rule.
     pub fn validate(&self, text: &str, known: Known) -> Result<Checked, String> {
         let parsed = self.read_rule(text, None);
         let (def, mut warnings) = parsed.map_err(|why| format!("invalid rule json: {why}"))?;
-        let planned = self.plan(&def)?;
+        let suspicious = self.lint(&def, known);
+        let planned = self.plan(&def).map_err(|why| match suspicious.as_slice() {
+            [] => why,
+            suspicious => format!("{why}\n{}", diag::render_all(suspicious, "sql", &def.sql)),
+        })?;
         warnings.extend(planned.warnings());
-        warnings.extend(self.lint(&def, known));
+        warnings.extend(suspicious);
         Ok(Checked { sources: planned.sources(), warnings, sql: def.sql })
     }
 
-    /// What is suspicious in the statement of a rule that can be planned.
+    /// What is suspicious in the statement of a rule.
     fn lint(&self, def: &Def, mut known: Known) -> Vec<Diagnostic> {
         let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
         let written = std::iter::once(&select.from).chain(select.joins.iter().map(|join| &join.source));

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
-use super::{Def, Host, Overflow};
+use super::{Def, Host};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
@@ -17,6 +17,7 @@ use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
+use crate::options::{Action, Overflow};
 use crate::plan::{self, Plan};
 use crate::sql;
 
@@ -70,16 +71,7 @@ impl Engine for FlowEngine {
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
         let select = sql::parse_select(&def.sql)?;
         let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
-        let options = plan::Options {
-            send_nil: def.options.send_nil,
-            send_meta: def.options.send_meta,
-            ignore_case: host.ignore_case,
-            windows_v2: def.options.windows_v2,
-            sliding_twice: def.options.sliding_twice,
-            aliases_in_order: def.options.aliases_in_order,
-            disabled: def.options.disabled,
-            event_time: def.options.is_event_time.then_some(def.options.event_time),
-        };
+        let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
         let plan = plan::plan(&select, &find, &host.functions(), &options)
             .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
         let one = |found: Diagnostic| vec![found];
@@ -87,20 +79,13 @@ impl Engine for FlowEngine {
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
         for source in &plan.sources {
             let name = &source.stream;
+            if streams.iter().any(|(known, _)| known.name == *name) {
+                continue;
+            }
             let words = format!("fail to get stream {name}, please check if stream is created");
             let gone =
                 || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")).known_as(words.as_str()));
             let stream = host.catalog.find(name).ok_or_else(gone)?;
-            if stream.options.temp && !def.temp {
-                let text = format!("temp stream {} can only be used by temp rules", stream.name);
-                return Err(one(Diagnostic::error("K0908", &text).known_as(text.as_str())));
-            }
-        }
-        for source in &plan.sources {
-            if streams.iter().any(|(known, _)| known.name == source.stream) {
-                continue;
-            }
-            let Some(stream) = host.catalog.find(&source.stream) else { continue };
             if source.kind == plan::SourceKind::Lookup {
                 warnings.extend(host.lookup(&stream).map_err(one)?.1);
                 continue;
@@ -154,6 +139,7 @@ pub(super) fn plan_stream(definition: &Definition) -> plan::Stream {
         columns: definition.columns.iter().map(plan::StreamColumn::of).collect(),
         binary: definition.format() == "binary",
         strict: definition.options.strict_validation,
+        temporary: definition.options.temp,
         timestamp_format: definition.options.timestamp_format.as_str().into(),
         timestamp: definition.options.timestamp.as_str().into(),
         kind: match definition.what {
@@ -185,7 +171,7 @@ fn feed_spec(
     Ok(FeedSpec { stream: stream.name.clone(), source, seek: None, format, kinds, clock: host.clock.clone() })
 }
 
-fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::codec::FormatOptions {
+pub(super) fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::codec::FormatOptions {
     let find = |name: &str| props.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let names = find("fields").and_then(Json::as_array);
     crate::codec::FormatOptions {
@@ -201,7 +187,7 @@ fn format_options(stream: &Definition, props: &Map<String, Json>) -> crate::code
 fn sink_spec(
     host: &Arc<Host>,
     def: &Def,
-    action: &super::Action,
+    action: &Action,
     name: String,
     layout: &Arc<Layout>,
     warnings: &mut Vec<Diagnostic>,
@@ -262,7 +248,7 @@ fn sink_spec(
 fn dead_sink(
     host: &Arc<Host>,
     def: &Def,
-    action: &super::Action,
+    action: &Action,
     name: String,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<SinkSpec, Diagnostic> {
@@ -323,7 +309,9 @@ impl PlannedFlow {
             1 => {
                 let seeks = |(stream, feed): &(Arc<Definition>, FeedSpec)| feed.source.seeks && !stream.options.shared;
                 let rule = Arc::new(self.host.rule_info(&self.def.id));
-                self.streams.iter().any(seeks) || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
+                self.streams.iter().any(seeks)
+                    || self.def.actions.iter().any(|action| self.host.plugins.sink_keeps(&action.sink))
+                    || flow::keeps_state(&self.plan, &rule, &TimeZone::system())?
             }
             _ => true,
         })
@@ -415,7 +403,8 @@ impl Planned for PlannedFlow {
             let gone = || Fault::setup(format!("there is no table `{}`", source.stream));
             let table = self.host.catalog.find(&source.stream).ok_or_else(gone)?;
             let (shelf, _) = self.host.lookup(&table).map_err(|found| Fault::setup(found.to_string()))?;
-            desks.push(Desk::new(shelf.table.clone(), columns, shelf.cache, self.host.clock.clone()));
+            let desk = Desk::new(shelf.table.clone(), columns, shelf.cache, self.host.clock.clone());
+            desks.push(desk.reading(source.reads()));
         }
         // The rule alone holds them from here on, so that the last one to let go ends them.
         drop(feeds);

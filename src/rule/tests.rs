@@ -10,7 +10,6 @@ use tokio::sync::watch;
 
 use super::host::tests::reopen;
 use super::*;
-use crate::catalog::Command;
 use crate::clock::{Clock, Time};
 use crate::diag::Diagnostic;
 use crate::lint::Known;
@@ -294,17 +293,13 @@ async fn update_heeds_versions_and_whether_the_rule_is_to_run() {
 }
 
 #[tokio::test]
-async fn a_running_rule_needs_its_stream_and_a_temporary_one_is_for_temporary_rules() {
+async fn a_running_rule_needs_its_stream() {
     let w = world();
     assert!(!w.rules.is_read("demo"));
     w.rules.create(rule("r", "SELECT")).await.unwrap();
     assert!(w.rules.is_read("demo") && !w.rules.is_read("other"));
     w.rules.stop("r".into()).await.unwrap();
     assert!(!w.rules.is_read("demo"));
-    let create = Command::parse(r#"CREATE STREAM demo () WITH (TEMP="true")"#).unwrap();
-    w.rules.host().catalog.run(create).unwrap();
-    assert!(err(w.rules.create(rule("s", "SELECT")).await).contains("temp stream demo can only"));
-    w.rules.create(rule("s", "SELECT").replace("}]}", "}], \"temp\": true}")).await.unwrap();
 }
 
 #[tokio::test]

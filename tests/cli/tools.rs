@@ -110,6 +110,18 @@ fn lint_finds_what_is_most_likely_not_meant() {
     assert_eq!(run_with(folder.path(), &given, "SELECT v FROM s").status, 0);
     assert_eq!(run_with(folder.path(), &given, "SELECT w FROM s").status, 1);
     assert_eq!(run_with(folder.path(), &given, "SELECT w FROM s WHERE").status, 1);
+    // Definitions are checked as a server checks them, in a file, beside one and in a case.
+    write("streams.sql", "CREATE STREAM t () WITH (FORMAT=\"jsn\");\nCREATE TABLE u () WITH (KIND=\"look\")");
+    write("c.case.yaml", &case.replace("DATASOURCE=\"x\"", "FORMAT=\"protobuf\""));
+    for (file, parts) in [
+        ("streams.sql", &["error[K0601]: there is no format `jsn`", "streams.sql:1:33", "error[K0805]"][..]),
+        ("b.sql", &["streams.sql:1:33", "^^^^^ did you mean `json`?"]),
+        ("c.case.yaml", &["this kuiper has no format `protobuf`; it has `json`, `delimited`, `binary`, `urlencoded`"]),
+    ] {
+        let said = run(folder.path(), &["lint", file]);
+        assert_eq!(said.status, 1, "{file}: {}", said.out);
+        parts.iter().for_each(|part| assert!(said.out.contains(part), "{part} in {}", said.out));
+    }
     for args in [&["lint"][..], &["lint", "missing.sql"], &["lint", "-", "--stream", "SELECT"]] {
         assert_eq!(run_with(folder.path(), args, "SELECT v FROM s").status, 2, "{args:?}");
     }
@@ -130,6 +142,21 @@ fn validate_warns_of_what_is_most_likely_not_meant() {
     let said = server.ask(&["rule", "validate", "-f", "rule.json", "--check", "--json"]);
     let answer: Json = serde_json::from_str(&said.out).unwrap();
     assert_eq!((said.status, &answer["findings"][0]["code"], &answer["valid"]), (1, &"K0303".into(), &true.into()));
+}
+
+/// What refuses a rule does not hide what is suspicious in it; a misspelt window is told once.
+#[test]
+fn validate_warns_of_a_rule_that_is_refused_too() {
+    let server = Server::start();
+    server.done(&["stream", "create", STREAM]);
+    let sql = "SELECT v / 0 AS w FROM sim GROUP BY v, TUMBLINWINDOW(ss, 10)";
+    server.write("rule.json", &serde_json::json!({"id": "x", "sql": sql, "actions": [{"nop": {}}]}).to_string());
+    let said = server.ask(&["rule", "validate", "-f", "rule.json"]);
+    assert_eq!(said.status, 1);
+    for part in ["error[K0210]", "did you mean `tumblingwindow`?", "warning[K0303]: the divisor `0` is always zero"] {
+        assert!(said.err.contains(part), "{part} in {}", said.err);
+    }
+    assert_eq!(said.err.matches("[K0").count(), 2, "{}", said.err);
 }
 
 /// What rows tell is found by the server as by `kuiper lint`, from a sample and from the case beside the rule.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::rules::{Kind, Rule};
 
@@ -17,16 +18,37 @@ pub struct Book {
     windows: BTreeSet<String>,
     /// Rows, or bytes of a file, that were read.
     read: usize,
+    /// When rows came, where that is known.
+    times: Vec<Instant>,
 }
+
+/// How soon a receiver has noted what was given to it.
+const LATE: Duration = Duration::from_millis(100);
 
 impl Book {
     pub fn read(&self) -> usize {
         self.read
     }
 
-    pub fn take(&mut self, rule: &Rule, rows: &[String]) {
+    pub fn take(&mut self, rule: &Rule, rows: &[(Instant, String)]) {
         self.read += rows.len();
-        rows.iter().for_each(|row| self.note(rule, row));
+        self.times.extend(rows.iter().map(|(at, _)| *at));
+        rows.iter().for_each(|(_, row)| self.note(rule, row));
+    }
+
+    /// How many rows may come again because of what happened at these times: those that came within the span before, and
+    /// so many more, of those that came since the time before.
+    pub fn recent(&self, times: &[Instant], span: Duration, more: u64) -> u64 {
+        let mut from = None;
+        let mut sum = 0;
+        for at in times {
+            let till = *at + LATE;
+            let came = self.times.iter().filter(|time| **time <= till && from.is_none_or(|from| **time > from));
+            let (all, last) = came.fold((0, 0), |(all, last), time| (all + 1, last + u64::from(*time + span >= *at)));
+            sum += all.min(last + more);
+            from = Some(till);
+        }
+        sum
     }
 
     /// Reads on in a file, up to the last line that is whole.

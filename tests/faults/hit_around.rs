@@ -4,15 +4,24 @@ use std::time::Duration;
 
 use super::broker::Broker;
 use super::mqtt::Collector;
-use super::rules::{FAN_HTTP, FAN_QUEUE, FAN_SQL, PLAIN, and};
-use super::scene::{Duty, Scene};
+use super::rules::{FAN_HTTP, FAN_QUEUE, FAN_SQL, FAN_WINDOW, PLAIN, Version, and};
+use super::scene::{Duty, RATE, Scene};
 use super::seed::either;
 use super::server::wait_for;
 use super::wire::{Way, Wire};
 
 #[test]
 fn both_brokers_are_stopped_for_a_while() {
-    let mut scene = Scene::new("broker_stopped", PLAIN);
+    both_stopped("broker_stopped", Version::Three);
+}
+
+#[test]
+fn both_brokers_are_stopped_for_a_while_in_version_five() {
+    both_stopped("broker_stopped_v5", Version::Five);
+}
+
+fn both_stopped(name: &'static str, version: Version) {
+    let mut scene = Scene::new(name, version, PLAIN);
     scene.begin();
     scene.flow(400);
     let away = either(20, 180);
@@ -29,17 +38,34 @@ fn both_brokers_are_stopped_for_a_while() {
 
 #[test]
 fn a_broker_without_persistence_is_killed() {
-    let mut scene = Scene::with("broker_forgets", PLAIN, Broker::start(false));
+    forgets("broker_forgets", Version::Three);
+}
+
+#[test]
+fn a_broker_without_persistence_is_killed_in_version_five() {
+    forgets("broker_forgets_v5", Version::Five);
+}
+
+fn forgets(name: &'static str, version: Version) {
+    let mut scene = Scene::with(name, version, PLAIN, Broker::start(false));
     scene.duty = Duty::Acknowledged;
-    let control = Control::before(&scene.from);
+    let mut control = Control::before(&scene.from);
     scene.begin();
     let times = either(6, 60);
-    for _ in 0..times {
+    for round in 0..times {
         scene.flow(300);
         let seen: Vec<u64> = scene.ins.values().map(Wire::subscriptions).collect();
-        scene.from.kill();
         let own = control.wire.subscriptions();
+        if round % 2 == 0 {
+            // What the broker keeps for those who are away goes with it, for the control as for the server.
+            scene.ins.values().chain([&control.wire]).for_each(|wire| wire.close(true));
+            control.cuts.push(scene.publishers[0].next());
+            scene.flow(100);
+        }
+        scene.from.kill();
         scene.publishers.iter().for_each(|publisher| publisher.pause(true));
+        control.cuts.push(scene.publishers[0].next());
+        scene.ins.values().chain([&control.wire]).for_each(|wire| wire.close(false));
         let down = scene.chance.between(200, 2_000);
         scene.pass(down);
         scene.from.again();
@@ -51,17 +77,17 @@ fn a_broker_without_persistence_is_killed() {
         scene.publishers.iter().for_each(|publisher| publisher.pause(false));
     }
     scene.flow(300);
-    control.compare(&mut scene, times * IN_FLIGHT);
+    control.compare(&mut scene);
     scene.finish(&format!("killed and started again with nothing, {times} times"));
 }
 
-/// Messages that mosquitto sends before the first is acknowledged.
-const IN_FLIGHT: u64 = 20;
-
-/// A client with a session of its own that acknowledges at once: what it does not see, the broker has lost.
+/// A client with a session of its own that acknowledges at once, and that loses its connections when the server does: what
+/// it does not see, the broker has lost.
 struct Control {
     wire: Wire,
     collector: Collector,
+    /// The number that was next when connections were lost.
+    cuts: Vec<i64>,
 }
 
 impl Control {
@@ -69,41 +95,57 @@ impl Control {
         let wire = Wire::before(broker.port);
         let collector = Collector::start(wire.port, "control", "numbers");
         wait_for("the control", || collector.subscribed());
-        Control { wire, collector }
+        Control { wire, collector, cuts: Vec::new() }
     }
 
-    /// What the broker forgot of what it should have given to a rule is at most what it forgot of the control, what was on
-    /// its way to the one and not to the other, and what had left it and not reached the wire.
-    fn compare(&self, scene: &mut Scene, unseen: u64) {
+    /// Each number that the broker had taken and never gave to a stream of the server was lost by the broker: the control
+    /// has not seen it either, or it was published in the last second before the connections ended, when the one had got
+    /// further than the other. A subscription or a session that the server lets lapse would miss others, too.
+    fn compare(&self, scene: &mut Scene) {
         let numbers = scene.publishers[0].stop();
         wait_for("the control to have the last", || {
             let last = numbers.taken.last().copied().unwrap_or(0);
-            self.collector.rows_from(0).iter().any(|row| *row == format!("{{\"id\":{last}}}"))
+            self.collector.rows_from(0).iter().any(|(_, row)| *row == format!("{{\"id\":{last}}}"))
         });
-        let seen = self.wire.account().down.acknowledged;
-        let lost = numbers.taken.iter().filter(|number| !seen.contains(number)).count() as u64;
+        // A stream that waits for its rule gets the rest later.
+        let last = numbers.taken.last().copied().unwrap_or(0);
+        let streams: Vec<&String> = scene.ins.keys().filter(|stream| *stream != "join_two").collect();
+        wait_for("the streams to have the last", || {
+            streams.iter().all(|stream| scene.ins[*stream].account().down.passed.contains_key(&last))
+        });
+        let seen = self.wire.account().down.passed;
+        let lost = numbers.taken.iter().filter(|number| !seen.contains_key(number)).count();
         println!("{}: the broker lost {lost} of the control's {} messages", scene.name, numbers.taken.len());
-        for (stream, wire) in &scene.ins {
-            let down = wire.account().down;
-            if stream == "join_two" {
-                continue;
-            }
-            let forgotten = numbers.taken.iter().filter(|number| !down.acknowledged.contains(number)).count() as u64;
-            let allowed = lost + down.unacknowledged + unseen;
-            assert!(forgotten <= allowed, "{stream}: {forgotten} were never acknowledged, expected at most {allowed}");
+        assert!(lost > 0, "it was to lose what it kept for those who were away");
+        for stream in streams {
+            let down = scene.ins[stream].account().down;
+            let missed: Vec<i64> =
+                numbers.taken.iter().filter(|number| !down.passed.contains_key(number)).copied().collect();
+            let alone: Vec<i64> = missed.iter().filter(|number| seen.contains_key(number)).copied().collect();
+            println!(
+                "{}: {stream} was never given {} of them, {} of which the control was given",
+                scene.name,
+                missed.len(),
+                alone.len()
+            );
+            let late = |number: &&i64| self.cuts.iter().any(|next| (next - i64::from(RATE)..*next).contains(number));
+            let strange: Vec<&i64> = alone.iter().filter(|number| !late(number)).take(10).collect();
+            assert!(strange.is_empty(), "{stream} was never given {strange:?}, and the control was");
         }
     }
 }
 
 #[test]
 fn the_database_is_killed() {
-    let mut scene = Scene::new("database_killed", &and(&[FAN_SQL]));
+    let mut scene = Scene::new("database_killed", Version::Five, &and(&[FAN_SQL]));
     scene.begin();
     let times = either(3, 30);
     for _ in 0..times {
         scene.flow(300);
+        // The answer to the commit of what is on its way may be cut off; what comes until the kill is on its way too.
+        let before = scene.under_way(&FAN_SQL);
         scene.database.as_mut().unwrap().kill();
-        scene.database_killed(&FAN_SQL);
+        scene.doubt(&FAN_SQL, before.max(scene.under_way(&FAN_SQL)));
         let down = scene.chance.between(1_000, 8_000);
         scene.pass(down);
         scene.database.as_mut().unwrap().again();
@@ -114,7 +156,7 @@ fn the_database_is_killed() {
 
 #[test]
 fn sinks_refuse() {
-    let mut scene = Scene::new("sink_refuses", &and(&[FAN_HTTP, FAN_QUEUE]));
+    let mut scene = Scene::new("sink_refuses", Version::Three, &and(&[FAN_HTTP, FAN_QUEUE]));
     scene.begin();
     scene.flow(300);
     let away = either(10, 120);
@@ -144,7 +186,7 @@ fn sinks_refuse() {
 
 #[test]
 fn sinks_are_slow() {
-    let mut scene = Scene::new("slow_sink", &and(&[FAN_HTTP, FAN_QUEUE]));
+    let mut scene = Scene::new("slow_sink", Version::Five, &and(&[FAN_HTTP, FAN_QUEUE]));
     scene.begin();
     scene.flow(300);
     let slow = either(20, 180);
@@ -159,9 +201,18 @@ fn sinks_are_slow() {
 
 #[test]
 fn connections_are_cut_in_the_middle_of_a_packet() {
-    let mut scene = Scene::new("cut_in_packet", PLAIN);
+    cut("cut_in_packet", Version::Three);
+}
+
+#[test]
+fn connections_are_cut_in_the_middle_of_a_packet_of_version_five() {
+    cut("cut_in_packet_v5", Version::Five);
+}
+
+fn cut(name: &'static str, version: Version) {
+    let mut scene = Scene::new(name, version, &and(&[FAN_WINDOW]));
     scene.begin();
-    let times = either(40, 1_000);
+    let times = either(30, 500);
     let names: Vec<String> = scene.ins.keys().cloned().collect();
     let outs: Vec<&'static str> = scene.outs.keys().copied().collect();
     for _ in 0..times {

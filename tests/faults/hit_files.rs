@@ -3,26 +3,26 @@
 //! Whatever is damaged, the server starts, its rules run, nothing comes out that was never there, and what is lost is told
 //! in the log with the folder that it was lost in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::book::Book;
-use super::rules::{JOIN, Kind, Place, Rule};
+use super::rules::{JOIN, Kind, Place, Rule, Version, rule};
 use super::scene::{Scene, unbalanced};
 use super::seed::{Chance, either};
 use super::server::{PATIENCE, Server};
 use super::table::{self, Verdict};
 
-const KEPT: Rule = Rule { id: "kept", kind: Kind::Window, place: Place::File, shared: false };
-const QUEUED: Rule = Rule { id: "queued", kind: Kind::Third, place: Place::Queue, shared: false };
+const KEPT: Rule = rule("kept", Kind::Window, Place::File, false);
+const QUEUED: Rule = rule("queued", Kind::Third, Place::Queue, false);
 const RULES: [Rule; 3] = [KEPT, JOIN, QUEUED];
 
 #[test]
 fn damaged_files_are_told_and_never_believed() {
     let name = "damaged";
-    let mut scene = Scene::new(name, &RULES);
+    let mut scene = Scene::new(name, Version::Five, &RULES);
     // What goes there waits on the disk.
     scene.http.as_mut().unwrap().away();
     scene.begin();
@@ -34,7 +34,7 @@ fn damaged_files_are_told_and_never_believed() {
     scene.ins.values().for_each(|wire| wire.close(true));
     let numbers: Vec<_> = scene.publishers.iter_mut().map(super::publisher::Publisher::stop).collect();
     scene.http.as_mut().unwrap().here();
-    let whole = run(&scene, |_| None);
+    let whole = run(&scene, |_| Damages::new());
     for (rule, book) in RULES.iter().zip(&whole.books) {
         assert!(!book.counts.is_empty(), "{}: nothing came out\n{}", rule.id, whole.log);
         assert_eq!(book.wrong, Vec::<String>::new());
@@ -45,15 +45,17 @@ fn damaged_files_are_told_and_never_believed() {
         .map(|(rule, book)| Verdict { rule: rule.id, published: book.counts.len(), ..Verdict::default() })
         .collect();
     let mut broken = Vec::new();
-    let (times, mut silent) = (either(40, 1_000), 0);
+    let (times, mut silent, mut files) = (either(50, 1_000), 0, 0);
     for _ in 0..times {
         let mut chance = Chance::of(&format!("{name}{}", scene.chance.below(u64::MAX >> 33)));
         let damaged = run(&scene, |folder| damage(folder, &mut chance));
-        let what = damaged.what.clone().unwrap_or_default();
-        broken.extend(damaged.trouble.iter().map(|trouble| format!("{what}: {trouble}")));
+        files += damaged.what.len();
+        let all = damaged.what.values().map(|(what, _)| what.as_str()).collect::<Vec<_>>().join("; ");
+        broken.extend(damaged.trouble.iter().map(|trouble| format!("{all}: {trouble}")));
         for ((rule, verdict), (book, sound)) in
             RULES.iter().zip(&mut verdicts).zip(damaged.books.iter().zip(&whole.books))
         {
+            let (what, clean) = damaged.what.get(rule.id).cloned().unwrap_or_default();
             let published = |key: &i64| {
                 let numbers = &numbers[usize::from(*key >= super::rules::OTHER)];
                 let number = key % super::rules::OTHER;
@@ -69,13 +71,13 @@ fn damaged_files_are_told_and_never_believed() {
             verdict.doubled += book.counts.values().map(|count| u64::from(count - 1)).sum::<u64>();
             if !lost.is_empty() && !damaged.tells(rule) {
                 // A log that is cut off between two of its records looks like one that was never longer.
-                silent += u64::from(damaged.clean);
-                if !damaged.clean {
+                silent += u64::from(clean);
+                if !clean {
                     broken.push(format!("{what}: {}: {} are lost without a word", rule.id, lost.len()));
                 }
             }
-            if !lost.is_empty() && !what.contains(rule.id) {
-                broken.push(format!("{what}: {}: {} are lost, and its files were sound", rule.id, lost.len()));
+            if !lost.is_empty() && what.is_empty() {
+                broken.push(format!("{all}: {}: {} are lost, and its files were sound", rule.id, lost.len()));
             }
             verdict.lost.extend(lost);
         }
@@ -85,15 +87,20 @@ fn damaged_files_are_told_and_never_believed() {
         verdict.bound = verdict.doubled;
         verdict.remark = "lost with what was damaged, and told".into();
     }
-    table::print(name, &format!("{times} files were cut, or had a bit turned; {silent} cuts left no trace"), &verdicts);
+    table::print(
+        name,
+        &format!("{files} files were cut, or had a bit turned, in {times} starts; {silent} cuts left no trace"),
+        &verdicts,
+    );
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// By rule, what was done to a file of it, and whether the file was cut exactly between two records.
+type Damages = BTreeMap<&'static str, (String, bool)>;
+
 /// What came of one start.
 struct Outcome {
-    what: Option<String>,
-    /// The file was cut exactly between two records.
-    clean: bool,
+    what: Damages,
     books: Vec<Book>,
     trouble: Vec<String>,
     log: String,
@@ -108,13 +115,13 @@ impl Outcome {
 }
 
 /// Starts a server in a copy of what the kill has left, without its brokers, and waits until its rules are at rest.
-fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Option<(String, bool)>) -> Outcome {
+fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Damages) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     copy(&scene.server.folder, folder.path());
     fs::remove_file(folder.path().join("log")).unwrap();
     let receiver = scene.http.as_ref().unwrap();
     let before = receiver.rows_from(QUEUED.id, 0).len();
-    let (what, clean) = damage(&folder.path().join("data")).unzip();
+    let what = damage(&folder.path().join("data"));
     let mut server = Server::new(folder.path());
     server.again();
     let begun = Instant::now();
@@ -144,7 +151,7 @@ fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Option<(String, bool)>) -> O
         }
         book
     });
-    Outcome { what, clean: clean == Some(true), books: books.collect(), trouble, log }
+    Outcome { what, books: books.collect(), trouble, log }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -160,25 +167,34 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Damages one file of the journals and queues; says what it did, and whether a log was cut between two records.
-fn damage(data: &Path, chance: &mut Chance) -> Option<(String, bool)> {
-    let files: Vec<PathBuf> = ["state", "queues"].iter().flat_map(|folder| below(&data.join(folder))).collect();
-    let files: Vec<&PathBuf> = files.iter().filter(|file| fs::metadata(file).unwrap().len() > 0).collect();
-    let file = files[chance.below(files.len() as u64) as usize];
-    let mut bytes = fs::read(file).unwrap();
-    let at = chance.below(bytes.len() as u64) as usize;
-    let name = file.strip_prefix(data).unwrap().display().to_string();
-    let (what, clean) = if chance.below(2) == 0 {
-        let clean = frames(&bytes).contains(&at);
-        bytes.truncate(at);
-        (format!("{name}, cut at {at}"), clean)
-    } else {
-        let bit = chance.below(8);
-        bytes[at] ^= 1 << bit;
-        (format!("{name}, bit {bit} of byte {at} turned"), false)
-    };
-    fs::write(file, bytes).unwrap();
-    Some((what, clean))
+/// Damages a file of each rule, in its journal or its queue.
+fn damage(data: &Path, chance: &mut Chance) -> Damages {
+    let mut all = Damages::new();
+    for rule in &RULES {
+        let folders = ["state", "queues"].map(|folder| data.join(folder).join(rule.id));
+        let files: Vec<PathBuf> = folders.iter().flat_map(|folder| below(folder)).collect();
+        let files: Vec<&PathBuf> = files.iter().filter(|file| fs::metadata(file).unwrap().len() > 0).collect();
+        // Now and then the files of a rule are left as they are.
+        if files.is_empty() || chance.below(8) == 0 {
+            continue;
+        }
+        let file = files[chance.below(files.len() as u64) as usize];
+        let mut bytes = fs::read(file).unwrap();
+        let at = chance.below(bytes.len() as u64) as usize;
+        let name = file.strip_prefix(data).unwrap().display().to_string();
+        let damage = if chance.below(2) == 0 {
+            let clean = frames(&bytes).contains(&at);
+            bytes.truncate(at);
+            (format!("{name}, cut at {at}"), clean)
+        } else {
+            let bit = chance.below(8);
+            bytes[at] ^= 1 << bit;
+            (format!("{name}, bit {bit} of byte {at} turned"), false)
+        };
+        fs::write(file, bytes).unwrap();
+        all.insert(rule.id, damage);
+    }
+    all
 }
 
 /// Where records of a log begin: `[length u32][check u32][sequence u64][body]`.

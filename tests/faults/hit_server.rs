@@ -1,27 +1,73 @@
 //! The server itself is hit: killed at random moments, frozen, its clock stepped, its guests mad.
 
-use super::rules::{FAN_HTTP, FAN_QUEUE, FAN_SQL, GUEST, PLAIN, and};
+use super::rules::{
+    FAN_HTTP, FAN_QUEUE, FAN_SQL, FAN_WINDOW, GUEST, OWN_HTTP, OWN_QUEUE, OWN_SQL, PLAIN, Rule, STRICT_QUEUE, Version,
+    WINDOW_HTTP, WINDOW_QUEUE, WINDOW_SQL, and,
+};
 use super::scene::Scene;
 use super::seed::{either, kills};
 use super::server::wait_for;
 
 #[test]
 fn the_server_is_killed_at_random_moments() {
-    let mut scene = Scene::new("kill_9", &and(&[FAN_SQL, FAN_HTTP, FAN_QUEUE]));
+    killed("kill_9", Version::Three, &and(&[FAN_SQL, FAN_HTTP, FAN_QUEUE]), kills());
+}
+
+#[test]
+fn the_server_is_killed_at_random_moments_in_version_five() {
+    killed("kill_9_v5", Version::Five, &and(&[FAN_WINDOW, FAN_QUEUE]), kills() / 2);
+}
+
+/// Each kind of sink behind a stream that no other rule reads, and behind windows.
+#[test]
+fn the_server_is_killed_with_each_kind_of_rule_before_each_kind_of_sink() {
+    let rules = [OWN_HTTP, OWN_SQL, OWN_QUEUE, WINDOW_HTTP, WINDOW_SQL, WINDOW_QUEUE];
+    killed("kill_9_own", Version::Five, &rules, kills() / 2);
+}
+
+fn killed(name: &'static str, version: Version, rules: &[Rule], times: u64) {
+    let mut scene = Scene::new(name, version, rules);
     scene.begin();
     scene.flow(200);
-    for _ in 0..kills() {
+    for _ in 0..times {
         let (up, down) = (scene.chance.between(300, 2_000), scene.chance.below(300));
         scene.pass(up);
         scene.kill(down);
     }
     scene.pass(1_000);
-    scene.finish(&format!("{} kills", kills()));
+    scene.finish(&format!("{times} kills"));
+}
+
+/// What a rule has in its journal and what it has in its queue go together, whatever is killed while the queue fills, lies
+/// still, and is sent.
+#[test]
+fn the_server_is_killed_while_a_queue_fills_and_empties() {
+    let mut scene = Scene::new("queue_killed", Version::Five, &[WINDOW_QUEUE, OWN_QUEUE, STRICT_QUEUE]);
+    scene.begin();
+    let times = either(10, 150);
+    scene.flow(200);
+    for round in 0..times {
+        match round % 2 {
+            0 => scene.http.as_mut().unwrap().away(),
+            _ => scene.http.as_mut().unwrap().here(),
+        }
+        // The answers to what was posted last may have been cut off.
+        for rule in [WINDOW_QUEUE, OWN_QUEUE, STRICT_QUEUE] {
+            scene.doubt(&rule, 1);
+        }
+        for _ in 0..2 {
+            let (up, down) = (scene.chance.between(300, 2_500), scene.chance.below(300));
+            scene.pass(up);
+            scene.kill(down);
+        }
+    }
+    scene.pass(1_000);
+    scene.finish(&format!("{} kills, and the receiver goes and comes {times} times", 2 * times));
 }
 
 #[test]
 fn the_server_is_frozen() {
-    let mut scene = Scene::new("frozen", PLAIN);
+    let mut scene = Scene::new("frozen", Version::Five, PLAIN);
     scene.begin();
     let frozen = either(30, 180);
     scene.flow(400);
@@ -34,7 +80,7 @@ fn the_server_is_frozen() {
 
 #[test]
 fn the_wall_clock_is_stepped() {
-    let mut scene = Scene::new("clock_stepped", PLAIN);
+    let mut scene = Scene::new("clock_stepped", Version::Three, PLAIN);
     let file = scene.server.folder.join("clock");
     let step = |by: &str| {
         let new = file.with_extension("new");
@@ -71,7 +117,7 @@ fn faketime() -> String {
 
 #[test]
 fn the_server_is_told_to_end_and_started_again() {
-    let mut scene = Scene::new("ended", PLAIN);
+    let mut scene = Scene::new("ended", Version::Five, PLAIN);
     scene.begin();
     let times = either(15, 300);
     scene.flow(200);
@@ -88,14 +134,14 @@ fn the_server_is_told_to_end_and_started_again() {
 
 #[test]
 fn a_plugin_panics_and_crashes() {
-    let mut scene = Scene::new("plugin", &and(&[GUEST]));
+    let mut scene = Scene::new("plugin", Version::Three, &and(&[GUEST]));
     scene.begin();
     let times = either(4, 100);
     for _ in 0..times {
         scene.flow(700);
         std::fs::write(scene.server.folder.join("crash"), "").unwrap();
         wait_for("the crash", || scene.server.has_ended());
-        scene.strikes += 1;
+        scene.killed();
         scene.server.again();
     }
     // The last panics are in the account of the rule.

@@ -1,5 +1,5 @@
 //! The little of MQTT 3.1.1 that the tests speak themselves: packets as they stand on the wire, and a client that
-//! subscribes at QoS 1 with a session of its own and acknowledges what it has kept.
+//! subscribes at QoS 1 with a session of its own and acknowledges what it has kept. What others say in version 5 is read.
 //!
 //! It is not the library that the product uses, so that a mistake of that library cannot hide itself.
 
@@ -8,8 +8,9 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+const CONNECT: u8 = 1;
 pub const PUBLISH: u8 = 3;
 pub const PUBACK: u8 = 4;
 pub const SUBACK: u8 = 9;
@@ -41,15 +42,73 @@ impl Frame {
         (self.kind() == PUBACK).then(|| number(self.body()))
     }
 
-    /// The packet id and the payload of a message at QoS 1.
-    pub fn message(&self) -> Option<(u16, &[u8])> {
+    /// The packet id and the payload of a message at QoS 1. Version 5 has properties between them.
+    pub fn message(&self, five: bool) -> Option<(u16, &[u8])> {
         if self.kind() != PUBLISH || self.qos() != 1 {
             return None;
         }
         let topic = 2 + usize::from(number(self.body()));
         let rest = self.body().get(topic..)?;
-        Some((number(rest), rest.get(2..)?))
+        let mut payload = rest.get(2..)?;
+        if five {
+            let (length, head) = span(payload)?;
+            payload = payload.get(head + length..)?;
+        }
+        Some((number(rest), payload))
     }
+
+    /// What a CONNECT says.
+    pub fn hello(&self) -> Option<Hello> {
+        if self.kind() != CONNECT {
+            return None;
+        }
+        let name = 2 + usize::from(number(self.body()));
+        let version = *self.body().get(name)?;
+        let mut hello = Hello { five: version == 5, receive_maximum: None };
+        if hello.five {
+            let (length, head) = span(self.body().get(name + 4..)?)?;
+            let mut rest = self.body().get(name + 4 + head..name + 4 + head + length)?;
+            while let Some(property) = rest.first() {
+                let length = match property {
+                    0x17 | 0x19 => 2,
+                    0x21 | 0x22 => 3,
+                    0x11 | 0x27 => 5,
+                    // Texts and bytes have their length before them, a user's property two of them.
+                    0x26 => {
+                        let name = 3 + usize::from(number(rest.get(1..3)?));
+                        name + 2 + usize::from(number(rest.get(name..name + 2)?))
+                    }
+                    _ => 3 + usize::from(number(rest.get(1..3)?)),
+                };
+                if *property == 0x21 {
+                    hello.receive_maximum = Some(number(rest.get(1..3)?));
+                }
+                rest = rest.get(length..)?;
+            }
+        }
+        Some(hello)
+    }
+}
+
+/// What a client says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// It speaks version 5.
+    pub five: bool,
+    /// So many messages may be on their way to it.
+    pub receive_maximum: Option<u16>,
+}
+
+/// A number of one to four bytes, seven bits in each, and how many bytes those were.
+fn span(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0;
+    for (n, byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * n);
+        if byte & 0x80 == 0 {
+            return Some((value, n + 1));
+        }
+    }
+    None
 }
 
 fn number(bytes: &[u8]) -> u16 {
@@ -143,7 +202,7 @@ pub struct Collector {
 
 #[derive(Default)]
 struct Shared {
-    rows: Mutex<Vec<String>>,
+    rows: Mutex<Vec<(Instant, String)>>,
     ended: AtomicBool,
     subscribed: AtomicBool,
     line: Mutex<Option<TcpStream>>,
@@ -164,8 +223,8 @@ impl Collector {
         Collector { shared, thread: Some(thread) }
     }
 
-    /// What has come, without the first so many.
-    pub fn rows_from(&self, first: usize) -> Vec<String> {
+    /// What has come and when, without the first so many.
+    pub fn rows_from(&self, first: usize) -> Vec<(Instant, String)> {
         self.shared.rows.lock().unwrap()[first..].to_vec()
     }
 
@@ -187,8 +246,9 @@ impl Shared {
             if frame.kind() == SUBACK {
                 self.subscribed.store(true, Ordering::Release);
             }
-            if let Some((id, payload)) = frame.message() {
-                self.rows.lock().unwrap().push(String::from_utf8_lossy(payload).into_owned());
+            if let Some((id, payload)) = frame.message(false) {
+                let row = String::from_utf8_lossy(payload).into_owned();
+                self.rows.lock().unwrap().push((Instant::now(), row));
                 stream.write_all(&puback(id))?;
             }
         }

@@ -67,6 +67,11 @@ impl Publisher {
         self.shared.numbers.lock().unwrap().taken.len()
     }
 
+    /// The number that comes next.
+    pub fn next(&self) -> i64 {
+        self.shared.numbers.lock().unwrap().next
+    }
+
     /// Ends, and says what became of the numbers.
     pub fn stop(&mut self) -> Numbers {
         self.shared.ended.store(true, Ordering::Release);

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::server::free_port;
 
@@ -19,7 +19,7 @@ pub struct Receiver {
 #[derive(Default)]
 struct Shared {
     /// By path.
-    rows: Mutex<HashMap<String, Vec<String>>>,
+    rows: Mutex<HashMap<String, Vec<(Instant, String)>>>,
     /// What it answers; nothing is kept but with 200.
     status: AtomicU16,
     refused: AtomicU64,
@@ -87,8 +87,8 @@ impl Receiver {
         format!("http://127.0.0.1:{}/{rule}", self.port)
     }
 
-    /// What a rule has posted, without the first so many.
-    pub fn rows_from(&self, rule: &str, first: usize) -> Vec<String> {
+    /// What a rule has posted and when, without the first so many.
+    pub fn rows_from(&self, rule: &str, first: usize) -> Vec<(Instant, String)> {
         let rows = self.shared.rows.lock().unwrap();
         rows.get(&format!("/{rule}")).map_or_else(Vec::new, |rows| rows[first..].to_vec())
     }
@@ -136,7 +136,7 @@ impl Shared {
             let status = self.status.load(Ordering::Acquire);
             if status == 200 {
                 let row = String::from_utf8_lossy(&body).into_owned();
-                self.rows.lock().unwrap().entry(path).or_default().push(row);
+                self.rows.lock().unwrap().entry(path).or_default().push((Instant::now(), row));
             } else {
                 self.refused.fetch_add(1, Ordering::AcqRel);
             }

@@ -18,6 +18,8 @@ pub enum Kind {
     Guest,
     /// Windows of five seconds, each one row with its numbers, how many they are, and their sum.
     Window,
+    /// Windows of five seconds, each number a row of its own, with the end of its window.
+    Spread,
     /// Two streams, joined in windows of five seconds; what has no match comes out alone.
     Join,
 }
@@ -39,10 +41,24 @@ pub struct Rule {
     pub place: Place,
     /// It reads the stream that others read too.
     pub shared: bool,
+    pub qos: u8,
 }
 
-const fn rule(id: &'static str, kind: Kind, place: Place, shared: bool) -> Rule {
-    Rule { id, kind, place, shared }
+pub const fn rule(id: &'static str, kind: Kind, place: Place, shared: bool) -> Rule {
+    Rule { id, kind, place, shared, qos: 1 }
+}
+
+/// The version of MQTT that the server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Three,
+    Five,
+}
+
+impl Version {
+    pub fn name(self) -> &'static str {
+        if self == Version::Five { "5" } else { "3.1.1" }
+    }
 }
 
 pub const PASS: Rule = rule("pass", Kind::Each, Place::Mqtt, false);
@@ -54,8 +70,16 @@ pub const FAN_MQTT: Rule = rule("fan_mqtt", Kind::Each, Place::Mqtt, true);
 pub const FAN_FILE: Rule = rule("fan_file", Kind::Each, Place::File, true);
 pub const FAN_SQL: Rule = rule("fan_sql", Kind::Each, Place::Sql, true);
 pub const FAN_HTTP: Rule = rule("fan_http", Kind::Each, Place::Http, true);
-
 pub const FAN_QUEUE: Rule = rule("fan_queue", Kind::Each, Place::Queue, true);
+pub const FAN_WINDOW: Rule = rule("fan_window", Kind::Window, Place::Mqtt, true);
+pub const OWN_HTTP: Rule = rule("own_http", Kind::Each, Place::Http, false);
+pub const OWN_SQL: Rule = rule("own_sql", Kind::Each, Place::Sql, false);
+pub const OWN_QUEUE: Rule = rule("own_queue", Kind::Each, Place::Queue, false);
+pub const WINDOW_HTTP: Rule = rule("window_http", Kind::Window, Place::Http, false);
+pub const WINDOW_SQL: Rule = rule("window_sql", Kind::Spread, Place::Sql, false);
+pub const WINDOW_QUEUE: Rule = rule("window_queue", Kind::Window, Place::Queue, false);
+/// Without state, and with a journal all the same.
+pub const STRICT_QUEUE: Rule = Rule { qos: 2, ..rule("strict_queue", Kind::Each, Place::Queue, false) };
 
 /// All that need neither a database nor an HTTP server.
 pub const PLAIN: &[Rule] = &[PASS, FILTER, WINDOW, JOIN, FAN_MQTT, FAN_FILE];
@@ -95,10 +119,18 @@ impl Rule {
                 "SELECT collect(id) AS ids, count(*) AS n, sum(id) AS total, window_end() AS till \
                  FROM {from} GROUP BY TUMBLINGWINDOW(ss, 5)"
             ),
+            Kind::Spread => {
+                format!("SELECT id, window_end() AS till FROM {from} GROUP BY id, TUMBLINGWINDOW(ss, 5)")
+            }
             Kind::Join => "SELECT a.id AS one, b.id AS two FROM join_one AS a FULL JOIN join_two AS b ON a.id = b.id \
                            GROUP BY TUMBLINGWINDOW(ss, 5)"
                 .into(),
         }
+    }
+
+    /// It has a journal: what its sinks have, as far as that is noted, does not come again, nor what is in its log.
+    pub fn is_logged(&self) -> bool {
+        self.qos > 1 || matches!(self.kind, Kind::Window | Kind::Spread | Kind::Join)
     }
 
     pub fn wants(&self, number: i64) -> bool {
@@ -115,7 +147,9 @@ impl Rule {
         let json: Json = serde_json::from_str(row).map_err(|error| wrong(&error.to_string()))?;
         let number = |value: &Json| value.as_i64().or_else(|| value.as_f64().map(|float| float as i64));
         match self.kind {
-            Kind::Each | Kind::Third | Kind::Guest => Ok(vec![number(&json["id"]).ok_or_else(|| wrong("no id"))?]),
+            Kind::Each | Kind::Third | Kind::Guest | Kind::Spread => {
+                Ok(vec![number(&json["id"]).ok_or_else(|| wrong("no id"))?])
+            }
             Kind::Window => {
                 let ids: Option<Vec<i64>> = match &json["ids"] {
                     Json::Null => Some(Vec::new()),
@@ -141,12 +175,20 @@ impl Rule {
     }
 
     /// The sink; `target` is where it leads.
-    pub fn action(&self, target: &str) -> Json {
+    pub fn action(&self, target: &str, version: Version) -> Json {
         match self.place {
-            Place::Mqtt => {
-                json!({"mqtt": {"server": target, "topic": format!("out/{}", self.id), "qos": 1, "sendSingle": true}})
-            }
+            Place::Mqtt => json!({"mqtt": {
+                "server": target, "topic": format!("out/{}", self.id), "qos": 1, "sendSingle": true,
+                "protocolVersion": version.name(),
+            }}),
             Place::File => json!({"file": {"path": self.id, "fileType": "lines", "sendSingle": true}}),
+            // A row of a window that is written again replaces itself.
+            Place::Sql if self.kind == Kind::Spread => {
+                json!({"mysql": {"url": target, "table": self.id, "fields": ["id", "till"], "keyField": "id"}})
+            }
+            Place::Sql if self.qos == 2 => {
+                json!({"mysql": {"url": target, "table": self.id, "fields": ["id"], "keyField": "id"}})
+            }
             Place::Sql => json!({"mysql": {"url": target, "table": self.id, "fields": ["id"]}}),
             Place::Http => {
                 json!({"rest": {"url": target, "method": "post", "bodyType": "json", "sendSingle": true}})
@@ -157,12 +199,22 @@ impl Rule {
         }
     }
 
-    pub fn json(&self, target: &str, sql: &str) -> Json {
+    /// The table that it writes to.
+    pub fn table(&self) -> String {
+        let columns = match self.kind {
+            Kind::Spread => "id BIGINT, till BIGINT, PRIMARY KEY (id, till)",
+            _ if self.qos == 2 => "id BIGINT PRIMARY KEY",
+            _ => "id BIGINT",
+        };
+        format!("CREATE TABLE test.{} ({columns})", self.id)
+    }
+
+    pub fn json(&self, target: &str, sql: &str, version: Version) -> Json {
         let options = match self.kind {
             // The join goes by the log of its inputs alone, the window by a log that is always short.
-            Kind::Window => json!({"qos": 1, "checkpointInterval": "700ms"}),
-            _ => json!({"qos": 1}),
+            Kind::Window => json!({"qos": self.qos, "checkpointInterval": "700ms"}),
+            _ => json!({"qos": self.qos}),
         };
-        json!({"id": self.id, "sql": sql, "actions": [self.action(target)], "options": options})
+        json!({"id": self.id, "sql": sql, "actions": [self.action(target, version)], "options": options})
     }
 }

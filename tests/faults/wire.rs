@@ -58,6 +58,8 @@ pub struct Side {
     pub acknowledged: BTreeSet<i64>,
     /// Messages that were not acknowledged when their connection ended.
     pub unacknowledged: u64,
+    /// Messages that are on their way now.
+    pub under_way: u64,
 }
 
 /// The number in a payload, if it has one.
@@ -68,6 +70,8 @@ fn number(payload: &[u8]) -> Option<i64> {
 /// What is on its way on one connection.
 struct Line {
     shared: Arc<Shared>,
+    /// The client speaks version 5.
+    five: AtomicBool,
     down: Mutex<HashMap<u16, Option<i64>>>,
     up: Mutex<HashMap<u16, Option<i64>>>,
 }
@@ -81,8 +85,12 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let mut account = self.shared.account.lock().unwrap();
-        account.down.unacknowledged += self.down.lock().unwrap().len() as u64;
-        account.up.unacknowledged += self.up.lock().unwrap().len() as u64;
+        for way in [Way::Down, Way::Up] {
+            let left = self.out(way).lock().unwrap().len() as u64;
+            let side = account.side(way);
+            side.unacknowledged += left;
+            side.under_way -= left;
+        }
     }
 }
 
@@ -179,7 +187,12 @@ impl Shared {
     fn join(self: &Arc<Shared>, near: TcpStream, port: u16) {
         // Without a broker, whoever comes is sent off.
         let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { return };
-        let line = Arc::new(Line { shared: self.clone(), down: Mutex::default(), up: Mutex::default() });
+        let line = Arc::new(Line {
+            shared: self.clone(),
+            five: AtomicBool::new(false),
+            down: Mutex::default(),
+            up: Mutex::default(),
+        });
         let ends = || -> std::io::Result<_> {
             near.set_nodelay(true)?;
             far.set_nodelay(true)?;
@@ -214,9 +227,14 @@ fn pump(from: TcpStream, mut to: TcpStream, way: Way, line: &Line) {
 /// Whether it could be passed on as a whole.
 fn pass(frame: &Frame, to: &mut TcpStream, way: Way, line: &Line) -> bool {
     let shared = &line.shared;
-    if let Some((id, payload)) = frame.message() {
+    if let Some(hello) = frame.hello() {
+        line.five.store(hello.five, Ordering::Release);
+    }
+    if let Some((id, payload)) = frame.message(line.five.load(Ordering::Acquire)) {
         let number = number(payload);
-        line.out(way).lock().unwrap().insert(id, number);
+        if line.out(way).lock().unwrap().insert(id, number).is_none() {
+            shared.account.lock().unwrap().side(way).under_way += 1;
+        }
         if way == Way::Up {
             std::thread::sleep(Duration::from_millis(shared.pace.load(Ordering::Acquire)));
         }
@@ -245,8 +263,9 @@ fn pass(frame: &Frame, to: &mut TcpStream, way: Way, line: &Line) -> bool {
         return false;
     }
     let mut account = shared.account.lock().unwrap();
-    if let Some((_, Some(number))) = confirmed {
-        account.side(back).acknowledged.insert(number);
+    if let Some((_, number)) = confirmed {
+        account.side(back).under_way -= 1;
+        account.side(back).acknowledged.extend(number);
     }
     account.subscriptions += u64::from(frame.kind() == mqtt::SUBACK);
     true

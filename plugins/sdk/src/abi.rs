@@ -2,7 +2,7 @@
 //!
 //! Rules that hold for every struct here:
 //! * it starts with its own `size` (those that are elements of arrays do not grow and have none), and fields are only appended: who reads a
-//!   field checks first that `size` reaches it (`has!`); a missing tail means "older", and is no error;
+//!   field checks first that `size` reaches it (`has!`, `since!`); a missing tail means "older", and is no error;
 //! * entries are `Option<unsafe extern "C" fn>`: null where a side does not offer it;
 //! * text is pointer and length, UTF-8, never ended by NUL; everything that a pointer leads to is borrowed for the call, unless said otherwise;
 //! * whoever allocates frees: results are handed to an object of the receiver ([`Output`], [`Context`]), which copies;
@@ -11,14 +11,19 @@
 //!
 //! `kuiper.h` says the same for C; a test compares both.
 
+mod constants;
+mod tables;
 mod values;
 
 use std::os::raw::c_void;
 
+pub use constants::{code, kind, level, status, tag};
+pub use tables::{Answers, Function, Group, Lookup, Provision, Rewind, Sink, Source, Step};
+
 /// Grows when something is changed that a plugin built before could not survive.
 pub const MAJOR: u16 = 1;
 /// Grows when something is appended.
-pub const MINOR: u16 = 1;
+pub const MINOR: u16 = 2;
 /// Both, as they stand in [`Plugin::abi`] and [`Context::abi`].
 pub const VERSION: u32 = (MAJOR as u32) << 16 | MINOR as u32;
 
@@ -38,98 +43,6 @@ const fn marker() -> [u8; 16] {
 
 /// Type of [`ENTRY_SYMBOL`]. What it returns lives as long as the process.
 pub type Entry = unsafe extern "C" fn() -> *const Plugin;
-
-/// What a call returns.
-pub mod code {
-    /// Done.
-    pub const OK: u32 = 0;
-    /// Something outside failed (a server is away): the same call may succeed later.
-    pub const LATER: u32 = 1;
-    /// The same call can never succeed: the input, or the properties, are to blame.
-    pub const NEVER: u32 = 2;
-    /// The plugin is to blame: a panic, or a broken promise.
-    pub const BUG: u32 = 3;
-    /// The rule is being stopped: return soon.
-    pub const STOPPED: u32 = 4;
-}
-
-/// What a [`Value`] is.
-pub mod tag {
-    /// SQL's NULL.
-    pub const NULL: u32 = 0;
-    /// `data.int` is 0 or 1.
-    pub const BOOL: u32 = 1;
-    /// `data.int`.
-    pub const INT: u32 = 2;
-    /// `data.float`.
-    pub const FLOAT: u32 = 3;
-    /// `data.pointer` to `len` bytes of UTF-8.
-    pub const TEXT: u32 = 4;
-    /// `data.pointer` to `len` bytes.
-    pub const BYTES: u32 = 5;
-    /// `data.int` nanoseconds since 1970-01-01T00:00:00Z; `extra` is the offset of the zone it is shown in, in seconds east.
-    pub const TIME: u32 = 6;
-    /// `data.pointer` to `len` [`Value`](super::Value)s.
-    pub const ARRAY: u32 = 7;
-    /// `data.pointer` to `len` [`Member`](super::Member)s.
-    pub const OBJECT: u32 = 8;
-    /// Only as a cell of a [`Batch`](super::Batch): this row has no such column (which is not NULL).
-    pub const MISSING: u32 = 9;
-}
-
-/// What a [`Symbol`] is, and how its instances are made.
-pub mod kind {
-    /// `table` is a [`Source`](super::Source).
-    pub const SOURCE: u32 = 1;
-    /// `table` is a [`Sink`](super::Sink).
-    pub const SINK: u32 = 2;
-    /// Reserved for lookup sources (`MysqlLookup`).
-    pub const LOOKUP: u32 = 3;
-    /// `table` is a [`Function`](super::Function).
-    pub const FUNCTION: u32 = 4;
-
-    /// Each use (a rule's source or sink, a call in a statement) has an instance of its own.
-    pub const CONSTRUCTOR: u32 = 0;
-    /// One instance serves all rules; the engine sees to it that one thread at a time is in it.
-    pub const SINGLETON: u32 = 1;
-
-    /// Flag of a source: it emits messages that the stream's format decodes, not rows.
-    pub const EMITS_BYTES: u32 = 1;
-    /// Flag of a source: the engine calls `pull` on each interval, and never `subscribe`.
-    pub const PULLED: u32 = 2;
-    /// Flag of a function: it takes the rows of a group (`start`, `add`, `result`), not one row.
-    pub const AGGREGATE: u32 = 4;
-    /// Flag of a sink: a list of one row may come as a row.
-    pub const ONE_AS_ROW: u32 = 32;
-    /// Flag of a property: it must be given.
-    pub const REQUIRED: u32 = 8;
-    /// Flag of a property: its value is never shown.
-    pub const SECRET: u32 = 16;
-    /// Flag of a sink's property: it may hold a template; see [`Batch::properties`](super::Batch::properties). Since 1.1.
-    pub const DYNAMIC: u32 = 64;
-}
-
-/// Levels of [`Context::log`].
-pub mod level {
-    /// Something failed.
-    pub const ERROR: u32 = 1;
-    /// Something is odd.
-    pub const WARN: u32 = 2;
-    /// Something that an operator wants to know.
-    pub const INFO: u32 = 3;
-    /// Something that the author of the plugin wants to know.
-    pub const DEBUG: u32 = 4;
-}
-
-/// States of [`Context::status`].
-pub mod status {
-    /// The peer cannot be reached.
-    pub const DISCONNECTED: u32 = 0;
-    /// An attempt is under way.
-    pub const CONNECTING: u32 = 1;
-    /// The peer answers.
-    pub const CONNECTED: u32 = 2;
-}
 
 /// In [`Batch::times`] and [`Messages::times`]: the time of this row is that of its arrival.
 pub const NO_TIME: i64 = i64::MIN;
@@ -218,6 +131,21 @@ pub struct Messages {
     pub times: *const i64,
     /// `count` objects of metadata; or null.
     pub metas: *const Value,
+    /// For a sink: `count` objects of the properties that are templates, evaluated for each message; or null. Since 1.2.
+    pub properties: *const Value,
+}
+
+/// What else there is to say of what a source emits. Since 1.2.
+#[repr(C)]
+pub struct Emission {
+    /// Bytes of this struct.
+    pub size: u32,
+    /// No flag is known yet.
+    pub flags: u32,
+    /// Where the source stands after it, for [`Source::rewind`]; or null.
+    pub position: *const Value,
+    /// By what [`Context::acknowledged`] names it when all rules are done with it; 0 where nobody wants to know.
+    pub token: u64,
 }
 
 /// Where the text of a failure goes; it belongs to the caller, for the call.
@@ -289,138 +217,48 @@ pub struct Context {
     pub stopped: Option<unsafe extern "C" fn(this: *const Context) -> u32>,
     /// Waits for so many nanoseconds; returns 1 at once when the rule is being stopped.
     pub wait: Option<unsafe extern "C" fn(this: *const Context, nanos: u64) -> u32>,
-}
-
-/// Functions of a source. Order: `create`, `provision`, `connect`, then `subscribe` once or `pull` often, `close`, `destroy`.
-#[repr(C)]
-pub struct Source {
-    /// Bytes of this struct.
-    pub size: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Makes an instance out of [`Symbol::data`]; null where that failed.
-    pub create: Option<unsafe extern "C" fn(data: *mut c_void, fault: *const Fault) -> *mut c_void>,
-    /// Takes the properties, an object; no input or output here, for it is also called to validate a rule.
-    pub provision: Option<Provision>,
-    /// Reaches the outside; may wait.
-    pub connect: Option<Step>,
-    /// Emits until there is no more or `stopped`; may also return at once and emit from a thread of its own.
-    pub subscribe: Option<Step>,
-    /// Emits what is there at that time (nanoseconds since 1970).
-    pub pull:
-        Option<unsafe extern "C" fn(this: *mut c_void, context: *const Context, at: i64, fault: *const Fault) -> u32>,
-    /// Ends it; called once also when `connect` failed.
-    pub close: Option<Step>,
-    /// Frees the instance.
-    pub destroy: Option<unsafe extern "C" fn(this: *mut c_void)>,
-}
-
-/// `provision` of sources and sinks.
-pub type Provision = unsafe extern "C" fn(
-    this: *mut c_void,
-    context: *const Context,
-    properties: *const Value,
-    fault: *const Fault,
-) -> u32;
-
-/// A step in the life of a source or sink.
-pub type Step = unsafe extern "C" fn(this: *mut c_void, context: *const Context, fault: *const Fault) -> u32;
-
-/// Functions of a sink. Order: `create`, `provision`, `connect`, the collects, `close`, `destroy`.
-#[repr(C)]
-pub struct Sink {
-    /// Bytes of this struct.
-    pub size: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Makes an instance out of [`Symbol::data`]; null where that failed.
-    pub create: Option<unsafe extern "C" fn(data: *mut c_void, fault: *const Fault) -> *mut c_void>,
-    /// Takes the properties, an object; no input or output here, for it is also called to validate a rule.
-    pub provision: Option<Provision>,
-    /// Reaches the outside; may wait.
-    pub connect: Option<Step>,
-    /// Takes rows that have nothing to do with each other. `done` says how many were taken before the one that failed the call.
-    pub collect: Option<
+    /// Sources: `emit_rows`, and what else there is to say of them. This and all below: since 1.2.
+    pub emit_rows_with:
+        Option<unsafe extern "C" fn(this: *const Context, batch: *const Batch, emission: *const Emission) -> u32>,
+    /// Sources: `emit_bytes`, and what else there is to say of them.
+    pub emit_bytes_with:
+        Option<unsafe extern "C" fn(this: *const Context, messages: *const Messages, emission: *const Emission) -> u32>,
+    /// Sources: puts, as integers, the tokens of emissions that all rules are done with; waits at most so long for the first.
+    /// `STOPPED` when the rule is being stopped. Only one thread at a time should ask.
+    pub acknowledged: Option<unsafe extern "C" fn(this: *const Context, nanos: u64, into: *const Output) -> u32>,
+    /// Puts what a template (`{{.room}}`) comes to for the data, a row or a list of rows.
+    pub template: Option<
         unsafe extern "C" fn(
-            this: *mut c_void,
-            context: *const Context,
-            rows: *const Batch,
-            done: *mut usize,
+            this: *const Context,
+            text: Str,
+            data: *const Value,
+            into: *const Output,
             fault: *const Fault,
         ) -> u32,
     >,
-    /// Takes rows that belong together (a window's): all or none, save those refused by [`Fault::row`].
-    pub collect_list: Option<
+    /// Puts what a JSON path (`$.a[0].b`) finds in the data.
+    pub json_path: Option<
         unsafe extern "C" fn(
-            this: *mut c_void,
-            context: *const Context,
-            rows: *const Batch,
+            this: *const Context,
+            path: Str,
+            data: *const Value,
+            into: *const Output,
             fault: *const Fault,
         ) -> u32,
     >,
-    /// Ends it; called once also when `connect` failed.
-    pub close: Option<Step>,
-    /// Frees the instance.
-    pub destroy: Option<unsafe extern "C" fn(this: *mut c_void)>,
+    /// Adds to a counter in the state, and returns what it then is; 0 reads it.
+    pub count: Option<unsafe extern "C" fn(this: *const Context, key: Str, by: i64) -> i64>,
+    /// Puts the secret of that name from the configuration of the server; `NEVER` if there is none.
+    pub secret: Option<unsafe extern "C" fn(this: *const Context, name: Str, into: *const Output) -> u32>,
+    /// Puts the path of a folder that is the plugin's own, and is made where it is missing; `NEVER` where there is no data folder.
+    pub folder: Option<unsafe extern "C" fn(this: *const Context, into: *const Output) -> u32>,
+    /// Which of several instances of the operator this is; 0 where there is one.
+    pub instance: u64,
+    /// How often the rule was started, this time included; 0 where the use belongs to no rule.
+    pub run: u64,
 }
 
-/// Functions of a function: `call` of a scalar one; `start` to `discard` of an aggregate.
-#[repr(C)]
-pub struct Function {
-    /// Bytes of this struct.
-    pub size: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Makes an instance out of [`Symbol::data`]; null where that failed.
-    pub create: Option<unsafe extern "C" fn(data: *mut c_void, fault: *const Fault) -> *mut c_void>,
-    /// Says at planning whether these arguments will do; one that is no constant is MISSING.
-    pub validate: Option<
-        unsafe extern "C" fn(this: *mut c_void, arguments: *const Value, count: usize, fault: *const Fault) -> u32,
-    >,
-    /// Puts one value (or error) for each row of arguments.
-    pub call: Option<
-        unsafe extern "C" fn(
-            this: *mut c_void,
-            context: *const Context,
-            arguments: *const Batch,
-            output: *const Output,
-            fault: *const Fault,
-        ) -> u32,
-    >,
-    /// Makes the state of a group; null where that failed.
-    pub start: Option<unsafe extern "C" fn(this: *mut c_void, fault: *const Fault) -> *mut c_void>,
-    /// Takes rows of arguments into the group.
-    pub add: Option<
-        unsafe extern "C" fn(
-            this: *mut c_void,
-            context: *const Context,
-            group: *mut c_void,
-            arguments: *const Batch,
-            fault: *const Fault,
-        ) -> u32,
-    >,
-    /// Puts the result of the group; more rows may follow.
-    pub result: Option<Group>,
-    /// Puts what `load` needs to make the group again.
-    pub save: Option<Group>,
-    /// Makes a group from what `save` put.
-    pub load: Option<unsafe extern "C" fn(this: *mut c_void, saved: *const Value, fault: *const Fault) -> *mut c_void>,
-    /// Frees the group.
-    pub discard: Option<unsafe extern "C" fn(this: *mut c_void, group: *mut c_void)>,
-    /// Frees the instance.
-    pub destroy: Option<unsafe extern "C" fn(this: *mut c_void)>,
-}
-
-/// What puts something of a group.
-pub type Group = unsafe extern "C" fn(
-    this: *mut c_void,
-    context: *const Context,
-    group: *mut c_void,
-    output: *const Output,
-    fault: *const Fault,
-) -> u32;
-
-/// A property that a source or sink knows.
+/// A property that a source, sink or lookup knows.
 #[repr(C)]
 pub struct Property {
     /// Bytes of this struct.
@@ -458,13 +296,13 @@ pub struct Symbol {
     pub export: u32,
     /// Flags of [`kind`].
     pub flags: u32,
-    /// Sources and sinks: the plugin's name, first letter upper case. Functions: the name in SQL.
+    /// Sources and sinks: the plugin's name, first letter upper case. Lookups: the same and `Lookup`. Functions: the name in SQL.
     pub name: Str,
     /// One sentence.
     pub about: Str,
     /// The plugin's own, handed to `create`.
     pub data: *mut c_void,
-    /// A [`Source`], [`Sink`] or [`Function`].
+    /// A [`Source`], [`Sink`], [`Lookup`] or [`Function`].
     pub table: *const c_void,
     /// `properties_count` pointers.
     pub properties: *const *const Property,
@@ -476,6 +314,10 @@ pub struct Symbol {
     pub examples: *const Example,
     /// Number of examples.
     pub examples_count: usize,
+    /// Version of the state that it writes (`state_put`, `save`, positions); 0: nothing is said of it. Since 1.2.
+    pub state_version: u32,
+    /// The oldest version of state that it can still read; it can read all up to its own. Since 1.2.
+    pub state_oldest: u32,
 }
 
 /// All that a library offers.
@@ -511,6 +353,23 @@ macro_rules! has {
             (*pointer).$field
         } else {
             None
+        }
+    }};
+}
+
+/// Reads a field, which is no function, of a sized struct behind a pointer; the default where the other side is too old to have it.
+///
+/// # Safety
+/// As [`has!`](crate::has!).
+#[macro_export]
+macro_rules! since {
+    ($pointer:expr, $field:ident, $default:expr) => {{
+        let pointer = $pointer;
+        let field = std::ptr::addr_of!((*pointer).$field);
+        if (*pointer).size as usize >= field as usize - pointer as usize + $crate::abi::size_behind(field) {
+            field.read()
+        } else {
+            $default
         }
     }};
 }

@@ -225,6 +225,7 @@ impl Emitter {
             payloads: &payload,
             times: &time,
             metas: &lent,
+            properties: std::ptr::null(),
         };
         // SAFETY: as in `rows`.
         self.sent(unsafe { has!(self.context.raw, emit_bytes).map(|emit| emit(self.context.raw, &messages)) })

@@ -3,7 +3,6 @@
 //! A row knows the difference between a column that is NULL and one that it does not have: the second does not appear.
 
 use std::marker::PhantomData;
-use std::ptr::addr_of;
 
 use crate::abi;
 use crate::abi::tag;
@@ -27,9 +26,7 @@ impl<'a> Rows<'a> {
     pub(crate) unsafe fn lent(batch: *const abi::Batch) -> Rows<'a> {
         // An older engine's is shorter, so that no reference to the whole may be made.
         let (width, height) = ((*batch).width, (*batch).height);
-        let field = addr_of!((*batch).properties);
-        let end = field as usize - batch as usize + abi::size_behind(field);
-        let properties = if (*batch).size as usize >= end { field.read() } else { std::ptr::null() };
+        let properties: *const abi::Value = since!(batch, properties, std::ptr::null());
         Rows {
             columns: array((*batch).columns, width),
             values: array((*batch).values, width * height),

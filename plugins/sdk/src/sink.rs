@@ -83,6 +83,11 @@ pub(crate) fn table<S: Sink>() -> abi::Sink {
         collect_list: Some(collect_list::<S>),
         close: Some(close::<S>),
         destroy: Some(freed::<S>),
+        collect_bytes: None,
+        flush: None,
+        position: None,
+        resume: None,
+        ping: None,
     }
 }
 

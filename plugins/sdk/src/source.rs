@@ -89,6 +89,9 @@ pub(crate) fn pushing<S: Source>() -> abi::Source {
         pull: None,
         close: Some(push::close::<S>),
         destroy: Some(freed::<S>),
+        rewind: None,
+        reset: None,
+        ping: None,
     }
 }
 
@@ -103,6 +106,9 @@ pub(crate) fn pulled<S: PullSource>() -> abi::Source {
         pull: Some(pull::pull::<S>),
         close: Some(pull::close::<S>),
         destroy: Some(freed::<S>),
+        rewind: None,
+        reset: None,
+        ping: None,
     }
 }
 

@@ -70,15 +70,24 @@ fn the_c_header_is_the_same_contract() {
         Value = kuiper_value { tag, extra, len, data }
         Member = kuiper_member { key, value }
         Batch = kuiper_batch { size, flags, columns, width, height, values, times, metas, properties }
-        Messages = kuiper_messages { size, flags, count, payloads, times, metas }
+        Messages = kuiper_messages { size, flags, count, payloads, times, metas, properties }
+        Emission = kuiper_emission { size, flags, position, token }
         Fault = kuiper_fault { size, reserved, host, set, row }
         Output = kuiper_output { size, reserved, host, put, fail }
         Context = kuiper_context {
             size, abi, host, rule, operator = op, site, retain, release, log, status, state_get, state_put, emit_rows, emit_bytes,
-            emit_error, emit_end, stopped, wait,
+            emit_error, emit_end, stopped, wait, emit_rows_with, emit_bytes_with, acknowledged, template = template_text, json_path,
+            count, secret, folder, instance, run,
         }
-        Source = kuiper_source { size, reserved, create, provision, connect, subscribe, pull, close, destroy }
-        Sink = kuiper_sink { size, reserved, create, provision, connect, collect, collect_list, close, destroy }
+        Source = kuiper_source {
+            size, reserved, create, provision, connect, subscribe, pull, close, destroy, rewind, reset, ping,
+        }
+        Sink = kuiper_sink {
+            size, reserved, create, provision, connect, collect, collect_list, close, destroy, collect_bytes, flush, position, resume,
+            ping,
+        }
+        Answers = kuiper_answers { size, reserved, host, rows, bytes }
+        Lookup = kuiper_lookup { size, reserved, create, provision, connect, find, close, destroy, ping }
         Function = kuiper_function {
             size, reserved, create, validate, call, start, add, result, save, load, discard, destroy,
         }
@@ -86,7 +95,7 @@ fn the_c_header_is_the_same_contract() {
         Example = kuiper_example { call, result }
         Symbol = kuiper_symbol {
             size, kind, export = exported, flags, name, about, data, table, properties, properties_count, signature, examples,
-            examples_count,
+            examples_count, state_version, state_oldest,
         }
         Plugin = kuiper_plugin { size, abi, name, version, sdk, symbols, count }
     };
@@ -118,6 +127,7 @@ fn the_c_header_is_the_same_contract() {
         ("KUIPER_SECRET", abi::kind::SECRET),
         ("KUIPER_ONE_AS_ROW", abi::kind::ONE_AS_ROW),
         ("KUIPER_DYNAMIC", abi::kind::DYNAMIC),
+        ("KUIPER_TAKES_BYTES", abi::kind::TAKES_BYTES),
         ("KUIPER_LOG_DEBUG", abi::level::DEBUG),
         ("KUIPER_CONNECTED", abi::status::CONNECTED),
     ] {

@@ -14,7 +14,10 @@ macro_rules! files {
 pub(super) const SDK: Files = files!("sdk":
     "Cargo.toml"
     "kuiper.h"
+    "kuiper_easy.h"
     "src/abi.rs"
+    "src/abi/constants.rs"
+    "src/abi/tables.rs"
     "src/abi/values.rs"
     "src/context.rs"
     "src/error.rs"

@@ -202,8 +202,10 @@ impl Courier {
             drop(turn);
             match opened.map_err(|_| Fault::bug("the queue was not opened")).flatten() {
                 Ok(kept) => {
-                    // An outlet of an earlier run may be on its way out.
+                    // An outlet of an earlier run may be on its way out. Where the seat is free it is taken also after a
+                    // stop, for what came until then is to go to the disk.
                     let seat = tokio::select! {
+                        biased;
                         seat = kept.seat.clone().lock_owned() => seat,
                         () = stop(&mut self.stopped) => return None,
                     };

@@ -20,11 +20,11 @@ const LAYOUT: &str = "%Y-%m-%d %H:%M:%S";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedule {
     /// When it begins, time and again; it counts with a length.
-    pub(super) cron: Option<Cron>,
+    pub cron: Option<Cron>,
     /// How long it runs then, or, without a cron, at all.
-    pub(super) length: Option<Duration>,
+    pub length: Option<Duration>,
     /// It runs within one of them only.
-    pub(super) ranges: Vec<Range>,
+    pub ranges: Vec<Range>,
 }
 
 /// A range of dates. The end is no part of it.
@@ -55,7 +55,7 @@ impl Bound {
 
 impl Range {
     /// Reads `{"begin", "end"}` or `{"beginTimestamp", "endTimestamp"}`.
-    pub(super) fn read(value: &Json) -> Result<Range, String> {
+    pub fn read(value: &Json) -> Result<Range, String> {
         let Some(members) = value.as_object() else { return Err(format!("found `{value}`, {EXPECTED}")) };
         const KEYS: [&str; 4] = ["begin", "end", "beginTimestamp", "endTimestamp"];
         if let Some(unknown) = members.keys().find(|key| !KEYS.iter().any(|known| known.eq_ignore_ascii_case(key))) {

@@ -1,0 +1,228 @@
+//! Functions: [`Function`] takes one row of arguments, [`Aggregate`] the rows of a group.
+//!
+//! A plain `fn(Row) -> Result<V>` is a [`Function`] too. Arguments come by position: `row.arg(0)`.
+
+use std::marker::PhantomData;
+use std::os::raw::c_void;
+
+use crate::abi;
+use crate::context::Context;
+use crate::error::{entry, freed, made, Error, Result};
+use crate::export::Maker;
+use crate::rows::{Row, Rows};
+use crate::value::{Arena, Owned, Value};
+
+/// A scalar function. Each call in a statement has an instance of its own, unless it is exported as a singleton.
+pub trait Function: Send + 'static {
+    /// Says at planning whether these arguments will do; one that is no constant is `None`.
+    fn validate(&self, arguments: &[Option<Value<'_>>]) -> Result<()> {
+        let _ = arguments;
+        Ok(())
+    }
+
+    /// The value for one row of arguments. An error is that row's alone.
+    fn call(&mut self, context: &Context, arguments: Row<'_>) -> Result<Owned>;
+
+    /// The values for many rows, one for each.
+    fn call_all(&mut self, context: &Context, rows: Rows<'_>) -> Vec<Result<Owned>> {
+        rows.iter().map(|row| self.call(context, row)).collect()
+    }
+}
+
+/// A plain function, as a [`Function`]. Made by `row(f)` in [`export!`](crate::export!).
+pub struct PerRow<F, V>(F, PhantomData<fn() -> V>);
+
+impl<F, V> PerRow<F, V> {
+    pub(crate) fn new(function: F) -> PerRow<F, V> {
+        PerRow(function, PhantomData)
+    }
+}
+
+impl<F, V> Function for PerRow<F, V>
+where
+    F: Fn(Row<'_>) -> Result<V> + Send + 'static,
+    V: Into<Owned> + 'static,
+{
+    fn call(&mut self, _: &Context, arguments: Row<'_>) -> Result<Owned> {
+        (self.0)(arguments).map(Into::into)
+    }
+}
+
+/// An aggregate function: each group has an instance of its own.
+pub trait Aggregate: Send + 'static {
+    /// Takes a row of arguments.
+    fn add(&mut self, context: &Context, arguments: Row<'_>) -> Result<()>;
+
+    /// The result so far; more rows may follow.
+    fn result(&mut self, context: &Context) -> Result<Owned>;
+
+    /// What `load` needs to go on after a restart.
+    fn save(&self) -> Owned {
+        Owned::Null
+    }
+
+    /// Goes on from what `save` returned.
+    fn load(&mut self, saved: Owned) -> Result<()> {
+        let _ = saved;
+        Ok(())
+    }
+}
+
+pub(crate) fn scalar<F: Function>() -> abi::Function {
+    abi::Function {
+        size: std::mem::size_of::<abi::Function>() as u32,
+        reserved: 0,
+        create: Some(create::<F>),
+        validate: Some(validate::<F>),
+        call: Some(call::<F>),
+        start: None,
+        add: None,
+        result: None,
+        save: None,
+        load: None,
+        discard: None,
+        destroy: Some(freed::<F>),
+    }
+}
+
+pub(crate) fn aggregate<A: Aggregate>() -> abi::Function {
+    abi::Function {
+        size: std::mem::size_of::<abi::Function>() as u32,
+        reserved: 0,
+        create: Some(factory::<A>),
+        validate: None,
+        call: None,
+        start: Some(start::<A>),
+        add: Some(add::<A>),
+        result: Some(result::<A>),
+        save: Some(save::<A>),
+        load: Some(load::<A>),
+        discard: Some(discard::<A>),
+        destroy: Some(freed::<Groups<A>>),
+    }
+}
+
+/// The instance of an aggregate is what makes its groups.
+struct Groups<A: 'static>(&'static Maker<A>);
+
+// In all entries below: `this` and `group` came from the entries that make them, all other pointers are valid for the call.
+
+unsafe extern "C" fn create<F: Function>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
+    made(fault, || Ok((*(data as *const Maker<F>))()))
+}
+
+unsafe extern "C" fn validate<F: Function>(
+    this: *mut c_void,
+    arguments: *const abi::Value,
+    count: usize,
+    fault: *const abi::Fault,
+) -> u32 {
+    entry(fault, || {
+        let known: Vec<Option<Value<'_>>> = (0..count)
+            .map(|n| &*arguments.add(n))
+            .map(|value| if value.tag == abi::tag::MISSING { None } else { Some(Value::lent(value)) })
+            .collect();
+        (*(this as *const F)).validate(&known)
+    })
+}
+
+unsafe extern "C" fn call<F: Function>(
+    this: *mut c_void,
+    context: *const abi::Context,
+    arguments: *const abi::Batch,
+    output: *const abi::Output,
+    fault: *const abi::Fault,
+) -> u32 {
+    entry(fault, || {
+        let rows = Rows::lent(arguments);
+        let results = (*(this as *mut F)).call_all(&Context::lent(context), rows);
+        if results.len() != rows.len() {
+            return Err(Error::bug(format!("{} results for {} rows", results.len(), rows.len())));
+        }
+        for result in results {
+            match result {
+                Ok(value) => put(output, &value),
+                Err(error) => fail(output, &error),
+            }
+        }
+        Ok(())
+    })
+}
+
+unsafe fn put(output: *const abi::Output, value: &Owned) {
+    let mut arena = Arena::default();
+    let lent = arena.lend(value);
+    if let Some(put) = has!(output, put) {
+        put(output, &lent, 1);
+    }
+}
+
+unsafe fn fail(output: *const abi::Output, error: &Error) {
+    if let Some(fail) = has!(output, fail) {
+        fail(output, abi::Str::new(&error.to_string()));
+    }
+}
+
+unsafe extern "C" fn factory<A: Aggregate>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
+    made(fault, || Ok(Groups(&*(data as *const Maker<A>))))
+}
+
+unsafe extern "C" fn start<A: Aggregate>(this: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
+    made(fault, || Ok((*(this as *const Groups<A>)).0()))
+}
+
+unsafe extern "C" fn add<A: Aggregate>(
+    _: *mut c_void,
+    context: *const abi::Context,
+    group: *mut c_void,
+    arguments: *const abi::Batch,
+    fault: *const abi::Fault,
+) -> u32 {
+    entry(fault, || {
+        let group = &mut *(group as *mut A);
+        Rows::lent(arguments).iter().try_for_each(|row| group.add(&Context::lent(context), row))
+    })
+}
+
+unsafe extern "C" fn result<A: Aggregate>(
+    _: *mut c_void,
+    context: *const abi::Context,
+    group: *mut c_void,
+    output: *const abi::Output,
+    fault: *const abi::Fault,
+) -> u32 {
+    entry(fault, || {
+        let value = (*(group as *mut A)).result(&Context::lent(context))?;
+        put(output, &value);
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn save<A: Aggregate>(
+    _: *mut c_void,
+    _: *const abi::Context,
+    group: *mut c_void,
+    output: *const abi::Output,
+    fault: *const abi::Fault,
+) -> u32 {
+    entry(fault, || {
+        put(output, &(*(group as *mut A)).save());
+        Ok(())
+    })
+}
+
+unsafe extern "C" fn load<A: Aggregate>(
+    this: *mut c_void,
+    saved: *const abi::Value,
+    fault: *const abi::Fault,
+) -> *mut c_void {
+    made(fault, || {
+        let mut group = (*(this as *const Groups<A>)).0();
+        group.load(Value::lent(&*saved).to_owned())?;
+        Ok(group)
+    })
+}
+
+unsafe extern "C" fn discard<A: Aggregate>(_: *mut c_void, group: *mut c_void) {
+    freed::<A>(group);
+}

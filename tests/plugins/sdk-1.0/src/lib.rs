@@ -1,0 +1,33 @@
+//! What a plugin of kuiper is written against.
+//!
+//! A plugin is a library (`crate-type = ["cdylib", "rlib"]`) that depends on this crate alone, plus whatever its work needs. It implements
+//! [`Sink`], [`Source`], [`PullSource`], [`Function`] or [`Aggregate`], declares its properties with [`properties!`], names everything in
+//! [`export!`], and is tested with [`testing`]. Between it and the engine stands a C ABI ([`abi`], `kuiper.h`), so that it may be built with
+//! another compiler and other versions of anything than the engine.
+//!
+//! The crate has no dependency and builds with Rust 1.63.
+
+#![warn(missing_docs)]
+#![allow(clippy::missing_safety_doc)]
+
+#[macro_use]
+pub mod abi;
+mod context;
+mod error;
+pub mod export;
+mod function;
+pub mod props;
+mod rows;
+mod sink;
+mod source;
+pub mod testing;
+mod value;
+
+pub use context::{Context, Emitter};
+pub use error::{Error, Result};
+pub use function::{Aggregate, Function, PerRow};
+pub use props::{Properties, Property, PropertyType, Props};
+pub use rows::{Batch, Row, Rows, RowsIter};
+pub use sink::{Refused, Sink};
+pub use source::{Emits, PullSource, Source};
+pub use value::{base64, Array, Civil, Object, Owned, Record, Time, Value};

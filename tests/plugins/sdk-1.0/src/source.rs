@@ -1,0 +1,182 @@
+//! Sources: where rows come from. A [`Source`] pushes, a [`PullSource`] is asked on each interval.
+
+use std::os::raw::c_void;
+
+use crate::abi;
+use crate::context::{Context, Emitter};
+use crate::error::{entry, freed, made, Result};
+use crate::export::Maker;
+use crate::props::{Properties, Props};
+use crate::value::{Time, Value};
+
+/// What a source hands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emits {
+    /// Rows, as they are.
+    Rows,
+    /// Messages, which the stream's format decodes.
+    Bytes,
+}
+
+/// A source that emits by itself.
+pub trait Source: Send + 'static {
+    /// The properties, decoded. `()` where there are none.
+    type Config: Properties;
+
+    /// What it hands on.
+    const EMITS: Emits = Emits::Rows;
+
+    /// Takes the properties. No input or output here: it is also called to validate a rule that never runs.
+    fn provision(&mut self, context: &Context, config: Self::Config) -> Result<()>;
+
+    /// Reaches the outside; may wait. An error that is `later` is tried again.
+    fn connect(&mut self, context: &Context) -> Result<()> {
+        context.connected();
+        Ok(())
+    }
+
+    /// Emits, on a thread that the engine keeps for it, until there is no more or the emitter says that the rule is being stopped.
+    /// It may also hand the emitter to a thread of its own and return; that thread ends soon after the rule is stopped.
+    fn subscribe(&mut self, context: &Context, out: Emitter) -> Result<()>;
+
+    /// Ends it. Called once, also where `connect` failed.
+    fn close(&mut self, context: &Context) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+}
+
+/// A source that is asked: when the rule starts, and then on each `interval`.
+pub trait PullSource: Send + 'static {
+    /// The properties, decoded; `interval` is the engine's. `()` where there are none.
+    type Config: Properties;
+
+    /// What it hands on.
+    const EMITS: Emits = Emits::Rows;
+
+    /// Takes the properties. No input or output here: it is also called to validate a rule that never runs.
+    fn provision(&mut self, context: &Context, config: Self::Config) -> Result<()>;
+
+    /// Reaches the outside; may wait. An error that is `later` is tried again.
+    fn connect(&mut self, context: &Context) -> Result<()> {
+        context.connected();
+        Ok(())
+    }
+
+    /// Emits what there is; `at` is the time of the interval.
+    fn pull(&mut self, context: &Context, at: Time, out: &Emitter) -> Result<()>;
+
+    /// Ends it. Called once, also where `connect` failed.
+    fn close(&mut self, context: &Context) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+}
+
+pub(crate) fn flags(emits: Emits, pulled: bool) -> u32 {
+    let bytes = if emits == Emits::Bytes { abi::kind::EMITS_BYTES } else { 0 };
+    bytes | if pulled { abi::kind::PULLED } else { 0 }
+}
+
+pub(crate) fn pushing<S: Source>() -> abi::Source {
+    abi::Source {
+        size: std::mem::size_of::<abi::Source>() as u32,
+        reserved: 0,
+        create: Some(create::<S>),
+        provision: Some(push::provision::<S>),
+        connect: Some(push::connect::<S>),
+        subscribe: Some(push::subscribe::<S>),
+        pull: None,
+        close: Some(push::close::<S>),
+        destroy: Some(freed::<S>),
+    }
+}
+
+pub(crate) fn pulled<S: PullSource>() -> abi::Source {
+    abi::Source {
+        size: std::mem::size_of::<abi::Source>() as u32,
+        reserved: 0,
+        create: Some(create::<S>),
+        provision: Some(pull::provision::<S>),
+        connect: Some(pull::connect::<S>),
+        subscribe: None,
+        pull: Some(pull::pull::<S>),
+        close: Some(pull::close::<S>),
+        destroy: Some(freed::<S>),
+    }
+}
+
+// In all entries below: `this` came from `create`, all other pointers are valid for the call, as the contract says.
+
+unsafe extern "C" fn create<S>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
+    made(fault, || Ok((*(data as *const Maker<S>))()))
+}
+
+macro_rules! shared_entries {
+    ($kind:ident) => {
+        pub(super) unsafe extern "C" fn provision<S: $kind>(
+            this: *mut c_void,
+            context: *const abi::Context,
+            properties: *const abi::Value,
+            fault: *const abi::Fault,
+        ) -> u32 {
+            entry(fault, || {
+                let mut props = Props::new(Value::lent(&*properties));
+                let config = S::Config::decode(&mut props)?;
+                props.finish()?;
+                (*(this as *mut S)).provision(&Context::lent(context), config)
+            })
+        }
+
+        pub(super) unsafe extern "C" fn connect<S: $kind>(
+            this: *mut c_void,
+            context: *const abi::Context,
+            fault: *const abi::Fault,
+        ) -> u32 {
+            entry(fault, || (*(this as *mut S)).connect(&Context::lent(context)))
+        }
+
+        pub(super) unsafe extern "C" fn close<S: $kind>(
+            this: *mut c_void,
+            context: *const abi::Context,
+            fault: *const abi::Fault,
+        ) -> u32 {
+            entry(fault, || (*(this as *mut S)).close(&Context::lent(context)))
+        }
+    };
+}
+
+mod push {
+    use super::*;
+
+    shared_entries!(Source);
+
+    pub(super) unsafe extern "C" fn subscribe<S: Source>(
+        this: *mut c_void,
+        context: *const abi::Context,
+        fault: *const abi::Fault,
+    ) -> u32 {
+        entry(fault, || {
+            let context = Context::lent(context);
+            (*(this as *mut S)).subscribe(&context, Emitter::new(&context))
+        })
+    }
+}
+
+mod pull {
+    use super::*;
+
+    shared_entries!(PullSource);
+
+    pub(super) unsafe extern "C" fn pull<S: PullSource>(
+        this: *mut c_void,
+        context: *const abi::Context,
+        at: i64,
+        fault: *const abi::Fault,
+    ) -> u32 {
+        entry(fault, || {
+            let context = Context::lent(context);
+            (*(this as *mut S)).pull(&context, Time::utc(at), &Emitter::new(&context))
+        })
+    }
+}
