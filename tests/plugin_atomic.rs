@@ -282,7 +282,7 @@ impl Drop for Traced {
         let id = self.child.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         for child in children.split_whitespace() {
-            let _ = Command::new("kill").args(["-9", child]).status();
+            let _ = Command::new("kill").args(["-9", child]).stderr(Stdio::null()).status();
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
