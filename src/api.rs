@@ -39,7 +39,7 @@ use crate::catalog::Command;
 use crate::config::Settings;
 use crate::diag::{Fault, Result};
 use crate::plugin::{Policy, PublicKey};
-use crate::rule::{Host, Rules, STDOUT, Setup, engine};
+use crate::rule::{Host, Rules, STDOUT, Setup, engine, isolation};
 
 use answer::{Answer, Refusal};
 use call::Call;
@@ -67,11 +67,13 @@ impl Server {
             data: (!demo).then(|| settings.data.clone()),
             plugins: None,
             policy,
+            isolation: isolation(settings),
             rule: settings.rule.clone(),
             sink: settings.sink.clone(),
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
+            secrets: settings.secrets.clone(),
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),

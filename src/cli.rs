@@ -59,6 +59,12 @@ enum Command {
     /// Plugins: sources, sinks and functions of your own.
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// The process of a plugin; the server starts it.
+    #[command(hide = true)]
+    PluginHost {
+        /// Of the plugin, for lists of processes.
+        name: String,
+    },
 }
 
 /// `0.1.0 (plugin ABI 1.0)`. Leaked, for the parser wants it to live as long as the program.
@@ -81,6 +87,10 @@ pub fn main() -> ExitCode {
         Command::Lint(args) => lint::run(args),
         Command::Doc(command) => doc::run(command),
         Command::Plugin(command) => plugin::run(command),
+        Command::PluginHost { .. } => match crate::plugin::host() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(wrong) => print::fail(print::USAGE, wrong),
+        },
     }
 }
 

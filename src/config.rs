@@ -10,8 +10,10 @@
 
 mod file;
 mod install;
+mod isolation;
 mod keys;
 mod layers;
+mod secrets;
 mod sinks;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,9 @@ use crate::diag::{Diagnostic, words};
 
 pub use file::File;
 pub use install::Install;
+pub use isolation::Isolation;
 pub use layers::{Layers, Sections};
+pub use secrets::Secrets;
 
 /// The built-in file, from which `kuiper.yaml` of a user differs.
 pub const DEFAULTS: &str = include_str!("../config/kuiper.yaml");
@@ -71,6 +75,10 @@ pub struct Settings {
     pub sink: Map<String, Json>,
     /// Static properties, from `KUIPER_PROPS_*`, names in lower case.
     pub props: BTreeMap<String, String>,
+    /// Plugins that run in processes of their own.
+    pub isolation: Isolation,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub connectors: Layers,
 }
@@ -151,6 +159,7 @@ impl Settings {
         });
         let download_limit = file.span("basic.downloadTimeout");
         let install = install::install(file);
+        let isolation = isolation::isolation(file);
         let props = env
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("KUIPER_PROPS_")?.to_lowercase(), value.clone())))
@@ -169,6 +178,8 @@ impl Settings {
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,
+            isolation: isolation?,
+            secrets: Secrets::resolve(file, env),
             connectors,
         })
     }

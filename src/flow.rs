@@ -7,6 +7,7 @@
 //! by their end, and a task whose owner is gone ends by itself. A panic ends one rule, with its text, and no other.
 
 mod book;
+mod carry;
 mod caught;
 mod chain;
 mod dead;
@@ -49,7 +50,8 @@ use crate::op::Gauge;
 use crate::plan::{Plan, SourceKind};
 
 pub use book::Book;
-pub use chain::{Ask, Chain, Steps, carried};
+pub use carry::{Carry, carried, missing};
+pub use chain::{Ask, Chain, Steps};
 pub use dead::columns as dead_columns;
 pub use desk::{CacheOptions, Desk};
 pub use feed::{Feed, FeedSpec};
@@ -60,6 +62,7 @@ pub use outlet::{Keep, Retrying, emissions};
 pub use queue::{Limits, Place, Queues, Removed, Seen, Standing, Sum};
 pub use surroundings::Surroundings;
 pub use task::Ended;
+pub use template::render;
 
 pub use crate::op::Tide;
 
@@ -365,7 +368,7 @@ impl Flow {
                 feed.close(FAREWELL).await;
             }
         }
-        (nodes, book.ledger.view(), fault)
+        (nodes, book.view(), fault)
     }
 
     /// The status of all nodes: sources, operators, sinks.
@@ -374,7 +377,7 @@ impl Flow {
     }
 
     pub fn ledger(&self) -> LedgerView {
-        self.book.ledger.view()
+        self.book.view()
     }
 
     /// Since when its task is at one batch of rows, which may be held up by an operator or by a sink that is full.

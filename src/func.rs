@@ -193,6 +193,16 @@ pub trait Accumulator: Send {
 /// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.
 pub trait Guest: Send + Sync {
     fn call(&self, columns: &[Vec<Value>], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+
+    /// What it stores that is to be saved with the rule; an empty list where it stores nothing.
+    fn save(&self) -> Value {
+        Value::array(Vec::new())
+    }
+
+    /// Goes on with what `save` gave.
+    fn load(&self, _saved: &Value) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Answer to an argument that is null or an empty array or object, given before the function runs.

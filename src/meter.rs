@@ -100,8 +100,21 @@ impl LedgerView {
         i128::from(self.came) == i128::from(self.ended()) + i128::from(self.held)
     }
 
+    /// What two ledgers have counted together.
+    pub fn and(mut self, other: &LedgerView) -> LedgerView {
+        self.came += other.came;
+        self.out += other.out;
+        self.filtered += other.filtered;
+        self.held += other.held;
+        self.late += other.late;
+        for (of, others) in [(&mut self.dropped, &other.dropped), (&mut self.dead, &other.dead)] {
+            others.iter().for_each(|(reason, rows)| *of.entry(reason).or_default() += rows);
+        }
+        self
+    }
+
     /// The rows that have met their end.
-    fn ended(&self) -> u64 {
+    pub fn ended(&self) -> u64 {
         self.out + self.filtered + self.late + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>()
     }
 }
@@ -159,6 +172,18 @@ impl Ledger {
         before.dead.iter().for_each(|(reason, rows)| self.dead.add(reason, *rows));
     }
 
+    /// Takes over all that another one has counted, which begins anew.
+    pub fn take_in(&self, other: &Ledger) {
+        let take = |from: &AtomicU64, to: &AtomicU64| to.fetch_add(from.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        take(&other.came, &self.came);
+        take(&other.out, &self.out);
+        take(&other.filtered, &self.filtered);
+        take(&other.late, &self.late);
+        self.held.fetch_add(other.held.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        other.dropped.take().into_iter().for_each(|(reason, rows)| self.dropped.add(reason, rows));
+        other.dead.take().into_iter().for_each(|(reason, rows)| self.dead.add(reason, rows));
+    }
+
     pub fn view(&self) -> LedgerView {
         LedgerView {
             came: self.came.load(Ordering::Relaxed),
@@ -187,6 +212,10 @@ impl Reasons {
 
     fn view(&self) -> ByReason {
         self.0.lock().unwrap_or_else(|broken| broken.into_inner()).clone()
+    }
+
+    fn take(&self) -> ByReason {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(|broken| broken.into_inner()))
     }
 }
 

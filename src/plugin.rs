@@ -16,17 +16,21 @@ mod elf;
 mod function;
 mod home;
 mod install;
+mod isolated;
 mod library;
 mod lookup;
 mod name;
 mod package;
 mod place;
+mod policy;
 mod probe;
+mod put;
 mod script;
 mod shelf;
 mod sign;
 mod sink;
 mod source;
+mod trial;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,15 +47,16 @@ use crate::func::{Catalogue, Func};
 use crate::io::{self, LookupPlan, LookupSpec, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
 use home::Offered;
-use install::Staging;
 use library::{Library, Symbol};
-use package::Package;
 use shelf::Shelf;
 
 pub use home::Services;
+pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
+pub use policy::Policy;
 pub use probe::{Probe, Tried, check_library, unpack as unpack_zip};
 pub use sign::{ENTRY as SIGNATURE, PublicKey, SecretKey};
+pub use trial::{Trial, TrialSettings, Verdict};
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
 pub fn abi_version() -> String {
@@ -103,6 +108,8 @@ pub struct Install {
     pub shell_params: Vec<String>,
     /// Functions to offer; all that the library exports where none is named.
     pub functions: Vec<String>,
+    /// Whether it is to run in a process of its own; where nothing is said, as was said before, and then as the settings say.
+    pub isolated: Option<bool>,
 }
 
 /// One plugin, as it is described to users.
@@ -117,6 +124,8 @@ pub struct Description {
     pub symbols: Vec<Exported>,
     /// What its `install.sh` has printed.
     pub install_output: String,
+    /// Its process, where it has one of its own.
+    pub process: Option<Standing>,
 }
 
 /// One symbol of a plugin.
@@ -147,6 +156,8 @@ pub struct Settings {
     pub trusted: Vec<PublicKey>,
     /// Whether the folder is ours to tidy up and complete: not so for one that a server may be using.
     pub owner: bool,
+    /// Plugins that run in processes of their own.
+    pub isolation: Isolation,
 }
 
 impl Settings {
@@ -157,37 +168,7 @@ impl Settings {
             install_limit: Duration::from_secs(300),
             trusted: Vec::new(),
             owner: true,
-        }
-    }
-}
-
-/// Which plugins a server installs, and how.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// Whether `install.sh` may run at all.
-    pub scripts: bool,
-    /// How long it may take.
-    pub script_limit: Duration,
-    /// Where there are any, only what one of these has signed is installed.
-    pub trusted: Vec<PublicKey>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Policy { scripts: true, script_limit: Duration::from_secs(300), trusted: Vec::new() }
-    }
-}
-
-impl Policy {
-    /// For the plugins in a folder that a server may be using, else for those in a folder of our own.
-    pub fn settings(self, borrowed: Option<PathBuf>, own: &Path) -> Settings {
-        let owner = borrowed.is_none();
-        Settings {
-            scripts: self.scripts,
-            install_limit: self.script_limit,
-            trusted: self.trusted,
-            owner,
-            ..Settings::new(borrowed.unwrap_or_else(|| own.to_owned()))
+            isolation: Isolation::default(),
         }
     }
 }
@@ -230,7 +211,7 @@ impl Plugins {
 
     /// Loads what is installed. What cannot be loaded is told, and stops nothing.
     pub fn open(settings: Settings) -> (Plugins, Vec<String>) {
-        let shelf = Shelf::new(&settings.data);
+        let shelf = Shelf::isolating(&settings.data, &settings.isolation);
         let mut told = Vec::new();
         if settings.owner {
             if let Err(error) = shelf.prepare() {
@@ -248,7 +229,7 @@ impl Plugins {
                 }
                 let declared = shelf.read_declared(&book.file.plugin).unwrap_or_default();
                 let loaded = shelf
-                    .load(&book)
+                    .load(kind, &book)
                     .and_then(|library| state.fitted(&key, &book.file.version, library, &declared, &mut told));
                 match loaded {
                     Ok(loaded) => drop(state.loaded.insert(key, loaded)),
@@ -291,12 +272,8 @@ impl Plugins {
             functions: loaded.functions.keys().cloned().collect(),
             symbols: loaded.library.symbols.iter().map(Symbol::exported).collect(),
             install_output: self.install_output(kind, &name::canonical(name)),
+            process: loaded.library.isolated.as_ref().map(|kept| kept.0.standing()),
         })
-    }
-
-    fn install_output(&self, kind: Kind, plugin: &str) -> String {
-        let log = self.0.home.as_ref().map(|(shelf, _)| shelf.script_log(kind, plugin));
-        log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default()
     }
 
     /// Whether a plugin of that name, with those functions, may be installed; asked before its zip is fetched.
@@ -445,66 +422,6 @@ impl Plugins {
     pub fn metadata(&self, kind: Kind, name: &str) -> Option<String> {
         let (shelf, _) = self.0.home.as_ref()?;
         fs::read_to_string(shelf.json(kind, &name::canonical(name))).ok()
-    }
-
-    fn put(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
-        let (shelf, settings) = self.home()?;
-        let mut package = Package::open(zip, kind, &wish.name).map_err(Refusal::Invalid)?;
-        if !settings.trusted.is_empty() {
-            package.check_signature(&settings.trusted).map_err(Refusal::Invalid)?;
-        }
-        if package.has("install.sh") && !settings.scripts {
-            let text = "the zip has an install.sh, and this server runs none; do by hand what it does and pack the plugin \
-                        without it, or set `plugins.allowInstallScript: true`";
-            return Err(Refusal::Invalid(text.into()));
-        }
-        if !wish.shell_params.is_empty() && !package.has("install.sh") {
-            return Err(Refusal::Invalid("there are shell parameters, and the zip holds no install.sh".into()));
-        }
-        let key = (kind, name::canonical(&wish.name));
-        let staging =
-            shelf.stage(kind, &key.1).map_err(|error| Refusal::Invalid(format!("cannot install: {error}")))?;
-        self.put_staged(&key, wish, &mut package, staging, settings).map_err(Refusal::Invalid)?;
-        self.describe(kind, &wish.name)
-    }
-
-    /// Everything that can fail comes before anything that is seen.
-    fn put_staged(
-        &self,
-        key: &(Kind, String),
-        wish: &Install,
-        package: &mut Package,
-        mut staging: Staging<'_>,
-        settings: &Settings,
-    ) -> Result<(), String> {
-        let Some((shelf, _)) = &self.0.home else { return Err("there is no data folder".into()) };
-        package.unpack(&staging.unpacked())?;
-        let (path, file) = &package.library;
-        let at = |wrong: String| format!("`{}`: {wrong}", path.display());
-        // A script runs for a library that can be loaded here, and for no other.
-        staging.check(path).map_err(|wrong| at(package.with_targets(wrong)))?;
-        let mut said = String::new();
-        if package.has("install.sh") {
-            said = script::run(&staging.unpacked(), &wish.shell_params, settings.install_limit)?;
-            tracing::info!(plugin = %key.1, "install.sh is done; it printed: {said}");
-        }
-        let library = staging.library(path, file).map_err(at)?;
-        let loaded = self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new()).map_err(at)?;
-        let stored = staging.metadata().and_then(|()| {
-            if !wish.functions.is_empty() {
-                staging.add("functions", &serde_json::to_vec(&wish.functions)?, shelf.declared(&key.1))?;
-            }
-            let log = shelf.script_log(key.0, &key.1);
-            if !said.is_empty() || log.exists() {
-                staging.add("install.log", said.as_bytes(), log)?;
-            }
-            staging.commit()
-        });
-        stored.map_err(|error| at(format!("cannot store its files: {error}")))?;
-        let mut state = self.state();
-        state.loaded.insert(key.clone(), loaded);
-        state.broken.remove(key);
-        Ok(())
     }
 
     fn symbol(&self, kind: Kind, name: &str) -> Option<(Arc<Library>, Symbol)> {

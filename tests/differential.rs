@@ -13,6 +13,8 @@ mod aggregate;
 mod analytic;
 #[path = "differential/case.rs"]
 mod case;
+#[path = "differential/changed.rs"]
+mod changed;
 #[path = "differential/evaluate.rs"]
 mod evaluate;
 #[path = "differential/event.rs"]

@@ -26,7 +26,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("plan", &["diag", "data", "sql", "codec", "func", "expr", "catalog"]),
     ("options", &["diag", "clock", "plan"]),
     ("lint", &["diag", "data", "sql", "plan"]),
-    ("plugin", &["diag", "data", "func", "codec", "io"]),
+    ("plugin", &["diag", "clock", "data", "func", "codec", "io"]),
     ("flow", &["diag", "data", "clock", "codec", "func", "expr", "store", "plan", "op", "io", "meter"]),
     (
         "rule",

@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "plugins/kinds.rs"]
+mod kinds;
+#[path = "served/kuiper.rs"]
+#[allow(dead_code)]
+mod kuiper_served;
 #[path = "plugins/made.rs"]
 #[allow(dead_code)]
 mod made;
-
 #[path = "plugins/older.rs"]
 mod older;
+#[path = "plugins/running.rs"]
+mod running;

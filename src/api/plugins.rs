@@ -50,6 +50,7 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String,
         name: name.clone(),
         shell_params: members.texts("shellParas")?,
         functions: members.texts("functions")?,
+        isolated: isolated(&members.text("isolation")?)?,
     };
     if wish.name.is_empty() {
         return Err(Refusal::bad("`name` of the plugin is missing"));
@@ -76,6 +77,16 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String,
     Ok(name)
 }
 
+/// What the member `isolation` says, if anything.
+fn isolated(text: &str) -> Result<Option<bool>, Refusal> {
+    match text {
+        "" => Ok(None),
+        "process" => Ok(Some(true)),
+        "none" => Ok(Some(false)),
+        other => Err(Refusal::bad(format!("`isolation` is `{other}`, expected `process` or `none`"))),
+    }
+}
+
 pub(super) async fn describe(call: Call) -> Answer {
     let (kind, name) = (kind(&call)?, call.id(1)?);
     let found = call
@@ -90,6 +101,10 @@ pub(super) async fn describe(call: Call) -> Answer {
     }
     if !found.install_output.is_empty() {
         all["installOutput"] = json!(found.install_output);
+    }
+    all["isolation"] = json!(if found.process.is_some() { "process" } else { "none" });
+    if let Some(process) = &found.process {
+        all["process"] = json!({"id": process.process, "deaths": process.deaths, "lastDeath": process.last});
     }
     let symbols = found.symbols.iter().map(|symbol| {
         json!({

@@ -175,7 +175,7 @@ impl Engine {
         }
         // Nothing has changed since the instant at which the snapshot is due.
         if self.journal.as_mut().is_some_and(|journal| journal.is_due(self.now)) {
-            self.keep();
+            self.keep()?;
         }
         if self.chain.due().is_some_and(|due| due <= self.now) {
             let mut out = Vec::new();
@@ -299,7 +299,7 @@ impl Engine {
             return Ok(());
         }
         if let Some(journal) = &mut self.journal {
-            journal.push(source, self.now, &batch);
+            journal.push(source, self.now, &batch).map_err(stopped)?;
         }
         let mut out = Vec::new();
         self.chain.push(source, batch, self.now, &mut out).map_err(stopped)?;
@@ -315,7 +315,7 @@ impl Engine {
             };
             let Some(rows) = rows else { return Err("a lookup table does not answer".to_string()) };
             if let Some(journal) = &mut self.journal {
-                journal.answer(self.now, &rows);
+                journal.answer(self.now, &rows).map_err(stopped)?;
             }
             self.chain.answer(&ask, rows, self.now, &mut out).map_err(stopped)?;
         }
@@ -359,7 +359,7 @@ impl Engine {
     /// Writes all state and reads it back; a crash comes back to what was written last.
     pub fn checkpoint(&mut self) -> Result<(), String> {
         match self.journal {
-            Some(_) => self.keep(),
+            Some(_) => self.keep()?,
             None => self.saved = Some(self.chain.save()),
         }
         self.save_load()
@@ -376,10 +376,10 @@ impl Engine {
     }
 
     /// Takes a snapshot, if the sinks have all results that came before.
-    fn keep(&mut self) {
-        if let Some(journal) = self.journal.as_mut().filter(|_| !self.sinks.waits()) {
-            journal.keep(&self.chain, self.book.ledger.view(), self.sinks.counts());
-        }
+    fn keep(&mut self) -> Result<(), String> {
+        let Some(journal) = self.journal.as_mut().filter(|_| !self.sinks.waits()) else { return Ok(()) };
+        let kept = journal.keep(&self.chain, self.book.ledger.view(), self.sinks.counts());
+        kept.map_err(|fault| format!("the state cannot be saved: {fault}"))
     }
 
     /// All that is in memory is gone. What a rule with a journal knew comes back. Another begins with the state that was
@@ -408,7 +408,7 @@ impl Engine {
             self.journal = Some(journal);
             done?;
             if clean {
-                self.keep();
+                self.keep()?;
             }
             // What waits for an answer still asks for it.
             return self.go_on(Vec::new());
@@ -443,7 +443,7 @@ impl Engine {
         self.sinks.restart();
         if self.journal.is_some() {
             self.journal = Some(Journal::new(self.now, self.checkpoint));
-            self.keep();
+            self.keep()?;
         }
         Ok(())
     }

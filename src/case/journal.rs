@@ -38,7 +38,7 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// The state for [`Chain::load`].
     pub fn state(&self) -> Result<Value> {
-        pack::take(&mut self.state.as_slice())
+        pack::take_state(&mut self.state.as_slice())
     }
 }
 
@@ -47,16 +47,18 @@ impl Journal {
         Journal { began: now, snapshot: None, log: Vec::new(), interval, due: now + interval }
     }
 
-    pub fn push(&mut self, source: usize, now: Time, batch: &Batch) {
-        self.log.push(record::push(source, now, batch, None));
+    pub fn push(&mut self, source: usize, now: Time, batch: &Batch) -> Result<()> {
+        self.log.push(record::push(source, now, batch, None)?);
+        Ok(())
     }
 
     pub fn tick(&mut self, now: Time) {
         self.log.push(record::tick(now));
     }
 
-    pub fn answer(&mut self, now: Time, rows: &Result<Vec<Vec<Object>>>) {
-        self.log.push(record::answer(now, rows));
+    pub fn answer(&mut self, now: Time, rows: &Result<Vec<Vec<Object>>>) -> Result<()> {
+        self.log.push(record::answer(now, rows)?);
+        Ok(())
     }
 
     pub fn ended(&mut self, source: usize, now: Time) {
@@ -77,11 +79,12 @@ impl Journal {
     }
 
     /// Takes a snapshot, which stands in for the log up to here.
-    pub fn keep(&mut self, chain: &Chain, ledger: LedgerView, given: Vec<u64>) {
+    pub fn keep(&mut self, chain: &Chain, ledger: LedgerView, given: Vec<u64>) -> Result<()> {
         let mut state = Vec::new();
-        pack::put(&mut state, &chain.save());
+        pack::put_state(&mut state, &chain.save())?;
         self.snapshot = Some(Snapshot { state, ledger, given });
         self.log.clear();
+        Ok(())
     }
 
     /// Does one call of the log again.

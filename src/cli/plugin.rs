@@ -1,6 +1,6 @@
 //! `kuiper plugin …`: the projects of plugins on this machine, and the plugins of a server.
 //!
-//! `new`, `build` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
+//! `new`, `build`, `test` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
 
 mod build;
 mod check;
@@ -11,6 +11,7 @@ mod new;
 mod pack;
 mod project;
 mod sources;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ pub(super) enum Command {
     },
     /// Compile a project into a library: `Mysql@v1.0.0.so`.
     Build(Build),
+    /// Try a library against the contract: life cycle, errors, values of every kind, threads, memory. No server is needed.
+    Test(test::Test),
     /// Say what a server would say to a library or zip, without one, and run the plugin's own examples.
     Check(check::Check),
     /// Pack the last build into a zip, with those for other machines: `mysqlSink.zip`.
@@ -58,6 +61,9 @@ pub(super) enum Command {
     Deploy {
         #[command(flatten)]
         which: Which,
+        /// process: run it in a process of its own. none: in the server's. Else as the server has it.
+        #[arg(long, value_name = "HOW", value_parser = ["process", "none"])]
+        isolation: Option<String>,
         #[command(flatten)]
         remote: Remote,
     },
@@ -141,7 +147,10 @@ pub(super) fn run(command: Command) -> ExitCode {
             Command::Check(args) => check::run(&args),
             Command::Pack { which, sign } => pack::run(&Project::find(&which)?, sign.as_deref()).map(|_| ()),
             Command::Keys { file } => keys::run(&file),
-            Command::Deploy { which, remote } => deploy::run(&Project::find(&which)?, &remote).await,
+            Command::Test(args) => test::run(&args),
+            Command::Deploy { which, isolation, remote } => {
+                deploy::run(&Project::find(&which)?, isolation.as_deref(), &remote).await
+            }
             Command::List { kind, remote } => list(kind, &remote).await,
             Command::Describe { kind, name, remote } => describe(kind, &name, &remote).await,
             Command::Drop { kind, name, remote } => {
@@ -185,6 +194,16 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
     say(format!("{} plugin {} {}", kind.one(), text(&found["name"]), text(&found["version"])));
     if let Some(output) = found["installOutput"].as_str() {
         say(format!("its install.sh has printed:\n{output}"));
+    }
+    if found["isolation"] == "process" {
+        let process = &found["process"];
+        match process["id"].as_u64() {
+            Some(id) => say(format!("runs in process {id}")),
+            None => say("its process does not run"),
+        }
+        if let Some(last) = process["lastDeath"].as_str() {
+            say(format!("{} processes died; the last one: {last}", process["deaths"]));
+        }
     }
     for symbol in found["symbols"].as_array().into_iter().flatten() {
         say("");

@@ -309,6 +309,9 @@ fn preview(change: &Json) {
             said = true;
         }
     }
+    for column in names("missing") {
+        say(format!("the rows that it holds do not have {column}"));
+    }
     match change["unconfirmed"].as_u64() {
         Some(rows) if rows > 0 => say(format!("{rows} rows wait for sinks to confirm their results")),
         _ if !said => say("The rule keeps nothing that a change could drop."),

@@ -13,6 +13,8 @@ use crate::diag::Diagnostic;
 pub struct File {
     /// By the name as we write it.
     values: BTreeMap<&'static str, Written>,
+    /// By the name in lower case, with file or variable.
+    pub(super) secrets: BTreeMap<String, (Json, String)>,
     found: Vec<Diagnostic>,
     ignored: Vec<&'static str>,
 }
@@ -47,7 +49,9 @@ impl File {
     /// Lays the variables `KUIPER__SECTION__NAME` over what is there.
     pub fn add_env(&mut self, env: &BTreeMap<String, String>) {
         for (name, text) in env {
-            if let Some(path) = name.strip_prefix("KUIPER__") {
+            if let Some(secret) = name.strip_prefix("KUIPER__SECRETS__") {
+                self.secrets.insert(secret.to_lowercase(), (text.as_str().into(), name.clone()));
+            } else if let Some(path) = name.strip_prefix("KUIPER__") {
                 self.add(&path.replace("__", "."), from_env(text), name);
             }
         }
@@ -57,6 +61,11 @@ impl File {
         for (name, value) in tree {
             let path = if above.is_empty() { name } else { format!("{above}.{name}") };
             match value {
+                Json::Object(below) if path.eq_ignore_ascii_case("secrets") => {
+                    below.into_iter().for_each(|(name, value)| {
+                        self.secrets.insert(name.to_lowercase(), (value, origin.to_owned()));
+                    })
+                }
                 Json::Object(below) => self.add_tree(&path, below, origin),
                 // A heading with nothing under it.
                 Json::Null => {}
@@ -116,7 +125,7 @@ impl File {
         self.fail(message, None)
     }
 
-    fn typed<T>(&mut self, name: &str, expected: &str, read: impl Fn(&Json) -> Option<T>) -> Option<T> {
+    pub(super) fn typed<T>(&mut self, name: &str, expected: &str, read: impl Fn(&Json) -> Option<T>) -> Option<T> {
         let value = self.values.get(name).map(|written| written.value.clone())?;
         read(&value).or_else(|| self.wrong(name, &plain(&value), expected))
     }

@@ -41,6 +41,14 @@ pub(super) const HONOURED: &[&str] = &[
     "sink.queueSync",
     "sink.retryCount",
     "sink.retryInterval",
+    "plugins.isolation",
+    "plugins.isolated",
+    "plugins.process.memory",
+    "plugins.process.files",
+    "plugins.process.fileSize",
+    "plugins.process.callTimeout",
+    "plugins.process.logLines",
+    "plugins.process.environment",
 ];
 
 /// Settings of eKuiper whose effect a user relies on when they are on: refused then, rather than passed over.

@@ -12,10 +12,12 @@ pub type Meta = Arc<Object>;
 pub struct Delivery {
     /// The source's number of the message while it waits for its acknowledgement.
     pub id: u16,
-    /// The source says that it may have given it before.
+    /// The source says that it may have given it before, under the same number.
     pub again: bool,
     /// Digest of the content.
     pub digest: u64,
+    /// The connection that it came over, as the source counts them.
+    pub line: u16,
 }
 
 /// Which rows of a batch that leaves a rule belong together: an emission is what one trigger gives to the sinks.

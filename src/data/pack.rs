@@ -12,9 +12,13 @@ use crate::diag::{Fault, Result};
 
 use super::{DateTime, Object, Text, Value};
 
-/// Lists and objects within one another; deeper ones are refused. JSON goes to 128.
 const SECOND: i128 = 1_000_000_000;
-const DEEPEST: usize = 400;
+
+/// Lists and objects within one another; deeper ones are refused, written and read. JSON goes to 128.
+pub const DEEPEST: usize = 400;
+
+/// What keeps such values, as the state of a rule does, may wrap them in so many more.
+const WRAPS: usize = 40;
 
 /// So much is reserved for a list before its items are seen.
 const RESERVED: usize = 64;
@@ -38,7 +42,37 @@ const NAMED: u8 = 2;
 const LOCAL: u8 = 3;
 
 /// Adds a value.
-pub fn put(out: &mut Vec<u8>, value: &Value) {
+///
+/// # Errors
+/// `Encode` where it is nested more than [`DEEPEST`] times; then a part of it was added.
+pub fn put(out: &mut Vec<u8>, value: &Value) -> Result<()> {
+    put_within(out, value, DEEPEST)
+}
+
+/// The same for what keeps values.
+pub fn put_state(out: &mut Vec<u8>, state: &Value) -> Result<()> {
+    put_within(out, state, DEEPEST + WRAPS)
+}
+
+/// Whether [`put`] takes it.
+pub fn fits(value: &Value) -> bool {
+    fits_within(value, DEEPEST)
+}
+
+fn fits_within(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Array(items) => depth > 0 && items.iter().all(|item| fits_within(item, depth - 1)),
+        Value::Object(object) => depth > 0 && object.iter().all(|(_, value)| fits_within(value, depth - 1)),
+        _ => true,
+    }
+}
+
+/// What is said of a value that is nested too deeply.
+pub fn too_deep() -> Fault {
+    Fault::encode(format!("a value is nested more than {DEEPEST} times, and cannot be kept on the disk"))
+}
+
+fn put_within(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<()> {
     match value {
         Value::Absent => out.push(ABSENT),
         Value::Null => out.push(NULL),
@@ -67,24 +101,32 @@ pub fn put(out: &mut Vec<u8>, value: &Value) {
             put_zone(out, time);
         }
         Value::Array(items) => {
+            let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
             out.push(ARRAY);
             put_number(out, items.len() as u64);
-            items.iter().for_each(|item| put(out, item));
+            items.iter().try_for_each(|item| put_within(out, item, depth))?;
         }
         Value::Object(object) => {
+            let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
             out.push(OBJECT);
             put_number(out, object.len() as u64);
             for (name, value) in object.iter() {
                 put_bytes(out, name.as_bytes());
-                put(out, value);
+                put_within(out, value, depth)?;
             }
         }
     }
+    Ok(())
 }
 
 /// Takes the value that the bytes begin with. Fails with `Decode`.
 pub fn take(from: &mut &[u8]) -> Result<Value> {
     take_within(from, DEEPEST)
+}
+
+/// Takes what [`put_state`] added.
+pub fn take_state(from: &mut &[u8]) -> Result<Value> {
+    take_within(from, DEEPEST + WRAPS)
 }
 
 /// Adds a number: one byte below 128, at most ten.
@@ -248,7 +290,7 @@ mod tests {
 
     fn packed(value: &Value) -> Vec<u8> {
         let mut out = Vec::new();
-        put(&mut out, value);
+        put(&mut out, value).unwrap();
         out
     }
 
@@ -287,7 +329,7 @@ mod tests {
         let mut together = Vec::new();
         let all = values();
         for value in &all {
-            put(&mut together, value);
+            put(&mut together, value).unwrap();
             let bytes = packed(value);
             let mut from = &bytes[..];
             let back = take(&mut from).unwrap();
@@ -357,7 +399,15 @@ mod tests {
         assert_eq!(fault(&lists), "a packed value is nested too deeply");
         let mut deep = Value::Null;
         (0..DEEPEST).for_each(|_| deep = Value::array(vec![std::mem::take(&mut deep)]));
+        assert!(fits(&deep));
         assert_eq!(take(&mut &packed(&deep)[..]).unwrap(), deep);
+        let deeper = Value::object(Object::from_iter([("a", deep.clone())]));
+        assert!(!fits(&deeper));
+        assert_eq!(put(&mut Vec::new(), &deeper), Err(too_deep()));
+        // What keeps it may go on.
+        let mut state = Vec::new();
+        put_state(&mut state, &deeper).unwrap();
+        assert_eq!(take_state(&mut &state[..]).unwrap(), deeper);
         let twice = [OBJECT, 2, 1, b'a', NULL, 1, b'a', NULL];
         assert_eq!(fault(&twice), "a packed object has a name twice");
         assert_eq!(fault(&[11]), "a packed value has the unknown kind 11");

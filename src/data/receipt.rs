@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use crate::diag::Fault;
 
@@ -26,6 +26,8 @@ pub enum Fate {
     DeadEncode,
     DeadRefused,
     DeadSetup,
+    /// An operator panicked over it, and was not asked again.
+    DeadBug,
     /// The sink was away for as many tries as the user allows.
     DeadRetries,
     /// Still on its way when the rule was stopped: the source may give it again, unless others read on.
@@ -35,7 +37,7 @@ pub enum Fate {
 }
 
 impl Fate {
-    const ALL: [Fate; 14] = [
+    const ALL: [Fate; 15] = [
         Fate::Filtered,
         Fate::Out,
         Fate::Late,
@@ -47,6 +49,7 @@ impl Fate {
         Fate::DeadEncode,
         Fate::DeadRefused,
         Fate::DeadSetup,
+        Fate::DeadBug,
         Fate::DeadRetries,
         Fate::Abandoned,
         Fate::Lost,
@@ -63,7 +66,8 @@ impl Fate {
             Fault::Encode(_) => Fate::DeadEncode,
             Fault::Refused(_) => Fate::DeadRefused,
             Fault::Setup(_) | Fault::Unreachable(_) => Fate::DeadSetup,
-            Fault::Eval(_) | Fault::Bug(_) => Fate::DeadEval,
+            Fault::Eval(_) => Fate::DeadEval,
+            Fault::Bug(_) => Fate::DeadBug,
         }
     }
 
@@ -79,6 +83,7 @@ impl Fate {
             Fate::DeadEncode => "encode",
             Fate::DeadRefused => "refused",
             Fate::DeadSetup => "setup",
+            Fate::DeadBug => "bug",
             Fate::DeadRetries => "retries",
             Fate::Lost => "lost",
         }
@@ -100,6 +105,16 @@ pub trait Account: Send + Sync {
 
     /// So many rows are no longer kept here: their state was saved, and whoever loads it holds them again.
     fn unhold(&self, rows: u64);
+
+    /// The page of the account that is written now; each snapshot of the rule begins a new one.
+    fn page(&self) -> u32 {
+        0
+    }
+
+    /// [`Account::settle`] for rows of a page: those of pages before have no part in what is done again after a crash.
+    fn settle_on(&self, _page: u32, fate: Fate, rows: u64, held: bool) {
+        self.settle(fate, rows, held);
+    }
 
     /// Whether the source is to give again what was not brought to its end.
     fn gives_back(&self) -> bool {
@@ -176,6 +191,8 @@ struct Entry {
     ack: Option<SourceAck>,
     rows: u64,
     held: bool,
+    /// Of the account: that on which the call of the chain stands which decides the fate.
+    page: AtomicU32,
     fate: AtomicU8,
     /// Receipts of other results that share this fate.
     parts: Vec<Receipt>,
@@ -187,12 +204,21 @@ struct Entry {
 
 impl Entry {
     fn held(account: Option<Arc<dyn Account>>, rows: u64, fate: u8, parts: Vec<Receipt>) -> Entry {
+        let page = account.as_ref().map_or(0, |account| account.page()).into();
         let (fate, moved) = (AtomicU8::new(fate), AtomicBool::new(false));
-        Entry { account, ack: None, rows, held: true, fate, parts, moved, logged: false }
+        Entry { account, ack: None, rows, held: true, page, fate, parts, moved, logged: false }
     }
 
     fn rows(&self) -> u64 {
         self.rows + self.parts.iter().map(Receipt::rows).sum::<u64>()
+    }
+
+    /// A snapshot is being taken of who keeps the rows: what becomes of them stands on the next page.
+    fn turn(&self) {
+        if let Some(account) = &self.account {
+            self.page.store(account.page().wrapping_add(1), Ordering::Release);
+        }
+        self.parts.iter().filter_map(|part| part.0.as_ref()).for_each(|part| part.turn());
     }
 }
 
@@ -217,7 +243,7 @@ impl Drop for Entry {
             }
             return;
         }
-        account.settle(fate, self.rows, self.held);
+        account.settle_on(*self.page.get_mut(), fate, self.rows, self.held);
     }
 }
 
@@ -226,8 +252,8 @@ impl Receipt {
         if let Some(ack) = &ack {
             ack.0.taken.store(true, Ordering::Release);
         }
-        let mut entry = Entry::held(Some(account), 1, 0, Vec::new());
-        (entry.ack, entry.held) = (ack, false);
+        let mut entry = Entry::held(None, 1, 0, Vec::new());
+        (entry.account, entry.ack, entry.held) = (Some(account), ack, false);
         Receipt(Some(Arc::new(entry)))
     }
 
@@ -282,6 +308,7 @@ impl Receipt {
         if let Some(entry) = self.0.as_mut().and_then(Arc::get_mut) {
             entry.ack = None;
             entry.logged = true;
+            *entry.page.get_mut() = entry.account.as_ref().map_or(0, |account| account.page());
         }
     }
 
@@ -411,6 +438,7 @@ impl Held {
         }
         let mut all = vec![Value::Int(self.rows.cast_signed())];
         for entry in self.shared.iter().filter_map(|receipt| receipt.0.as_ref()) {
+            entry.turn();
             let fate = entry.fate.load(Ordering::Acquire).max(Fate::Filtered as u8);
             all.extend([Value::Int(entry.rows().cast_signed()), Value::Int(i64::from(fate))]);
         }
@@ -448,148 +476,4 @@ impl Drop for Held {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Book(Mutex<Vec<(Fate, u64, bool)>>, Mutex<u64>);
-
-    impl Account for Book {
-        fn settle(&self, fate: Fate, rows: u64, held: bool) {
-            self.0.lock().unwrap().push((fate, rows, held));
-        }
-        fn hold(&self, rows: u64) {
-            *self.1.lock().unwrap() += rows;
-        }
-        fn unhold(&self, rows: u64) {
-            *self.1.lock().unwrap() -= rows;
-        }
-    }
-
-    #[derive(Default)]
-    struct Acks(Mutex<Vec<(u64, bool)>>);
-
-    impl Acknowledge for Acks {
-        fn done(&self, id: u64, good: bool) {
-            self.0.lock().unwrap().push((id, good));
-        }
-    }
-
-    #[test]
-    fn the_greatest_fate_of_all_clones_counts_once() {
-        let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
-        let first = Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 7)));
-        let second = first.clone();
-        first.settle(Fate::Out);
-        assert!(book.0.lock().unwrap().is_empty() && acks.0.lock().unwrap().is_empty());
-        second.settle(Fate::Filtered);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, false)]);
-        assert_eq!(*acks.0.lock().unwrap(), [(7, true)]);
-    }
-
-    #[test]
-    fn a_receipt_dropped_by_mistake_is_lost_and_not_acknowledged() {
-        let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
-        let receipt = Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 1)));
-        receipt.clone().settle(Fate::Out);
-        drop(receipt);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::Lost, 1, false)]);
-        assert_eq!(*acks.0.lock().unwrap(), [(1, false)]);
-    }
-
-    #[test]
-    fn a_message_that_made_no_row_is_acknowledged_only_when_someone_says_so() {
-        let acks = Arc::new(Acks::default());
-        SourceAck::new(acks.clone(), 1).settle();
-        drop(SourceAck::new(acks.clone(), 2));
-        assert_eq!(*acks.0.lock().unwrap(), [(1, true), (2, false)]);
-    }
-
-    #[test]
-    fn held_rows_are_acknowledged_at_once_and_settled_later() {
-        let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
-        let mut held = Held::default();
-        for id in 0..3 {
-            held.merge(Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), id))).hold());
-        }
-        assert_eq!((held.rows(), *book.1.lock().unwrap()), (3, 3));
-        assert_eq!(*acks.0.lock().unwrap(), [(0, true), (1, true), (2, true)]);
-        held.release().settle(Fate::Out);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 3, true)]);
-    }
-
-    #[test]
-    fn rows_in_several_results_meet_the_greatest_fate_when_the_last_is_done() {
-        let book = Arc::new(Book::default());
-        let mut held = Receipt::new(book.clone(), None).hold();
-        held.merge(Receipt::new(book.clone(), None).hold());
-        let (first, second) = (held.part(), held.part());
-        first.settle(Fate::Out);
-        second.settle(Fate::Filtered);
-        assert!(book.0.lock().unwrap().is_empty());
-        held.discard(Fate::DroppedStop);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 2, true)]);
-    }
-
-    #[test]
-    fn the_rows_of_a_joined_result_share_its_fate() {
-        let book = Arc::new(Book::default());
-        let (left, right) = (Receipt::new(book.clone(), None), Receipt::new(book.clone(), None));
-        let alone = Receipt::new(book.clone(), None);
-        let first = Receipt::together(vec![left.clone(), right.clone(), Receipt::none()]);
-        let second = Receipt::together(vec![left.clone(), alone.clone()]);
-        [left, right, alone].into_iter().for_each(|receipt| receipt.settle(Fate::Filtered));
-        assert!(book.0.lock().unwrap().is_empty());
-        first.settle(Fate::Out);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, false)]);
-        second.settle(Fate::Filtered);
-        let mut fates = book.0.lock().unwrap().clone();
-        fates.sort();
-        assert_eq!(fates, [(Fate::Filtered, 1, false), (Fate::Out, 1, false), (Fate::Out, 1, false)]);
-    }
-
-    #[test]
-    fn rows_that_no_result_had_a_part_in_meet_the_fate_of_the_keeper() {
-        let book = Arc::new(Book::default());
-        Receipt::new(book.clone(), None).hold().discard(Fate::DroppedStop);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::DroppedStop, 1, true)]);
-    }
-
-    #[test]
-    fn a_row_that_was_logged_is_acknowledged_and_held_when_it_is_given_up() {
-        let (book, acks) = (Arc::new(Book::default()), Arc::new(Acks::default()));
-        let mut receipt = Receipt::new(book.clone(), Some(SourceAck::new(acks.clone(), 3)));
-        receipt.log();
-        assert_eq!(*acks.0.lock().unwrap(), [(3, true)]);
-        receipt.settle(Fate::Abandoned);
-        assert_eq!((book.0.lock().unwrap().len(), *book.1.lock().unwrap()), (0, 1));
-        let mut other = Receipt::new(book.clone(), None);
-        other.log();
-        other.settle(Fate::Out);
-        assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, false)]);
-    }
-
-    #[test]
-    fn what_is_known_of_rows_survives_a_save() {
-        let book = Arc::new(Book::default());
-        let account: Arc<dyn Account> = book.clone();
-        let mut held = Receipt::new(account.clone(), None).hold();
-        held.part().settle(Fate::Out);
-        let late = held.part();
-        held.merge(Receipt::new(account.clone(), None).hold());
-        let saved = held.save();
-        held.forget();
-        assert_eq!(*book.1.lock().unwrap(), 0);
-        // It is on its way still, but the rows are accounted for by whoever took them up.
-        late.settle(Fate::DeadEval);
-        assert!(book.0.lock().unwrap().is_empty());
-        let held = Held::load(&saved, &account).unwrap();
-        assert_eq!((held.rows(), *book.1.lock().unwrap()), (2, 2));
-        held.discard(Fate::DroppedStop);
-        let mut fates = book.0.lock().unwrap().clone();
-        fates.sort();
-        assert_eq!(fates, [(Fate::Out, 1, true), (Fate::DroppedStop, 1, true)]);
-    }
-}
+mod tests;

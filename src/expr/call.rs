@@ -1,7 +1,7 @@
 use crate::data::{Object, Text, Value};
 use crate::diag::{Fault, Result};
 use crate::func::hit::Each;
-use crate::func::{Body, Ctx, Func, Special, guarded};
+use crate::func::{Body, Ctx, Func, Guest, Special, Stateful, guarded};
 
 use super::access;
 use super::bound::{Bound, Path, RowShape};
@@ -64,6 +64,20 @@ pub(super) fn call(func: &'static Func, args: &[Bound], making: &mut Making) -> 
         Body::Guest(start) => {
             let args = compiled(args, making);
             let guest = start();
+            // What it stores is saved like that of our own functions.
+            if !matches!(guest.save(), Value::Array(nothing) if nothing.is_empty()) {
+                let id = making.remember(Box::new(Storing(guest)));
+                return Box::new(move |frame, env| {
+                    let args = all(&args, frame, env)?;
+                    if let Some(answer) = guarded(func, &args) {
+                        return Ok(answer);
+                    }
+                    match env.states.borrow_mut().get_mut(id) {
+                        Some(state) => state.call(&args, &context(frame)).map_err(failed),
+                        None => Err(Fault::bug("a function without its state")),
+                    }
+                });
+            }
             Box::new(move |frame, env| {
                 let args = all(&args, frame, env)?;
                 if let Some(answer) = guarded(func, &args) {
@@ -80,6 +94,24 @@ pub(super) fn call(func: &'static Func, args: &[Bound], making: &mut Making) -> 
         Body::Aggregate(_) | Body::GuestAggregate(_) | Body::Special(_) => {
             Box::new(move |_, _| Err(Fault::bug(format!("`{}` was compiled as a scalar", func.name))))
         }
+    }
+}
+
+/// A function of a plugin that stores something.
+struct Storing(Box<dyn Guest>);
+
+impl Stateful for Storing {
+    fn call(&mut self, args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
+        let columns: Vec<Vec<Value>> = args.iter().map(|arg| vec![arg.clone()]).collect();
+        self.0.call(&columns, 1, ctx).pop().unwrap_or_else(|| Err(Fault::bug("a plugin gave no result")))
+    }
+
+    fn save(&self) -> Value {
+        self.0.save()
+    }
+
+    fn load(&mut self, saved: Value) -> Result<()> {
+        self.0.load(&saved)
     }
 }
 

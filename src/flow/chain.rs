@@ -15,7 +15,10 @@ use crate::op::{
     Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Pace, Project, Resolve, Share, Start, Take, Validate,
     Watermark,
 };
+
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, SourceKind, StreamColumn};
+
+use super::carry::Carry;
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -33,7 +36,22 @@ pub struct Chain {
     gauge: Option<Arc<Gauge>>,
     /// The steps that ask lookup tables.
     lookups: Vec<Asking>,
+    /// The step whose call is under way, or was the last.
+    at: usize,
+    /// A step that broke the rule before.
+    spared: Option<Spared>,
 }
+
+/// What is done to a step for one call, since the call broke the rule before.
+#[derive(Clone, Copy)]
+struct Spared {
+    step: usize,
+    /// It is not called at all; else it is called, and what it gives is dead.
+    whole: bool,
+}
+
+/// Why rows are dead that broke a rule before.
+const BROKE: &str = "the rule failed over it";
 
 /// A step that asks a lookup table.
 struct Asking {
@@ -173,7 +191,8 @@ impl Chain {
         };
         let lookups = plan.nodes.iter().enumerate().filter_map(asking).collect();
         let (entries, source_slot) = (steps.entries, plan.source_slot);
-        Ok(Chain { links, entries, source_slot, names, rule, account, gauge, lookups })
+        let (at, spared) = (0, None);
+        Ok(Chain { links, entries, source_slot, names, rule, account, gauge, lookups, at, spared })
     }
 
     /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
@@ -229,6 +248,32 @@ impl Chain {
         self.each(now, out, |op, cx, given| op.tick(cx, given))
     }
 
+    /// The step whose call is under way, or was the last.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// In the next call what this step gives is dead, since the rest of the chain broke over it; `whole`: it broke itself,
+    /// so that it is not called, and what it kept is thrown away.
+    pub fn spare(&mut self, step: usize, whole: bool) {
+        self.spared = Some(Spared { step, whole });
+        if let Some(link) = self.links.get_mut(step).filter(|_| whole) {
+            link.op.discard();
+        }
+    }
+
+    /// The call has come through.
+    pub fn spare_none(&mut self) {
+        self.spared = None;
+    }
+
+    /// The rows of a batch broke the rule.
+    pub fn bury(&self, batch: &mut Batch) {
+        let fault = Fault::bug(BROKE);
+        batch.selected().to_vec().into_iter().for_each(|row| batch.bury(row as usize, &fault));
+        batch.select(Vec::new());
+    }
+
     /// When `tick` is to be called next.
     pub fn due(&self) -> Option<Time> {
         self.links.iter().filter_map(|link| link.op.due()).min()
@@ -277,11 +322,11 @@ impl Chain {
         })
     }
 
-    /// Loads states of another plan: each pair is an operator here, and the place of its state.
-    pub fn take_up(&mut self, pairs: &[(usize, usize)], states: &[Value]) -> Result<()> {
+    /// Loads states of another plan: each pair is an operator here, and one there.
+    pub fn take_up(&mut self, pairs: &[Carry], states: &[Value]) -> Result<()> {
         let account = &self.account;
-        pairs.iter().try_for_each(|(to, from)| match (self.links.get_mut(*to), states.get(*from)) {
-            (Some(link), Some(state)) if !matches!(state, Value::Null) => link.op.load(state.clone(), account),
+        pairs.iter().try_for_each(|pair| match (self.links.get_mut(pair.to), states.get(pair.from)) {
+            (Some(link), Some(state)) if !matches!(state, Value::Null) => link.op.load(pair.state(state), account),
             _ => Ok(()),
         })
     }
@@ -310,9 +355,19 @@ impl Chain {
         let rule = self.rule.clone();
         let cx = Cx { now, rule: &rule };
         for at in 0..self.links.len() {
+            self.at = at;
             let mut given = Out::default();
+            let spared = self.spared.filter(|spared| spared.step == at).map(|spared| spared.whole);
+            if spared == Some(true) {
+                continue;
+            }
             call(self.links[at].op.as_mut(), &cx, &mut given)?;
-            self.pass(at, given.take(), 0, now, out)?;
+            let mut given = given.take();
+            if spared == Some(false) {
+                given.iter_mut().for_each(|batch| self.bury(batch));
+                continue;
+            }
+            self.pass(at, given, 0, now, out)?;
         }
         Ok(())
     }
@@ -353,20 +408,6 @@ fn is_blank(state: &Value) -> bool {
         Value::Array(parts) => parts.iter().all(|part| matches!(part, Value::Array(_)) && is_blank(part)),
         _ => false,
     }
-}
-
-/// Which operators of a new plan go on with the state of which of an old one: those that do the same, in their order.
-pub fn carried(new: &[String], old: &[String]) -> Vec<(usize, usize)> {
-    let mut taken = HashSet::new();
-    let mut pairs = Vec::new();
-    for (to, does) in new.iter().enumerate() {
-        let alike = |(from, theirs): &(usize, &String)| *theirs == does && !taken.contains(from);
-        if let Some((from, _)) = old.iter().enumerate().find(alike) {
-            taken.insert(from);
-            pairs.push((to, from));
-        }
-    }
-    pairs
 }
 
 fn node_name(node: &Node) -> &'static str {

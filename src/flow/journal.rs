@@ -15,7 +15,7 @@ mod open;
 pub mod record;
 mod state;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,9 +23,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Time};
-use crate::data::{Account, Receipt, Value};
+use crate::data::{Account, Batch, Receipt, Value, pack};
 use crate::diag::{Fault, Result};
-use crate::meter::{SinkAccount, SinkView};
+use crate::meter::{LedgerView, SinkAccount, SinkView};
 use crate::store::{Log, Reader, Snapshots};
 
 use super::book::Book;
@@ -116,6 +116,8 @@ pub struct Journal {
     known: Vec<Known>,
     /// For each source where it stands, if it can seek.
     positions: Vec<Option<Value>>,
+    /// Where sources stand behind what is not on the disk yet.
+    ahead: Vec<(usize, Value)>,
     /// Something was appended that is not on the disk.
     dirty: bool,
     pending: Option<Pending>,
@@ -136,13 +138,30 @@ pub struct Journal {
     quiet: u64,
     /// What is being replayed.
     at: u64,
-    /// The push that is under way.
-    pub pushing: Option<u64>,
+    /// Calls that broke the rule: how often, and the last time in which step.
+    broke: HashMap<u64, (u32, usize)>,
+    /// The call that is under way.
+    pub doing: Option<u64>,
     /// A push was given up half-way, so that the state of the chain is none to be saved.
     pub is_partial: bool,
     pub glass: Glass,
     /// As long as it lives no one else opens the journal.
     lease: Arc<()>,
+}
+
+/// Fails the rows of a batch with values that are nested more deeply than the log can keep.
+fn fail_deep(batch: &mut Batch) {
+    let mut left = Vec::new();
+    for row in batch.selected().to_vec() {
+        let at = row as usize;
+        let meta = batch.meta(at).cloned().map_or(Value::Null, Value::Object);
+        if batch.row(at).iter().all(pack::fits) && pack::fits(&meta) {
+            left.push(row);
+        } else {
+            batch.fail(at, pack::too_deep());
+        }
+    }
+    batch.select(left);
 }
 
 /// A snapshot that was written.
@@ -176,7 +195,7 @@ impl Journal {
         Ok(done)
     }
 
-    /// Takes out the rows that the log had before the last start, and appends the rest; nothing where nothing is left.
+    /// Takes out the rows that the log has already, and appends the rest; nothing where nothing is left.
     pub fn push(&mut self, fed: &mut Fed, now: Time) -> Result<Option<u64>> {
         if fed.source >= self.known.len() {
             self.known.resize_with(fed.source + 1, Known::default);
@@ -185,20 +204,61 @@ impl Journal {
         if fed.batch.is_empty() {
             return Ok(None);
         }
-        let body = record::push(fed.source, now, &fed.batch, fed.position.as_ref());
-        if fed.position.is_some() {
-            if fed.source >= self.positions.len() {
-                self.positions.resize(fed.source + 1, None);
+        let body = match record::push(fed.source, now, &fed.batch, fed.position.as_ref()) {
+            Ok(body) => body,
+            Err(_) => {
+                fail_deep(&mut fed.batch);
+                record::push(fed.source, now, &fed.batch, fed.position.as_ref())?
             }
-            self.positions[fed.source] = fed.position.take();
-        }
+        };
+        self.ahead.extend(fed.position.take().map(|position| (fed.source, position)));
         self.calls += 1;
         self.append(&body).map(Some)
     }
 
-    pub fn tick(&mut self, now: Time) -> Result<()> {
+    /// What was pushed since the last time is on the disk.
+    pub fn kept(&mut self) {
+        self.known.iter_mut().for_each(Known::keep);
+        for (source, position) in self.ahead.drain(..) {
+            if source >= self.positions.len() {
+                self.positions.resize(source + 1, None);
+            }
+            self.positions[source] = Some(position);
+        }
+    }
+
+    /// What was pushed since the last time goes back to the sources: should the disk have it after all, it is not to be
+    /// done again.
+    pub fn give_back(&mut self, numbers: impl Iterator<Item = u64>) -> Result<()> {
+        self.known.iter_mut().for_each(Known::give_back);
+        self.ahead.clear();
+        for number in numbers {
+            self.note(&record::skip(number))?;
+        }
+        Ok(())
+    }
+
+    /// The call that is under way broke the rule, in that step or behind it: it is not done again as it was.
+    pub fn broke(&mut self, step: usize) -> Result<()> {
+        match self.doing.take() {
+            Some(number) => self.note(&record::broke(number, step)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// How often the call that is being replayed has broken the rule, and the last time in which step.
+    pub fn broken(&self) -> Option<(u32, usize)> {
+        self.broke.get(&self.at).copied()
+    }
+
+    /// Something is not as it was before the start.
+    pub fn warn(&self, text: String) {
+        self.glass.lock().unwrap_or_else(PoisonError::into_inner).warnings.push(text);
+    }
+
+    pub fn tick(&mut self, now: Time) -> Result<u64> {
         self.calls += 1;
-        self.append(&record::tick(now)).map(drop)
+        self.append(&record::tick(now))
     }
 
     /// A call of another kind.
@@ -211,7 +271,7 @@ impl Journal {
     pub async fn sync(&mut self) -> Result<()> {
         let counts = self.counts();
         if counts != self.noted {
-            self.append(&record::counts(&counts))?;
+            self.append(&record::counts(&counts)?)?;
             self.noted = counts;
         }
         if !self.dirty {
@@ -319,7 +379,7 @@ impl Journal {
 
     /// The record of that number is replayed now.
     pub fn replaying(&mut self, sequence: u64) {
-        self.at = sequence;
+        (self.at, self.doing) = (sequence, Some(sequence));
     }
 
     /// Whether all that the log had was replayed.
@@ -388,28 +448,18 @@ impl Journal {
         self.calls == 0 || (self.last.1 > LARGE && self.since < self.last.1)
     }
 
-    /// Takes note of a state that the chain saved just now; `waiting` rows came and were not pushed yet.
-    pub fn set_state(&mut self, ops: Vec<(String, Value)>, waiting: u64) {
+    /// Takes note of a state that the chain saved just now.
+    pub fn set_state(&mut self, ops: Vec<(String, Value)>) {
         let sequence = self.log.as_ref().map_or(0, Log::next);
         (self.calls, self.cut) = (0, self.since);
         let kept = |((name, state), does): ((String, _), &String)| state::Kept { name, does: does.clone(), state };
-        let mut ledger = self.book.ledger.view();
-        // Rows on their way to the sinks are out when this counts; those that wait in front of the chain come again.
-        let ended = ledger.out
-            + ledger.filtered
-            + ledger.late
-            + ledger.dropped.values().sum::<u64>()
-            + ledger.dead.values().sum::<u64>();
-        let held = u64::try_from(ledger.held).unwrap_or_default();
-        let under_way = ledger.came.saturating_sub(ended + held + waiting);
-        ledger.out += under_way;
-        ledger.came = ended + held + under_way;
+        self.book.turn();
         let state = State {
             plan: self.plan.clone(),
             ops: ops.into_iter().zip(&self.does).map(kept).collect(),
             sinks: Vec::new(),
             positions: self.positions.clone(),
-            ledger,
+            ledger: LedgerView::default(),
             known: self.known.iter().map(Known::all).collect(),
         };
         let given = self.ports.iter().map(|port| port.given).collect();
@@ -434,9 +484,11 @@ impl Journal {
         }
         let Some(Pending { sequence, given, mut state, .. }) = self.pending.take() else { return };
         state.sinks = self.noted.iter().cloned().zip(given).collect();
+        // Rows that were on their way have come to their ends.
+        state.ledger = self.book.at_snapshot();
         let (folder, lease) = (self.folder.clone(), self.lease.clone());
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            let bytes = state.bytes();
+            let bytes = state.bytes()?;
             let oldest = Snapshots::write(&folder, sequence, &bytes)?;
             drop(lease);
             Ok(Written { sequence, bytes: bytes.len() as u64, oldest })

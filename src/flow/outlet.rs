@@ -133,6 +133,7 @@ impl Outlet {
             shape: spec.shape,
             layout: spec.layout,
             send_error: spec.send_error,
+            keeps: spec.keep.is_some(),
             clock: spec.clock.clone(),
             meter: meter.clone(),
             account: account.clone(),

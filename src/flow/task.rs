@@ -270,11 +270,12 @@ impl RuleTask {
     async fn tell_time(&mut self) -> Result<()> {
         let now = self.clock.now();
         self.told = now;
-        if let Some(journal) = &mut self.journal {
-            journal.tick(now)?;
-        }
+        let number = self.journal.as_mut().map(|journal| journal.tick(now)).transpose()?;
+        self.doing(number);
         self.chain.tick(now, &mut self.out)?;
-        self.go_on().await
+        self.go_on().await?;
+        self.doing(None);
+        Ok(())
     }
 
     async fn take(&mut self, fed: Fed) -> Result<()> {
@@ -311,10 +312,20 @@ impl RuleTask {
                 },
             };
             let now = self.clock.now();
+            let (mut rows, mut before) = (rows, None);
             if let Some(journal) = &mut self.journal {
-                journal.note(&record::answer(now, &rows))?;
+                let body = match record::answer(now, &rows) {
+                    Ok(body) => body,
+                    Err(fault) => {
+                        rows = Err(fault);
+                        record::answer(now, &rows)?
+                    }
+                };
+                let number = journal.note(&body)?;
+                before = journal.doing.replace(number);
             }
             self.chain.answer(&ask, rows, now, &mut self.out)?;
+            self.doing(before);
         }
         self.send().await;
         Ok(())
@@ -328,11 +339,12 @@ impl RuleTask {
             None => {
                 if finished {
                     let now = self.clock.now();
-                    if let Some(journal) = &mut self.journal {
-                        journal.note(&record::ended(source, now))?;
-                    }
+                    let note = |journal: &mut Journal| journal.note(&record::ended(source, now));
+                    let number = self.journal.as_mut().map(note).transpose()?;
+                    self.doing(number);
                     self.chain.ended(source, now, &mut self.out)?;
                     self.go_on().await?;
+                    self.doing(None);
                 }
                 Ok(None)
             }
@@ -342,11 +354,11 @@ impl RuleTask {
     async fn finish(&mut self, close: Close) -> Result<Close> {
         if close == Close::Finished {
             let now = self.clock.now();
-            if let Some(journal) = &mut self.journal {
-                journal.note(&record::finish(now))?;
-            }
+            let number = self.journal.as_mut().map(|journal| journal.note(&record::finish(now))).transpose()?;
+            self.doing(number);
             self.chain.finish(now, &mut self.out)?;
             self.go_on().await?;
+            self.doing(None);
         }
         Ok(close)
     }

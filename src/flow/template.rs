@@ -5,6 +5,7 @@
 //! through `gtmpl_ng` with the functions of this folder, those of Sprig that people use and our `json`, `base64` and
 //! `prop`. What the functions may know of the world is in [`Facts`].
 
+mod asked;
 mod codes;
 mod convert;
 mod funcs;
@@ -23,6 +24,8 @@ use crate::clock::Clock;
 use crate::codec::json;
 use crate::data::{Layout, Object, Text, Value};
 use crate::diag::{Fault, Result};
+
+pub use asked::render;
 
 /// What templates may know beside their item: the time, and the properties of the process. Cheap to clone; one a server.
 #[derive(Clone)]

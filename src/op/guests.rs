@@ -77,10 +77,18 @@ impl Operator for Guests {
     }
 
     fn save(&self) -> Saved {
-        save_all(self.calls.iter().flat_map(|call| &call.args))
+        let Value::Array(programs) = save_all(self.calls.iter().flat_map(|call| &call.args)) else {
+            return Value::Null;
+        };
+        Value::array(programs.iter().cloned().chain(self.calls.iter().map(|call| call.guest.save())).collect())
     }
 
     fn load(&mut self, saved: Saved, _: &Arc<dyn Account>) -> Result<()> {
+        let programs: usize = self.calls.iter().map(|call| call.args.len()).sum();
+        if let Value::Array(saved) = &saved {
+            let stored = saved.iter().skip(programs);
+            self.calls.iter().zip(stored).try_for_each(|(call, stored)| call.guest.load(stored))?;
+        }
         load_all(self.calls.iter_mut().flat_map(|call| &mut call.args), saved)
     }
 }

@@ -37,29 +37,37 @@ pub fn explain(plan: &Plan) -> String {
 }
 
 /// What each operator does, in the order in which a chain has them: the nodes of each source, then the common ones. Equal
-/// texts mean that one can go on with the state of the other; so those that keep whole rows say what stands where in them.
+/// texts mean that one can go on with the state of the other; those that keep whole rows say in a second line what stands
+/// where in them, as JSON: `{"width": 3, "slots": [[0, "0.a"], [1, "0.b"]]}`.
 pub fn steps(plan: &Plan) -> Vec<String> {
-    let slots = slots(plan);
-    let text = |node: &Node, (op, info): (&str, String)| match node {
-        Node::Window(_) | Node::Join(_) | Node::Watermark { .. } => format!("{op} {info}, Rows:[ {slots} ]"),
+    let text = |at: usize, node: &Node, (op, info): (&str, String)| match node {
+        Node::Window(_) | Node::Join(_) | Node::Watermark { .. } => format!("{op} {info}\n{}", rows(plan, at)),
         _ => format!("{op} {info}"),
     };
-    let of_sources = plan.sources.iter().flat_map(|source| &source.nodes).map(|node| text(node, step(node)));
-    let common = plan.nodes.iter().enumerate().map(|(at, node)| text(node, step_at(plan, at, node)));
+    let of_sources = plan.sources.iter().flat_map(|source| &source.nodes).map(|node| text(0, node, step(node)));
+    let common = plan.nodes.iter().enumerate().map(|(at, node)| text(at, node, step_at(plan, at, node)));
     of_sources.chain(common).collect()
 }
 
-/// What stands in each slot of a row.
-fn slots(plan: &Plan) -> String {
+/// What stands in each slot of the rows that come to the common node of that place.
+fn rows(plan: &Plan, at: usize) -> Json {
     let add = |aliases: &[(usize, Text, Bound)], made: &mut Vec<(usize, String)>| {
         made.extend(aliases.iter().map(|(slot, name, bound)| (*slot, format!("{name}={bound}"))));
     };
-    let mut made: Vec<(usize, String)> = Vec::new();
-    for (n, source) in plan.sources.iter().enumerate() {
-        made.extend(source.wanted.columns.iter().map(|column| (column.slot, format!("{n}.{}", column.name))));
-        made.extend(source.wanted.rest.map(|slot| (slot, format!("{n}.*"))));
+    let mut made: Vec<(usize, String)> = plan.source_slot.iter().map(|slot| (*slot, "source".to_owned())).collect();
+    let here = |source: &&(usize, &Source)| source.1.entry <= at;
+    let sources: Vec<(usize, &Source)> = plan.sources.iter().enumerate().collect();
+    for (n, source) in sources.iter().filter(here) {
+        let columns = &source.wanted.columns;
+        made.extend(columns.iter().map(|column| (column.slot, format!("{n}.{}", column.name))));
+        // All others: which they are depends on those that are named.
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        made.extend(source.wanted.rest.map(|slot| (slot, format!("{n}.* but {}", names.join(", ")))));
+        // Not in a slot, but in the row all the same.
+        made.extend(source.meta.then(|| (usize::MAX >> 1, format!("{n}.meta()"))));
     }
-    for node in plan.sources.iter().flat_map(|source| &source.nodes).chain(&plan.nodes) {
+    let of_sources = sources.iter().filter(here).flat_map(|(_, source)| &source.nodes);
+    for node in of_sources.chain(&plan.nodes[..at]) {
         match node {
             Node::Compute { aliases, .. } | Node::Counted { aliases, .. } => add(aliases, &mut made),
             Node::Share { columns } => made.extend(columns.iter().map(|column| (column.slot, column.name.to_string()))),
@@ -75,8 +83,7 @@ fn slots(plan: &Plan) -> String {
         }
     }
     made.sort();
-    let shown: Vec<String> = made.iter().map(|(slot, name)| format!("{slot}: {name}")).collect();
-    format!("{}; {} slots", shown.join(", "), plan.width)
+    serde_json::json!({"width": plan.width, "slots": made})
 }
 
 fn source_step(plan: &Plan, source: &Source) -> (&'static str, String) {

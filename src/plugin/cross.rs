@@ -208,6 +208,8 @@ fn property(value: &Json) -> Value {
 #[derive(Default)]
 pub struct Texts {
     text: String,
+    /// With which it was said.
+    code: u32,
     /// Rows that were refused while the call went on.
     pub rows: Vec<(usize, Fault)>,
 }
@@ -241,6 +243,14 @@ impl Texts {
         }
     }
 
+    /// The fault where making an instance failed, of which there is no code but what was said.
+    pub fn unmade(&mut self) -> Fault {
+        match self.code {
+            code::LATER => Fault::unreachable(self.text()),
+            _ => Fault::setup(self.text()),
+        }
+    }
+
     pub fn text(&mut self) -> String {
         if self.text.is_empty() {
             "the plugin did not say why it failed".into()
@@ -250,9 +260,12 @@ impl Texts {
     }
 }
 
-unsafe extern "C" fn set(this: *const abi::Fault, _: u32, text: abi::Str) {
+unsafe extern "C" fn set(this: *const abi::Fault, code: u32, text: abi::Str) {
     // SAFETY: `host` leads to the `Texts` that made the fault, and only the call that runs uses it.
-    unsafe { (*(*this).host.cast::<Texts>()).text = text.to_text() };
+    let texts = unsafe { &mut *(*this).host.cast::<Texts>() };
+    texts.code = code;
+    // SAFETY: the text is valid for the call.
+    texts.text = unsafe { text.to_text() };
 }
 
 unsafe extern "C" fn row(this: *const abi::Fault, row: usize, failed: u32, text: abi::Str) {

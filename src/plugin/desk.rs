@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::data::{SourceAck, Time, Value};
 use crate::diag::Fault;
-use crate::io::{Env, Inlet, Link, Message, Payload, Report};
+use crate::io::{End, Env, Inlet, Link, Message, Payload, Report};
 
 use super::cross::{Arena, messages, rows, taken};
 use super::home::Home;
@@ -65,6 +65,8 @@ pub struct Desk {
     stopped: Mutex<bool>,
     wake: Condvar,
     ended: watch::Sender<bool>,
+    /// Why the guest is gone.
+    broken: Mutex<Option<Fault>>,
 }
 
 // SAFETY: the pointers in `raw` lead to static functions and to texts that the desk owns.
@@ -129,12 +131,18 @@ impl Desk {
             stopped: Mutex::default(),
             wake: Condvar::new(),
             ended,
+            broken: Mutex::default(),
         })
     }
 
     /// What is handed to a guest. One that retains it keeps the desk alive.
     pub fn raw(self: &Arc<Desk>) -> *const abi::Context {
         Arc::as_ptr(self).cast()
+    }
+
+    /// What the guest stored.
+    pub fn states(&self) -> &States {
+        &self.states
     }
 
     /// A part of a delivery is done.
@@ -158,6 +166,20 @@ impl Desk {
 
     pub fn is_stopped(&self) -> bool {
         *lock(&self.stopped)
+    }
+
+    /// The guest is gone, with the process that it ran in: a source has ended, and any connection with it.
+    pub fn broke(&self, why: &str) {
+        *lock(&self.broken) = Some(Fault::unreachable(why));
+        if let Some(report) = &*lock(&self.report) {
+            report.set(Link::Disconnected(why.to_owned()));
+        }
+        self.ended.send_replace(true);
+    }
+
+    /// How a source that has ended did so.
+    pub fn end(&self) -> crate::diag::Result<End> {
+        lock(&self.broken).clone().map_or(Ok(End::Finished), Err)
     }
 
     /// True once the guest has said that there will be no more.

@@ -16,6 +16,7 @@ use crate::func::{Accumulator, Arg, Body, Ctx, Func, Guest, NullGuard};
 use super::cross::{Arena, Taken, Texts};
 use super::desk::{Desk, States};
 use super::library::Symbol;
+use super::place;
 use super::worker::Instance;
 
 /// The row of a guest's function; it is never freed, as the library is never unmapped.
@@ -61,6 +62,8 @@ struct Site {
     symbol: Symbol,
     instance: Option<Instance>,
     desks: HashMap<Text, Arc<Desk>>,
+    /// What it had stored before, until it is called.
+    loaded: States,
 }
 
 impl Guest for Call {
@@ -68,11 +71,35 @@ impl Guest for Call {
         let mut site = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         site.call(columns, height, ctx)
     }
+
+    fn save(&self) -> Value {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).save()
+    }
+
+    fn load(&self, saved: &Value) -> Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).load(saved)
+    }
 }
 
 impl Site {
     fn new(symbol: Symbol) -> Site {
-        Site { symbol, instance: None, desks: HashMap::new() }
+        Site { symbol, instance: None, desks: HashMap::new(), loaded: States::default() }
+    }
+
+    /// What it stores for the one rule that it belongs to. What one for all rules stores goes with the server.
+    pub fn save(&self) -> Value {
+        let states = self.desks.values().next().map_or(&self.loaded, |desk| desk.states());
+        let kept = if self.symbol.singleton { None } else { place::kept(self.symbol, None, states) };
+        kept.unwrap_or_else(|| Value::array(Vec::new()))
+    }
+
+    /// Goes on with what was saved, also after calls: then they are as if they had not been.
+    pub fn load(&mut self, saved: &Value) -> Result<()> {
+        if matches!(saved, Value::Array(nothing) if nothing.is_empty()) {
+            return Ok(());
+        }
+        let states = self.desks.values().next().map_or(&self.loaded, |desk| desk.states());
+        place::taken_up(self.symbol, saved, states).map(drop)
     }
 
     /// The instance; one that panicked was dropped, and is made anew here.
@@ -126,7 +153,8 @@ impl Site {
         let this = self.this()?;
         let height = rows.len();
         if !self.desks.contains_key(&ctx.rule.id) {
-            let desk = Desk::new(self.symbol.home, &ctx.rule.id, self.symbol.name, 0, States::default(), None);
+            let desk =
+                Desk::new(self.symbol.home, &ctx.rule.id, self.symbol.name, 0, std::mem::take(&mut self.loaded), None);
             self.desks.insert(ctx.rule.id.clone(), desk);
         }
         let desk = &self.desks[&ctx.rule.id];

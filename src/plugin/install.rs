@@ -27,6 +27,8 @@ pub struct Staging<'a> {
     shelf: &'a Shelf,
     folder: PathBuf,
     change: Change,
+    /// What goes where nothing comes of it.
+    kept: Option<PathBuf>,
 }
 
 /// What the record says: the plugin, the library that stays (none where it is removed), and files to move into place.
@@ -46,7 +48,7 @@ impl Shelf {
         let folder = self.staged().join(change.name());
         self.discard(&folder);
         fs::create_dir_all(folder.join(UNPACKED))?;
-        Ok(Staging { shelf: self, folder, change })
+        Ok(Staging { shelf: self, folder, change, kept: None })
     }
 
     /// Takes a plugin and its files away.
@@ -101,20 +103,36 @@ impl Staging<'_> {
     }
 
     /// Checks and maps a library of the zip, under a name that its content decides.
-    pub fn library(&mut self, path: &Path, file: &FileName) -> Result<Library, String> {
+    pub fn library(&mut self, path: &Path, file: &FileName, isolated: Option<bool>) -> Result<Library, String> {
         let bytes = self.check(path)?;
+        let (kind, plugin) = (self.change.kind, self.change.plugin.clone());
         let name = file.mapped(&hash(&bytes));
-        let there = self.shelf.libraries(self.change.kind).join(&name);
+        let there = self.shelf.libraries(kind).join(&name);
         let mapped = if there.exists() {
             there
         } else {
-            let staged = self.folder.join(&name);
-            write(&staged, &bytes).map_err(|error| format!("it cannot be stored: {error}"))?;
-            self.move_to(name.clone().into(), self.shelf.libraries(self.change.kind).join(&name));
-            staged
+            let kept = self.stored(&name, &bytes).map_err(|error| format!("it cannot be stored: {error}"))?;
+            self.move_to(name.clone().into(), there);
+            kept
         };
         self.change.library = Some(name);
-        Library::load(&mapped)
+        self.shelf.map(kind, &plugin, &mapped, isolated)
+    }
+
+    /// Stores a library in the staging folder, and under a path that it keeps while this process lives: a process of the
+    /// plugin's own may be started from it again.
+    fn stored(&mut self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+        let staged = self.folder.join(name);
+        write(&staged, bytes)?;
+        let folder = self.shelf.mapped(self.change.kind);
+        let kept = folder.join(name);
+        if !kept.exists() {
+            fs::create_dir_all(&folder)?;
+            self.kept = Some(kept.clone());
+            // Not every file system has links.
+            fs::hard_link(&staged, &kept).or_else(|_| write(&kept, bytes))?;
+        }
+        Ok(kept)
     }
 
     /// Finds the places of the files that came along.
@@ -153,7 +171,7 @@ impl Staging<'_> {
     }
 
     /// Makes the new hold. After an error everything is as it was before.
-    pub fn commit(self) -> io::Result<()> {
+    pub fn commit(mut self) -> io::Result<()> {
         for (from, to) in &self.change.moves {
             if to.is_dir() {
                 return Err(io::Error::other(format!("`{}` is a folder", to.display())));
@@ -166,6 +184,7 @@ impl Staging<'_> {
         let carried = self.change.carry_out(self.shelf);
         if carried.is_ok() {
             self.change.clear(self.shelf);
+            self.kept = None;
         } else {
             self.change.undo(self.shelf);
         }
@@ -176,6 +195,9 @@ impl Staging<'_> {
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
+        if let Some(kept) = &self.kept {
+            self.shelf.discard(kept);
+        }
         self.shelf.discard(&self.folder);
         self.shelf.tidy();
     }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Exported;
 use super::home::Home;
+use super::isolated::{self, Isolation, Kept};
 use super::worker::Worker;
 
 /// A mapped library.
@@ -21,6 +22,8 @@ pub struct Library {
     pub symbols: Vec<Symbol>,
     /// Instances that serve all rules, by the name of their symbol.
     singletons: Mutex<HashMap<&'static str, Arc<Worker>>>,
+    /// The process that it runs in, where that is not this one.
+    pub isolated: Option<Kept>,
 }
 
 /// One thing that it offers. All of it is static, as the table is.
@@ -32,6 +35,8 @@ pub struct Symbol {
     pub kind: u32,
     pub flags: u32,
     pub singleton: bool,
+    /// Its instances live in another process.
+    pub isolated: bool,
     pub data: *mut std::ffi::c_void,
     pub table: *const std::ffi::c_void,
     pub properties: &'static [Property],
@@ -84,7 +89,14 @@ impl Library {
         let home: &'static Home = Box::leak(Box::default());
         // SAFETY: as above.
         let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol, home) }).collect::<Result<_, _>>()?;
-        Ok(Library { home, symbols, singletons: Mutex::default() })
+        Ok(Library { home, symbols, singletons: Mutex::default(), isolated: None })
+    }
+
+    /// Has a process of its own map a library that was checked. The file must never be written to again.
+    pub fn isolated(plugin: &str, path: &Path, settings: &Arc<Isolation>) -> Result<Library, String> {
+        let home: &'static Home = Box::leak(Box::default());
+        let (keeper, symbols) = isolated::load(plugin, path, settings, home)?;
+        Ok(Library { home, symbols, singletons: Mutex::default(), isolated: Some(Kept(keeper)) })
     }
 
     /// The symbol of a kind and name.
@@ -153,6 +165,7 @@ impl Symbol {
             kind: symbol.kind,
             flags: symbol.flags,
             singleton: symbol.export == kind::SINGLETON,
+            isolated: false,
             data: symbol.data,
             table: symbol.table,
             properties: properties.collect::<Result<Vec<_>, String>>()?.leak(),

@@ -7,18 +7,21 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::elf;
 use super::install::write;
+use super::isolated::Isolation;
 use super::library::Library;
-use super::name::{FileName, Kind, compare_versions};
+use super::name::{FileName, Kind, canonical, compare_versions};
 
 /// The folders.
 #[derive(Clone, Debug)]
 pub struct Shelf {
     data: PathBuf,
+    isolation: Arc<Isolation>,
 }
 
 /// A library on the shelf.
@@ -29,8 +32,13 @@ pub struct Book {
 }
 
 impl Shelf {
+    #[cfg(test)]
     pub fn new(data: &Path) -> Shelf {
-        Shelf { data: data.to_path_buf() }
+        Shelf::isolating(data, &Isolation::default())
+    }
+
+    pub fn isolating(data: &Path, isolation: &Isolation) -> Shelf {
+        Shelf { data: data.to_path_buf(), isolation: Arc::new(isolation.clone()) }
     }
 
     pub fn data(&self) -> &Path {
@@ -39,7 +47,7 @@ impl Shelf {
 
     /// Makes the folders, and clears those that hold nothing of lasting worth.
     pub fn prepare(&self) -> io::Result<()> {
-        match fs::remove_dir_all(self.mapped()) {
+        match fs::remove_dir_all(self.data.join("plugins").join("mapped")) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -58,8 +66,9 @@ impl Shelf {
         self.data.join("plugins").join(kind.many())
     }
 
-    fn mapped(&self) -> PathBuf {
-        self.data.join("plugins").join("mapped")
+    /// What is mapped here and is to have the same path until this process ends; see [`Shelf::prepare`].
+    pub fn mapped(&self, kind: Kind) -> PathBuf {
+        self.data.join("plugins").join("mapped").join(kind.many())
     }
 
     /// Where plugins are put together; see `install.rs`.
@@ -102,6 +111,26 @@ impl Shelf {
         write(&self.declared(plugin), &serde_json::to_vec(functions)?)
     }
 
+    /// What a plugin was installed with: `process`, or `none`.
+    pub fn isolated(&self, kind: Kind, plugin: &str) -> PathBuf {
+        self.libraries(kind).join(format!("{plugin}.isolation"))
+    }
+
+    /// Maps a library here, or in a process of its own: as it is wished, else as was stored, else as the settings say.
+    pub fn map(&self, kind: Kind, plugin: &str, path: &Path, wish: Option<bool>) -> Result<Library, String> {
+        let stored = || match fs::read_to_string(self.isolated(kind, plugin)).ok()?.trim() {
+            "process" => Some(true),
+            "none" => Some(false),
+            _ => None,
+        };
+        let settings = || self.isolation.all || self.isolation.plugins.iter().any(|name| canonical(name) == plugin);
+        if wish.or_else(stored).unwrap_or_else(settings) {
+            Library::isolated(plugin, path, &self.isolation)
+        } else {
+            Library::load(path)
+        }
+    }
+
     /// All libraries of a kind: for each plugin those with the highest version first; of two with the same version the
     /// one that was copied there by hand, for that was done later.
     pub fn books(&self, kind: Kind) -> Vec<Book> {
@@ -121,19 +150,19 @@ impl Shelf {
     }
 
     /// Checks and maps a library that lies on the shelf.
-    pub fn load(&self, book: &Book) -> Result<Library, String> {
+    pub fn load(&self, kind: Kind, book: &Book) -> Result<Library, String> {
         let bytes = fs::read(&book.path).map_err(|error| format!("it cannot be read: {error}"))?;
         elf::check(&bytes, &book.path)?;
         let hash = hash(&bytes);
         if book.file.hash.as_deref() == Some(&hash) {
-            return Library::load(&book.path);
+            return self.map(kind, &book.file.plugin, &book.path, None);
         }
-        let copy = self.mapped().join(book.file.mapped(&hash));
+        let copy = self.mapped(kind).join(book.file.mapped(&hash));
         if !copy.exists() {
-            let copied = fs::create_dir_all(self.mapped()).and_then(|()| write(&copy, &bytes));
+            let copied = fs::create_dir_all(self.mapped(kind)).and_then(|()| write(&copy, &bytes));
             copied.map_err(|error| format!("it cannot be copied: {error}"))?;
         }
-        Library::load(&copy)
+        self.map(kind, &book.file.plugin, &copy, None)
     }
 
     /// Takes all files of a plugin away, but for one library.
@@ -144,12 +173,19 @@ impl Shelf {
             }
         }
         if but.is_none() {
+            for entry in fs::read_dir(self.mapped(kind)).into_iter().flatten().flatten() {
+                let file = entry.file_name().to_str().and_then(FileName::read);
+                if file.is_some_and(|file| file.plugin == plugin) {
+                    self.discard(&entry.path());
+                }
+            }
             self.discard(&self.yaml(kind, plugin));
             self.discard(&self.json(kind, plugin));
             self.discard(&self.script_log(kind, plugin));
             if kind == Kind::Functions {
                 self.discard(&self.declared(plugin));
             }
+            self.discard(&self.isolated(kind, plugin));
             self.discard(&self.metadata(kind).join(plugin));
         }
     }
@@ -170,6 +206,11 @@ impl Shelf {
             _ => {}
         }
     }
+}
+
+/// How a wish to isolate is stored.
+pub fn isolation(isolated: bool) -> &'static [u8] {
+    if isolated { b"process" } else { b"none" }
 }
 
 /// Sixteen hexadecimal digits.

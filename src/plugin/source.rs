@@ -251,7 +251,7 @@ async fn push(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet) -> Result<End> {
     // It may have left a thread behind that goes on.
     tokio::select! {
         biased;
-        _ = ended.wait_for(|ended| *ended) => Ok(End::Finished),
+        _ = ended.wait_for(|ended| *ended) => desk.end(),
         _ = inlet.closed() => Ok(End::Closed),
     }
 }
@@ -296,7 +296,7 @@ async fn pull(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> 
             Ok(()) => {}
         }
         if *ended.borrow_and_update() {
-            return Ok(End::Finished);
+            return desk.end();
         }
         let pause = async {
             match uses.interval {
@@ -306,7 +306,7 @@ async fn pull(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> 
         };
         tokio::select! {
             _ = pause => {}
-            _ = ended.wait_for(|ended| *ended) => return Ok(End::Finished),
+            _ = ended.wait_for(|ended| *ended) => return desk.end(),
             _ = inlet.closed() => return Ok(End::Closed),
         }
     }

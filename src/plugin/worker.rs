@@ -18,6 +18,7 @@ use crate::diag::{Fault, Result};
 
 use super::cross::{Arena, Texts};
 use super::desk::Desk;
+use super::isolated;
 use super::library::Symbol;
 
 /// Calls that may wait in line; each user waits for the answer to its last one.
@@ -141,7 +142,7 @@ impl Slot {
         match call(entry, &texts.fault()) {
             code::OK => Ok(texts),
             failed => {
-                if failed == code::BUG {
+                if failed == code::BUG || self.instance.as_ref().is_some_and(Instance::is_gone) {
                     self.forget();
                 }
                 Err((failed, texts))
@@ -168,6 +169,7 @@ impl Slot {
 /// An instance of what a symbol stands for; it is destroyed with the value.
 pub struct Instance {
     pub this: *mut c_void,
+    symbol: Symbol,
     destroy: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
@@ -202,9 +204,15 @@ impl Instance {
         // SAFETY: the contract: `create` takes the symbol's own data.
         let this = unsafe { create(symbol.data, &texts.fault()) };
         if this.is_null() {
-            return Err(Fault::setup(texts.text()));
+            return Err(texts.unmade());
         }
-        Ok(Instance { this, destroy })
+        Ok(Instance { this, symbol, destroy })
+    }
+
+    /// Whether it ended with its process.
+    fn is_gone(&self) -> bool {
+        // SAFETY: the symbol made it, and it is destroyed with the value.
+        unsafe { isolated::is_gone(&self.symbol, self.this) }
     }
 }
 

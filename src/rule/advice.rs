@@ -1,12 +1,13 @@
 //! What the author of a stream is told though it can be created: options without an effect, a source that no rule could
-//! read as it is. What is missing may come later, so none of it refuses the stream.
+//! read as it is. What is missing may come later, so none of it refuses the stream. And what the author of a rule is told
+//! who asks for more than a source can give.
 
 use serde_json::Value as Json;
 
-use super::Host;
-use crate::catalog::{Definition, TableKind, What, word};
+use super::{Def, Host};
+use crate::catalog::{Definition, Properties, TableKind, What, word};
 use crate::diag::Diagnostic;
-use crate::io::SourceSpec;
+use crate::io::{SourcePlan, SourceSpec};
 use crate::plugin::Kind;
 
 pub(super) fn of_definition(host: &Host, definition: &Definition) -> Vec<Diagnostic> {
@@ -45,6 +46,41 @@ pub(super) fn of_definition(host: &Host, definition: &Definition) -> Vec<Diagnos
         found.extend(of_source(host, definition));
     }
     found
+}
+
+/// What a rule with `qos` above 0 cannot promise, since a source gives nothing again: `props` are those of the source.
+pub(super) fn of_promise(
+    def: &Def,
+    stream: &Definition,
+    source: &SourcePlan,
+    props: &Properties,
+) -> Option<Diagnostic> {
+    if def.options.qos == 0 || (source.seeks && !stream.options.shared) {
+        return None;
+    }
+    let qos = props.iter().find(|(name, _)| name.eq_ignore_ascii_case("qos")).and_then(|(_, qos)| qos.as_u64());
+    let (why, help) = match stream.connector() {
+        "mqtt" if qos.unwrap_or_default() == 0 => (
+            "its subscription has QoS 0, at which a broker gives nothing again",
+            "set `qos` of the source to 1, by a configuration key or `EXTRA=\"{\\\"qos\\\":1}\"`",
+        ),
+        "memory" => (
+            "memory keeps nothing for who is not there",
+            "let the rule that writes to the topic write to a file or to MQTT as well, and read that",
+        ),
+        "simulator" => ("the simulator makes its rows up as it goes", "read a file to have each row once"),
+        _ if source.seeks => (
+            "a shared stream has one position for all its rules",
+            "make a stream that is not shared for this rule, with the same source",
+        ),
+        _ => return None,
+    };
+    let what = word(stream.what);
+    let text = format!(
+        "`qos: {}` promises nothing for {what} `{}`: {why}, and what is on its way is lost at a crash",
+        def.options.qos, stream.name
+    );
+    Some(Diagnostic::warning("K0916", text).help(help))
 }
 
 /// Plans the source as a rule would.
@@ -118,6 +154,37 @@ mod tests {
             r#"CREATE TABLE t () WITH (DATASOURCE="a.json", RETAIN_SIZE="3", KIND="scan")"#,
         ] {
             assert_eq!(told(statement), Vec::<String>::new(), "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_told_what_its_source_cannot_promise() {
+        let (_home, host) = host();
+        let told = |qos: u8, with: &str| {
+            let stream = Definition::parse(&format!("CREATE STREAM s () WITH ({with})")).unwrap();
+            let rule =
+                format!(r#"{{"id":"r","sql":"SELECT * FROM s","actions":[{{"nop":{{}}}}],"options":{{"qos":{qos}}}}}"#);
+            let (def, _) = Def::parse(&rule, None, &serde_json::Map::new()).unwrap();
+            let (props, _) = host.source_props(&stream).unwrap();
+            let spec = SourceSpec { props: props.clone(), wants_meta: false, wants_acks: true, env: host.env("r") };
+            let source = host.source(stream.connector(), spec).unwrap();
+            of_promise(&def, &stream, &source, &props).map(|found| found.to_string())
+        };
+        let mqtt = |qos: u8| format!(r#"DATASOURCE="a", EXTRA="{{\"qos\":{qos}}}""#);
+        let found = told(1, &mqtt(0)).unwrap();
+        assert!(found.starts_with("`qos: 1` promises nothing for stream `s`: its subscription has QoS 0"), "{found}");
+        assert!(found.contains("set `qos` of the source to 1"), "{found}");
+        assert!(told(2, r#"TYPE="memory", DATASOURCE="a""#).unwrap().contains("memory keeps nothing"));
+        assert!(told(1, r#"TYPE="simulator", DATASOURCE="a""#).unwrap().contains("the simulator makes"));
+        assert!(told(1, r#"TYPE="file", DATASOURCE="a", SHARED="true""#).unwrap().contains("a shared stream"));
+        for (qos, with) in [
+            (0, mqtt(0)),
+            (1, mqtt(1)),
+            (2, mqtt(2)),
+            (2, r#"TYPE="file", DATASOURCE="a""#.to_owned()),
+            (0, r#"TYPE="memory", DATASOURCE="a""#.to_owned()),
+        ] {
+            assert_eq!(told(qos, &with), None, "{with}");
         }
     }
 

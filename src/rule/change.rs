@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::engine::Step;
 use super::{Def, Planned, Refused, Rules};
 use crate::diag::Diagnostic;
-use crate::flow::carried;
+use crate::flow::{carried, missing};
 
 /// What a change keeps and what it does not, by the names that the operators have in the status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -16,6 +16,8 @@ pub struct Change {
     pub anew: Vec<String>,
     /// Operators of the old plan whose state has no place in the new one.
     pub lost: Vec<String>,
+    /// Columns that rows which the old plan kept do not have, so that operators of the new plan begin anew.
+    pub missing: Vec<String>,
     /// Rows in the input log whose results the sinks have not confirmed yet. As long as there are any, the rule can only
     /// be changed with `force`, which drops them.
     pub unconfirmed: u64,
@@ -29,10 +31,15 @@ impl Change {
             let kept = steps.iter().enumerate().filter(|(at, step)| step.keeps && stays(*at));
             kept.map(|(_, step)| step.name.clone()).collect()
         };
+        let anew = new.iter().enumerate().filter(|(at, _)| keeps && !pairs.iter().any(|pair| pair.to == *at));
+        let mut lacks: Vec<String> = anew.flat_map(|(_, step)| missing(&step.does, &does(old))).collect();
+        lacks.sort();
+        lacks.dedup();
         Change {
-            carried: names(new, &|at| pairs.iter().any(|(to, _)| *to == at)),
-            anew: names(new, &|at| !pairs.iter().any(|(to, _)| *to == at)),
-            lost: names(old, &|at| !pairs.iter().any(|(_, from)| *from == at)),
+            carried: names(new, &|at| pairs.iter().any(|pair| pair.to == at)),
+            anew: names(new, &|at| !pairs.iter().any(|pair| pair.to == at)),
+            lost: names(old, &|at| !pairs.iter().any(|pair| pair.from == at)),
+            missing: lacks,
             unconfirmed: 0,
         }
     }
@@ -42,7 +49,11 @@ impl Change {
         if self.lost.is_empty() {
             return Vec::new();
         }
-        let text = format!("the state of {} has no place in the changed rule, and is dropped", listed(&self.lost));
+        let why = match self.missing.as_slice() {
+            [] => String::new(),
+            columns => format!(": the rows in it do not have {}", listed(columns)),
+        };
+        let text = format!("the state of {} has no place in the changed rule, and is dropped{why}", listed(&self.lost));
         let help = "a dry run tells it before: `kuiper rule update --dry-run`";
         vec![Diagnostic::warning("K0915", text).help(help)]
     }

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::console::{STDIN, STDOUT};
 use super::status::ledger;
-use super::{Def, Ended, Host, Planned, Setup, engine};
+use super::{Def, Ended, Host, Planned, Setup, engine, isolation};
 use crate::catalog::{Command, Definition};
 use crate::config::Settings;
 use crate::diag::{self, Diagnostic};
@@ -32,11 +32,13 @@ impl Foreground {
             // Where no server ever ran there are no plugins, and nothing is to be made.
             plugins: Some(settings.data.clone()).filter(|folder| folder.is_dir()),
             policy: Default::default(),
+            isolation: isolation(settings),
             rule: settings.rule.clone(),
             sink: settings.sink.clone(),
             timezone: settings.timezone.clone(),
             ignore_case: settings.ignore_case,
             props: settings.props.clone(),
+            secrets: settings.secrets.clone(),
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),

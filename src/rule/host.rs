@@ -7,17 +7,18 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
+use super::offered::Offered;
 use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
-use crate::config::Layers;
+use crate::config::{Layers, Secrets, Settings};
 use crate::data::{Object, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::flow::shape::Facts;
 use crate::flow::{CacheOptions, Queues, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
-use crate::plugin::{Kind, Plugins, Policy};
+use crate::plugin::{self, Kind, Plugins, Policy};
 use crate::store::{Bucket, Store};
 
 /// What a server is set up with.
@@ -28,6 +29,8 @@ pub struct Setup {
     pub plugins: Option<PathBuf>,
     /// Which plugins may be installed, and how.
     pub policy: Policy,
+    /// Plugins that run in processes of their own.
+    pub isolation: plugin::Isolation,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// Properties of sinks that do not write them themselves.
@@ -38,6 +41,8 @@ pub struct Setup {
     pub ignore_case: bool,
     /// Static properties.
     pub props: BTreeMap<String, String>,
+    /// What plugins may ask for by name.
+    pub secrets: Secrets,
     /// Configuration of connectors.
     pub layers: Layers,
     /// How long nobody looks at schedules and failed rules at most.
@@ -46,6 +51,22 @@ pub struct Setup {
     pub root: PathBuf,
     /// Connectors of this process alone, beside the built-in ones.
     pub connectors: Vec<Connector>,
+}
+
+/// What the settings say of the processes of plugins.
+pub fn isolation(settings: &Settings) -> plugin::Isolation {
+    let said = settings.isolation.clone();
+    plugin::Isolation {
+        all: said.all,
+        plugins: said.plugins,
+        memory: said.memory,
+        files: said.files,
+        file_size: said.file_size,
+        call: said.call_timeout,
+        log_lines: said.log_lines,
+        environment: said.environment,
+        ..plugin::Isolation::default()
+    }
 }
 
 /// A lookup table that is there.
@@ -78,6 +99,8 @@ pub struct Host {
     props: Arc<Object>,
     facts: Facts,
     connectors: Vec<Connector>,
+    /// What plugins may ask for.
+    pub(super) offered: Arc<Offered>,
     /// The lookup tables that are there, by name.
     lookups: Mutex<HashMap<String, Arc<Shelf>>>,
     started: Time,
@@ -108,7 +131,7 @@ impl Host {
         let store = Arc::new(store);
         let (catalog, mut told) = Catalog::open(store.clone())?;
         let settings = setup.policy.settings(setup.plugins, store.folder());
-        let (plugins, failed) = Plugins::open(settings);
+        let (plugins, failed) = Plugins::open(plugin::Settings { isolation: setup.isolation, ..settings });
         told.extend(failed);
         let mut props = Object::with_capacity(setup.props.len());
         for (name, value) in setup.props {
@@ -116,7 +139,10 @@ impl Host {
         }
         let props = Arc::new(props);
         let facts = Facts::new(clock.clone(), zone.clone(), props.clone());
+        let offered = Arc::new(Offered::new(facts.clone(), setup.secrets));
+        plugins.serve(offered.clone());
         let host = Host {
+            offered,
             started: clock.now(),
             clock,
             catalog,
@@ -379,11 +405,13 @@ pub(super) mod tests {
             data: Some(home.path().into()),
             plugins: None,
             policy: Default::default(),
+            isolation: plugin::Isolation::default(),
             rule: Map::new(),
             sink: Map::new(),
             timezone: "UTC".into(),
             ignore_case: false,
             props: BTreeMap::new(),
+            secrets: Default::default(),
             layers: Layers::default(),
             patrol: Duration::from_secs(10),
             root: home.path().into(),

@@ -275,6 +275,7 @@ impl Rules {
                 Err(_) => tracing::error!(rule = id, "removing the state of the rule panicked"),
             }
             me.forget(&rule.def()).await;
+            me.host.offered.forget(&id);
             let (queues, name) = (me.host.queues.clone(), id.clone());
             let gone = match tokio::task::spawn_blocking(move || queues.remove(&name)).await {
                 Ok(Ok(removed)) => queues::gone(&removed),

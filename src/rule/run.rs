@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
-use super::{Def, Host};
+use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
@@ -164,9 +164,11 @@ fn feed_spec(
     warnings.extend(found);
     let owner = if stream.options.shared { stream.name.as_str() } else { def.id.as_str() };
     let format = format_options(stream, &props);
+    let given = props.clone();
     let spec = io::SourceSpec { props, wants_meta, wants_acks: true, env: host.env(owner) };
     let source = host.source(stream.connector(), spec)?;
     warnings.extend(source.warnings.iter().cloned());
+    warnings.extend(advice::of_promise(def, stream, &source, &given));
     let kinds = stream.columns.iter().map(|column| (column.name.name.clone(), column.kind.clone())).collect();
     Ok(FeedSpec { stream: stream.name.clone(), source, seek: None, format, kinds, clock: host.clock.clone() })
 }
@@ -367,6 +369,7 @@ impl Planned for PlannedFlow {
     }
 
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
+        self.host.offered.starts(&self.def.id);
         let rule = Arc::new(self.host.rule_info(&self.def.id));
         let keeps = self.keeps()?;
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;

@@ -28,6 +28,8 @@ pub struct Arriving {
     /// Milliseconds since the start.
     pub at: i64,
     pub data: Object,
+    /// The row of a lookup table with this key goes.
+    pub delete: bool,
 }
 
 /// What must come out.
@@ -74,7 +76,8 @@ impl Case {
                 true => format!("raw: {}", text(&object(&row.data))),
                 false => format!("data: {}", object(&row.data)),
             };
-            let _ = writeln!(out, "  - {{stream: {}, at: \"+{}\", {data}}}", row.stream, row.at);
+            let delete = if row.delete { ", delete: true" } else { "" };
+            let _ = writeln!(out, "  - {{stream: {}, at: \"+{}\", {data}{delete}}}", row.stream, row.at);
         }
         if self.rows.is_empty() {
             out.truncate(out.len() - 1);

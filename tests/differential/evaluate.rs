@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use kuiper::data::{Object, Text, Value};
-use kuiper::sql::{Expr, ExprNode, WindowKind};
+use kuiper::sql::{Expr, ExprNode, Window, WindowKind};
 
 use super::aggregate::try_all;
 use super::analytic::{History, expressions, printed};
 use super::case::{Case, Emission, Expected};
+use super::changed::{Changes, changes_open, parts};
 use super::event::{self, Order, stamp};
 use super::expr::{all_columns, column, condition, eval, passes, qualified};
-use super::join::{RETAINED, is_table, joined};
-use super::query::{Got, Query, Row, Scope, Stop, Tuple, fails};
+use super::join::{RETAINED, Told, conjuncts, content, is_lookup, is_table, joined};
+use super::query::{Got, Query, Row, Scope, Stop, Tuple};
 use super::rank::{numbered, places, sort};
 use super::rows;
 use super::window::{self, Firing};
@@ -36,6 +37,9 @@ struct Run<'a> {
     fates: Vec<Fate>,
     /// All rows of scan tables.
     tables: Vec<Rc<Row>>,
+    /// What lookup tables were told.
+    lookups: Vec<Told>,
+    changes: Changes,
 }
 
 /// What the rule must give out.
@@ -47,12 +51,20 @@ pub fn evaluate(case: &Case) -> Result<Expected, String> {
     if case.rows.iter().any(|row| query.sources.iter().all(|(name, _)| name != row.stream)) {
         return Err("a row of no source".to_string());
     }
+    // A row that WHERE takes out before such a window neither opens nor closes it.
+    let rows_matter = |window: &Window| matches!(window.kind, WindowKind::Session | WindowKind::State);
+    let asks = query.sources.iter().any(|(name, _)| is_lookup(name));
+    if asks && query.select.filter.is_some() && query.select.windows.iter().any(rows_matter) {
+        return Err("whether WHERE is asked before the window".to_string());
+    }
     let mut run = Run {
         case,
         query: &query,
         emissions: Vec::new(),
         fates: vec![Fate::Held; case.rows.len()],
         tables: Vec::new(),
+        lookups: Vec::new(),
+        changes: Changes::default(),
     };
     match run.all() {
         Ok(()) => {}
@@ -85,8 +97,12 @@ fn ledger(case: &Case, query: &Query, fates: &[Fate]) -> Vec<(&'static str, usiz
 impl Run<'_> {
     fn all(&mut self) -> Got<()> {
         let (case, query) = (self.case, self.query);
-        let streams: Vec<&str> =
-            query.sources.iter().map(|(name, _)| name.as_str()).filter(|name| !is_table(name)).collect();
+        let streams: Vec<&str> = query
+            .sources
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !is_table(name) && !is_lookup(name))
+            .collect();
         let order = case.has("isEventTime").then(|| Order::new(case, &streams));
         let mut history = History::default();
         let mut accepted: Vec<Tuple> = Vec::new();
@@ -131,6 +147,13 @@ impl Run<'_> {
         let case = self.case;
         let mut rows = Vec::new();
         for (number, arriving) in case.rows.iter().enumerate() {
+            if is_lookup(arriving.stream) {
+                let (at, data, looked) = (arriving.at, arriving.data.clone(), RefCell::default());
+                let stream = arriving.stream.into();
+                let row = Row { number, stream, at, by: number, place: number, time: at, data, looked };
+                self.lookups.push(Told { row: Rc::new(row), delete: arriving.delete });
+                continue;
+            }
             let time = match order.map(|_| stamp(case, &arriving.data)) {
                 None => arriving.at,
                 Some(Ok(time)) => time,
@@ -201,6 +224,13 @@ impl Run<'_> {
         let select = &self.query.select;
         history.show(self.query, row)?;
         let tuple = vec![row.clone()];
+        if !select.joins.is_empty() {
+            for part in select.filter.iter().flat_map(conjuncts) {
+                if matches!(passes(part, &self.scope(&tuple)), Err(Stop::Fails(_))) {
+                    return Err(Stop::Open("WHERE fails on a row that may not be joined".into()));
+                }
+            }
+        }
         let below = select.filter.as_ref().filter(|_| self.where_is_below());
         let filters = below.into_iter().chain(select.windows.iter().filter_map(|window| window.filter.as_ref()));
         for filter in filters {
@@ -221,6 +251,7 @@ impl Run<'_> {
         }
         let shown = self.tried(&self.scope(tuple)).and_then(|()| self.project(&self.scope(tuple)));
         match shown {
+            Err(Stop::Fails(_)) if self.remembers_changes() => return Err(changes_open()),
             Ok(shown) => {
                 self.meets(tuple, Fate::Out);
                 // Each row that is made of one leaves by itself.
@@ -266,6 +297,7 @@ impl Run<'_> {
             }
         }
         match self.result(&tuples, bounds) {
+            Err(Stop::Fails(_)) if self.remembers_changes() => Err(changes_open()),
             Ok(Some(rows)) => Ok(Some(rows)),
             Ok(None) => Ok(None),
             Err(why) => self.dies(why, &[]),
@@ -279,6 +311,9 @@ impl Run<'_> {
         for (name, _) in self.query.sources.iter().filter(|(name, _)| is_table(name)) {
             let of: Vec<&Rc<Row>> = self.tables.iter().filter(|row| row.stream == *name).filter(came).collect();
             kept.extend(of[of.len().saturating_sub(RETAINED)..].iter().map(|row| Rc::clone(row)));
+        }
+        for (name, _) in self.query.sources.iter().filter(|(name, _)| is_lookup(name)) {
+            kept.extend(content(self.lookups.iter().filter(|told| told.row.stream == *name && came(&&told.row))));
         }
         kept
     }
@@ -429,6 +464,10 @@ impl Run<'_> {
         Ok(Some(shown))
     }
 
+    fn remembers_changes(&self) -> bool {
+        self.query.select.fields.iter().any(|field| self.query.changed_call(field).is_some())
+    }
+
     /// LIMIT, or more rows than there are.
     fn limit(&self) -> usize {
         let limit = self.query.select.limit.as_ref();
@@ -457,6 +496,18 @@ impl Run<'_> {
                 let value = eval(&call.args[0], &Scope { within: alias, ..*scope })?;
                 let name = alias.unwrap_or(query.func(call).name);
                 made = Some((name.into(), parts(query.func(call).name, &value)?));
+                continue;
+            }
+            if let Some(call) = query.changed_call(field) {
+                let alias = field.alias.as_ref().map(|alias| &alias.name);
+                let given = self.changes.show(call, alias.map(|name| name.as_str()), scope);
+                let given = given.map_err(|_| changes_open())?;
+                match alias {
+                    None => given.into_iter().for_each(|(name, value)| drop(out.insert(name, value))),
+                    Some(alias) if !given.is_empty() => drop(out.insert(alias.clone(), Value::object(given))),
+                    Some(alias) if query.send_nil => drop(out.insert(alias.clone(), Value::Null)),
+                    Some(_) => {}
+                }
                 continue;
             }
             if let ExprNode::Wildcard(wildcard) = &field.expr.node {
@@ -519,15 +570,6 @@ impl Run<'_> {
             row
         };
         Ok(parts.into_iter().map(with).collect())
-    }
-}
-
-/// What rows are made of: the items of a list, or an object; neither may be empty.
-fn parts(func: &str, of: &Value) -> Got<Vec<Value>> {
-    match (func, of) {
-        ("unnest", Value::Array(items)) if !items.is_empty() => Ok(items.iter().cloned().collect()),
-        ("extract", Value::Object(members)) if !members.is_empty() => Ok(vec![of.clone()]),
-        _ => fails(format!("`{func}` of a {}", of.type_name())),
     }
 }
 

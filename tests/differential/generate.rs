@@ -1,7 +1,7 @@
 //! Rules made up at random: statements that the planner must take, over rows of all kinds.
 
 use super::case::Case;
-use super::join::{RETAINED, is_table};
+use super::join::{RETAINED, is_lookup, is_table};
 use super::random::Random;
 use super::rows;
 use super::words::{Name, Words};
@@ -11,12 +11,14 @@ pub fn case(seed: u64, number: u64) -> Case {
     let mut random = Random::new(seed, number);
     let windowed = random.chance(55);
     let event_time = random.chance(35);
-    let others: &[&'static str] = match random.below(10) {
+    let others: &[&'static str] = match random.below(12) {
         // Two streams meet in windows only; a table keeps its rows for single ones too.
         0 | 1 if windowed => &["j"],
         2 if windowed => &["j", "k"],
         3 if windowed && !event_time => &["table_t", "j"],
         4 if !event_time => &["table_t"],
+        5 if windowed => &["j", "lookup_t"],
+        5 | 6 => &["lookup_t"],
         _ => &[],
     };
     let crowd = !others.is_empty() && random.chance(40);
@@ -66,11 +68,14 @@ pub fn case(seed: u64, number: u64) -> Case {
 }
 
 fn create(name: &str) -> String {
-    match is_table(name) {
-        true => {
+    match () {
+        () if is_table(name) => {
             format!(r#"CREATE TABLE {name} () WITH (DATASOURCE="{name}", FORMAT="JSON", RETAIN_SIZE="{RETAINED}")"#)
         }
-        false => format!(r#"CREATE STREAM {name} () WITH (DATASOURCE="{name}", FORMAT="JSON", TIMESTAMP="ts")"#),
+        () if is_lookup(name) => {
+            format!(r#"CREATE TABLE {name} () WITH (DATASOURCE="{name}", TYPE="memory", KIND="lookup", KEY="id")"#)
+        }
+        () => format!(r#"CREATE STREAM {name} () WITH (DATASOURCE="{name}", FORMAT="JSON", TIMESTAMP="ts")"#),
     }
 }
 
@@ -218,6 +223,10 @@ impl<'a> Statement<'a> {
             let call = if self.words.random.chance(75) { "unnest(l)" } else { "extract(o)" };
             self.fields.push(format!("{call}{alias}"));
         }
+        if self.words.random.chance(if self.windowed { 3 } else { 12 }) && !grouping {
+            let changed = self.changed_cols();
+            self.fields.push(changed);
+        }
         if grouping && !self.aggregated {
             self.aggregated = true;
             self.fields.push("count(*) AS n".to_string());
@@ -234,6 +243,24 @@ impl<'a> Statement<'a> {
             self.fields.push("a".to_string());
         }
         self.words.random.shuffle(&mut self.fields);
+    }
+
+    /// Columns that are given where they changed, under names that no other field has.
+    fn changed_cols(&mut self) -> String {
+        let mut args = Vec::new();
+        for _ in 0..self.words.random.range(1, 3) {
+            args.push(match self.words.random.below(9) {
+                0 => "*".to_string(),
+                1 => "* EXCEPT (a, t)".to_string(),
+                2 => format!("abs({})", self.words.column()),
+                3 => self.words.rows_only(|words| words.number(1)),
+                4 => "s.c".to_string(),
+                _ => (*self.words.random.pick(&["b", "c", "t", "id", "ok", "o", "l", "gone"])).to_string(),
+            });
+        }
+        let ignore = self.words.random.chance(50);
+        let alias = if self.words.random.chance(25) { " AS cc" } else { "" };
+        format!("changed_cols(\"c_\", {ignore}, {}){alias}", args.join(", "))
     }
 
     fn window(&mut self) -> String {

@@ -131,6 +131,14 @@ impl Query {
         }
     }
 
+    /// The call of `changed_cols` that a field is, if it is one.
+    pub fn changed_call<'e>(&self, field: &'e Field) -> Option<&'e Call> {
+        match &field.expr.bare().node {
+            ExprNode::Call(call) if matches!(self.func(call).body, Body::Special(Special::Columns)) => Some(call),
+            _ => None,
+        }
+    }
+
     /// Whether an aggregate stands in the expression, also through aliases.
     pub fn has_aggregate(&self, expr: &Expr, within: Option<&str>) -> bool {
         match &expr.node {

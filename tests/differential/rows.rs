@@ -3,6 +3,7 @@
 use kuiper::data::{Object, Value};
 
 use super::case::Arriving;
+use super::join::is_lookup;
 use super::random::Random;
 
 /// 2023-11-14T22:13:20Z and a bit, so that no window begins when the rule does.
@@ -28,7 +29,7 @@ pub fn stream(random: &mut Random, crowd: bool) -> (Vec<Arriving>, i64) {
         let here = at - at % 100 + 3 + instant * shift;
         let together = *random.pick(if crowd { CROWD } else { &[1, 1, 1, 2, 3, 5] });
         for _ in 0..together {
-            rows.push(Arriving { stream: "s", at: here, data: row(random) });
+            rows.push(Arriving { stream: "s", at: here, data: row(random), delete: false });
         }
     }
     if random.chance(2) {
@@ -49,6 +50,7 @@ pub fn divide(random: &mut Random, rows: &mut [Arriving], others: &[&'static str
                 }
             }
             row.data = data;
+            row.delete = is_lookup(row.stream) && random.chance(15);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Expressions made up at random. Most fit their kinds, some do not, so that rows fail now and then.
 
+use super::join::is_lookup;
 use super::random::Random;
 
 /// An alias that expressions may use.
@@ -215,6 +216,9 @@ impl<'a> Words<'a> {
 
     /// JOIN of one source with what stands before it.
     pub fn join(&mut self, other: &str) -> String {
+        if is_lookup(other) {
+            return self.lookup(other);
+        }
         let kind = *self.random.pick(&["INNER", "LEFT", "RIGHT", "FULL", "CROSS", "INNER", "LEFT"]);
         if kind == "CROSS" || self.random.chance(8) {
             return format!(" {kind} JOIN {other}");
@@ -229,6 +233,19 @@ impl<'a> Words<'a> {
             _ => format!("s.{equal} = {other}.{equal}"),
         };
         format!(" {kind} JOIN {other} ON {on}")
+    }
+
+    /// A lookup table is asked by columns that are equal to something; other conditions stand behind.
+    fn lookup(&mut self, table: &str) -> String {
+        let kind = *self.random.pick(&["INNER", "LEFT"]);
+        let on = match self.random.below(7) {
+            0 => format!("{table}.id = s.id AND s.b > {table}.d"),
+            1 => format!("{table}.a = s.a"),
+            2 => format!("s.id = {table}.id AND {table}.a = s.a"),
+            3 => format!("s.a + 1 = {table}.d AND {table}.ok"),
+            _ => format!("s.id = {table}.id"),
+        };
+        format!(" {kind} JOIN {table} ON {on}")
     }
 
     /// OVER, or nothing.

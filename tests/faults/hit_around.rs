@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::broker::Broker;
 use super::mqtt::Collector;
-use super::rules::{FAN_HTTP, FAN_QUEUE, FAN_SQL, FAN_WINDOW, PLAIN, Version, and};
+use super::rules::{FAN_HTTP, FAN_QUEUE, FAN_SQL};
 use super::scene::{Duty, RATE, Scene};
 use super::seed::either;
 use super::server::wait_for;
@@ -12,16 +12,16 @@ use super::wire::{Way, Wire};
 
 #[test]
 fn both_brokers_are_stopped_for_a_while() {
-    both_stopped("broker_stopped", Version::Three);
+    both_stopped("broker_stopped");
 }
 
 #[test]
 fn both_brokers_are_stopped_for_a_while_in_version_five() {
-    both_stopped("broker_stopped_v5", Version::Five);
+    both_stopped("broker_stopped_v5");
 }
 
-fn both_stopped(name: &'static str, version: Version) {
-    let mut scene = Scene::new(name, version, PLAIN);
+fn both_stopped(name: &'static str) {
+    let mut scene = Scene::new(name);
     scene.begin();
     scene.flow(400);
     let away = either(20, 180);
@@ -38,16 +38,16 @@ fn both_stopped(name: &'static str, version: Version) {
 
 #[test]
 fn a_broker_without_persistence_is_killed() {
-    forgets("broker_forgets", Version::Three);
+    forgets("broker_forgets");
 }
 
 #[test]
 fn a_broker_without_persistence_is_killed_in_version_five() {
-    forgets("broker_forgets_v5", Version::Five);
+    forgets("broker_forgets_v5");
 }
 
-fn forgets(name: &'static str, version: Version) {
-    let mut scene = Scene::with(name, version, PLAIN, Broker::start(false));
+fn forgets(name: &'static str) {
+    let mut scene = Scene::with(name, Broker::start(false));
     scene.duty = Duty::Acknowledged;
     let mut control = Control::before(&scene.from);
     scene.begin();
@@ -137,7 +137,7 @@ impl Control {
 
 #[test]
 fn the_database_is_killed() {
-    let mut scene = Scene::new("database_killed", Version::Five, &and(&[FAN_SQL]));
+    let mut scene = Scene::new("database_killed");
     scene.begin();
     let times = either(3, 30);
     for _ in 0..times {
@@ -156,7 +156,7 @@ fn the_database_is_killed() {
 
 #[test]
 fn sinks_refuse() {
-    let mut scene = Scene::new("sink_refuses", Version::Three, &and(&[FAN_HTTP, FAN_QUEUE]));
+    let mut scene = Scene::new("sink_refuses");
     scene.begin();
     scene.flow(300);
     let away = either(10, 120);
@@ -186,7 +186,7 @@ fn sinks_refuse() {
 
 #[test]
 fn sinks_are_slow() {
-    let mut scene = Scene::new("slow_sink", Version::Five, &and(&[FAN_HTTP, FAN_QUEUE]));
+    let mut scene = Scene::new("slow_sink");
     scene.begin();
     scene.flow(300);
     let slow = either(20, 180);
@@ -201,16 +201,16 @@ fn sinks_are_slow() {
 
 #[test]
 fn connections_are_cut_in_the_middle_of_a_packet() {
-    cut("cut_in_packet", Version::Three);
+    cut("cut_in_packet");
 }
 
 #[test]
 fn connections_are_cut_in_the_middle_of_a_packet_of_version_five() {
-    cut("cut_in_packet_v5", Version::Five);
+    cut("cut_in_packet_v5");
 }
 
-fn cut(name: &'static str, version: Version) {
-    let mut scene = Scene::new(name, version, &and(&[FAN_WINDOW]));
+fn cut(name: &'static str) {
+    let mut scene = Scene::new(name);
     scene.begin();
     let times = either(30, 500);
     let names: Vec<String> = scene.ins.keys().cloned().collect();

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::rules::{FILTER, PLAIN, Version};
+use super::rules::FILTER;
 use super::scene::Scene;
 use super::seed::either;
 use super::server::PATIENCE;
 
 #[test]
 fn the_disk_is_full() {
-    let mut scene = Scene::new("disk_full", Version::Five, PLAIN);
+    let mut scene = Scene::new("disk_full");
     let folder = scene.server.folder.to_str().unwrap().to_owned();
     // A small disk that only the server sees, and that goes with it.
     let script = format!("mount -t tmpfs -o size=24m tmpfs '{folder}' && cd '{folder}' && exec \"$@\"");

@@ -9,20 +9,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::book::Book;
-use super::rules::{JOIN, Kind, Place, Rule, Version, rule};
+use super::rules::{DAMAGED, Place, Rule};
 use super::scene::{Scene, unbalanced};
 use super::seed::{Chance, either};
 use super::server::{PATIENCE, Server};
 use super::table::{self, Verdict};
 
-const KEPT: Rule = rule("kept", Kind::Window, Place::File, false);
-const QUEUED: Rule = rule("queued", Kind::Third, Place::Queue, false);
-const RULES: [Rule; 3] = [KEPT, JOIN, QUEUED];
-
 #[test]
 fn damaged_files_are_told_and_never_believed() {
     let name = "damaged";
-    let mut scene = Scene::new(name, Version::Five, &RULES);
+    let mut scene = Scene::new(name);
     // What goes there waits on the disk.
     scene.http.as_mut().unwrap().away();
     scene.begin();
@@ -35,11 +31,11 @@ fn damaged_files_are_told_and_never_believed() {
     let numbers: Vec<_> = scene.publishers.iter_mut().map(super::publisher::Publisher::stop).collect();
     scene.http.as_mut().unwrap().here();
     let whole = run(&scene, |_| Damages::new());
-    for (rule, book) in RULES.iter().zip(&whole.books) {
+    for (rule, book) in DAMAGED.iter().zip(&whole.books) {
         assert!(!book.counts.is_empty(), "{}: nothing came out\n{}", rule.id, whole.log);
         assert_eq!(book.wrong, Vec::<String>::new());
     }
-    let mut verdicts: Vec<Verdict> = RULES
+    let mut verdicts: Vec<Verdict> = DAMAGED
         .iter()
         .zip(&whole.books)
         .map(|(rule, book)| Verdict { rule: rule.id, published: book.counts.len(), ..Verdict::default() })
@@ -53,7 +49,7 @@ fn damaged_files_are_told_and_never_believed() {
         let all = damaged.what.values().map(|(what, _)| what.as_str()).collect::<Vec<_>>().join("; ");
         broken.extend(damaged.trouble.iter().map(|trouble| format!("{all}: {trouble}")));
         for ((rule, verdict), (book, sound)) in
-            RULES.iter().zip(&mut verdicts).zip(damaged.books.iter().zip(&whole.books))
+            DAMAGED.iter().zip(&mut verdicts).zip(damaged.books.iter().zip(&whole.books))
         {
             let (what, clean) = damaged.what.get(rule.id).cloned().unwrap_or_default();
             let published = |key: &i64| {
@@ -120,14 +116,15 @@ fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Damages) -> Outcome {
     copy(&scene.server.folder, folder.path());
     fs::remove_file(folder.path().join("log")).unwrap();
     let receiver = scene.http.as_ref().unwrap();
-    let before = receiver.rows_from(QUEUED.id, 0).len();
+    let queued = DAMAGED.iter().find(|rule| rule.place == Place::Queue).unwrap().id;
+    let before = receiver.rows_from(queued, 0).len();
     let what = damage(&folder.path().join("data"));
     let mut server = Server::new(folder.path());
     server.again();
     let begun = Instant::now();
     let (mut rest, mut trouble) = (None, Vec::new());
     loop {
-        let found = RULES
+        let found = DAMAGED
             .iter()
             .find_map(|rule| Some(format!("{}: {}", rule.id, unbalanced(server.status(rule.id).as_ref())?)));
         match found {
@@ -143,7 +140,7 @@ fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Damages) -> Outcome {
     }
     let log = server.log();
     trouble.extend(log.lines().find(|line| line.contains("panicked at")).map(str::to_owned));
-    let books = RULES.iter().map(|rule| {
+    let books = DAMAGED.iter().map(|rule| {
         let mut book = Book::default();
         match rule.place {
             Place::Queue => book.take(rule, &receiver.rows_from(rule.id, before)),
@@ -170,7 +167,7 @@ fn copy(from: &Path, to: &Path) {
 /// Damages a file of each rule, in its journal or its queue.
 fn damage(data: &Path, chance: &mut Chance) -> Damages {
     let mut all = Damages::new();
-    for rule in &RULES {
+    for rule in DAMAGED {
         let folders = ["state", "queues"].map(|folder| data.join(folder).join(rule.id));
         let files: Vec<PathBuf> = folders.iter().flat_map(|folder| below(folder)).collect();
         let files: Vec<&PathBuf> = files.iter().filter(|file| fs::metadata(file).unwrap().len() > 0).collect();

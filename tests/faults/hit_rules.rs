@@ -1,12 +1,12 @@
 //! Rules are changed while messages flow.
 
-use super::rules::{PLAIN, Version};
+use super::rules::PLAIN;
 use super::scene::Scene;
 use super::seed::either;
 
 #[test]
 fn rules_are_changed_under_load() {
-    let mut scene = Scene::new("rule_changed", Version::Five, PLAIN);
+    let mut scene = Scene::new("rule_changed");
     scene.begin();
     let times = either(12, 200);
     for round in 0..times {

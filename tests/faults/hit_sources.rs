@@ -13,24 +13,12 @@ use super::made;
 use super::mariadb::Mariadb;
 use super::mqtt::Collector;
 use super::receiver::Receiver;
-use super::rules::{Kind, Place, Rule, Version, rule};
+use super::rules::{FAR, Kind, LINES, Place, Rule, Version, WINDOWS};
 use super::scene::{JOURNAL_NOTED, PARCELS, QUEUE_NOTED};
 use super::seed::{Chance, either};
 use super::server::{PATIENCE, Server, wait_for};
 use super::table::{self, Verdict};
 use super::wire::Wire;
-
-const fn strict(id: &'static str, kind: Kind, place: Place) -> Rule {
-    Rule { qos: 2, ..rule(id, kind, place, false) }
-}
-
-const LINES: Rule = strict("lines", Kind::Each, Place::File);
-const WINDOWS: Rule = strict("windows", Kind::Window, Place::File);
-const LINES_MQTT: Rule = strict("lines_mqtt", Kind::Each, Place::Mqtt);
-const WINDOWS_MQTT: Rule = strict("windows_mqtt", Kind::Window, Place::Mqtt);
-const LINES_HTTP: Rule = strict("lines_http", Kind::Each, Place::Http);
-const LINES_SQL: Rule = strict("lines_sql", Kind::Each, Place::Sql);
-const LINES_QUEUE: Rule = strict("lines_queue", Kind::Each, Place::Queue);
 
 /// A server with a file of numbers.
 struct Reading {
@@ -150,17 +138,17 @@ fn from_a_file_to_what_is_far_away_each_line_counts_once_and_comes_at_least_once
     let name = "file_to_far";
     let mut reading = Reading::new(either(6_000, 100_000) as i64, "2ms");
     let (to, database, http) = (Broker::start(true), Mariadb::start(), Receiver::start());
-    let rules = [LINES_MQTT, WINDOWS_MQTT, LINES_HTTP, LINES_SQL, LINES_QUEUE];
-    database.sql(&LINES_SQL.table());
-    let outs: BTreeMap<&str, (Wire, Collector)> = [LINES_MQTT, WINDOWS_MQTT]
+    FAR.iter().filter(|rule| rule.place == Place::Sql).for_each(|rule| drop(database.sql(&rule.table())));
+    let outs: BTreeMap<&str, (Wire, Collector)> = FAR
         .iter()
+        .filter(|rule| rule.place == Place::Mqtt)
         .map(|rule| {
             let collector = Collector::start(to.port, &format!("c-{}", rule.id), &format!("out/{}", rule.id));
             wait_for("the collector", || collector.subscribed());
             (rule.id, (Wire::before(to.port), collector))
         })
         .collect();
-    for rule in &rules {
+    for rule in FAR {
         let target = match rule.place {
             Place::Mqtt => outs[rule.id].0.url(),
             Place::Sql => database.url(),
@@ -169,7 +157,7 @@ fn from_a_file_to_what_is_far_away_each_line_counts_once_and_comes_at_least_once
         reading.begin(rule, &target);
     }
     reading.kill(&mut Chance::of(name), either(12, 200));
-    let books = reading.end(&rules, |rule, _| {
+    let books = reading.end(FAR, |rule, _| {
         let mut book = Book::default();
         match rule.place {
             Place::Mqtt => book.take(rule, &outs[rule.id].1.rows_from(0)),
@@ -182,7 +170,7 @@ fn from_a_file_to_what_is_far_away_each_line_counts_once_and_comes_at_least_once
         }
         book
     });
-    let all: Vec<(Rule, Book)> = rules.into_iter().zip(books).collect();
+    let all: Vec<(Rule, Book)> = FAR.iter().copied().zip(books).collect();
     reading.judge(name, &all, |rule, book| match rule.place {
         // The row replaces itself.
         Place::Sql => 0,

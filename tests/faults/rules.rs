@@ -44,8 +44,12 @@ pub struct Rule {
     pub qos: u8,
 }
 
-pub const fn rule(id: &'static str, kind: Kind, place: Place, shared: bool) -> Rule {
+const fn rule(id: &'static str, kind: Kind, place: Place, shared: bool) -> Rule {
     Rule { id, kind, place, shared, qos: 1 }
+}
+
+const fn strict(id: &'static str, kind: Kind, place: Place) -> Rule {
+    Rule { qos: 2, ..rule(id, kind, place, false) }
 }
 
 /// The version of MQTT that the server speaks.
@@ -79,14 +83,58 @@ pub const WINDOW_HTTP: Rule = rule("window_http", Kind::Window, Place::Http, fal
 pub const WINDOW_SQL: Rule = rule("window_sql", Kind::Spread, Place::Sql, false);
 pub const WINDOW_QUEUE: Rule = rule("window_queue", Kind::Window, Place::Queue, false);
 /// Without state, and with a journal all the same.
-pub const STRICT_QUEUE: Rule = Rule { qos: 2, ..rule("strict_queue", Kind::Each, Place::Queue, false) };
+pub const STRICT_QUEUE: Rule = strict("strict_queue", Kind::Each, Place::Queue);
+
+pub const LINES: Rule = strict("lines", Kind::Each, Place::File);
+pub const WINDOWS: Rule = strict("windows", Kind::Window, Place::File);
+pub const FAR: &[Rule] = &[
+    strict("lines_mqtt", Kind::Each, Place::Mqtt),
+    strict("windows_mqtt", Kind::Window, Place::Mqtt),
+    strict("lines_http", Kind::Each, Place::Http),
+    strict("lines_sql", Kind::Each, Place::Sql),
+    strict("lines_queue", Kind::Each, Place::Queue),
+];
+
+/// Those whose files are damaged; the last has a queue.
+pub const DAMAGED: &[Rule] =
+    &[rule("kept", Kind::Window, Place::File, false), JOIN, rule("queued", Kind::Third, Place::Queue, false)];
 
 /// All that need neither a database nor an HTTP server.
 pub const PLAIN: &[Rule] = &[PASS, FILTER, WINDOW, JOIN, FAN_MQTT, FAN_FILE];
 
-/// The plain rules and more.
-pub fn and(more: &[Rule]) -> Vec<Rule> {
-    [PLAIN, more].concat()
+/// Each kind of rule whose stream no other rule reads, before each kind of sink that is not among the plain ones.
+const OWN: &[Rule] = &[OWN_HTTP, OWN_SQL, OWN_QUEUE, WINDOW_HTTP, WINDOW_SQL, WINDOW_QUEUE];
+
+/// The scenarios with the version of MQTT that the server speaks in them, and their rules.
+const SCENES: &[(&str, Version, &[&[Rule]])] = &[
+    ("kill_9", Version::Three, &[PLAIN, &[FAN_SQL, FAN_HTTP, FAN_QUEUE]]),
+    ("kill_9_v5", Version::Five, &[PLAIN, &[FAN_WINDOW, FAN_QUEUE]]),
+    ("kill_9_own", Version::Five, &[OWN]),
+    ("queue_killed", Version::Five, &[&[WINDOW_QUEUE, OWN_QUEUE, STRICT_QUEUE]]),
+    ("frozen", Version::Five, &[PLAIN]),
+    ("clock_stepped", Version::Three, &[PLAIN]),
+    ("ended", Version::Five, &[PLAIN, &[FAN_QUEUE]]),
+    ("plugin", Version::Three, &[PLAIN, &[GUEST]]),
+    ("broker_stopped", Version::Three, &[PLAIN]),
+    ("broker_stopped_v5", Version::Five, &[PLAIN]),
+    ("broker_forgets", Version::Three, &[PLAIN]),
+    ("broker_forgets_v5", Version::Five, &[PLAIN]),
+    ("database_killed", Version::Five, &[PLAIN, &[FAN_SQL]]),
+    ("sink_refuses", Version::Three, &[PLAIN, &[FAN_HTTP, FAN_QUEUE]]),
+    ("slow_sink", Version::Five, &[PLAIN, &[FAN_HTTP, FAN_QUEUE]]),
+    ("cut_in_packet", Version::Three, &[PLAIN, &[FAN_WINDOW]]),
+    ("cut_in_packet_v5", Version::Five, &[PLAIN, &[FAN_WINDOW]]),
+    ("disk_full", Version::Five, &[PLAIN]),
+    ("rule_changed", Version::Five, &[PLAIN]),
+    ("damaged", Version::Five, &[DAMAGED]),
+    ("file_to_file", Version::Five, &[&[LINES, WINDOWS]]),
+    ("file_to_far", Version::Five, &[FAR]),
+];
+
+/// Version and rules of a scenario.
+pub fn scene(name: &str) -> Option<(Version, Vec<Rule>)> {
+    let (_, version, rules) = SCENES.iter().find(|(scene, ..)| *scene == name)?;
+    Some((*version, rules.concat()))
 }
 
 /// Where a stream of a rule gets its messages.

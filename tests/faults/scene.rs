@@ -13,7 +13,7 @@ use super::mariadb::Mariadb;
 use super::mqtt::Collector;
 use super::publisher::{Numbers, Publisher};
 use super::receiver::Receiver;
-use super::rules::{Input, Kind, OTHER, Place, Rule, Version};
+use super::rules::{self, Input, Kind, OTHER, Place, Rule, Version};
 use super::seed::Chance;
 use super::server::{Server, wait_for};
 use super::table::{self, Verdict};
@@ -51,7 +51,7 @@ pub struct Scene {
     /// Where the server writes its files, as the test sees it.
     pub results: PathBuf,
     version: Version,
-    rules: Vec<Rule>,
+    pub rules: Vec<Rule>,
     collectors: BTreeMap<&'static str, Collector>,
     pub http: Option<Receiver>,
     pub database: Option<Mariadb>,
@@ -64,6 +64,8 @@ pub struct Scene {
     books: BTreeMap<&'static str, Book>,
     /// How often the server was started again, or a rule.
     pub strikes: u64,
+    /// All that the server had taken was acknowledged whenever it ended, so that nothing may come twice.
+    pub settled: bool,
     /// When the server was killed, or ended itself.
     kills: Vec<Instant>,
     /// Rows that may have been confirmed without the server hearing of it, by rule.
@@ -73,11 +75,12 @@ pub struct Scene {
 
 impl Scene {
     /// Everything but the server, the streams and the rules; the source's broker remembers what it has when it is stopped.
-    pub fn new(name: &'static str, version: Version, rules: &[Rule]) -> Scene {
-        Scene::with(name, version, rules, Broker::start(true))
+    pub fn new(name: &'static str) -> Scene {
+        Scene::with(name, Broker::start(true))
     }
 
-    pub fn with(name: &'static str, version: Version, rules: &[Rule], from: Broker) -> Scene {
+    pub fn with(name: &'static str, from: Broker) -> Scene {
+        let (version, rules) = rules::scene(name).expect("no such scenario");
         let (to, folder) = (Broker::start(true), tempfile::tempdir().unwrap());
         std::fs::create_dir(folder.path().join("data")).unwrap();
         let has = |place| rules.iter().any(|rule| rule.place == place);
@@ -92,7 +95,7 @@ impl Scene {
             server: Server::new(folder.path()),
             results: folder.path().into(),
             version,
-            rules: rules.into(),
+            rules: rules.clone(),
             collectors: publishing()
                 .map(|rule| {
                     (rule.id, Collector::start(to.port, &format!("c-{}", rule.id), &format!("out/{}", rule.id)))
@@ -106,6 +109,7 @@ impl Scene {
             to,
             books: rules.iter().map(|rule| (rule.id, Book::default())).collect(),
             strikes: 0,
+            settled: false,
             kills: Vec::new(),
             in_doubt: BTreeMap::new(),
             folder,
@@ -262,7 +266,8 @@ impl Scene {
         let again = self.again(rule, book);
         // What a rule with a journal is given again after a restart is known to it by its number, its mark and its content.
         let restarted = |input: &Input| self.ins[&input.stream].connections() <= self.strikes + 1;
-        if rule.is_logged() && self.duty == Duty::Taken && rule.inputs().iter().all(restarted) {
+        let recognised = rule.is_logged() && self.duty == Duty::Taken && rule.inputs().iter().all(restarted);
+        if recognised || self.settled {
             came.clear();
         }
         // What came twice on one side of the join meets its other side twice, and both come out.

@@ -5,7 +5,7 @@
 //! published and what the broker has confirmed. What was unacknowledged when a connection ended may come twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufReader, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -211,13 +211,21 @@ impl Shared {
     }
 }
 
-/// Passes packets on until one end is gone; then the other goes too.
+/// Passes packets on. An end that says no more may still hear the rest of what the other says; when one breaks off, the
+/// other does too.
 fn pump(from: TcpStream, mut to: TcpStream, way: Way, line: &Line) {
     let mut reader = BufReader::new(from);
-    while let Ok(frame) = mqtt::read(&mut reader) {
-        if !pass(&frame, &mut to, way, line) {
-            break;
+    let said_goodbye = loop {
+        match mqtt::read(&mut reader) {
+            Ok(frame) if pass(&frame, &mut to, way, line) => {}
+            Ok(_) => break false,
+            Err(error) => break error.kind() == ErrorKind::UnexpectedEof,
         }
+    };
+    // A socket that is closed with something left to read takes back what was written to it last.
+    if said_goodbye {
+        let _ = to.shutdown(Shutdown::Write);
+        return;
     }
     for end in [reader.get_ref(), &to] {
         let _ = end.shutdown(Shutdown::Both);

@@ -21,6 +21,8 @@ fn a_configuration_key_of_a_guest_is_checked_by_it() {
         timezone: "UTC".into(),
         ignore_case: false,
         props: Default::default(),
+        secrets: Default::default(),
+        isolation: Default::default(),
         layers: Default::default(),
         patrol: std::time::Duration::from_secs(10),
         root: data,

@@ -11,7 +11,7 @@ use kuiper::codec::FormatOptions;
 use kuiper::data::Value;
 use kuiper::diag::Fault;
 use kuiper::func::{Body, Ctx, RuleInfo};
-use kuiper::io::{Bus, Env, SinkSpec, SourceSpec};
+use kuiper::io::{Bus, Env, LookupSpec, SinkSpec, SourceSpec};
 use kuiper::plugin::{Install, Kind, Plugins, Settings};
 use serde_json::Value as Json;
 use zip::write::SimpleFileOptions;
@@ -20,6 +20,13 @@ use zip::write::SimpleFileOptions;
 pub fn count() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| built(&["-p", "kuiper-plugin", "--example", "count"], "examples/libcount.so"))
+}
+
+/// The library `plugins/sdk/examples/kinds.rs`, built once.
+#[allow(dead_code)]
+pub fn kinds() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| built(&["-p", "kuiper-plugin", "--example", "kinds"], "examples/libkinds.so"))
 }
 
 /// The library `plugins/sdk/examples/crash.rs`.
@@ -135,6 +142,12 @@ pub fn env(owner: &str) -> Env {
 
 pub fn sink_spec(owner: &str, props: Json) -> SinkSpec {
     SinkSpec { props: object(props), format: FormatOptions::default(), durable: false, env: env(owner) }
+}
+
+#[allow(dead_code)]
+pub fn lookup_spec(props: Json) -> LookupSpec {
+    let format = FormatOptions { format: "json".into(), ..FormatOptions::default() };
+    LookupSpec { props: object(props), format, env: env("table") }
 }
 
 pub fn source_spec(props: Json) -> SourceSpec {

@@ -254,7 +254,7 @@ pub struct Context {
     pub folder: Option<unsafe extern "C" fn(this: *const Context, into: *const Output) -> u32>,
     /// Which of several instances of the operator this is; 0 where there is one.
     pub instance: u64,
-    /// How often the rule was started, this time included; 0 where the use belongs to no rule.
+    /// How often the rule was started since the server was, this time included; 0 where the use belongs to no rule.
     pub run: u64,
 }
 

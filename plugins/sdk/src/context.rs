@@ -1,13 +1,12 @@
-//! What the engine offers to a plugin: the log, the status of its connection, state, and, for sources, the way out.
+//! What the engine offers to a plugin: the log, the status of its connection, state, counters, templates, secrets, a folder.
 
 use std::mem::ManuallyDrop;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use crate::abi;
 use crate::abi::{code, level, status};
-use crate::error::{Error, Result};
-use crate::rows::{Batch, Lent};
-use crate::value::{lent_text, Arena, Owned, Record, Time, Value};
+use crate::error::{Error, Result, Texts};
+use crate::value::{lent_text, Arena, Owned, Value};
 
 /// One use of a plugin, seen from the inside. A clone may be kept, and used by any thread.
 pub struct Context {
@@ -49,6 +48,10 @@ impl Context {
     /// `raw` is valid for the call.
     pub(crate) unsafe fn lent(raw: *const abi::Context) -> ManuallyDrop<Context> {
         ManuallyDrop::new(Context { raw })
+    }
+
+    pub(crate) fn raw(&self) -> *const abi::Context {
+        self.raw
     }
 
     /// Id of the rule.
@@ -151,7 +154,92 @@ impl Context {
     pub fn delete_state(&self, key: &str) {
         self.set_state(key, Owned::Null);
     }
+
+    /// Adds to a counter in the state, and returns what it then is.
+    pub fn count(&self, key: &str, by: i64) -> i64 {
+        // SAFETY: as in `clone`.
+        unsafe { has!(self.raw, count).map_or(0, |count| count(self.raw, abi::Str::new(key), by)) }
+    }
+
+    /// A counter in the state.
+    pub fn counter(&self, key: &str) -> i64 {
+        self.count(key, 0)
+    }
+
+    /// What a template (`{{.room}}/{{.n}}`) comes to for a row (an object) or for several (an array).
+    pub fn template(&self, text: &str, data: &Owned) -> Result<String> {
+        // SAFETY: as in `clone`.
+        let entry = unsafe { has!(self.raw, template) };
+        match self.asked(entry.map(|ask| (ask, text)), data)? {
+            Owned::Text(text) => Ok(text),
+            other => Ok(other.to_string()),
+        }
+    }
+
+    /// What a JSON path (`$.rooms[0].name`) finds in a value.
+    pub fn json_path(&self, path: &str, data: &Owned) -> Result<Owned> {
+        // SAFETY: as in `clone`.
+        let entry = unsafe { has!(self.raw, json_path) };
+        self.asked(entry.map(|ask| (ask, path)), data)
+    }
+
+    fn asked(&self, entry: Option<(Asked, &str)>, data: &Owned) -> Result<Owned> {
+        let (ask, text) = entry.ok_or_else(|| Error::never("this engine does not offer it"))?;
+        let (mut got, mut wrong) = (Taken::default(), Texts::default());
+        let mut arena = Arena::default();
+        let lent = arena.lend(data);
+        // SAFETY: as in `clone`; all pointers live until the call returns.
+        match unsafe { ask(self.raw, abi::Str::new(text), &lent, &got.output(), &wrong.fault()) } {
+            code::OK => got.one().ok_or_else(|| Error::bug("the engine gave no value")),
+            failed => Err(wrong.error(failed)),
+        }
+    }
+
+    /// The secret of that name from the configuration of the server. It is never to be logged.
+    pub fn secret(&self, name: &str) -> Result<String> {
+        let mut got = Taken::default();
+        let output = got.output();
+        // SAFETY: as in `state`.
+        unsafe { has!(self.raw, secret).map(|ask| ask(self.raw, abi::Str::new(name), &output)) };
+        match got.one() {
+            Some(Owned::Text(text)) => Ok(text),
+            _ => Err(Error::never(format!("there is no secret `{}`; add it to `secrets` of the configuration", name))),
+        }
+    }
+
+    /// A folder of the plugin's own, where also the files of its `etc` are. It goes when the plugin is removed.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let mut got = Taken::default();
+        let output = got.output();
+        // SAFETY: as in `state`.
+        unsafe { has!(self.raw, folder).map(|ask| ask(self.raw, &output)) };
+        match got.one() {
+            Some(Owned::Text(text)) => Ok(PathBuf::from(text)),
+            _ => Err(Error::later("there is no folder for the plugin")),
+        }
+    }
+
+    /// Which of several instances of the operator this is.
+    pub fn instance(&self) -> u64 {
+        // SAFETY: as in `clone`.
+        unsafe { since!(self.raw, instance, 0) }
+    }
+
+    /// How often the rule was started since the server was, this time included.
+    pub fn run(&self) -> u64 {
+        // SAFETY: as in `clone`.
+        unsafe { since!(self.raw, run, 0) }
+    }
 }
+
+/// What is asked with a text and a value.
+type Asked = unsafe extern "C" fn(
+    this: *const abi::Context,
+    text: abi::Str,
+    data: *const abi::Value,
+    into: *const abi::Output,
+    fault: *const abi::Fault,
+) -> u32;
 
 /// Collects what the other side puts.
 #[derive(Default)]
@@ -160,6 +248,11 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    /// The last value that was put.
+    pub(crate) fn one(mut self) -> Option<Owned> {
+        self.values.pop().and_then(std::result::Result::ok)
+    }
+
     /// Valid as long as `self` is not moved.
     pub(crate) fn output(&mut self) -> abi::Output {
         unsafe extern "C" fn put(this: *const abi::Output, values: *const abi::Value, count: usize) {
@@ -178,100 +271,6 @@ impl Taken {
             host: self as *mut Taken as *mut _,
             put: Some(put),
             fail: Some(fail),
-        }
-    }
-}
-
-/// The way out of a source. A clone may be kept, and used by any thread.
-#[derive(Clone)]
-pub struct Emitter {
-    context: Context,
-}
-
-impl Emitter {
-    pub(crate) fn new(context: &Context) -> Emitter {
-        Emitter { context: context.clone() }
-    }
-
-    /// Hands on rows; waits while the rules are busy. An error means that the rule is being stopped.
-    pub fn rows(&self, batch: &Batch) -> Result<()> {
-        let lent = Lent::new(batch);
-        let crossing = lent.batch();
-        // SAFETY: the context is retained; the batch lives until the call returns.
-        self.sent(unsafe { has!(self.context.raw, emit_rows).map(|emit| emit(self.context.raw, &crossing)) })
-    }
-
-    /// Hands on one row, as [`rows`](Emitter::rows).
-    pub fn row(&self, row: Record) -> Result<()> {
-        self.rows(&row.into())
-    }
-
-    /// Hands on one message, which the stream's format decodes.
-    pub fn bytes(&self, message: &[u8]) -> Result<()> {
-        self.bytes_with(message, None, Record::new())
-    }
-
-    /// The same with the time at which it happened, and with metadata.
-    pub fn bytes_with(&self, message: &[u8], time: Option<Time>, meta: Record) -> Result<()> {
-        let payload = abi::Str::bytes(message);
-        let time = time.map_or(abi::NO_TIME, |time| time.nanos);
-        let meta = Owned::Object(meta);
-        let mut arena = Arena::default();
-        let lent = arena.lend(&meta);
-        let messages = abi::Messages {
-            size: std::mem::size_of::<abi::Messages>() as u32,
-            flags: 0,
-            count: 1,
-            payloads: &payload,
-            times: &time,
-            metas: &lent,
-            properties: std::ptr::null(),
-        };
-        // SAFETY: as in `rows`.
-        self.sent(unsafe { has!(self.context.raw, emit_bytes).map(|emit| emit(self.context.raw, &messages)) })
-    }
-
-    /// Reports something that could not be read; the source goes on.
-    pub fn error(&self, text: impl AsRef<str>) -> Result<()> {
-        let text = abi::Str::new(text.as_ref());
-        // SAFETY: as in `rows`.
-        self.sent(unsafe { has!(self.context.raw, emit_error).map(|emit| emit(self.context.raw, text)) })
-    }
-
-    /// Says that there will be no more.
-    pub fn end(&self) -> Result<()> {
-        // SAFETY: as in `rows`.
-        self.sent(unsafe { has!(self.context.raw, emit_end).map(|emit| emit(self.context.raw)) })
-    }
-
-    /// Whether the rule is being stopped.
-    pub fn stopped(&self) -> bool {
-        // SAFETY: as in `rows`.
-        unsafe { has!(self.context.raw, stopped).map_or(false, |stopped| stopped(self.context.raw) != 0) }
-    }
-
-    /// Waits; true as soon as the rule is being stopped.
-    pub fn wait(&self, time: Duration) -> bool {
-        // SAFETY: as in `rows`.
-        match unsafe { has!(self.context.raw, wait) } {
-            Some(wait) => {
-                let nanos = time.as_nanos().min(u128::from(u64::MAX)) as u64;
-                // SAFETY: as in `rows`.
-                unsafe { wait(self.context.raw, nanos) != 0 }
-            }
-            None => {
-                std::thread::sleep(time);
-                self.stopped()
-            }
-        }
-    }
-
-    fn sent(&self, code: Option<u32>) -> Result<()> {
-        match code {
-            Some(code::OK) => Ok(()),
-            Some(code::STOPPED) => Err(Error::stopped()),
-            Some(code) => Err(Error::of(code, "the engine refused what the source emits".to_owned())),
-            None => Err(Error::never("this engine takes no such emissions")),
         }
     }
 }

@@ -173,6 +173,36 @@ unsafe fn report(fault: *const abi::Fault, error: &Error) -> u32 {
     error.code
 }
 
+/// Collects the texts of a call.
+#[derive(Default)]
+pub(crate) struct Texts {
+    text: String,
+    pub(crate) rows: Vec<(usize, String)>,
+}
+
+impl Texts {
+    /// Valid as long as `self` is not moved.
+    pub(crate) fn fault(&mut self) -> abi::Fault {
+        unsafe extern "C" fn set(this: *const abi::Fault, _: u32, text: abi::Str) {
+            (*((*this).host as *mut Texts)).text = text.to_text();
+        }
+        unsafe extern "C" fn row(this: *const abi::Fault, row: usize, _: u32, text: abi::Str) {
+            (*((*this).host as *mut Texts)).rows.push((row, text.to_text()));
+        }
+        abi::Fault {
+            size: std::mem::size_of::<abi::Fault>() as u32,
+            reserved: 0,
+            host: self as *mut Texts as *mut std::os::raw::c_void,
+            set: Some(set),
+            row: Some(row),
+        }
+    }
+
+    pub(crate) fn error(self, code: u32) -> Error {
+        Error::of(code, self.text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

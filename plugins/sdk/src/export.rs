@@ -1,5 +1,6 @@
 //! The table of what a plugin offers, and the macro that exports it.
 
+use std::ops::RangeInclusive;
 use std::os::raw::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -8,13 +9,14 @@ use std::sync::Once;
 use crate::abi;
 use crate::abi::kind;
 use crate::error::{catch, Result};
-use crate::function::{Aggregate, Function, PerRow};
+use crate::function::{Aggregate, Function, ListAggregate, Listed, PerRow};
+use crate::lookup::Lookup;
 use crate::props::{Properties, Property};
 use crate::rows::Row;
-use crate::sink::Sink;
-use crate::source::{PullSource, Source};
+use crate::sink::{BytesSink, Sink};
+use crate::source::{Emits, PullSource, Source};
 use crate::value::Owned;
-use crate::{function as functions, sink as sinks, source as sources};
+use crate::{function as functions, lookup as lookups, sink as sinks, source as sources};
 
 /// What makes instances.
 pub(crate) type Maker<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -54,6 +56,7 @@ pub struct Entry {
     signature: String,
     examples: Vec<(String, String)>,
     properties: Vec<Property>,
+    state: (u32, u32),
     data: *mut c_void,
     table: *const c_void,
 }
@@ -76,6 +79,18 @@ pub fn sink<S: Sink>(name: &str, make: Make<S>) -> Entry {
     Entry::new(kind::SINK, name, make, flags, sinks::table::<S>(), S::Config::schema())
 }
 
+/// A [`BytesSink`].
+pub fn bytes_sink<S: BytesSink>(name: &str, make: Make<S>) -> Entry {
+    Entry::new(kind::SINK, name, make, kind::TAKES_BYTES, sinks::bytes_table::<S>(), S::Config::schema())
+}
+
+/// A [`Lookup`]. Its symbol has the name with `Lookup` behind it.
+pub fn lookup<L: Lookup>(name: &str, make: Make<L>) -> Entry {
+    let flags = if L::ANSWERS == Emits::Bytes { kind::EMITS_BYTES } else { 0 };
+    let symbol = format!("{}Lookup", name.strip_suffix("Lookup").unwrap_or(name));
+    Entry::new(kind::LOOKUP, &symbol, make, flags, lookups::table::<L>(), L::Config::schema())
+}
+
 /// A [`Function`].
 pub fn function<F: Function>(name: &str, make: Make<F>) -> Entry {
     Entry::new(kind::FUNCTION, name, make, 0, functions::scalar::<F>(), Vec::new())
@@ -84,6 +99,12 @@ pub fn function<F: Function>(name: &str, make: Make<F>) -> Entry {
 /// An [`Aggregate`].
 pub fn aggregate<A: Aggregate>(name: &str, make: Make<A>) -> Entry {
     Entry::new(kind::FUNCTION, name, make, kind::AGGREGATE, functions::aggregate::<A>(), Vec::new())
+}
+
+/// A [`ListAggregate`].
+pub fn list_aggregate<L: ListAggregate>(name: &str, make: Make<L>) -> Entry {
+    let Make { export, maker } = make;
+    aggregate(name, Make { export, maker: Box::new(move || Listed::new(maker())) })
 }
 
 impl Entry {
@@ -97,6 +118,7 @@ impl Entry {
             signature: String::new(),
             examples: Vec::new(),
             properties,
+            state: (0, 0),
             data: Box::into_raw(Box::new(make.maker)) as *mut c_void,
             table: Box::into_raw(Box::new(table)) as *const c_void,
         }
@@ -117,6 +139,13 @@ impl Entry {
     /// Calls of a function as they are written in SQL, and their results as JSON. They are executed as tests.
     pub fn examples<'a>(mut self, examples: impl IntoIterator<Item = (&'a str, &'a str)>) -> Entry {
         self.examples = examples.into_iter().map(|(call, result)| (call.to_owned(), result.to_owned())).collect();
+        self
+    }
+
+    /// What it stores is to outlive a restart of the rule, and can be read by this version where one of `versions` has written it: the last
+    /// is that of what it writes itself. Without it, what it stores is gone when the rule stops.
+    pub fn state(mut self, versions: RangeInclusive<u32>) -> Entry {
+        self.state = versions.into_inner();
         self
     }
 
@@ -142,8 +171,8 @@ impl Entry {
             signature: leak_text(self.signature),
             examples: examples.as_ptr(),
             examples_count: examples.len(),
-            state_version: 0,
-            state_oldest: 0,
+            state_version: self.state.1,
+            state_oldest: self.state.0,
         }))
     }
 }
@@ -213,7 +242,7 @@ impl Table {
 
 /// Exports what a plugin offers: one line for each, `kind "Name" => how(make)`, with more about it in braces.
 ///
-/// Kinds: `source`, `pull_source`, `sink`, `function`, `aggregate`. How: `constructor` (an instance for each use), `singleton` (one
+/// Kinds: `source`, `pull_source`, `lookup`, `sink`, `bytes_sink`, `function`, `aggregate`, `list_aggregate`. How: `constructor` (an instance for each use), `singleton` (one
 /// for all rules), and for functions `row` (a plain function of one row of arguments).
 ///
 /// ```

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::{entry, freed, made, Error, Result};
 use crate::export::Maker;
 use crate::rows::{Row, Rows};
-use crate::value::{Arena, Owned, Value};
+use crate::value::{put, Owned, Value};
 
 /// A scalar function. Each call in a statement has an instance of its own, unless it is exported as a singleton.
 pub trait Function: Send + 'static {
@@ -73,6 +73,69 @@ pub trait Aggregate: Send + 'static {
     /// Goes on from what `save` returned.
     fn load(&mut self, saved: Owned) -> Result<()> {
         let _ = saved;
+        Ok(())
+    }
+}
+
+/// An aggregate function that looks at all rows of a group together: what they are is kept for it, and saved with the rule.
+pub trait ListAggregate: Send + 'static {
+    /// Says at planning whether these arguments will do; one that is no constant is `None`.
+    fn validate(arguments: &[Option<Value<'_>>]) -> Result<()>
+    where
+        Self: Sized,
+    {
+        let _ = arguments;
+        Ok(())
+    }
+
+    /// The result for a group: one list an argument, one value a row.
+    fn call(&mut self, context: &Context, lists: &[Vec<Owned>]) -> Result<Owned>;
+}
+
+/// A [`ListAggregate`] as an [`Aggregate`].
+pub(crate) struct Listed<L> {
+    function: L,
+    lists: Vec<Vec<Owned>>,
+}
+
+impl<L> Listed<L> {
+    pub(crate) fn new(function: L) -> Listed<L> {
+        Listed { function, lists: Vec::new() }
+    }
+}
+
+impl<L: ListAggregate> Aggregate for Listed<L> {
+    fn validate(arguments: &[Option<Value<'_>>]) -> Result<()> {
+        L::validate(arguments)
+    }
+
+    fn add(&mut self, _: &Context, arguments: Row<'_>) -> Result<()> {
+        self.lists.resize_with(arguments.len().max(self.lists.len()), Vec::new);
+        for (list, value) in self.lists.iter_mut().zip(arguments.values()) {
+            list.push(value.to_owned());
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, context: &Context) -> Result<Owned> {
+        self.function.call(context, &self.lists)
+    }
+
+    fn save(&self) -> Owned {
+        Owned::Array(self.lists.iter().map(|list| Owned::Array(list.clone())).collect())
+    }
+
+    fn load(&mut self, saved: Owned) -> Result<()> {
+        let foreign = || Error::bug("what was saved is no list of lists");
+        let lists = match saved {
+            Owned::Array(lists) => lists,
+            _ => return Err(foreign()),
+        };
+        let list = |list| match list {
+            Owned::Array(values) => Ok(values),
+            _ => Err(foreign()),
+        };
+        self.lists = lists.into_iter().map(list).collect::<Result<_>>()?;
         Ok(())
     }
 }
@@ -167,14 +230,6 @@ unsafe extern "C" fn call<F: Function>(
         }
         Ok(())
     })
-}
-
-unsafe fn put(output: *const abi::Output, value: &Owned) {
-    let mut arena = Arena::default();
-    let lent = arena.lend(value);
-    if let Some(put) = has!(output, put) {
-        put(output, &lent, 1);
-    }
 }
 
 unsafe fn fail(output: *const abi::Output, error: &Error) {

@@ -1,7 +1,7 @@
 //! What a plugin of kuiper is written against.
 //!
 //! A plugin is a library (`crate-type = ["cdylib", "rlib"]`) that depends on this crate alone, plus whatever its work needs. It implements
-//! [`Sink`], [`Source`], [`PullSource`], [`Function`] or [`Aggregate`], declares its properties with [`properties!`], names everything in
+//! [`Sink`], [`BytesSink`], [`Source`], [`PullSource`], [`Lookup`], [`Function`], [`Aggregate`] or [`ListAggregate`], declares its properties with [`properties!`], names everything in
 //! [`export!`], and is tested with [`testing`]. Between it and the engine stands a C ABI ([`abi`], `kuiper.h`), so that it may be built with
 //! another compiler and other versions of anything than the engine.
 //!
@@ -13,9 +13,12 @@
 #[macro_use]
 pub mod abi;
 mod context;
+mod emitter;
 mod error;
 pub mod export;
 mod function;
+mod lookup;
+mod messages;
 pub mod props;
 mod rows;
 mod sink;
@@ -23,11 +26,14 @@ mod source;
 pub mod testing;
 mod value;
 
-pub use context::{Context, Emitter};
+pub use context::Context;
+pub use emitter::{Emission, Emitter};
 pub use error::{Error, Result};
-pub use function::{Aggregate, Function, PerRow};
+pub use function::{Aggregate, Function, ListAggregate, PerRow};
+pub use lookup::{Answers, Lookup};
+pub use messages::{Encoded, Message, Messages};
 pub use props::{Properties, Property, PropertyType, Props};
 pub use rows::{Batch, Row, Rows, RowsIter};
-pub use sink::{Refused, Sink};
+pub use sink::{BytesSink, Refused, Sink};
 pub use source::{Emits, PullSource, Source};
 pub use value::{base64, Array, Civil, Object, Owned, Record, Time, Value};

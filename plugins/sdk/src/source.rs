@@ -3,11 +3,12 @@
 use std::os::raw::c_void;
 
 use crate::abi;
-use crate::context::{Context, Emitter};
-use crate::error::{entry, freed, made, Result};
+use crate::context::Context;
+use crate::emitter::Emitter;
+use crate::error::{entry, freed, made, Error, Result};
 use crate::export::Maker;
 use crate::props::{Properties, Props};
-use crate::value::{Time, Value};
+use crate::value::{Owned, Time, Value};
 
 /// What a source hands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub trait Source: Send + 'static {
     /// What it hands on.
     const EMITS: Emits = Emits::Rows;
 
+    /// Whether it goes back to a position that it told with an [`Emission`](crate::Emission); then `rewind` is needed. A rule with
+    /// `qos` 1 or 2 keeps the position, and goes on behind it after a crash.
+    const REWINDS: bool = false;
+
     /// Takes the properties. No input or output here: it is also called to validate a rule that never runs.
     fn provision(&mut self, context: &Context, config: Self::Config) -> Result<()>;
 
@@ -38,6 +43,24 @@ pub trait Source: Send + 'static {
     /// Emits, on a thread that the engine keeps for it, until there is no more or the emitter says that the rule is being stopped.
     /// It may also hand the emitter to a thread of its own and return; that thread ends soon after the rule is stopped.
     fn subscribe(&mut self, context: &Context, out: Emitter) -> Result<()>;
+
+    /// Goes back to where an earlier instance stood: what was emitted up to this position is not emitted again, all that came after it
+    /// is. Called after `connect` and before anything is emitted.
+    fn rewind(&mut self, context: &Context, position: Owned) -> Result<()> {
+        let _ = (context, position);
+        Err(Error::never("this source cannot go back to a position"))
+    }
+
+    /// The same with a position that a user wrote.
+    fn reset(&mut self, context: &Context, position: Owned) -> Result<()> {
+        self.rewind(context, position)
+    }
+
+    /// Says whether the outside can be reached with these properties. Called after `provision`, on an instance that does nothing else.
+    fn ping(&mut self, context: &Context) -> Result<()> {
+        let reached = self.connect(context);
+        self.close(context).and(reached)
+    }
 
     /// Ends it. Called once, also where `connect` failed.
     fn close(&mut self, context: &Context) -> Result<()> {
@@ -54,6 +77,10 @@ pub trait PullSource: Send + 'static {
     /// What it hands on.
     const EMITS: Emits = Emits::Rows;
 
+    /// Whether it goes back to a position that it told with an [`Emission`](crate::Emission); then `rewind` is needed. A rule with
+    /// `qos` 1 or 2 keeps the position, and goes on behind it after a crash.
+    const REWINDS: bool = false;
+
     /// Takes the properties. No input or output here: it is also called to validate a rule that never runs.
     fn provision(&mut self, context: &Context, config: Self::Config) -> Result<()>;
 
@@ -65,6 +92,24 @@ pub trait PullSource: Send + 'static {
 
     /// Emits what there is; `at` is the time of the interval.
     fn pull(&mut self, context: &Context, at: Time, out: &Emitter) -> Result<()>;
+
+    /// Goes back to where an earlier instance stood: what was emitted up to this position is not emitted again, all that came after it
+    /// is. Called after `connect` and before anything is emitted.
+    fn rewind(&mut self, context: &Context, position: Owned) -> Result<()> {
+        let _ = (context, position);
+        Err(Error::never("this source cannot go back to a position"))
+    }
+
+    /// The same with a position that a user wrote.
+    fn reset(&mut self, context: &Context, position: Owned) -> Result<()> {
+        self.rewind(context, position)
+    }
+
+    /// Says whether the outside can be reached with these properties. Called after `provision`, on an instance that does nothing else.
+    fn ping(&mut self, context: &Context) -> Result<()> {
+        let reached = self.connect(context);
+        self.close(context).and(reached)
+    }
 
     /// Ends it. Called once, also where `connect` failed.
     fn close(&mut self, context: &Context) -> Result<()> {
@@ -89,9 +134,9 @@ pub(crate) fn pushing<S: Source>() -> abi::Source {
         pull: None,
         close: Some(push::close::<S>),
         destroy: Some(freed::<S>),
-        rewind: None,
-        reset: None,
-        ping: None,
+        rewind: if S::REWINDS { Some(push::rewind::<S>) } else { None },
+        reset: if S::REWINDS { Some(push::reset::<S>) } else { None },
+        ping: Some(push::ping::<S>),
     }
 }
 
@@ -106,9 +151,9 @@ pub(crate) fn pulled<S: PullSource>() -> abi::Source {
         pull: Some(pull::pull::<S>),
         close: Some(pull::close::<S>),
         destroy: Some(freed::<S>),
-        rewind: None,
-        reset: None,
-        ping: None,
+        rewind: if S::REWINDS { Some(pull::rewind::<S>) } else { None },
+        reset: if S::REWINDS { Some(pull::reset::<S>) } else { None },
+        ping: Some(pull::ping::<S>),
     }
 }
 
@@ -148,6 +193,38 @@ macro_rules! shared_entries {
             fault: *const abi::Fault,
         ) -> u32 {
             entry(fault, || (*(this as *mut S)).close(&Context::lent(context)))
+        }
+
+        pub(super) unsafe extern "C" fn rewind<S: $kind>(
+            this: *mut c_void,
+            context: *const abi::Context,
+            position: *const abi::Value,
+            fault: *const abi::Fault,
+        ) -> u32 {
+            entry(fault, || {
+                let position = Value::lent(&*position).to_owned();
+                (*(this as *mut S)).rewind(&Context::lent(context), position)
+            })
+        }
+
+        pub(super) unsafe extern "C" fn reset<S: $kind>(
+            this: *mut c_void,
+            context: *const abi::Context,
+            position: *const abi::Value,
+            fault: *const abi::Fault,
+        ) -> u32 {
+            entry(fault, || {
+                let position = Value::lent(&*position).to_owned();
+                (*(this as *mut S)).reset(&Context::lent(context), position)
+            })
+        }
+
+        pub(super) unsafe extern "C" fn ping<S: $kind>(
+            this: *mut c_void,
+            context: *const abi::Context,
+            fault: *const abi::Fault,
+        ) -> u32 {
+            entry(fault, || (*(this as *mut S)).ping(&Context::lent(context)))
         }
     };
 }

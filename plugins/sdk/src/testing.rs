@@ -25,22 +25,28 @@
 
 mod engine;
 mod example;
+mod function;
+mod lookup;
+mod sink;
+mod source;
 mod text;
 
 use std::cell::Cell;
 use std::os::raw::c_void;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::abi;
 use crate::abi::{code, kind};
-use crate::context::Taken;
-use crate::error::{Error, Result};
-use crate::rows::{Batch, Lent};
+use crate::error::{Error, Result, Texts};
+use crate::rows::Batch;
 use crate::value::{Arena, Owned, Record};
 
 use engine::Engine;
 
+pub use function::FunctionTest;
+pub use lookup::{Found, LookupTest};
+pub use sink::SinkTest;
+pub use source::SourceTest;
 pub use text::json;
 
 /// The engine's part: it holds a plugin, and keeps what the plugin says.
@@ -70,6 +76,16 @@ impl Host {
         self.context.said().state.get(key).cloned()
     }
 
+    /// Puts a secret into the configuration.
+    pub fn set_secret(&self, name: &str, text: &str) {
+        self.context.said().secrets.insert(name.to_owned(), text.to_owned());
+    }
+
+    /// Puts a state there, as an earlier run has left it.
+    pub fn set_state(&self, key: &str, value: impl Into<Owned>) {
+        self.context.said().state.insert(key.to_owned(), value.into());
+    }
+
     /// Names of all that the plugin offers.
     pub fn names(&self) -> Vec<String> {
         // SAFETY: the table lives as long as the process.
@@ -92,6 +108,15 @@ impl Host {
             unsafe { has!(table, create) }
         })?;
         Ok(SourceTest { host: self, table, this })
+    }
+
+    /// A new instance of a lookup, by the name of its source.
+    pub fn lookup(&self, name: &str) -> Result<LookupTest<'_>> {
+        let (table, this) = self.create::<abi::Lookup>(&format!("{}Lookup", name), kind::LOOKUP, |table| {
+            // SAFETY: as in `sink`.
+            unsafe { has!(table, create) }
+        })?;
+        Ok(LookupTest { host: self, table, this })
     }
 
     /// A new instance of a function.
@@ -194,97 +219,6 @@ impl Host {
     }
 }
 
-/// Collects the texts of a call.
-#[derive(Default)]
-struct Texts {
-    text: String,
-    rows: Vec<(usize, String)>,
-}
-
-impl Texts {
-    fn fault(&mut self) -> abi::Fault {
-        unsafe extern "C" fn set(this: *const abi::Fault, _: u32, text: abi::Str) {
-            (*((*this).host as *mut Texts)).text = text.to_text();
-        }
-        unsafe extern "C" fn row(this: *const abi::Fault, row: usize, _: u32, text: abi::Str) {
-            (*((*this).host as *mut Texts)).rows.push((row, text.to_text()));
-        }
-        abi::Fault {
-            size: std::mem::size_of::<abi::Fault>() as u32,
-            reserved: 0,
-            host: self as *mut Texts as *mut c_void,
-            set: Some(set),
-            row: Some(row),
-        }
-    }
-
-    fn error(self, code: u32) -> Error {
-        Error::of(code, self.text)
-    }
-}
-
-/// An instance of a sink.
-pub struct SinkTest<'h> {
-    host: &'h Host,
-    table: *const abi::Sink,
-    this: *mut c_void,
-}
-
-// In the tests of sinks, sources and functions: the table lives as long as the process, `this` until `drop`, the rest until a call returns.
-
-impl SinkTest<'_> {
-    /// Hands over the properties, an object.
-    pub fn provision(&self, properties: Owned) -> Result<()> {
-        self.host.provision(unsafe { has!(self.table, provision) }, self.this, properties)
-    }
-
-    /// Connects.
-    pub fn connect(&self) -> Result<()> {
-        self.host.step(unsafe { has!(self.table, connect) }, self.this)
-    }
-
-    /// Hands over rows that have nothing to do with each other, each an object.
-    pub fn collect(&self, rows: &[Owned]) -> Result<()> {
-        self.collect_with(rows, Record::new())
-    }
-
-    /// The same, with what the templates in properties come to for these rows.
-    pub fn collect_with(&self, rows: &[Owned], properties: Record) -> Result<()> {
-        let (batch, properties) = (batch(rows), Owned::Object(properties));
-        let mut arena = Arena::default();
-        let (lent, properties) = (Lent::new(&batch), arena.lend(&properties));
-        let crossing = abi::Batch { properties: &properties, ..lent.batch() };
-        let mut done = 0;
-        self.host.entry(unsafe { has!(self.table, collect) }, |call, fault| unsafe {
-            call(self.this, self.host.raw(), &crossing, &mut done, fault)
-        })
-    }
-
-    /// Hands over rows that belong together, each an object. Returns those that were refused, with the reason.
-    pub fn collect_list(&self, rows: &[Owned]) -> Result<Vec<(usize, String)>> {
-        let batch = batch(rows);
-        let lent = Lent::new(&batch);
-        self.host.entry_refusing(unsafe { has!(self.table, collect_list) }, |call, fault| unsafe {
-            call(self.this, self.host.raw(), &lent.batch(), fault)
-        })
-    }
-
-    /// Closes.
-    pub fn close(&self) -> Result<()> {
-        self.host.step(unsafe { has!(self.table, close) }, self.this)
-    }
-}
-
-impl Drop for SinkTest<'_> {
-    fn drop(&mut self) {
-        unsafe {
-            if let Some(destroy) = has!(self.table, destroy) {
-                destroy(self.this);
-            }
-        }
-    }
-}
-
 fn batch(rows: &[Owned]) -> Batch {
     rows.iter()
         .map(|row| match row {
@@ -292,202 +226,4 @@ fn batch(rows: &[Owned]) -> Batch {
             other => Record::new().with("value", other.clone()),
         })
         .collect()
-}
-
-/// An instance of a source.
-pub struct SourceTest<'h> {
-    host: &'h Host,
-    table: *const abi::Source,
-    this: *mut c_void,
-}
-
-impl SourceTest<'_> {
-    /// Hands over the properties, an object.
-    pub fn provision(&self, properties: Owned) -> Result<()> {
-        self.host.provision(unsafe { has!(self.table, provision) }, self.this, properties)
-    }
-
-    /// Connects.
-    pub fn connect(&self) -> Result<()> {
-        self.host.step(unsafe { has!(self.table, connect) }, self.this)
-    }
-
-    /// Lets a pull source emit once; what it emitted is in [`rows`](SourceTest::rows) or [`messages`](SourceTest::messages).
-    pub fn pull(&self, at_nanos: i64) -> Result<()> {
-        self.host.entry(unsafe { has!(self.table, pull) }, |call, fault| unsafe {
-            call(self.this, self.host.raw(), at_nanos, fault)
-        })
-    }
-
-    /// Lets a source emit until it has emitted that many rows or messages; then it is told to stop. False if it did not in time.
-    pub fn subscribe(&self, count: usize, time: Duration) -> Result<bool> {
-        let instance = Instance(self.this, self.host.raw());
-        let subscribe = unsafe { has!(self.table, subscribe) };
-        let subscribe = subscribe.ok_or_else(|| Error::bug("the plugin does not have this entry"))?;
-        let mut outcome = (code::OK, Texts::default());
-        let mut enough = false;
-        std::thread::scope(|scope| {
-            let outcome = &mut outcome;
-            scope.spawn(move || {
-                let instance = instance;
-                outcome.0 = unsafe { subscribe(instance.0, instance.1, &outcome.1.fault()) };
-            });
-            enough = self.host.context.wait_for(count, time);
-            self.host.context.stop();
-        });
-        match outcome {
-            (code::OK, _) | (code::STOPPED, _) => Ok(enough),
-            (failed, text) => Err(text.error(failed)),
-        }
-    }
-
-    /// Rows emitted so far.
-    pub fn rows(&self) -> Vec<Record> {
-        self.host.context.said().rows.clone()
-    }
-
-    /// Messages emitted so far.
-    pub fn messages(&self) -> Vec<Vec<u8>> {
-        self.host.context.said().messages.clone()
-    }
-
-    /// Errors reported so far.
-    pub fn errors(&self) -> Vec<String> {
-        self.host.context.said().errors.clone()
-    }
-
-    /// Whether it said that there will be no more.
-    pub fn ended(&self) -> bool {
-        self.host.context.said().ended
-    }
-
-    /// Closes.
-    pub fn close(&self) -> Result<()> {
-        self.host.context.stop();
-        self.host.step(unsafe { has!(self.table, close) }, self.this)
-    }
-}
-
-impl Drop for SourceTest<'_> {
-    fn drop(&mut self) {
-        unsafe {
-            if let Some(destroy) = has!(self.table, destroy) {
-                destroy(self.this);
-            }
-        }
-    }
-}
-
-/// What the thread of a source needs.
-struct Instance(*mut c_void, *const abi::Context);
-
-// SAFETY: an instance may be called by any thread, one at a time.
-unsafe impl Send for Instance {}
-
-/// An instance of a function: a call in a statement.
-pub struct FunctionTest<'h> {
-    host: &'h Host,
-    table: *const abi::Function,
-    this: *mut c_void,
-    group: Cell<*mut c_void>,
-}
-
-impl FunctionTest<'_> {
-    /// Asks whether these arguments will do; one that is no constant is `None`.
-    pub fn validate(&self, arguments: &[Option<Owned>]) -> Result<()> {
-        let mut arena = Arena::default();
-        let lent: Vec<abi::Value> = arguments
-            .iter()
-            .map(|argument| argument.as_ref().map_or(abi::Value::MISSING, |value| arena.lend(value)))
-            .collect();
-        self.host.entry(unsafe { has!(self.table, validate) }, |call, fault| unsafe {
-            call(self.this, lent.as_ptr(), lent.len(), fault)
-        })
-    }
-
-    /// The value for one row of arguments.
-    pub fn call(&self, arguments: &[Owned]) -> Result<Owned> {
-        let crossing = Arguments::new(arguments);
-        let mut taken = Taken::default();
-        let output = taken.output();
-        self.host.entry(unsafe { has!(self.table, call) }, |call, fault| unsafe {
-            call(self.this, self.host.raw(), &crossing.batch(), &output, fault)
-        })?;
-        one(taken)
-    }
-
-    /// Takes a row of arguments into the group of an aggregate function; the first starts it.
-    pub fn add(&self, arguments: &[Owned]) -> Result<()> {
-        if self.group.get().is_null() {
-            let mut text = Texts::default();
-            let start = unsafe { has!(self.table, start) };
-            let start = start.ok_or_else(|| Error::bug("the plugin does not have this entry"))?;
-            self.group.set(unsafe { start(self.this, &text.fault()) });
-            if self.group.get().is_null() {
-                return Err(text.error(code::BUG));
-            }
-        }
-        let crossing = Arguments::new(arguments);
-        self.host.entry(unsafe { has!(self.table, add) }, |call, fault| unsafe {
-            call(self.this, self.host.raw(), self.group.get(), &crossing.batch(), fault)
-        })
-    }
-
-    /// The result of the group.
-    pub fn result(&self) -> Result<Owned> {
-        let mut taken = Taken::default();
-        let output = taken.output();
-        self.host.entry(unsafe { has!(self.table, result) }, |call, fault| unsafe {
-            call(self.this, self.host.raw(), self.group.get(), &output, fault)
-        })?;
-        one(taken)
-    }
-}
-
-impl Drop for FunctionTest<'_> {
-    fn drop(&mut self) {
-        unsafe {
-            if let (Some(discard), false) = (has!(self.table, discard), self.group.get().is_null()) {
-                discard(self.this, self.group.get());
-            }
-            if let Some(destroy) = has!(self.table, destroy) {
-                destroy(self.this);
-            }
-        }
-    }
-}
-
-fn one(mut taken: Taken) -> Result<Owned> {
-    match (taken.values.pop(), taken.values.len()) {
-        (Some(Ok(value)), 0) => Ok(value),
-        (Some(Err(text)), 0) => Err(Error::never(text)),
-        (_, _) => Err(Error::bug("the function did not put exactly one value")),
-    }
-}
-
-/// One row of arguments.
-struct Arguments {
-    values: Vec<abi::Value>,
-    _arena: Arena,
-}
-
-impl Arguments {
-    fn new(arguments: &[Owned]) -> Arguments {
-        let mut arena = Arena::default();
-        Arguments { values: arguments.iter().map(|argument| arena.lend(argument)).collect(), _arena: arena }
-    }
-
-    fn batch(&self) -> abi::Batch {
-        abi::Batch {
-            size: std::mem::size_of::<abi::Batch>() as u32,
-            flags: 0,
-            columns: std::ptr::null(),
-            width: self.values.len(),
-            height: 1,
-            values: self.values.as_ptr(),
-            times: std::ptr::null(),
-            metas: std::ptr::null(),
-            properties: std::ptr::null(),
-        }
-    }
 }

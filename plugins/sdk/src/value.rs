@@ -204,6 +204,18 @@ impl fmt::Debug for Object<'_> {
     }
 }
 
+/// Hands one value to the other side.
+///
+/// # Safety
+/// `output` is valid for the call.
+pub(crate) unsafe fn put(output: *const abi::Output, value: &Owned) {
+    let mut arena = Arena::default();
+    let lent = arena.lend(value);
+    if let Some(put) = has!(output, put) {
+        put(output, &lent, 1);
+    }
+}
+
 pub(crate) fn lent_text<'a>(text: abi::Str) -> &'a str {
     // SAFETY: the contract: what the other side lends is valid for the call; what is not UTF-8 is no text.
     std::str::from_utf8(unsafe { text.as_bytes() }).unwrap_or("")

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::client::Failure;
 use super::super::print::say;
@@ -18,6 +18,9 @@ use crate::case::example;
 use crate::diag::words;
 use crate::func::Catalogue;
 use crate::plugin::{Probe, PublicKey, Tried, check_library, unpack_zip};
+
+/// How often it is looked whether the process has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(in crate::cli) struct Check {
@@ -89,17 +92,20 @@ fn library(path: &Path, bytes: &[u8], args: &Check) -> Result<(), Failure> {
         .arg(path)
         .spawn()
         .map_err(|error| cannot("load", path, &error))?;
-    let begun = Instant::now();
+    let mut looks = args.limit.saturating_mul(1000 / LOOK.as_millis() as u64);
     let ended = loop {
         match child.try_wait().map_err(|error| cannot("load", path, &error))? {
             Some(ended) => break ended,
-            None if begun.elapsed() > Duration::from_secs(args.limit) => {
+            None if looks == 0 => {
                 // It ended by itself just now, or is waited for below.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(wrong(format!("loading it and its examples did not end within {} s", args.limit)));
             }
-            None => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                looks -= 1;
+                std::thread::sleep(LOOK);
+            }
         }
     };
     match ended.code() {

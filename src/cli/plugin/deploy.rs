@@ -18,7 +18,7 @@ use super::{Build, build, cannot, pack};
 /// Bytes of the zip that are sent at once.
 const PIECE: usize = 64 << 10;
 
-pub(super) async fn run(project: &Project, remote: &Remote) -> Result<(), Failure> {
+pub(super) async fn run(project: &Project, isolation: Option<&str>, remote: &Remote) -> Result<(), Failure> {
     let client = Client::new(remote)?;
     // A server that is away is found out before minutes are spent on a build.
     client.ask(Method::GET, &["ping"], None).await?;
@@ -40,7 +40,11 @@ pub(super) async fn run(project: &Project, remote: &Remote) -> Result<(), Failur
     let installed = client.get(&["plugins", kind]).await?;
     let listed = installed.as_array().is_some_and(|all| all.iter().any(|one| one == name));
     let usable = listed && client.get(&["plugins", kind, name]).await.is_ok();
-    let body = json!({ "name": name, "file": file.as_str() }).to_string();
+    let mut body = json!({ "name": name, "file": file.as_str() });
+    if let Some(isolation) = isolation {
+        body["isolation"] = isolation.into();
+    }
+    let body = body.to_string();
     let answer = match usable {
         true => client.ask(Method::PUT, &["plugins", kind, name], Some(body)).await?,
         false => client.ask(Method::POST, &["plugins", kind], Some(body)).await?,

@@ -1,34 +1,81 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use crate::data::{Batch, Fate};
+use crate::data::{Batch, Delivery, Fate};
 
-/// The messages of one source that a log has, by the numbers that the source gave them.
+/// So many of the last messages may be given again: more than a source gives before the first is acknowledged, and far
+/// fewer than there are numbers, so that a number which was given anew is not taken for the message that had it before.
+const RECENT: usize = 1 << 14;
+
+/// The last messages of one source that a log has, by the numbers that the source gave them.
 ///
-/// After a crash a source gives again what it has no acknowledgement of, before anything new, under the same number and
-/// marked. What the log had at the crash is known by number and content together; from the first message on that is not
-/// marked nothing is known any more, since the numbers go round.
+/// When a connection is made anew, in this process or in the next, a source gives again what it has no acknowledgement
+/// of: before anything new, in the order in which it gave it first, under the same numbers, and marked. A message is
+/// known when number, content, mark and order agree; from the first message on that is not marked nothing is known any
+/// more, since the numbers go round.
 #[derive(Default)]
 pub struct Known {
-    /// In the log now.
-    now: HashMap<u16, u64>,
-    /// In the log before the start; empty once the source goes on.
-    before: HashMap<u16, u64>,
+    /// The last messages in the log, in their order.
+    recent: VecDeque<(u16, u64)>,
+    /// So many of them are not safe yet.
+    fresh: usize,
+    /// The connection that the last message came over; none before the first.
+    line: Option<u16>,
+    /// What may come again over this connection: by number the place in the order, and the content.
+    before: HashMap<u16, (usize, u64)>,
+    /// The place of the last that did.
+    place: usize,
 }
 
 impl Known {
-    pub fn add_before(&mut self, deliveries: &[(u16, u64)]) {
-        self.now.extend(deliveries.iter().copied());
-        self.before.extend(deliveries.iter().copied());
+    /// The log has these too.
+    pub fn add(&mut self, deliveries: &[(u16, u64)]) {
+        self.recent.extend(deliveries.iter().copied());
+        self.trim();
     }
 
-    /// All that are in the log, sorted.
+    /// The last messages, in their order.
     pub fn all(&self) -> Vec<(u16, u64)> {
-        let mut all: Vec<(u16, u64)> = self.now.iter().map(|(id, digest)| (*id, *digest)).collect();
-        all.sort_unstable();
-        all
+        self.recent.iter().copied().collect()
     }
 
-    /// Takes the rows out that the log had before the start, and counts them as such. The others are in it from now on.
+    /// What was noted last is safe.
+    pub fn keep(&mut self) {
+        self.fresh = 0;
+        self.trim();
+    }
+
+    /// What was noted last is given back to the source.
+    pub fn give_back(&mut self) {
+        let left = self.recent.len().saturating_sub(std::mem::take(&mut self.fresh));
+        self.recent.truncate(left);
+    }
+
+    fn trim(&mut self) {
+        let over = self.recent.len().saturating_sub(RECENT);
+        self.recent.drain(..over);
+    }
+
+    fn is_known(&mut self, delivery: Delivery) -> bool {
+        if self.line != Some(delivery.line) {
+            self.line = Some(delivery.line);
+            self.place = 0;
+            let places = self.recent.iter().enumerate();
+            self.before = places.map(|(place, (id, digest))| (*id, (place, *digest))).collect();
+        }
+        if !delivery.again {
+            self.before = HashMap::new();
+            return false;
+        }
+        match self.before.get(&delivery.id) {
+            Some((place, digest)) if *digest == delivery.digest && *place >= self.place => {
+                self.place = *place;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the rows out that the log has already, and counts them as such. The others are in it from now on.
     pub fn take_out(&mut self, batch: &mut Batch) {
         let rows = batch.selected();
         if !rows.iter().any(|row| batch.delivery(*row as usize).is_some()) {
@@ -38,13 +85,16 @@ impl Known {
         let mut left = Vec::with_capacity(rows.len());
         for row in rows {
             if let Some(delivery) = batch.delivery(row as usize) {
-                if !delivery.again {
-                    self.before = HashMap::new();
-                } else if self.before.get(&delivery.id) == Some(&delivery.digest) {
+                if self.is_known(delivery) {
                     batch.take_receipt(row as usize).settle(Fate::DroppedDuplicate);
                     continue;
                 }
-                self.now.insert(delivery.id, delivery.digest);
+                // Rows of one message come one after the other.
+                let noted = (delivery.id, delivery.digest);
+                if self.fresh == 0 || self.recent.back() != Some(&noted) {
+                    self.recent.push_back(noted);
+                    self.fresh += 1;
+                }
             }
             left.push(row);
         }
@@ -55,34 +105,74 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Delivery, Receipt, Time};
+    use crate::data::{Receipt, Time};
 
-    fn batch(rows: &[(u16, bool, u64)]) -> Batch {
+    fn batch(line: u16, rows: &[(u16, bool, u64)]) -> Batch {
         let mut batch = Batch::new(0);
         for (n, (id, again, digest)) in rows.iter().enumerate() {
             batch.push(Time(0), Receipt::none());
-            batch.set_delivery(n, Delivery { id: *id, again: *again, digest: *digest });
+            batch.set_delivery(n, Delivery { id: *id, again: *again, digest: *digest, line });
         }
         batch
+    }
+
+    /// The places of those that are taken for new.
+    fn new(known: &mut Known, line: u16, rows: &[(u16, bool, u64)]) -> Vec<u32> {
+        let mut batch = batch(line, rows);
+        known.take_out(&mut batch);
+        known.keep();
+        batch.selected().to_vec()
     }
 
     #[test]
     fn only_what_is_marked_and_the_same_and_came_first_is_known_again() {
         let mut known = Known::default();
-        known.add_before(&[(1, 11), (2, 22), (3, 33)]);
+        known.add(&[(1, 11), (2, 22), (3, 33)]);
         // The second has another content, the third is not marked, and what is behind it is new.
-        let mut first = batch(&[(1, true, 11), (2, true, 23), (4, false, 44), (3, true, 33)]);
-        known.take_out(&mut first);
-        assert_eq!(first.selected(), [1, 2, 3]);
-        assert_eq!(known.all(), [(1, 11), (2, 23), (3, 33), (4, 44)]);
+        let rows = [(1, true, 11), (2, true, 23), (4, false, 44), (3, true, 33)];
+        assert_eq!(new(&mut known, 1, &rows), [1, 2, 3]);
+        assert_eq!(known.all(), [(1, 11), (2, 22), (3, 33), (2, 23), (4, 44), (3, 33)]);
     }
 
     #[test]
     fn all_rows_of_a_message_are_known_by_it() {
         let mut known = Known::default();
-        known.add_before(&[(7, 70)]);
-        let mut rows = batch(&[(7, true, 70), (7, true, 70)]);
+        known.add(&[(7, 70)]);
+        assert!(new(&mut known, 1, &[(7, true, 70), (7, true, 70)]).is_empty());
+    }
+
+    #[test]
+    fn what_comes_again_over_another_connection_is_known_without_a_restart() {
+        let mut known = Known::default();
+        assert_eq!(new(&mut known, 1, &[(1, false, 11), (2, false, 22)]), [0, 1]);
+        assert_eq!(new(&mut known, 1, &[(3, false, 33)]), [0]);
+        // The mark alone says nothing over the connection that it came over first.
+        assert_eq!(new(&mut known, 1, &[(3, true, 33)]), [0]);
+        assert_eq!(new(&mut known, 2, &[(2, true, 22), (3, true, 33), (4, true, 44)]), [2]);
+        assert_eq!(new(&mut known, 4, &[(4, true, 44), (5, false, 11)]), [1]);
+    }
+
+    #[test]
+    fn a_number_that_was_given_anew_is_not_the_message_that_had_it() {
+        let mut known = Known::default();
+        // The same content each time, as a switch has it.
+        known.add(&[(1, 5), (2, 5), (3, 5)]);
+        // Two comes again, and so one cannot: it stands for something new.
+        assert_eq!(new(&mut known, 1, &[(2, true, 5), (3, true, 5), (1, true, 5)]), [2]);
+        let many: Vec<(u16, u64)> = (0..RECENT as u16 + 1).map(|id| (id, 9)).collect();
+        known.add(&many);
+        assert_eq!(known.all().len(), RECENT);
+        assert_eq!(new(&mut known, 2, &[(0, true, 9)]), [0]);
+    }
+
+    #[test]
+    fn what_was_given_back_is_not_known() {
+        let mut known = Known::default();
+        known.add(&[(1, 11)]);
+        let mut rows = batch(1, &[(2, false, 22), (3, false, 33)]);
         known.take_out(&mut rows);
-        assert!(rows.is_empty());
+        known.give_back();
+        assert_eq!(known.all(), [(1, 11)]);
+        assert_eq!(new(&mut known, 2, &[(1, true, 11), (2, true, 22)]), [1]);
     }
 }

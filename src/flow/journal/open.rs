@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 use crate::clock::{Clock, Time};
 use crate::data::Value;
 use crate::diag::{Fault, Result};
-use crate::meter::{Accounts, Term};
+use crate::meter::{Accounts, LedgerView, Term};
 use crate::plan::{self, Plan};
 use crate::store::{Log, LogOptions, Snapshots};
 
 use super::super::book::Book;
-use super::super::chain::{self, Chain};
+use super::super::carry;
+use super::super::chain::Chain;
 use super::known::Known;
 use super::record::{self, Glance, SinkCount};
 use super::state::State;
@@ -43,6 +44,8 @@ struct Found {
     counts: Option<(u64, Vec<SinkCount>)>,
     /// Pushes that are not to be done again.
     skip: HashSet<u64>,
+    /// Calls that broke the rule: how often, and the last time in which step.
+    broke: HashMap<u64, (u32, usize)>,
     known: Vec<Known>,
     /// For each source where it stands, if it can seek.
     positions: Vec<Option<Value>>,
@@ -80,7 +83,7 @@ impl Opened {
                         found.warnings.push(format!("{gone} records of the input log behind the snapshot are gone"));
                     }
                     for (n, known) in state.known.iter().enumerate() {
-                        found.known(n).add_before(known);
+                        found.known(n).add(known);
                     }
                     found.positions.clone_from(&state.positions);
                     found.snapshot = Some((sequence, bytes.len() as u64, state));
@@ -90,6 +93,8 @@ impl Opened {
         }
         let from = found.snapshot.as_ref().map_or(log.first(), |(sequence, ..)| *sequence);
         let mut reader = log.read(from)?;
+        // What went back to its source is known a little later.
+        let mut pushes = Vec::new();
         while let Some((sequence, body)) = reader.next()? {
             found.bytes += body.len() as u64;
             match record::glance(&body) {
@@ -97,17 +102,15 @@ impl Opened {
                     found.begin = Some((now, plan)).filter(|_| found.snapshot.is_none());
                 }
                 Ok(Glance::Push { source, rows, deliveries, position }) => {
-                    found.rows += rows;
                     found.calls += 1;
-                    found.known(source).add_before(&deliveries);
-                    if position.is_some() && source < found.known.len() {
-                        let count = found.positions.len().max(source + 1);
-                        found.positions.resize(count, None);
-                        found.positions[source] = position;
-                    }
+                    pushes.push((sequence, source, rows, deliveries, position));
                 }
                 Ok(Glance::Counts(counts)) => found.counts = Some((sequence, counts)),
                 Ok(Glance::Skip(sequence)) => drop(found.skip.insert(sequence)),
+                Ok(Glance::Broke { sequence, step }) => {
+                    let (times, last) = found.broke.entry(sequence).or_default();
+                    (*times, *last) = (*times + 1, step);
+                }
                 Ok(Glance::Other) => found.calls += 1,
                 Err(fault) => {
                     found.warnings.push(format!("record {sequence}: {fault}"));
@@ -115,16 +118,32 @@ impl Opened {
                 }
             }
         }
+        for (sequence, source, rows, deliveries, position) in pushes {
+            if found.skip.contains(&sequence) {
+                continue;
+            }
+            found.rows += rows;
+            found.known(source).add(&deliveries);
+            if position.is_some() && source < found.known.len() {
+                let count = found.positions.len().max(source + 1);
+                found.positions.resize(count, None);
+                found.positions[source] = position;
+            }
+        }
         Ok(Opened { spec, log, found })
     }
 
-    /// For each source of the plan where it stands, if it can seek; nothing where the plan before read something else.
+    /// For each source of the plan where it stands, if it can seek and the plan before read it too.
     pub fn positions(&self, plan: &Plan) -> Vec<Option<Value>> {
         let Some(before) = self.before() else { return Vec::new() };
-        // Places among several sources are those of one plan.
-        let text = plan_text(plan);
-        let reads_the_same = plan.sources.len() == 1 && sources(before).eq(sources(&text));
-        if *before == text || reads_the_same { self.found.positions.clone() } else { Vec::new() }
+        let place = |origin: Option<usize>| self.found.positions.get(origin?).cloned().flatten();
+        origins(plan, before).into_iter().map(place).collect()
+    }
+
+    /// The last messages of a source that the log has: number and digest.
+    #[cfg(test)]
+    pub fn messages(&self, source: usize) -> Vec<(u16, u64)> {
+        self.found.known.get(source).map(Known::all).unwrap_or_default()
     }
 
     /// The plan that what is here is of.
@@ -137,7 +156,7 @@ impl Opened {
     /// program was killed behind the last snapshot. None where the plan is the same, or a snapshot has all.
     pub fn stranded(&self, plan: &Plan) -> Option<u64> {
         let before = self.before()?;
-        (self.found.calls > 0 && *before != plan_text(plan)).then_some(self.found.rows)
+        (self.found.calls > 0 && !is_of(before, plan)).then_some(self.found.rows)
     }
 
     /// Makes the chain as it was, as far as its plan is the same, and the journal that goes on. `build` makes a chain
@@ -157,13 +176,13 @@ impl Opened {
         let now = clock.now();
         let (mut taken, mut changed, mut before) = (None, None, None);
         match (&found.snapshot, &found.begin) {
-            (Some((_, _, state)), _) if state.plan == text => {
+            (Some((_, _, state)), _) if is_of(&state.plan, plan) => {
                 book.ledger.restore(&state.ledger);
                 let mut chain = build(now)?;
                 let states = state.ops.iter().map(|op| op.state.clone()).collect();
                 match chain.load(Value::array(states)) {
                     Ok(()) => {
-                        book.ledger.came(u64::try_from(book.ledger.view().held).unwrap_or_default());
+                        book.ledger.came(u64::try_from(book.view().held).unwrap_or_default());
                         taken = Some(chain);
                     }
                     Err(fault) => {
@@ -172,7 +191,7 @@ impl Opened {
                     }
                 }
             }
-            (None, Some((began, plan))) if *plan == text => taken = Some(build(*began)?),
+            (None, Some((began, before))) if is_of(before, plan) => taken = Some(build(*began)?),
             // It is the first: the rule had none before.
             (None, None) if log.is_empty() => {
                 book.ledger.restore(&carried.ledger);
@@ -186,9 +205,9 @@ impl Opened {
                 let mut chain = build(now)?;
                 let theirs: Vec<String> = state.ops.iter().map(|op| op.does.clone()).collect();
                 let states: Vec<Value> = state.ops.iter().map(|op| op.state.clone()).collect();
-                match chain.take_up(&chain::carried(&plan::steps(plan), &theirs), &states) {
+                match chain.take_up(&carry::carried(&plan::steps(plan), &theirs), &states) {
                     Ok(()) => {
-                        let held = book.ledger.view().held;
+                        let held = book.view().held;
                         book.ledger.came(u64::try_from(held).unwrap_or_default());
                         let gone = u64::try_from(state.ledger.held - held).unwrap_or_default();
                         found.drop_held(book, gone);
@@ -218,6 +237,7 @@ impl Opened {
             tracing::warn!("{}: {warning}", spec.folder.display());
         }
         let is_changed = changed.is_some();
+        found.turn_to(plan);
         let chain = taken.or(changed).map_or_else(|| build(now), Ok)?;
         let mut journal = found.journal(spec, log, sinks, is_fresh || is_changed, clock)?;
         for port in &mut journal.ports {
@@ -233,6 +253,10 @@ impl Opened {
         if is_fresh {
             journal.note(&record::begin(now, &journal.plan.clone()))?;
             journal.calls = 0;
+            // What was counted before would be forgotten by a crash.
+            if book.view() != LedgerView::default() {
+                journal.anew(chain.states()).await?;
+            }
         }
         Ok((chain, journal))
     }
@@ -246,6 +270,18 @@ impl Found {
             self.known.resize_with(source + 1, Known::default);
         }
         &mut self.known[source]
+    }
+
+    /// What is known of sources stands at their places in this plan.
+    fn turn_to(&mut self, plan: &Plan) {
+        let of_snapshot = self.snapshot.as_ref().map(|(_, _, state)| &state.plan);
+        let Some(before) = of_snapshot.or(self.begin.as_ref().map(|(_, plan)| plan)) else { return };
+        let origins = origins(plan, before);
+        let mut known: Vec<Option<Known>> = self.known.drain(..).map(Some).collect();
+        self.known =
+            origins.iter().map(|origin| origin.and_then(|at| known.get_mut(at)?.take()).unwrap_or_default()).collect();
+        let positions = std::mem::take(&mut self.positions);
+        self.positions = origins.iter().map(|origin| positions.get((*origin)?).cloned().flatten()).collect();
     }
 
     /// What was held cannot be gone on with.
@@ -264,7 +300,7 @@ impl Found {
     }
 
     fn journal(self, spec: JournalSpec, log: Log, sinks: &[String], is_fresh: bool, clock: &Clock) -> Result<Journal> {
-        let Found { snapshot, counts, skip, known, positions, bytes, warnings, .. } = self;
+        let Found { snapshot, counts, skip, broke, known, positions, bytes, warnings, .. } = self;
         let (quiet, counts) = counts.unwrap_or_default();
         let at_snapshot = snapshot.as_ref().map_or(&[][..], |(_, _, state)| &state.sinks);
         let port = |name: &String| {
@@ -301,7 +337,8 @@ impl Found {
             ports,
             noted: Vec::new(),
             known,
-            positions: if is_fresh { Vec::new() } else { positions },
+            positions,
+            ahead: Vec::new(),
             dirty: false,
             pending: None,
             writing: None,
@@ -313,7 +350,8 @@ impl Found {
             replay,
             quiet,
             at: 0,
-            pushing: None,
+            broke,
+            doing: None,
             is_partial: false,
             glass,
             lease: spec.lease,
@@ -325,15 +363,47 @@ impl Journal {
     /// Writes a snapshot now: what is on the disk is of another plan.
     async fn anew(&mut self, states: Vec<(String, Value)>) -> Result<()> {
         self.sync().await?;
-        self.set_state(states, 0);
+        self.set_state(states);
         self.begin_writing();
         self.end_writing(true).await
     }
 }
 
-/// Equal texts mean that the state of one plan is that of the other.
+/// Equal texts mean that the state of one plan is that of the other. The last line names the sources by their places.
 fn plan_text(plan: &Plan) -> String {
+    let streams: Vec<&str> = plan.sources.iter().map(|source| source.stream.as_str()).collect();
+    format!("{}\n{}", plan_of_old(plan), serde_json::json!({ "sources": streams }))
+}
+
+/// The same, as it was written before it named the sources.
+fn plan_of_old(plan: &Plan) -> String {
     format!("{}\n{} slots", plan::explain(plan), plan.width)
+}
+
+/// Whether what is on the disk is of this plan.
+fn is_of(before: &str, plan: &Plan) -> bool {
+    before == plan_text(plan) || before == plan_of_old(plan)
+}
+
+/// For each source of a plan its place in the plan before, where that read it too. A stream that is there twice is told
+/// apart by its order.
+fn origins(plan: &Plan, before: &str) -> Vec<Option<usize>> {
+    if is_of(before, plan) {
+        return (0..plan.sources.len()).map(Some).collect();
+    }
+    let last = before.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let named = last.as_ref().and_then(|last| last.get("sources")?.as_array());
+    let mut streams: Vec<Option<&str>> = match named {
+        Some(named) => named.iter().map(serde_json::Value::as_str).collect(),
+        // A single one has no other place.
+        None => Some(sources(before).map(Some).collect::<Vec<_>>()).filter(|all| all.len() == 1).unwrap_or_default(),
+    };
+    let origin = |source: &plan::Source| {
+        let at = streams.iter().position(|stream| *stream == Some(source.stream.as_str()))?;
+        streams[at] = None;
+        Some(at)
+    };
+    plan.sources.iter().map(origin).collect()
 }
 
 /// The streams that a plan as text reads.

@@ -45,6 +45,7 @@ const ENDED: u8 = 5;
 const FINISH: u8 = 6;
 const COUNTS: u8 = 7;
 const SKIP: u8 = 8;
+const BROKE: u8 = 9;
 
 /// Flags of a push.
 const METAS: u64 = 1;
@@ -156,8 +157,9 @@ pub fn begin(now: Time, plan: &str) -> Vec<u8> {
     body
 }
 
-/// The selected rows of a batch, its faults, and where the source stands behind it.
-pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -> Vec<u8> {
+/// The selected rows of a batch, its faults, and where the source stands behind it. Fails with `Encode` where a value is
+/// nested too deeply.
+pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -> Result<Vec<u8>> {
     let rows = batch.selected();
     let mut body = Vec::with_capacity(32 + rows.len() * (8 + batch.width() * 8));
     body.push(PUSH);
@@ -171,7 +173,7 @@ pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -
         body.extend_from_slice(&delivery.id.to_le_bytes());
         body.extend_from_slice(&delivery.digest.to_le_bytes());
     }
-    pack::put(&mut body, position.unwrap_or(&Value::Absent));
+    pack::put(&mut body, position.unwrap_or(&Value::Absent))?;
     let metas = rows.iter().any(|row| batch.meta(*row as usize).is_some());
     pack::put_number(&mut body, if metas { METAS } else { 0 });
     pack::put_number(&mut body, batch.width() as u64);
@@ -179,9 +181,9 @@ pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -
     for row in rows {
         let row = *row as usize;
         pack::put_signed(&mut body, now.0.wrapping_sub(batch.time(row).0));
-        batch.row(row).iter().for_each(|value| pack::put(&mut body, value));
+        batch.row(row).iter().try_for_each(|value| pack::put(&mut body, value))?;
         if metas {
-            pack::put(&mut body, &batch.meta(row).cloned().map_or(Value::Null, Value::Object));
+            pack::put(&mut body, &batch.meta(row).cloned().map_or(Value::Null, Value::Object))?;
         }
     }
     pack::put_number(&mut body, batch.faults().len() as u64);
@@ -189,7 +191,7 @@ pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -
         pack::put_number(&mut body, rows.partition_point(|row| row < at) as u64);
         put_fault(&mut body, fault);
     }
-    body
+    Ok(body)
 }
 
 pub fn tick(now: Time) -> Vec<u8> {
@@ -198,7 +200,8 @@ pub fn tick(now: Time) -> Vec<u8> {
     body
 }
 
-pub fn answer(now: Time, rows: &Result<Vec<Vec<Object>>>) -> Vec<u8> {
+/// Fails with `Encode` where a value is nested too deeply.
+pub fn answer(now: Time, rows: &Result<Vec<Vec<Object>>>) -> Result<Vec<u8>> {
     let mut body = vec![ANSWER];
     pack::put_signed(&mut body, now.0);
     match rows {
@@ -207,7 +210,7 @@ pub fn answer(now: Time, rows: &Result<Vec<Vec<Object>>>) -> Vec<u8> {
             pack::put_number(&mut body, lists.len() as u64);
             for rows in lists {
                 pack::put_number(&mut body, rows.len() as u64);
-                rows.iter().for_each(|row| pack::put(&mut body, &Value::object(row.clone())));
+                rows.iter().try_for_each(|row| pack::put(&mut body, &Value::object(row.clone())))?;
             }
         }
         Err(fault) => {
@@ -215,7 +218,7 @@ pub fn answer(now: Time, rows: &Result<Vec<Vec<Object>>>) -> Vec<u8> {
             put_fault(&mut body, fault);
         }
     }
-    body
+    Ok(body)
 }
 
 pub fn ended(source: usize, now: Time) -> Vec<u8> {
@@ -231,28 +234,39 @@ pub fn finish(now: Time) -> Vec<u8> {
     body
 }
 
-pub fn counts(all: &[SinkCount]) -> Vec<u8> {
+/// Fails with `Encode` where a position is nested too deeply.
+pub fn counts(all: &[SinkCount]) -> Result<Vec<u8>> {
     let mut body = vec![COUNTS];
-    put_counts(&mut body, all);
-    body
+    put_counts(&mut body, all)?;
+    Ok(body)
 }
 
+/// The rows of the push of that number went back to their source.
 pub fn skip(sequence: u64) -> Vec<u8> {
     let mut body = vec![SKIP];
     pack::put_number(&mut body, sequence);
     body
 }
 
-fn put_counts(into: &mut Vec<u8>, all: &[SinkCount]) {
+/// The call of that number broke the rule, in that step of the chain or behind it.
+pub fn broke(sequence: u64, step: usize) -> Vec<u8> {
+    let mut body = vec![BROKE];
+    pack::put_number(&mut body, sequence);
+    pack::put_number(&mut body, step as u64);
+    body
+}
+
+fn put_counts(into: &mut Vec<u8>, all: &[SinkCount]) -> Result<()> {
     pack::put_number(into, all.len() as u64);
     for SinkCount { name, confirmed, position, view } in all {
         pack::put_bytes(into, name.as_bytes());
         pack::put_number(into, *confirmed);
-        pack::put(into, position.as_ref().unwrap_or(&Value::Absent));
+        pack::put(into, position.as_ref().unwrap_or(&Value::Absent))?;
         pack::put_number(into, view.delivered);
         put_reasons(into, &view.dropped);
         put_reasons(into, &view.dead);
     }
+    Ok(())
 }
 
 /// Accounts once more for the messages of a push that could not be decoded, and gives how many rows came with it.
@@ -266,7 +280,7 @@ pub fn recount(batch: &Batch, account: &Arc<dyn Account>) -> u64 {
 pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
     let mut bytes = Bytes(body);
     let record = match bytes.byte()? {
-        BEGIN | COUNTS | SKIP => return Ok(Record::Remark),
+        BEGIN | COUNTS | SKIP | BROKE => return Ok(Record::Remark),
         PUSH => {
             let (source, now) = (bytes.size()?, bytes.time()?);
             read_deliveries(&mut bytes)?;
@@ -290,8 +304,10 @@ pub enum Glance {
     Push { source: usize, rows: u64, deliveries: Vec<(u16, u64)>, position: Option<Value> },
     /// What each sink has confirmed.
     Counts(Vec<SinkCount>),
-    /// The push of that number broke the rule, and is not to be done again.
+    /// The rows of the push of that number went back to their source: it is not to be done again.
     Skip(u64),
+    /// The call of that number broke the rule, in that step of the chain or behind it.
+    Broke { sequence: u64, step: usize },
     /// A call that replay alone needs.
     Other,
 }
@@ -310,6 +326,7 @@ pub fn glance(body: &[u8]) -> Result<Glance> {
         }
         COUNTS => Glance::Counts(read_counts(&mut bytes)?),
         SKIP => Glance::Skip(bytes.count()?),
+        BROKE => Glance::Broke { sequence: bytes.count()?, step: bytes.size()? },
         _ => Glance::Other,
     })
 }
@@ -390,7 +407,8 @@ mod tests {
         let mut batch = Batch::new(2);
         for n in 0..3 {
             batch.push(Time(100 + n), Receipt::none())[1] = Value::text(format!("row {n}"));
-            batch.set_delivery(n as usize, Delivery { id: 7 + n as u16, again: n == 1, digest: 1 << (20 * n) });
+            batch
+                .set_delivery(n as usize, Delivery { id: 7 + n as u16, again: n == 1, digest: 1 << (20 * n), line: 0 });
         }
         batch.set_meta(1, &Meta::new(Object::from_iter([("topic", Value::text("a"))])));
         batch.select(vec![1, 2]);
@@ -404,14 +422,15 @@ mod tests {
         let found = Ok(vec![vec![Object::from_iter([("id", Value::Int(1))])], Vec::new()]);
         vec![
             begin(Time(-5), "the plan"),
-            push(1, Time(105), &batch, Some(&Value::Int(44))),
+            push(1, Time(105), &batch, Some(&Value::Int(44))).unwrap(),
             tick(Time(106)),
-            answer(Time(107), &found),
-            answer(Time(108), &Err(Fault::unreachable("away"))),
+            answer(Time(107), &found).unwrap(),
+            answer(Time(108), &Err(Fault::unreachable("away"))).unwrap(),
             ended(1, Time(109)),
             finish(Time(i64::MAX)),
-            counts(&sinks),
+            counts(&sinks).unwrap(),
             skip(12),
+            broke(13, 2),
         ]
     }
 

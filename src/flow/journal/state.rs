@@ -50,7 +50,8 @@ fn reasons(all: &BTreeMap<&'static str, u64>) -> Value {
 }
 
 impl State {
-    pub fn bytes(&self) -> Vec<u8> {
+    /// Fails with `Encode` where a value is nested too deeply.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
         let op = |op: &Kept| Value::array(vec![Value::text(&op.name), Value::text(&op.does), op.state.clone()]);
         let place = |position: &Option<Value>| position.clone().unwrap_or(Value::Absent);
         let sink = |(sink, given): &(SinkCount, u64)| {
@@ -83,12 +84,12 @@ impl State {
             ("known", Value::array(self.known.iter().map(known).collect())),
         ]));
         let mut bytes = Vec::new();
-        pack::put(&mut bytes, &all);
-        bytes
+        pack::put_state(&mut bytes, &all)?;
+        Ok(bytes)
     }
 
     pub fn read(mut bytes: &[u8]) -> Result<State> {
-        let all = pack::take(&mut bytes).map_err(|_| broken())?;
+        let all = pack::take_state(&mut bytes).map_err(|_| broken())?;
         let Value::Object(all) = all else { return Err(broken()) };
         let part = |name: &str| all.get(name).ok_or_else(broken);
         if !matches!(part("version")?, Value::Int(VERSION)) || !bytes.is_empty() {

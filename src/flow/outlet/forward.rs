@@ -224,14 +224,14 @@ impl Store {
         let mut bodies: Vec<(Vec<u8>, bool)> = Vec::new();
         let mut put = |parcel: &Parcel, rows: u32, flies: bool| {
             let mut body = Vec::new();
-            frame_of(&mut body, &self.keeping.marked(parcel), rows, now);
-            bodies.push((body, flies));
+            bodies.push(frame_of(&mut body, &self.keeping.marked(parcel), rows, now).map(|()| (body, flies))?);
+            Ok(())
         };
         if let Some(flight) = &flight {
-            let left = flight.parcels[flight.promises.at()..].iter().zip(flight.promises.each());
-            left.for_each(|(parcel, rows)| put(parcel, rows, flies));
+            let mut left = flight.parcels[flight.promises.at()..].iter().zip(flight.promises.each());
+            left.try_for_each(|(parcel, rows)| put(parcel, rows, flies))?;
         }
-        loads.iter().flat_map(|load| load.each()).for_each(|(parcel, rows)| put(parcel, rows, false));
+        loads.iter().flat_map(|load| load.each()).try_for_each(|(parcel, rows)| put(parcel, rows, false))?;
         if bodies.is_empty() {
             return Ok(());
         }

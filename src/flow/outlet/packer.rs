@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::vec;
 
 use crate::clock::Clock;
-use crate::data::{Fate, Layout, Receipt, Value};
-use crate::diag::Fault;
+use crate::data::{Fate, Layout, Receipt, Value, pack};
+use crate::diag::{Fault, Result};
 use crate::flow::dead::Route;
 use crate::flow::load::Load;
 use crate::flow::shape::{Gather, Gathered, Shape};
 use crate::flow::task::ErrorLog;
-use crate::io::Parcel;
+use crate::io::{Content, Parcel};
 use crate::meter::{NodeMeter, SinkAccount};
 
 use super::{Outgoing, dead, emissions};
@@ -22,6 +22,8 @@ pub struct Packer {
     pub shape: Shape,
     pub layout: Arc<Layout>,
     pub send_error: bool,
+    /// What it makes may come to the disk.
+    pub keeps: bool,
     /// What waits to be sent together.
     pub gather: Option<Gather>,
     pub clock: Clock,
@@ -92,6 +94,7 @@ impl Packer {
                 &many
             };
             let shaped = self.shape.parcels(&self.layout, rows, &mut made);
+            let shaped = shaped.and_then(|()| if self.keeps { made.iter().try_for_each(storable) } else { Ok(()) });
             let mut promises = receipts.receipts.by_ref().take(rows.len());
             match shaped {
                 Ok(()) if self.gather.is_some() && !made.is_empty() => {
@@ -166,6 +169,14 @@ impl Packer {
             self.account.dropped(Fate::Abandoned.reason(), gathered.rows.into());
             gathered.receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Abandoned));
         }
+    }
+}
+
+/// Whether the disk can keep a parcel.
+fn storable(parcel: &Parcel) -> Result<()> {
+    match &parcel.content {
+        Content::Rows(set) if !set.rows.iter().flatten().all(pack::fits) => Err(pack::too_deep()),
+        _ => Ok(()),
     }
 }
 

@@ -41,8 +41,8 @@ pub enum Glance {
     Done(u64),
 }
 
-/// Adds the frame of a parcel.
-pub fn put(out: &mut Vec<u8>, parcel: &Parcel, rows: u32, now: Time) {
+/// Adds the frame of a parcel. Fails with `Encode` where its values are nested too deeply.
+pub fn put(out: &mut Vec<u8>, parcel: &Parcel, rows: u32, now: Time) -> Result<()> {
     out.push(match parcel.content {
         Content::Bytes(_) => BYTES,
         Content::Rows(_) => ROWS,
@@ -64,9 +64,10 @@ pub fn put(out: &mut Vec<u8>, parcel: &Parcel, rows: u32, now: Time) {
                 text(out, &column.name);
             }
             count(out, set.rows.len());
-            set.rows.iter().flatten().for_each(|value| pack::put(out, value));
+            set.rows.iter().flatten().try_for_each(|value| pack::put(out, value))?;
         }
     }
+    Ok(())
 }
 
 /// The frame which notes that all before the sequence is done.
@@ -193,7 +194,7 @@ mod tests {
     fn what_is_put_is_read() {
         for parcel in samples() {
             let mut body = Vec::new();
-            put(&mut body, &parcel, 7, Time(-5));
+            put(&mut body, &parcel, 7, Time(-5)).unwrap();
             assert!(matches!(glance(&body).unwrap(), Glance::Parcel { time: Time(-5), rows: 7 }));
             let Frame::Parcel(stored) = read(body).unwrap() else { panic!("a note") };
             assert_eq!((stored.time, stored.rows), (Time(-5), 7));
@@ -207,7 +208,7 @@ mod tests {
     fn any_bytes_give_a_frame_or_a_fault() {
         for parcel in samples() {
             let mut body = Vec::new();
-            put(&mut body, &parcel, 1, Time(1));
+            put(&mut body, &parcel, 1, Time(1)).unwrap();
             for end in 0..body.len() {
                 let _ = (glance(&body[..end]), read(body[..end].to_vec()));
             }

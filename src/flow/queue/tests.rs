@@ -6,7 +6,7 @@ use crate::io::Content;
 fn body(n: u64, time: i64) -> Vec<u8> {
     let parcel = Parcel { content: Content::Bytes(Bytes::from(format!("{n:04}"))), props: Vec::new() };
     let mut body = Vec::new();
-    frame_of(&mut body, &parcel, 2, Time(time));
+    frame_of(&mut body, &parcel, 2, Time(time)).unwrap();
     body
 }
 
@@ -134,7 +134,7 @@ fn space_is_given_back() {
     let mut queue = open(&home, Limits { messages: 1_000_000, bytes: 8 << 20, ..Limits::default() });
     let parcel = Parcel { content: Content::Bytes(Bytes::from(vec![7; 10_000])), props: Vec::new() };
     let mut body = Vec::new();
-    frame_of(&mut body, &parcel, 1, Time(1));
+    frame_of(&mut body, &parcel, 1, Time(1)).unwrap();
     let used =
         || -> u64 { std::fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum() };
     for _ in 0..600 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use crate::data::{Fate, Receipt};
+use crate::data::{Account as _, Fate, Receipt};
 use crate::diag::{Fault, Result};
 
 use super::super::caught::caught_now;
@@ -17,6 +17,8 @@ use super::{RuleTask, give};
 
 /// Rows that are brought to the disk together, about.
 const TOGETHER: usize = 4096;
+/// Why rows are dead that a call of the chain broke over.
+const BROKE: &str = "the rule had failed over a part of its input, which is not tried again";
 /// The first and the longest pause between two tries to write the log.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -46,6 +48,7 @@ impl RuleTask {
                 if self.again(record::read(&body, &account)?).await? {
                     return Ok(Some(Close::Finished));
                 }
+                self.doing(None);
                 if self.closings.leaving().now_or_never().is_some() || self.has_closed_sink() {
                     return Ok(Some(Close::Left));
                 }
@@ -53,26 +56,54 @@ impl RuleTask {
         }
     }
 
+    /// The call of the chain that is under way, by its number in the log.
+    pub(super) fn doing(&mut self, number: Option<u64>) {
+        if let Some(journal) = &mut self.journal {
+            journal.doing = number;
+        }
+    }
+
     /// One call, done again; true where it was the last.
     async fn again(&mut self, record: Record) -> Result<bool> {
         let is_last = matches!(record, Record::Finish(_));
+        let broken = self.journal.as_ref().and_then(Journal::broken);
+        let book = self.journal.as_ref().map(|journal| journal.book().clone());
+        let dead = || book.as_ref().and_then(|book| book.view().dead.get(Fate::DeadBug.reason()).copied());
+        let before = broken.and_then(|_| dead());
+        if let (Some((times, step)), Some(book)) = (broken, &book)
+            && matches!(record, Record::Tick(_) | Record::Ended { .. } | Record::Finish(_))
+        {
+            book.set_breaks(true);
+            self.chain.spare(step, times > 1);
+            book.set_breaks(false);
+        }
         match record {
-            Record::Push { source, now, batch } => {
-                if let Some(journal) = &self.journal {
-                    let book = journal.book();
+            Record::Push { source, now, mut batch } => {
+                if let Some(book) = &book {
                     book.ledger.came(record::recount(&batch, &book.account()));
                 }
-                self.chain.push(source, batch, now, &mut self.out)?;
+                match broken {
+                    None => self.chain.push(source, batch, now, &mut self.out)?,
+                    Some(_) => self.chain.bury(&mut batch),
+                }
             }
             Record::Tick(now) => self.chain.tick(now, &mut self.out)?,
             Record::Answer { now, rows } => {
                 if let Some(ask) = self.chain.asks() {
+                    let rows = if broken.is_none() { rows } else { Err(Fault::bug(BROKE)) };
                     self.chain.answer(&ask, rows, now, &mut self.out)?;
                 }
             }
             Record::Ended { source, now } => self.chain.ended(source, now, &mut self.out)?,
             Record::Finish(now) => self.chain.finish(now, &mut self.out)?,
             Record::Remark => {}
+        }
+        if broken.is_some() {
+            self.chain.spare_none();
+            let rows = dead().unwrap_or_default() - before.unwrap_or_default();
+            let text = format!("{BROKE}: {rows} rows are dead");
+            tracing::error!("{}: {text}", self.log.who());
+            self.journal.iter().for_each(|journal| journal.warn(text.clone()));
         }
         self.send().await;
         Ok(is_last)
@@ -97,25 +128,25 @@ impl RuleTask {
             numbers.push(journal.push(fed, now)?);
         }
         if !self.synced().await? {
-            // Should the disk take them after all, they are not to be done again: the source gives them again.
             if let Some(journal) = &mut self.journal {
-                for number in numbers.into_iter().flatten() {
-                    journal.note(&record::skip(number))?;
-                }
+                journal.give_back(numbers.into_iter().flatten())?;
             }
             self.waiting.drain(..).for_each(|fed| settle_all(fed.batch, Fate::Abandoned));
             return Ok(());
         }
+        if let Some(journal) = &mut self.journal {
+            journal.kept();
+        }
         self.waiting.iter_mut().for_each(|fed| fed.batch.log());
         for number in numbers {
             let Some(fed) = self.waiting.pop_front() else { break };
-            let Some(journal) = self.journal.as_mut().filter(|_| number.is_some()) else { continue };
-            journal.pushing = number;
+            if number.is_none() {
+                continue;
+            }
+            self.doing(number);
             self.chain.push(fed.source, fed.batch, now, &mut self.out)?;
             self.go_on().await?;
-            if let Some(journal) = &mut self.journal {
-                journal.pushing = None;
-            }
+            self.doing(None);
         }
         Ok(())
     }
@@ -156,9 +187,7 @@ impl RuleTask {
             tracing::warn!("{}: {fault}; the snapshot before and the input log stand in for it", self.log.who());
         }
         if journal.wants_snapshot() && !journal.is_increment() {
-            let ops = self.chain.states();
-            let waiting = self.from.waiting() as u64;
-            journal.set_state(ops, waiting);
+            journal.set_state(self.chain.states());
         }
         journal.begin_writing();
         Ok(())
@@ -185,34 +214,34 @@ impl RuleTask {
     pub(super) async fn part(&mut self, ended: &Close) {
         let Some(mut journal) = self.journal.take() else { return };
         let who = self.log.who().to_owned();
+        // What broke the rule once would do so at every start.
         if matches!(ended, Close::Failed(_))
-            && let Some(number) = journal.pushing
+            && let Err(fault) = journal.broke(self.chain.at())
         {
-            // What broke the rule once would do so at every start.
-            drop(journal.note(&record::skip(number)));
+            tracing::warn!("{who}: {fault}");
         }
-        let whole = *ended == Close::Left && journal.is_live() && journal.pushing.is_none() && !journal.is_partial;
+        let whole = *ended == Close::Left && journal.is_live() && journal.doing.is_none() && !journal.is_partial;
         if whole && !journal.is_increment() {
             match caught_now("the rule", || self.chain.states()) {
-                Ok(ops) => journal.set_state(ops, 0),
+                Ok(ops) => journal.set_state(ops),
                 Err(fault) => tracing::warn!("{who}: {fault}"),
             }
         }
         self.sinks.clear();
         self.delivered().await;
-        let held = journal.book().ledger.view().held;
+        let held = journal.book().view().held;
         if let Err(fault) = caught_now("the rule", || self.chain.forget()) {
             tracing::warn!("{who}: {fault}");
         }
         let book = journal.book().clone();
-        let left = held - book.ledger.view().held;
+        let left = held - book.view().held;
         if *ended == Close::Finished {
             if let Err(fault) = journal.remove().await {
                 tracing::warn!("{who}: {fault}");
             }
             return;
         }
-        book.ledger.hold(u64::try_from(left).unwrap_or_default());
+        book.hold(u64::try_from(left).unwrap_or_default());
         if journal.is_untouched() {
             return;
         }

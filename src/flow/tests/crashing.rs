@@ -1,5 +1,8 @@
 //! Rules with a journal: killed at any step of a script and started again, they give what they would have given.
 
+mod accounts;
+mod again;
+mod breaking;
 mod changing;
 
 use std::path::Path;
@@ -163,7 +166,7 @@ impl World {
     }
 
     fn message(&self, id: u64, text: &str, again: bool) -> Message {
-        let delivery = Some(Delivery { id: id as u16, again, digest: 0 });
+        let delivery = Some(Delivery { id: id as u16, again, digest: 0, line: 0 });
         Message { delivery, time: self.clock.now(), ..self.acks.last().unwrap().message(id, text) }
     }
 
@@ -521,43 +524,4 @@ async fn a_source_that_can_seek_and_a_sink_that_takes_back_give_each_result_once
         assert_eq!(took, (1..=goal).collect::<Vec<_>>());
         running.lay_down().await;
     }
-}
-
-/// A function with a mistake in it.
-const BRITTLE: Func = Func::scalar("brittle", "(any) -> any", brittle).impure();
-
-fn brittle(args: &[Value], _: &Ctx<'_>) -> crate::diag::Result<Value> {
-    match &args[0] {
-        Value::Float(n) if *n == 3.0 => panic!("three is too much"),
-        other => Ok(other.clone()),
-    }
-}
-
-#[tokio::test]
-async fn rows_that_broke_the_rule_do_not_break_it_at_every_start() {
-    let (acks, clock) = (Arc::<Acks>::default(), Clock::stopped_at(Time(1_000)));
-    let (home, sink) = (tempfile::tempdir().unwrap(), sink());
-    let sql = "SELECT count(*) AS n FROM demo WHERE brittle(a) < 10 GROUP BY TUMBLINGWINDOW(ss, 10)";
-    let make = || {
-        let mut brittle = rule(sql).to(&sink).at(&clock);
-        brittle.funcs.add(&BRITTLE);
-        brittle.journal = Some((home.path().to_owned(), HOUR));
-        brittle
-    };
-    let (mut tap, source) = tap();
-    let feed = feed(source, &clock);
-    let running = make().start(&feed).await.unwrap();
-    tap.give(acks.rows(0..2)).await;
-    until("the window", || running.ledger().held == 2).await;
-    tap.give(acks.rows(3..4)).await;
-    running.failed().await;
-    running.lay_down_broken().await;
-    tap.release();
-    let running = make().start(&feed).await.unwrap();
-    until("the window", || running.ledger().held == 2).await;
-    tap.give(acks.rows(4..5)).await;
-    until("the next row", || running.ledger().held == 3).await;
-    clock.set(Time(10_000));
-    until("the result", || sink.took() == [r#"{"n":3}"#]).await;
-    assert_eq!(running.lay_down().await, 0);
 }

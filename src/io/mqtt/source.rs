@@ -56,6 +56,7 @@ pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
             home: Arc::default(),
             held: Held::default(),
             generation: 0,
+            resumed: false,
             subscribed: false,
             cut_short: 0,
             backoff: Backoff::default(),
@@ -78,6 +79,8 @@ struct MqttSource {
     held: Held,
     /// Of the connection.
     generation: u16,
+    /// The broker has the session of the connection before.
+    resumed: bool,
     /// The broker has confirmed the subscription since this process began: a session that it knows may have none.
     subscribed: bool,
     /// Connections in a row that were closed right after they were made.
@@ -201,6 +204,7 @@ impl MqttSource {
         let (mut wire, greeting) = dialed?;
         self.generation = self.generation.wrapping_add(1);
         self.held = Held::default();
+        self.resumed = greeting.session;
         // What the broker kept comes first, and may fill the pipeline before the broker answers to SUBSCRIBE.
         if greeting.session {
             report.set(Link::Connected);
@@ -284,7 +288,9 @@ impl MqttSource {
             let ticket = Ticket { generation: self.generation, kib, qos, id };
             SourceAck::new(self.home.clone(), ticket.number())
         });
-        let delivery = (qos > 0).then_some(Delivery { id, again, digest: 0 });
+        // Without the session the broker has no numbers from before.
+        let again = again && self.resumed;
+        let delivery = (qos > 0).then_some(Delivery { id, again, digest: 0, line: self.generation });
         // The time is that of the chunk, set there once for all.
         Message { payload: Payload::Bytes(payload), time: Default::default(), meta, ack, delivery }
     }

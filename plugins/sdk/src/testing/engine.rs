@@ -1,5 +1,7 @@
 //! What a plugin under test talks to: it keeps what the plugin says.
 
+mod asked;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,6 +35,10 @@ pub(super) struct Said {
     pub(super) errors: Vec<String>,
     pub(super) ended: bool,
     pub(super) state: HashMap<String, Owned>,
+    pub(super) positions: Vec<Owned>,
+    pub(super) tokens: Vec<u64>,
+    pub(super) acknowledged: Vec<u64>,
+    pub(super) secrets: HashMap<String, String>,
 }
 
 impl Engine {
@@ -57,16 +63,16 @@ impl Engine {
                 emit_end: Some(emit_end),
                 stopped: Some(stopped),
                 wait: Some(wait),
-                emit_rows_with: None,
-                emit_bytes_with: None,
-                acknowledged: None,
-                template: None,
-                json_path: None,
-                count: None,
-                secret: None,
-                folder: None,
+                emit_rows_with: Some(asked::emit_rows_with),
+                emit_bytes_with: Some(asked::emit_bytes_with),
+                acknowledged: Some(asked::acknowledged),
+                template: Some(asked::template),
+                json_path: Some(asked::json_path),
+                count: Some(asked::count),
+                secret: Some(asked::secret),
+                folder: Some(asked::folder),
                 instance: 0,
-                run: 0,
+                run: 1,
             },
             said: Mutex::new(Said::default()),
             news: Condvar::new(),
@@ -76,6 +82,10 @@ impl Engine {
 
     pub(super) fn said(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
     }
 
     pub(super) fn stop(&self) {
@@ -90,6 +100,12 @@ impl Engine {
             .wait_timeout_while(self.said(), time, |said| !said.ended && said.rows.len() + said.messages.len() < count)
             .unwrap_or_else(PoisonError::into_inner);
         !waited.1.timed_out()
+    }
+
+    /// All rules are done with an emission.
+    pub(super) fn acknowledge(&self, token: u64) {
+        self.said().acknowledged.push(token);
+        self.news.notify_all();
     }
 
     /// The code for an emission, after `tell` has noted it.

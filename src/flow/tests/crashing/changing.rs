@@ -17,6 +17,17 @@ async fn a_rule_that_was_changed_goes_on_with_the_operators_that_are_the_same() 
             of("SELECT a FROM demo GROUP BY TUMBLINGWINDOW(ss, 10) ORDER BY a DESC LIMIT 4"),
             &[r#"{"a":5}"#, r#"{"a":4}"#, r#"{"a":3}"#, r#"{"a":2}"#],
         ),
+        // Fewer columns, and in another order.
+        (
+            of("SELECT a, b FROM demo GROUP BY TUMBLINGWINDOW(ss, 10)"),
+            of("SELECT b FROM demo GROUP BY TUMBLINGWINDOW(ss, 10)"),
+            &[r#"{"b":1}"#, r#"{"b":2}"#, r#"{"b":0}"#, r#"{"b":1}"#, r#"{"b":2}"#],
+        ),
+        (
+            of("SELECT a, b, ts FROM demo GROUP BY HOPPINGWINDOW(ss, 10, 10)"),
+            of("SELECT b, a FROM demo GROUP BY HOPPINGWINDOW(ss, 10, 10) ORDER BY b, a"),
+            &[r#"{"a":3,"b":0}"#, r#"{"a":1,"b":1}"#, r#"{"a":4,"b":1}"#, r#"{"a":2,"b":2}"#, r#"{"a":5,"b":2}"#],
+        ),
         // Another column stands in the rows of the window.
         (
             of("SELECT a FROM demo GROUP BY TUMBLINGWINDOW(ss, 10)"),
@@ -44,7 +55,7 @@ async fn a_rule_that_was_changed_goes_on_with_the_operators_that_are_the_same() 
         let dropped = ledger.dropped.get("changed").copied().unwrap_or_default();
         assert_eq!(
             (dropped, view(&world).warnings.len()),
-            if new.sql.starts_with("SELECT b") { (3, 1) } else { (0, 0) }
+            if new.sql.starts_with("SELECT b, a FROM demo GROUP BY TUMBLING") { (3, 1) } else { (0, 0) }
         );
         world.running.take().unwrap().kill().await;
     }

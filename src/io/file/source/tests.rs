@@ -224,7 +224,7 @@ async fn a_run_from_any_position_gives_the_rest() {
         for (n, (_, position)) in all.iter().enumerate() {
             // Kept by another, who packs it.
             let mut packed = Vec::new();
-            crate::data::pack::put(&mut packed, position);
+            crate::data::pack::put(&mut packed, position).unwrap();
             let position = crate::data::pack::take(&mut &packed[..]).unwrap();
             let rest = chunks(temp.path(), &props, &clock, Some(&position), 100).await;
             let expected: Vec<_> = all[n + 1..].iter().flat_map(|(texts, _)| texts).collect();

@@ -1,0 +1,102 @@
+//! What a plugin's function costs: `cargo bench --bench plugin`. The rows of a batch of 100 go through a rule's whole chain,
+//! `SELECT f(n) AS n FROM s`, with a function of our own, with the same one of a plugin in this process, and of a plugin in
+//! a process of its own. Nanoseconds a row and rows a second, the best of nine runs. The plugin is `tests/plugins/unruly.c`,
+//! built with `cc -O2`.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use kuiper::clock::Time;
+use kuiper::data::{Account, Batch, Fate, Receipt, Value};
+use kuiper::flow::Chain;
+use kuiper::func::{Catalogue, RuleInfo};
+use kuiper::plan::{self, Options, Stream};
+use kuiper::plugin::{Isolation, Plugins, Settings};
+use kuiper::sql;
+
+const ROWS: usize = 100;
+const RUNS: usize = 9;
+/// Batches of a run.
+const BATCHES: usize = 1000;
+
+struct Nobody;
+
+impl Account for Nobody {
+    fn settle(&self, _: Fate, _: u64, _: bool) {}
+    fn hold(&self, _: u64) {}
+    fn unhold(&self, _: u64) {}
+}
+
+/// The functions of the plugin, in this process or in its own.
+fn functions(folder: &Path, isolated: bool) -> (Plugins, Catalogue) {
+    let data = folder.join(if isolated { "isolated" } else { "inside" });
+    let libraries = data.join("plugins/functions");
+    fs::create_dir_all(&libraries).unwrap();
+    let library = libraries.join("Unruly@v1.0.0.so");
+    let root = env!("CARGO_MANIFEST_DIR");
+    let built = Command::new("cc")
+        .args(["-O2", "-shared", "-fPIC", "-I", "plugins/sdk", "-o"])
+        .arg(&library)
+        .args(["tests/plugins/unruly.c", "-lpthread"])
+        .current_dir(root)
+        .status();
+    assert!(built.unwrap().success());
+    let program = env!("CARGO_BIN_EXE_kuiper").into();
+    let isolation = Isolation { all: isolated, program, ..Isolation::default() };
+    let (plugins, told) = Plugins::open(Settings { isolation, ..Settings::new(data) });
+    assert_eq!(told, Vec::<String>::new());
+    let all = plugins.catalogue();
+    (plugins, all)
+}
+
+/// Nanoseconds a row.
+fn measured(call: &str, funcs: &Catalogue) -> f64 {
+    let select = sql::parse_select(&format!("SELECT {call} AS n FROM s")).unwrap();
+    let stream = match sql::parse("CREATE STREAM s (n BIGINT) WITH (DATASOURCE=\"s\")").unwrap() {
+        sql::Statement::Create(create) => Stream::of(&create),
+        other => unreachable!("{other:?}"),
+    };
+    let plan = plan::plan(&select, &|_: &str| Some(stream.clone()), funcs, &Options::default()).unwrap();
+    let (rule, account) = (Arc::new(RuleInfo::nowhere()), Arc::new(Nobody));
+    let mut chain = Chain::build(&plan, rule, &TimeZone::UTC, Time(0), account).unwrap();
+    let width = plan.sources[0].wanted.width;
+    let run = |chain: &mut Chain| {
+        let mut spent = Duration::ZERO;
+        for _ in 0..BATCHES {
+            let mut batch = Batch::with_capacity(width, ROWS);
+            (0..ROWS).for_each(|n| batch.push(Time(0), Receipt::none())[0] = Value::Int(n as i64));
+            let mut out = Vec::new();
+            let watch = Instant::now();
+            chain.push(0, batch, Time(0), &mut out).unwrap();
+            spent += watch.elapsed();
+            assert_eq!(out.iter().map(|batch| batch.selected().len()).sum::<usize>(), ROWS);
+            black_box(out);
+        }
+        spent.as_nanos() as f64 / (BATCHES * ROWS) as f64
+    };
+    (0..RUNS).map(|_| run(&mut chain)).fold(f64::MAX, f64::min)
+}
+
+fn main() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_inside, inside) = functions(folder.path(), false);
+    let (_isolated, isolated) = functions(folder.path(), true);
+    println!("{:<34} {:>10} {:>14}", "SELECT f(n) AS n FROM s", "ns a row", "rows a second");
+    let ways = [
+        ("n", "n, no function", &Catalogue::default()),
+        ("abs(n)", "abs, our own", &Catalogue::default()),
+        ("plusOne(n)", "plusOne, a plugin in this process", &inside),
+        ("plusOne(n)", "plusOne, a plugin in its own", &isolated),
+    ];
+    for (call, name, funcs) in ways {
+        let nanos = measured(call, funcs);
+        println!("{name:<34} {nanos:>10.1} {:>14.0}", 1e9 / nanos);
+    }
+}

@@ -1,0 +1,160 @@
+//! Rules of the real server that use all kinds of plugins, also over a crash.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::kuiper_served::{Kuiper, wait_for};
+use super::made::kinds;
+
+/// Copied there by hand, plugins are loaded when the server starts.
+fn with_plugins(data: &Path) {
+    let names: [(&str, &[&str]); 3] =
+        [("sources", &["Steps", "Counted", "Rooms"]), ("sinks", &["Lines", "Told"]), ("functions", &["Kinds"])];
+    for (kind, names) in names {
+        let folder = data.join("plugins").join(kind);
+        fs::create_dir_all(&folder).unwrap();
+        for name in names {
+            fs::copy(kinds(), folder.join(format!("{name}@v1.0.0.so"))).unwrap();
+        }
+    }
+}
+
+/// A stream or table with properties of its connector.
+fn with(what: &str, options: &str, extra: &Json) -> String {
+    let extra = extra.to_string().replace('"', "\\\"");
+    format!(r#"CREATE {what} () WITH ({options}, FORMAT="json", EXTRA="{extra}")"#)
+}
+
+/// A stream that gives these rows once, and then waits.
+fn rows(rows: &Json) -> String {
+    with("STREAM demo", r#"TYPE="simulator""#, &json!({"data": rows, "interval": "20ms", "loop": false}))
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn rows_are_joined_with_what_a_plugin_finds() {
+    let kuiper = Kuiper::start(with_plugins);
+    let log = kuiper.folder.path().join("asked");
+    kuiper.stream(&rows(&json!([{"id": 2}, {"id": 3}, {"id": 4}, {"id": 2}, {"id": 13}, {"id": 6}])));
+    let table = json!({"word": "hall", "log": log, "lookup": {"cache": true, "cacheMissingKey": true}});
+    let create = with("TABLE rooms", r#"TYPE="rooms", KIND="lookup", DATASOURCE="house", KEY="id""#, &table);
+    kuiper.ask("POST", "/tables", &json!({ "sql": create }).to_string());
+    let file = json!({"file": {"path": "seen", "fileType": "lines", "sendSingle": true}});
+    let sql = "SELECT demo.id, rooms.name FROM demo LEFT JOIN rooms ON demo.id = rooms.id";
+    kuiper.rule("joined", sql, file);
+    let status = kuiper.until("joined", "all rows", |status| {
+        let ledger = &status["ledger"];
+        ledger["out"].as_i64().unwrap() + ledger["dead"].as_object().map_or(0, |dead| dead.len() as i64) == 6
+    });
+    wait_for("the rows", || text(&kuiper.folder.path().join("seen")).lines().count() == 6);
+    assert_eq!(
+        text(&kuiper.folder.path().join("seen")),
+        "{\"id\":2,\"name\":\"hall 2\"}\n{\"id\":3}\n{\"id\":4,\"name\":\"hall 4\"}\n{\"id\":4,\"name\":\"hall 5\"}\n\
+         {\"id\":2,\"name\":\"hall 2\"}\n{\"id\":6,\"name\":\"hall 6\"}\n",
+        "{status:#}"
+    );
+    // The second 2 was known. The table is asked for what is read of it.
+    let asked: Vec<String> = text(&log).lines().map(str::to_owned).collect();
+    assert!(asked.iter().all(|line| line == "name,id of id: 1"), "{asked:?}");
+    assert_eq!(asked.len(), 5);
+
+    let wrong = with("TABLE wrong", r#"TYPE="rooms", KIND="lookup""#, &json!({"wrod": "x"}));
+    let told = kuiper.refused("POST", "/tables", &json!({ "sql": wrong }).to_string());
+    assert!(told.contains("`rooms`: property `wrod` is not known; did you mean `word`?"), "{told}");
+    let none = with("TABLE none", r#"TYPE="steps", KIND="lookup""#, &json!({}));
+    let told = kuiper.refused("POST", "/tables", &json!({ "sql": none }).to_string());
+    assert!(told.contains("types of lookup tables: memory, rooms"), "{told}");
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_over_crashes() {
+    const COUNT: usize = 30_000;
+    let mut kuiper = Kuiper::start(with_plugins);
+    kuiper.stream(&with("STREAM steps", r#"TYPE="steps""#, &json!({"count": COUNT, "batch": 10})));
+    let seen = kuiper.folder.path().join("seen");
+    let rule = json!({
+        "id": "kept",
+        "sql": "SELECT n, visits('all') AS v, CASE WHEN n % 2 = 0 THEN visits('even') END AS e FROM steps",
+        "actions": [{"lines": {"path": seen, "sendSingle": true, "prefix": "{{.n}}="}}],
+        "options": {"qos": 2, "checkpointInterval": "50ms"},
+    });
+    kuiper.ask("POST", "/rules", &rule.to_string());
+    for part in 1..4 {
+        wait_for("a part of the rows", || text(&seen).lines().count() > part * COUNT / 8);
+        kuiper.kill();
+        kuiper.again();
+    }
+    kuiper.until("kept", "all rows", |status| text(&seen).lines().count() >= COUNT && status["status"] == "running");
+    let text = text(&seen);
+    let mut lines = text.lines();
+    for n in 0..COUNT {
+        let even = if n % 2 == 0 { format!("\"e\":{},", n / 2 + 1) } else { String::new() };
+        let line = lines.next().unwrap();
+        assert_eq!(line, format!("{n}={{{even}\"n\":{n},\"v\":{}}}", n + 1));
+    }
+    assert_eq!(lines.next(), None);
+    assert!(kuiper.log().contains("back to "), "{}", kuiper.log());
+    assert!(kuiper.log().contains("resumed with "), "{}", kuiper.log());
+}
+
+#[test]
+fn what_a_plugin_stores_is_there_after_a_restart_of_the_rule() {
+    let kuiper = Kuiper::start(with_plugins);
+    kuiper.stream(&with("STREAM ticks", r#"TYPE="counted""#, &json!({"interval": "10ms"})));
+    let rule = json!({
+        "id": "ticking",
+        "sql": "SELECT n, run, visits() AS v FROM ticks",
+        "actions": [{"file": {"path": "seen", "fileType": "lines", "sendSingle": true}}],
+        "options": {"qos": 1},
+    });
+    kuiper.ask("POST", "/rules", &rule.to_string());
+    let seen = kuiper.folder.path().join("seen");
+    for part in 1..4 {
+        wait_for("rows", || text(&seen).lines().count() > part * 5);
+        kuiper.ask("POST", "/rules/ticking/stop", "");
+        kuiper.ask("POST", "/rules/ticking/start", "");
+    }
+    wait_for("rows", || text(&seen).lines().count() > 20);
+    kuiper.ask("POST", "/rules/ticking/stop", "");
+    let rows: Vec<Json> = text(&seen).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<i64> = rows.iter().map(|row| row["n"].as_f64().unwrap() as i64).collect();
+    let mut each = numbers.clone();
+    each.dedup();
+    let all: Vec<i64> = (1..=*numbers.last().unwrap()).collect();
+    assert_eq!(each, all, "each follows the one before, though one may be given again");
+    assert_eq!(rows.last().unwrap()["v"].as_i64().unwrap(), rows.len() as i64, "{rows:?}");
+    assert_eq!(rows.last().unwrap()["run"].as_f64(), Some(4.0));
+}
+
+#[test]
+fn a_plugin_is_told_of_secrets_templates_paths_and_its_folder() {
+    let kuiper = Kuiper::start(|data| {
+        with_plugins(data);
+        let config = data.parent().unwrap().join("config");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("kuiper.yaml"), "secrets:\n  door: open-sesame\n").unwrap();
+        let own = data.join("sinks/told");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("list.txt"), "one two\n").unwrap();
+    });
+    kuiper.stream(&rows(&json!([{"room": "hall", "list": [1, 2]}])));
+    let seen = kuiper.folder.path().join("seen");
+    kuiper.rule("told", "SELECT * FROM demo", json!({"told": {"path": seen, "sendSingle": true}}));
+    wait_for("the row", || !text(&seen).is_empty());
+    let told: Json = serde_json::from_str(&text(&seen)).unwrap();
+    let expected = json!({
+        "rule": "told", "run": 1, "instance": 0, "secret": 11, "template": "hall: [1 2]", "path": 2, "nowhere": true,
+        "unknown": "there is no secret `window`; add it to `secrets` of the configuration", "kept": "one two",
+    });
+    assert_eq!(told, expected);
+    for path in ["/rules/told", "/rules/told/status", "/plugins/sinks/told", "/metadata/sinks/told"] {
+        let body = kuiper.ask("GET", path, "");
+        assert!(!body.contains("sesame"), "{path}: {body}");
+    }
+    assert!(!kuiper.log().contains("sesame"), "{}", kuiper.log());
+}
