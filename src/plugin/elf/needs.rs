@@ -277,13 +277,9 @@ fn symbols<'a>(elf: &Elf<'_>, found: impl Iterator<Item = &'a Found>, loader: &L
         }
         open.is_empty()
     };
-    let closed = found.map(|library| close(&library.bytes)).any(|closed| closed)
-        || loader
-            .loaded
-            .values()
-            .filter_map(|path| fs::read(path).ok())
-            .map(|bytes| close(&bytes))
-            .any(|closed| closed);
+    let mut found = found;
+    let closed = found.any(|library| close(&library.bytes))
+        || loader.loaded.values().filter_map(|path| fs::read(path).ok()).any(|bytes| close(&bytes));
     match open.first() {
         Some(name) if !closed => Err(format!(
             "it needs the symbol `{name}`, which none of the libraries has that it names; link it with the one that has it"
