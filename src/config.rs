@@ -69,6 +69,8 @@ pub struct Settings {
     /// Bytes that a file may have that a request names by a URL, and how long it may take to come.
     pub download: (u64, Duration),
     pub install: Install,
+    /// Requests may go to this machine and to private networks.
+    pub private_net: bool,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// Properties of sinks that do not write them themselves.
@@ -159,6 +161,7 @@ impl Settings {
         });
         let download_limit = file.span("basic.downloadTimeout");
         let install = install::install(file);
+        let private_net = file.boolean("basic.enablePrivateNet");
         let isolation = isolation::isolation(file);
         let props = env
             .iter()
@@ -175,6 +178,7 @@ impl Settings {
             external_files: external_files?,
             download: (most?, download_limit?),
             install: install?,
+            private_net: private_net?,
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,

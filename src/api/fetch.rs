@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Server;
 use crate::diag::words;
-use crate::io::is_refused;
+use crate::io::refusal;
 use crate::store::Upload;
 
 /// How often an answer may point elsewhere.
@@ -92,14 +92,14 @@ fn copy(server: &Arc<Server>, url: &Url, upload: &mut Upload) -> Result<(), Stri
 /// Whatever the other side does to hold us up, together it takes no longer than that.
 async fn in_time(server: &Arc<Server>, url: Url, upload: &mut Upload) -> Result<(), String> {
     let (most, limit) = server.download;
-    let done = tokio::time::timeout(limit, download(url, most, upload)).await;
+    let done = tokio::time::timeout(limit, download(url, most, server.host().private_net, upload)).await;
     done.unwrap_or_else(|_| Err(format!("it has not come within {} s", limit.as_secs_f64())))
 }
 
-async fn download(mut url: Url, most: u64, upload: &mut Upload) -> Result<(), String> {
+async fn download(mut url: Url, most: u64, private: bool, upload: &mut Upload) -> Result<(), String> {
     for _ in 0..HOPS {
         // The addresses that were checked are the ones that are used, whatever the name says a moment later.
-        let (host, addresses) = resolve(&url).await?;
+        let (host, addresses) = resolve(&url, private).await?;
         // A test that uses this room alone has had no one set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -144,16 +144,14 @@ async fn download(mut url: Url, most: u64, upload: &mut Upload) -> Result<(), St
 }
 
 /// The addresses of the URL's host, all of them fit to be asked.
-async fn resolve(url: &Url) -> Result<(String, Vec<SocketAddr>), String> {
+async fn resolve(url: &Url, private: bool) -> Result<(String, Vec<SocketAddr>), String> {
     let host = url.host_str().ok_or("the address names no host")?.to_owned();
     let port = url.port_or_known_default().unwrap_or(80);
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let found = tokio::net::lookup_host((bare.as_str(), port)).await;
     let addresses: Vec<SocketAddr> = found.map_err(|_| format!("nobody knows the host `{host}`"))?.collect();
-    match addresses.iter().find(|address| is_refused(address.ip())) {
-        Some(address) => {
-            Err(format!("ip {} is link-local, unspecified or multicast, which is not allowed", address.ip()))
-        }
+    match addresses.iter().find_map(|address| refusal(address.ip(), private)) {
+        Some(why) => Err(why),
         None if addresses.is_empty() => Err(format!("`{host}` has no address")),
         None => Ok((host, addresses)),
     }

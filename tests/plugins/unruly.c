@@ -28,6 +28,11 @@ static kuiper_value integer(int64_t number) {
     return made;
 }
 
+/* Numbers come from JSON as floats. */
+static int64_t whole(const kuiper_value *value) {
+    return value->tag == KUIPER_FLOAT ? (int64_t)value->data.float_value : value->tag == KUIPER_INT ? value->data.int_value : 0;
+}
+
 static volatile int sunk;
 
 static int deeper(int depth) {
@@ -75,7 +80,7 @@ static void obey(const kuiper_context *context, const kuiper_value *command) {
                 fprintf(stderr, "no memory is left\n");
                 abort();
             }
-            memset(some, 1, 16 << 20);
+            some[0] = 1;
         }
     } else if (strcmp(word, "flood") == 0) {
         for (int line = 0; line < 20000; line++) {
@@ -142,7 +147,7 @@ static uint32_t plus_one(void *self, const kuiper_context *context, const kuiper
     for (size_t row = 0; row < rows->height;) {
         size_t some = 0;
         for (; some < 256 && row < rows->height; some++, row++) {
-            sums[some] = integer(rows->values[row * rows->width].data.int_value + 1);
+            sums[some] = integer(whole(&rows->values[row * rows->width]) + 1);
         }
         output->put(output, sums, some);
     }
@@ -162,9 +167,7 @@ static uint32_t add(void *self, const kuiper_context *context, void *group, cons
     for (size_t row = 0; row < rows->height; row++) {
         const kuiper_value *value = &rows->values[row * rows->width];
         obey(context, value);
-        if (value->tag == KUIPER_INT) {
-            *(int64_t *)group += value->data.int_value;
-        }
+        *(int64_t *)group += whole(value);
     }
     return KUIPER_OK;
 }
@@ -227,7 +230,7 @@ static uint32_t write_row(sink *it, const kuiper_context *context, const kuiper_
         obey(context, command);
     }
     char line[32];
-    int length = snprintf(line, sizeof line, "%lld\n", number == NULL ? -1LL : (long long)number->data.int_value);
+    int length = snprintf(line, sizeof line, "%lld\n", number == NULL ? -1LL : (long long)whole(number));
     if (write(it->file, line, (size_t)length) != length) {
         fault->set(fault, KUIPER_LATER, text("the file cannot be written"));
         return KUIPER_LATER;
@@ -285,8 +288,8 @@ static void *create_source(void *data, const kuiper_fault *fault) {
 static uint32_t provision_source(void *self, const kuiper_context *context, const kuiper_value *properties, const kuiper_fault *fault) {
     (void)context, (void)fault;
     source *it = self;
-    it->count = member(properties, "count")->data.int_value;
-    it->at = member(properties, "at")->data.int_value;
+    it->count = whole(member(properties, "count"));
+    it->at = whole(member(properties, "at"));
     it->threaded = member(properties, "thread")->tag == KUIPER_BOOL && member(properties, "thread")->data.int_value;
     char *command = copied(member(properties, "do"));
     it->command = (kuiper_value){KUIPER_TEXT, 0, strlen(command), {.pointer = command}};

@@ -15,11 +15,14 @@ use super::super::client::Failure;
 use super::super::print::say;
 use super::cross::Cross;
 use super::project::{Project, cargo, metadata, no_cargo};
-use super::{Build, cannot};
+use super::{Build, cannot, make};
 use crate::plugin::{check_library, check_version, library_name};
 
 /// Builds, and returns where the library is.
 pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
+    if project.makes {
+        return make::run(project, args);
+    }
     let version = match &args.version {
         Some(version) => checked_version(version)?,
         None => project.version.clone(),
@@ -41,8 +44,7 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     let folder = args.out.clone().unwrap_or(place);
     let library = folder.join(library_name(&project.name, &version));
     let bytes = fs::read(&built).map_err(|error| cannot("read", &built, &error))?;
-    check_library(&bytes, &built, args.target.as_deref())
-        .map_err(|wrong| Failure::Refused(format!("the library was built, but {wrong}")))?;
+    judged(&bytes, &built, args.target.as_deref())?;
     // An engine may have the old file mapped, so it is replaced, not written to.
     let beside = library.with_extension("part");
     let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&beside, &bytes));
@@ -51,13 +53,18 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     Ok(library)
 }
 
+/// Whether what was built is a plugin, for this machine or for the target.
+pub(super) fn judged(bytes: &[u8], path: &std::path::Path, target: Option<&str>) -> Result<(), Failure> {
+    check_library(bytes, path, target).map_err(|wrong| Failure::Refused(format!("the library was built, but {wrong}")))
+}
+
 /// A path as the user would write it.
 pub(super) fn shown(path: &std::path::Path) -> String {
     let here = env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-fn checked_version(version: &str) -> Result<String, Failure> {
+pub(super) fn checked_version(version: &str) -> Result<String, Failure> {
     let checked = check_version(version).map_err(Failure::Usage)?;
     match checked.starts_with(|first: char| first.is_ascii_digit()) {
         true => Ok(checked.to_owned()),

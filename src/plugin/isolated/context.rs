@@ -13,7 +13,7 @@ use kuiper_plugin::abi::code;
 use kuiper_plugin::since;
 
 use super::lane::{Control, Lane};
-use super::protocol::{Answer, packet, say, upward};
+use super::protocol::{Answer, LOST, packet, say, upward};
 use super::wire::{Broken, Message, Reader, Writer};
 
 /// Lanes that this side makes have numbers from here.
@@ -40,7 +40,7 @@ pub fn speak_on(lane: *mut Lane, number: u64) {
 /// Without the engine there is nothing left to do, and nobody to tell.
 pub fn end() -> ! {
     // SAFETY: it ends the process, and runs nothing of it.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(LOST) }
 }
 
 /// One use of the plugin. The C struct stands first, so that a pointer to it is a pointer to the whole.

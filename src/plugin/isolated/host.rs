@@ -1,10 +1,11 @@
 //! The process of a plugin: it limits itself, loads the library, and does what it is asked on each lane by a thread of
 //! that lane. It ends with the engine.
 
-use std::ffi::c_void;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::ffi::{OsStr, c_void};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -19,6 +20,8 @@ use super::protocol::{Collected, answer, ask, packet};
 use super::served::{Call, served};
 use super::wire::{Broken, Message, Writer};
 
+/// The file to load, open, for it may have been removed since the engine began with it.
+static FILE: OnceLock<OwnedFd> = OnceLock::new();
 /// What is loaded, once it is.
 static LIBRARY: OnceLock<Library> = OnceLock::new();
 
@@ -36,7 +39,8 @@ pub fn main() -> Result<(), String> {
         libc::close(null);
         Control::from(OwnedFd::from_raw_fd(moved))
     };
-    let Some(([packet::LIMITS, memory, files, length], None)) = control.receive() else { return Err(wrong()) };
+    let Some(([packet::LIMITS, memory, files, length], Some(file))) = control.receive() else { return Err(wrong()) };
+    let _ = FILE.get_or_init(|| file);
     limits::apply(memory, files, length)?;
     limits::hear_the_end();
     let control = CONTROL.get_or_init(|| control);
@@ -63,7 +67,8 @@ fn work(number: u64, lane: OwnedFd) {
         let Ok(mut answer) = done(&mut message) else { end() };
         // SAFETY: as above.
         if unsafe { (*lane).send(answer.finish()) }.is_err() {
-            break;
+            // The engine waits for its answer. Nothing is closed here, for the plugin may have closed it already.
+            end();
         }
     }
     speak_on(std::ptr::null_mut(), 0);
@@ -76,8 +81,11 @@ fn done(message: &mut Message) -> Result<Writer, Broken> {
     let what = message.what;
     let mut from = message.read();
     if what == ask::LOAD {
-        let path = PathBuf::from(from.text()?);
-        return Ok(loaded(&path));
+        let path = PathBuf::from(OsStr::from_bytes(from.bytes()?));
+        return Ok(match FILE.get() {
+            Some(file) if !path.exists() => loaded(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd()))),
+            _ => loaded(&path),
+        });
     }
     let library = LIBRARY.get().ok_or(Broken)?;
     let (symbol, this, context) = (from.word()?, from.word()?, from.word()?);
@@ -87,7 +95,7 @@ fn done(message: &mut Message) -> Result<Writer, Broken> {
     unsafe { served(what, &call, &mut from) }
 }
 
-fn loaded(path: &std::path::Path) -> Writer {
+fn loaded(path: &Path) -> Writer {
     let mut texts = Collected::default();
     match Library::load(path) {
         Ok(library) => {

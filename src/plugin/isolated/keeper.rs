@@ -111,6 +111,7 @@ impl Keeper {
                 Err(text) => Err(text),
                 Ok(process) => match self.loaded(&process, home) {
                     Ok(offered) => {
+                        process.attend();
                         if !self.is_up(&process) {
                             process.kill("its process was ended");
                         }

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -22,7 +22,7 @@ use super::super::desk::Desk;
 use super::Isolation;
 use super::gate::Gate;
 use super::lane::{Control, Lane, Lost};
-use super::protocol::{ANSWER, ask, entry, packet, upward};
+use super::protocol::{ANSWER, LOST, ask, entry, packet, upward};
 use super::upcall::serve;
 use super::wire::{Message, Writer};
 
@@ -54,6 +54,8 @@ pub struct Process {
     /// Of a call.
     limit: Duration,
     pub control: Control,
+    /// Its keeper waits for its end.
+    attended: AtomicBool,
     gate: Arc<Gate>,
     life: Mutex<Life>,
     died: Condvar,
@@ -142,6 +144,7 @@ impl Process {
             pid: child.id(),
             limit: settings.call,
             control,
+            attended: AtomicBool::new(false),
             gate: gate.clone(),
             life: Mutex::new(Life { child, killed: None, fell: None, death: None }),
             died: Condvar::new(),
@@ -157,6 +160,11 @@ impl Process {
 
     pub fn is_alive(&self) -> bool {
         lock(&self.life).death.is_none()
+    }
+
+    /// From now on its keeper waits for its end.
+    pub fn attend(&self) {
+        self.attended.store(true, Ordering::Release);
     }
 
     pub fn gate(&self) -> &Gate {
@@ -242,6 +250,9 @@ impl Process {
 
     /// Waits for its end, and tells everybody. For its keeper alone, which was told that it has ended.
     pub fn bury(&self) -> Death {
+        if let Some(death) = &lock(&self.life).death {
+            return death.clone();
+        }
         let status = lock(&self.life).child.wait();
         // What it wrote last may say more.
         let _ = lock(&self.output).ended.recv_timeout(Duration::from_millis(200));
@@ -276,6 +287,17 @@ impl Process {
 
     /// Why it has ended, when nothing more came from it; it is seen to that it has.
     pub fn autopsy(&self) -> Death {
+        if !self.attended.load(Ordering::Acquire) {
+            // This is its keeper, which has not come to wait for its end yet.
+            let watch = Stopwatch::start();
+            while watch.elapsed() < LAST_BREATH && matches!(lock(&self.life).child.try_wait(), Ok(None)) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if let Ok(None) = lock(&self.life).child.try_wait() {
+                self.kill("its process was killed: it has closed its connection to the engine");
+            }
+            return self.bury();
+        }
         patiently(|| {
             for patience in [LAST_BREATH, Duration::from_secs(10)] {
                 let life = lock(&self.life);
@@ -446,6 +468,7 @@ fn ended(status: ExitStatus) -> String {
             Some((_, name)) => format!("was ended by {name}"),
             None => format!("was ended by signal {signal}"),
         },
+        (None, Some(LOST)) => "has lost its connection to the engine".to_owned(),
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "has ended".to_owned(),
     }

@@ -103,6 +103,9 @@ pub mod upward {
 /// An answer, in either direction.
 pub const ANSWER: u64 = 200;
 
+/// The exit code of a process that cannot speak to the engine any more.
+pub const LOST: i32 = 114;
+
 /// Packets on the control line: the first word says what, the second is of what lane.
 pub mod packet {
     /// The first one: memory, files and length of files that are allowed.
