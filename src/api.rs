@@ -39,6 +39,7 @@ use tower_http::cors::{Any, CorsLayer};
 use crate::catalog::Command;
 use crate::config::Settings;
 use crate::diag::{Fault, Result};
+use crate::plugin::{Policy, PublicKey};
 use crate::rule::{Host, Rules, STDOUT, Setup, engine, isolation};
 
 use answer::{Answer, Refusal};
@@ -52,6 +53,8 @@ pub struct Server {
     pub rules: Arc<Rules>,
     /// Whether `file://` may name a file outside of the folder of uploads.
     external_files: bool,
+    /// Bytes that a file may have that is fetched, and how long that may take.
+    download: (u64, Duration),
     /// The status that the process is to end with, once it is to end.
     ending: watch::Sender<Option<u8>>,
 }
@@ -60,9 +63,16 @@ impl Server {
     /// Opens the data folder and loads what it holds; a `demo` has a temporary one and rows on standard output. What
     /// could not be loaded is told beside.
     pub fn open(settings: &Settings, demo: bool) -> Result<(Arc<Server>, Vec<String>)> {
+        let keys = settings.install.trusted.iter().map(|key| PublicKey::read(key)).collect::<Result<_, String>>();
+        let policy = Policy {
+            scripts: settings.install.scripts.unwrap_or_else(|| settings.listen.ip().is_loopback()),
+            script_limit: settings.install.script_limit,
+            trusted: keys.map_err(|wrong| Fault::setup(format!("`plugins.trustedKeys`: {wrong}")))?,
+        };
         let setup = Setup {
             data: (!demo).then(|| settings.data.clone()),
             plugins: None,
+            policy,
             isolation: isolation(settings),
             rule: settings.rule.clone(),
             sink: settings.sink.clone(),
@@ -78,8 +88,9 @@ impl Server {
         };
         let (host, told) = Host::open(setup)?;
         let rules = Rules::open(Arc::new(host), engine())?;
-        let (external_files, ending) = (settings.external_files, watch::Sender::new(None));
-        Ok((Arc::new(Server { rules, external_files, ending }), told))
+        let (external_files, download) = (settings.external_files, settings.download);
+        let ending = watch::Sender::new(None);
+        Ok((Arc::new(Server { rules, external_files, download, ending }), told))
     }
 
     /// Has the process end with that status, after its answer has gone out.

@@ -16,13 +16,19 @@ mod desk;
 mod elf;
 mod function;
 mod home;
+mod install;
 mod isolated;
 mod library;
 mod lookup;
 mod name;
 mod package;
 mod place;
+mod policy;
+mod probe;
+mod put;
+mod script;
 mod shelf;
+mod sign;
 mod sink;
 mod source;
 mod state;
@@ -47,10 +53,8 @@ use crate::io::{SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
 use home::Offered;
 use library::Symbol;
-use package::Package;
-use shelf::{Replaced, Shelf};
+use shelf::Shelf;
 use state::{Loaded, State, built_in};
-use swap::Swap;
 use uses::Edition;
 
 pub use asked::Part;
@@ -58,6 +62,9 @@ pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
 pub use place::place_at;
+pub use policy::Policy;
+pub use probe::{Probe, Tried, check_library, unpack as unpack_zip};
+pub use sign::{ENTRY as SIGNATURE, PublicKey, SecretKey};
 pub use swap::{Judge, Moved};
 pub use tap::Line;
 pub use trial::{Trial, TrialSettings, Verdict};
@@ -88,14 +95,14 @@ pub fn read_library_name(file: &str) -> Option<(String, String)> {
     name::FileName::read(file).map(|file| (file.plugin, file.version))
 }
 
+/// Checks a version, with or without the leading `v`, and returns it without; the error is a sentence.
+pub fn check_version(version: &str) -> Result<&str, String> {
+    name::checked_version(version.strip_prefix('v').unwrap_or(version))
+}
+
 /// Orders versions: numbers as numbers, a pre-release before its release.
 pub fn compare_versions(one: &str, two: &str) -> std::cmp::Ordering {
     name::compare_versions(one, two)
-}
-
-/// Checks by reading it whether a library can be loaded here; the error is a sentence.
-pub fn check_library(bytes: &[u8]) -> Result<(), String> {
-    elf::check(bytes)
 }
 
 /// Why something about plugins was refused: one sentence.
@@ -132,6 +139,8 @@ pub struct Description {
     pub functions: Vec<String>,
     /// What it exports: name, what it is, and what it says about itself.
     pub symbols: Vec<Exported>,
+    /// What its `install.sh` has printed.
+    pub install_output: String,
     /// Its process, where it has one of its own.
     pub process: Option<Standing>,
     /// Versions that were there before, and who still runs on them.
@@ -158,15 +167,28 @@ pub struct Exported {
 pub struct Settings {
     /// The data folder; `plugins/<kind>` and `<kind>` below it are ours.
     pub data: PathBuf,
-    /// For `install.sh`.
+    /// Whether `install.sh` may run at all.
+    pub scripts: bool,
+    /// How long it may take.
     pub install_limit: Duration,
+    /// Where there are any, only what one of these has signed is installed.
+    pub trusted: Vec<PublicKey>,
+    /// Whether the folder is ours to tidy up and complete: not so for one that a server may be using.
+    pub owner: bool,
     /// Plugins that run in processes of their own.
     pub isolation: Isolation,
 }
 
 impl Settings {
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Settings { data: data.into(), install_limit: Duration::from_secs(300), isolation: Isolation::default() }
+        Settings {
+            data: data.into(),
+            scripts: true,
+            install_limit: Duration::from_secs(300),
+            trusted: Vec::new(),
+            owner: true,
+            isolation: Isolation::default(),
+        }
     }
 }
 
@@ -192,8 +214,11 @@ impl Plugins {
     pub fn open(settings: Settings) -> (Plugins, Vec<String>) {
         let shelf = Shelf::isolating(&settings.data, &settings.isolation);
         let mut told = Vec::new();
-        if let Err(error) = shelf.prepare() {
-            told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
+        if settings.owner {
+            if let Err(error) = shelf.prepare() {
+                told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
+            }
+            told.extend(shelf.recover());
         }
         let mut state = State { around: (Some(shelf.clone()), Offered::default()), ..State::default() };
         for kind in Kind::ALL {
@@ -244,6 +269,7 @@ impl Plugins {
             version: loaded.edition.version.clone(),
             functions: loaded.functions.keys().cloned().collect(),
             symbols: loaded.edition.library.symbols.iter().map(Symbol::exported).collect(),
+            install_output: self.install_output(kind, &key.1),
             process: loaded.edition.library.isolated.as_ref().map(|kept| kept.0.standing()),
             mapped: state.places.of(&key).mapped(),
             name: key.1,
@@ -286,7 +312,8 @@ impl Plugins {
         self.present(kind, name)?;
         let (shelf, _) = self.home()?;
         let key = (kind, name::canonical(name));
-        shelf.clear(kind, &key.1, None);
+        let removed = shelf.remove(kind, &key.1);
+        removed.map_err(|error| Refusal::Invalid(format!("cannot remove {} plugin `{name}`: {error}", kind.one())))?;
         let mut state = self.state();
         state.places.of(&key).put(None);
         state.loaded.remove(&key);
@@ -378,78 +405,6 @@ impl Plugins {
     pub fn metadata(&self, kind: Kind, name: &str) -> Option<String> {
         let (shelf, _) = self.0.home.as_ref()?;
         fs::read_to_string(shelf.json(kind, &name::canonical(name))).ok()
-    }
-
-    fn put(&self, kind: Kind, wish: &Install, zip: &Path, judge: &Judge<'_>) -> Result<(Description, Moved), Refusal> {
-        let (shelf, settings) = self.home()?;
-        let mut package = Package::open(zip, kind, &wish.name).map_err(Refusal::Invalid)?;
-        if !wish.shell_params.is_empty() && !package.has("install.sh") {
-            return Err(Refusal::Invalid("there are shell parameters, and the zip holds no install.sh".into()));
-        }
-        let key = (kind, name::canonical(&wish.name));
-        let unpacked = shelf.temporary().join(format!("{}-{}", kind.many(), key.1));
-        shelf.discard(&unpacked);
-        let done = self.put_unpacked(&key, wish, &mut package, &unpacked, settings.install_limit, judge);
-        shelf.discard(&unpacked);
-        shelf.tidy();
-        let moved = done.map_err(Refusal::Invalid)?.commit();
-        Ok((self.describe(kind, &wish.name)?, moved))
-    }
-
-    /// Everything that can fail comes before anything that is seen; what is seen is put back where the rest fails.
-    fn put_unpacked(
-        &self,
-        key: &(Kind, String),
-        wish: &Install,
-        package: &mut Package,
-        unpacked: &Path,
-        limit: Duration,
-        judge: &Judge<'_>,
-    ) -> Result<Swap, String> {
-        let Some((shelf, _)) = &self.0.home else { return Err("there is no data folder".into()) };
-        package.unpack(unpacked)?;
-        let (path, file) = &package.library;
-        let at = |wrong: String| format!("`{}`: {wrong}", path.display());
-        // A script runs for a library that can be loaded here, and for no other.
-        shelf.check(&unpacked.join(path)).map_err(at)?;
-        if package.has("install.sh") {
-            package::install_script(unpacked, &wish.shell_params, limit)?;
-        }
-        let (book, new, library) = shelf.put(key.0, &unpacked.join(path), file, wish.isolated).map_err(at)?;
-        let mut replaced = Vec::new();
-        let fitted = self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new());
-        let ready = fitted.and_then(|loaded| {
-            let functions = self.state().catalogue(Some((key, &loaded)));
-            judge(&functions)?;
-            let swap = Swap::prepare(&self.place(key.0, &key.1), &loaded.edition)?;
-            Ok((loaded, swap))
-        });
-        let stored = ready.and_then(|ready| {
-            let mut stored = shelf.put_metadata(key.0, &key.1, unpacked, &mut replaced);
-            if stored.is_ok() && !wish.functions.is_empty() {
-                stored = shelf.write_declared(&key.1, &wish.functions).map(|before| replaced.push(before));
-            }
-            if let (true, Some(isolated)) = (stored.is_ok(), wish.isolated) {
-                stored = shelf.write_isolated(key.0, &key.1, isolated).map(|before| replaced.push(before));
-            }
-            stored.map(|()| ready).map_err(|error| format!("cannot store its files: {error}"))
-        });
-        match stored {
-            Ok((loaded, swap)) => {
-                let mut state = self.state();
-                state.loaded.insert(key.clone(), loaded);
-                state.broken.remove(key);
-                shelf.clear(key.0, &key.1, Some(&book.path));
-                Ok(swap)
-            }
-            Err(wrong) => {
-                replaced.into_iter().rev().for_each(Replaced::undo);
-                if new {
-                    shelf.discard(&book.path);
-                }
-                Err(at(wrong))
-            }
-        }
     }
 
     fn symbol(&self, kind: Kind, name: &str) -> Option<(Arc<Edition>, Symbol)> {

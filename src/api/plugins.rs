@@ -66,6 +66,7 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String
     let server = call.server.clone();
     let members = call.members().await?;
     let (named, file) = (members.text("name")?.trim().to_owned(), members.text("file")?);
+    let sha256 = members.text("sha256")?;
     let name = match over.clone() {
         Some(path) if !named.is_empty() && named != path => {
             return Err(Refusal::bad(format!("the body names the plugin `{named}`, the path `{path}`")));
@@ -92,7 +93,7 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String
     }
     // Never finished, so the zip is gone when this function ends.
     let mut zip = server.host().store.uploads().begin(&format!("{name}.zip")).map_err(Refusal::from)?;
-    fetch::fetch(&server, &file, &mut zip).await.map_err(Refusal::bad)?;
+    fetch::fetch(&server, &file, &sha256, &mut zip).await.map_err(Refusal::bad)?;
     let (plugins, rules) = (server.host().plugins.clone(), server.rules.clone());
     let installed = tokio::task::spawn_blocking(move || match over {
         None => plugins.install(kind, &wish, zip.path()).map(|_| Moved::default()),
@@ -129,6 +130,9 @@ pub(super) async fn describe(call: Call) -> Answer {
     let mut all = json!({"name": found.name, "version": found.version});
     if !found.functions.is_empty() {
         all["functions"] = json!(found.functions);
+    }
+    if !found.install_output.is_empty() {
+        all["installOutput"] = json!(found.install_output);
     }
     all["isolation"] = json!(if found.process.is_some() { "process" } else { "none" });
     if let Some(process) = &found.process {

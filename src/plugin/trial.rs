@@ -89,7 +89,7 @@ impl Trial {
     /// Loads a library; the error is a sentence.
     pub fn open(path: &Path, settings: &TrialSettings) -> Result<Trial, String> {
         let bytes = fs::read(path).map_err(|error| crate::diag::words(&error).to_string())?;
-        elf::check(&bytes)?;
+        elf::check(&bytes, path)?;
         // What is mapped must not change, and whoever tries a library builds it anew soon.
         let library = Arc::new(Library::load(path)?);
         let entry = entry(path)?;
