@@ -15,6 +15,8 @@ mod def;
 mod engine;
 mod farewell;
 mod foreground;
+mod graph;
+mod guests;
 mod health;
 mod host;
 mod kept;

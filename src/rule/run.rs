@@ -9,16 +9,18 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
+use super::graph::own_streams;
 use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
+use crate::func::Catalogue;
 use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
-use crate::plan::{self, Plan};
+use crate::plan::{self, GraphSink, Plan};
 use crate::plugin;
 use crate::sql;
 
@@ -69,12 +71,14 @@ impl Engine for FlowEngine {
         })
     }
 
+    fn fits(&self, def: &Def, host: &Arc<Host>, functions: &Catalogue) -> Result<(), Vec<Diagnostic>> {
+        read(def, host, &own_streams(def, host)?, functions).map(drop)
+    }
+
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
-        let select = sql::parse_select(&def.sql)?;
-        let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
-        let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
-        let plan = plan::plan(&select, &find, &host.functions(), &options)
-            .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
+        let own = own_streams(def, host)?;
+        let definition = |name: &str| defined(name, &own, host);
+        let (plan, of_graph) = read(def, host, &own, &host.functions())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
@@ -86,7 +90,7 @@ impl Engine for FlowEngine {
             let words = format!("fail to get stream {name}, please check if stream is created");
             let gone =
                 || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")).known_as(words.as_str()));
-            let stream = host.catalog.find(name).ok_or_else(gone)?;
+            let stream = definition(name).ok_or_else(gone)?;
             if source.kind == plan::SourceKind::Lookup {
                 warnings.extend(host.lookup(&stream).map_err(one)?.1);
                 continue;
@@ -109,6 +113,12 @@ impl Engine for FlowEngine {
             }
             sinks.push(sink);
         }
+        for (index, sink) in of_graph.into_iter().enumerate() {
+            let name = format!("{}_{index}", sink.sink);
+            let action = Action { sink: sink.sink, index, props: sink.props, dead: None };
+            let spec = sink_spec(host, def, &action, name, &layout, &mut warnings).map_err(one)?;
+            sinks.push(SinkSpec { ports: Some(sink.paths), ..spec });
+        }
         let mut dead = None;
         if let Some(action) = &def.options.dead_letter {
             dead = Some(dead_sink(host, def, action, "dead".to_owned(), &mut warnings).map_err(one)?);
@@ -119,6 +129,30 @@ impl Engine for FlowEngine {
         let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
         Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
     }
+}
+
+/// The stream or table of that name: a graph's own first.
+fn defined(name: &str, own: &[Arc<Definition>], host: &Host) -> Option<Arc<Definition>> {
+    own.iter().find(|stream| stream.name == name).cloned().or_else(|| host.catalog.find(name))
+}
+
+/// Plans the statement of a rule, or its graph, whose sinks stand beside the plan.
+fn read(
+    def: &Def,
+    host: &Host,
+    own: &[Arc<Definition>],
+    functions: &Catalogue,
+) -> Result<(Plan, Vec<GraphSink>), Vec<Diagnostic>> {
+    let find = |name: &str| defined(name, own, host).map(|definition| plan_stream(&definition));
+    let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
+    if let Some(graph) = &def.graph {
+        return plan::plan_graph(graph, &find, functions, &options);
+    }
+    let select = sql::parse_select(&def.sql)?;
+    let planned = plan::plan(&select, &find, functions, &options);
+    let near =
+        |found: Vec<Diagnostic>| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>();
+    Ok((planned.map_err(near)?, Vec::new()))
 }
 
 /// Proposes the stream or table that was meant.
@@ -245,7 +279,7 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, dead: None })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, ports: None, dead: None })
 }
 
 /// A sink for dead letters: each is a message of its own, unless the user wants it otherwise, and none is dropped.
