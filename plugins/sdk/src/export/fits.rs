@@ -27,4 +27,5 @@ makers! {
     lookup MakesLookup crate::Lookup;
     function MakesFunction crate::Function;
     aggregate MakesAggregate crate::Aggregate;
+    list_aggregate MakesListAggregate crate::ListAggregate;
 }
