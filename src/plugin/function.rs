@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use kuiper_plugin::abi;
 use kuiper_plugin::abi::{code, kind};
@@ -15,6 +15,7 @@ use crate::func::{Accumulator, Arg, Body, Ctx, Func, Guest, NullGuard};
 
 use super::cross::{Arena, Taken, Texts};
 use super::desk::{Desk, States};
+use super::isolated::patiently;
 use super::library::Symbol;
 use super::place;
 use super::worker::Instance;
@@ -68,8 +69,7 @@ struct Site {
 
 impl Guest for Call {
     fn call(&self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
-        let mut site = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        site.call(columns, height, ctx)
+        locked(&self.0).call(columns, height, ctx)
     }
 
     fn save(&self) -> Value {
@@ -78,6 +78,15 @@ impl Guest for Call {
 
     fn load(&self, saved: &Value) -> Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).load(saved)
+    }
+}
+
+/// A call of a singleton may take long: whoever waits for its turn gives the runtime's other tasks away first.
+fn locked(site: &Mutex<Site>) -> MutexGuard<'_, Site> {
+    match site.try_lock() {
+        Ok(site) => site,
+        Err(TryLockError::Poisoned(site)) => site.into_inner(),
+        Err(TryLockError::WouldBlock) => patiently(|| site.lock().unwrap_or_else(PoisonError::into_inner)),
     }
 }
 
