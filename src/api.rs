@@ -66,6 +66,7 @@ impl Server {
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),
+            private_net: settings.private_net,
             connectors: if demo { vec![STDOUT] } else { Vec::new() },
         };
         let (host, told) = Host::open(setup)?;

@@ -64,6 +64,8 @@ pub struct Settings {
     /// How often schedules and failed rules are looked at, at least.
     pub patrol: Duration,
     pub external_files: bool,
+    /// Requests may go to this machine and to private networks.
+    pub private_net: bool,
     /// Options of rules that do not write them themselves.
     pub rule: Map<String, Json>,
     /// Properties of sinks that do not write them themselves.
@@ -148,6 +150,7 @@ impl Settings {
         let timezone = file.text("basic.timezone");
         let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
+        let private_net = file.boolean("basic.enablePrivateNet");
         let isolation = isolation::isolation(file);
         let props = env
             .iter()
@@ -162,6 +165,7 @@ impl Settings {
             shutdown: shutdown?,
             patrol: patrol?,
             external_files: external_files?,
+            private_net: private_net?,
             rule: file.below("rule"),
             sink: sinks::defaults(file),
             props,

@@ -248,6 +248,11 @@ impl Func {
         Func { pure: false, ..Func::with(name, signature, Body::Special(what), NullGuard::Off) }
     }
 
+    /// Whether it takes the rows of a group.
+    pub fn is_aggregate(&self) -> bool {
+        matches!(self.body, Body::Aggregate(_) | Body::GuestAggregate(_))
+    }
+
     const fn with(name: &'static str, signature: &'static str, body: Body, null: NullGuard) -> Self {
         let (about, examples, family, check, validate) = ("", [].as_slice(), "", None, None);
         Func { name, signature, about, examples, family, body, null, check, validate, pure: true }

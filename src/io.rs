@@ -31,7 +31,7 @@ use crate::diag::{Diagnostic, Fault, Result};
 
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
 pub use memory::{Bus, Change, MemoryTable};
-pub use reach::is_refused;
+pub use reach::refusal;
 pub use rest::is_of_login;
 
 /// What a message of a source holds.
@@ -354,6 +354,8 @@ pub struct Env {
     /// The name of this server, which it keeps and shares with no other: for client ids.
     pub instance: String,
     pub bus: Bus,
+    /// `basic.enablePrivateNet`: requests may go to this machine and to private networks.
+    pub private_net: bool,
 }
 
 /// How to open a source.
@@ -448,7 +450,7 @@ mod tests {
 
     pub(super) fn env(root: impl Into<PathBuf>) -> Env {
         let (owner, instance) = ("me".into(), "here".into());
-        Env { clock: Clock::real(), root: root.into(), owner, instance, bus: Bus::default() }
+        Env { clock: Clock::real(), root: root.into(), owner, instance, bus: Bus::default(), private_net: true }
     }
 
     pub(super) fn spec(props: Json, root: impl Into<PathBuf>) -> SourceSpec {

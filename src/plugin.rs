@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+mod asked;
 mod cross;
 mod desk;
 mod elf;
@@ -38,13 +39,14 @@ use serde_json::Value as Json;
 
 use crate::diag::Diagnostic;
 use crate::func::{Catalogue, Func};
-use crate::io::{self, LookupPlan, LookupSpec, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::io::{self, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
 use home::Offered;
 use library::{Library, Symbol};
 use package::Package;
 use shelf::{Replaced, Shelf};
 
+pub use asked::Part;
 pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
@@ -218,11 +220,6 @@ impl Plugins {
         (Plugins(Arc::new(inner)), told)
     }
 
-    /// Offers services to guests; the first word counts, and must be said before rules are made.
-    pub fn serve(&self, services: Arc<dyn Services>) {
-        self.state().around.1.get_or_init(|| services);
-    }
-
     /// Names of the plugins of a kind, in alphabetical order.
     pub fn list(&self, kind: Kind) -> Vec<String> {
         let state = self.state();
@@ -339,16 +336,6 @@ impl Plugins {
         self.symbol(Kind::Sources, name).is_some()
     }
 
-    /// Whether a plugin offers a lookup table of that name.
-    pub fn has_lookup(&self, name: &str) -> bool {
-        self.lookup_symbol(name).is_some()
-    }
-
-    /// Whether a plugin's sink says that it stores what must outlive a restart.
-    pub fn sink_keeps(&self, name: &str) -> bool {
-        self.symbol(Kind::Sinks, name).is_some_and(|(_, symbol)| sink::keeps(symbol))
-    }
-
     /// Whether a plugin offers a sink of that name.
     pub fn has_sink(&self, name: &str) -> bool {
         self.symbol(Kind::Sinks, name).is_some()
@@ -363,14 +350,6 @@ impl Plugins {
     pub fn source(&self, name: &str, spec: SourceSpec) -> Option<Result<SourcePlan, Diagnostic>> {
         match self.symbol(Kind::Sources, name) {
             Some((library, symbol)) => Some(source::plan(name, &library, symbol, spec)),
-            None => self.broken(Kind::Sources, name).map(Err),
-        }
-    }
-
-    /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
-    pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
-        match self.lookup_symbol(name) {
-            Some((library, symbol)) => Some(lookup::plan(name, &library, symbol, spec)),
             None => self.broken(Kind::Sources, name).map(Err),
         }
     }
@@ -467,13 +446,6 @@ impl Plugins {
         let wanted = if kind == Kind::Sources { kind::SOURCE } else { kind::SINK };
         let library = &state.loaded.get(&(kind, plugin.clone()))?.library;
         library.symbol(wanted, &name::symbol(&plugin)).map(|symbol| (library.clone(), symbol))
-    }
-
-    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Library>, Symbol)> {
-        let (state, plugin) = (self.state(), name::canonical(name));
-        let wanted = format!("{}Lookup", name::symbol(&plugin));
-        let library = &state.loaded.get(&(Kind::Sources, plugin))?.library;
-        library.symbol(kind::LOOKUP, &wanted).map(|symbol| (library.clone(), symbol))
     }
 
     fn broken(&self, kind: Kind, name: &str) -> Option<Diagnostic> {

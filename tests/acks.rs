@@ -206,6 +206,28 @@ fn what_the_last_rule_of_a_shared_stream_had_on_its_way_comes_again() {
     assert_eq!(written(&kuiper, "last").into_iter().collect::<BTreeSet<_>>().len(), 300);
 }
 
+#[test]
+fn the_strictest_rule_of_a_shared_stream_decides_when_a_message_is_acknowledged() {
+    let broker = Broker::by_default();
+    let mut kuiper = Kuiper::start(|_| {});
+    kuiper.stream(&stream(&broker, ", SHARED=\"true\""));
+    kuiper.rule("easy", "SELECT n FROM demo", into_file("easy"));
+    let strict = |action: Json| {
+        json!({"id": "strict", "sql": "SELECT n FROM demo", "actions": [action], "options": {"qos": 1}}).to_string()
+    };
+    kuiper.ask("POST", "/rules", &strict(nowhere()));
+    connected(&kuiper, "strict");
+    let mut publisher = Publisher::new(broker.port, "numbers");
+    publisher.publish(300);
+    // The one is done with them; the other has none of them.
+    kuiper.until("easy", "the first messages", |status| status["ledger"]["out"].as_i64() > Some(0));
+    kuiper.until("strict", "messages", |status| status["ledger"]["in"].as_i64() > Some(0));
+    kuiper.kill();
+    kuiper.again();
+    kuiper.ask("PUT", "/rules/strict", &strict(into_file("strict")));
+    wait_for("all messages", || written(&kuiper, "strict").into_iter().collect::<BTreeSet<_>>().len() == 300);
+}
+
 /// `mosquitto_sub` at QoS 1 that writes what comes into a file, and the numbers in it.
 struct Reader {
     child: Child,

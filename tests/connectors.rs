@@ -16,3 +16,5 @@ mod http;
 mod mqtt;
 #[path = "connectors/rest.rs"]
 mod rest;
+#[path = "connectors/scripted.rs"]
+mod scripted;

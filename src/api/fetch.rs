@@ -12,7 +12,7 @@ use reqwest::redirect::Policy;
 
 use super::Server;
 use crate::diag::words;
-use crate::io::is_refused;
+use crate::io::refusal;
 use crate::store::Upload;
 
 /// The largest file that is fetched.
@@ -27,7 +27,9 @@ pub(super) async fn fetch(server: &Arc<Server>, url: &str, upload: &mut Upload) 
         Url::parse(url).map_err(|_| format!("invalid uri {url}: write it as http://…, https://… or file://…"))?;
     match parsed.scheme() {
         "file" => copy(server, &parsed, upload),
-        "http" | "https" => download(parsed, upload).await.map_err(|why| format!("fail to download file {url}: {why}")),
+        "http" | "https" => download(parsed, server.host().private_net, upload)
+            .await
+            .map_err(|why| format!("fail to download file {url}: {why}")),
         other => Err(format!("invalid uri {url}: the scheme `{other}` is not http, https or file")),
     }
 }
@@ -59,10 +61,10 @@ fn copy(server: &Arc<Server>, url: &Url, upload: &mut Upload) -> Result<(), Stri
     read().map_err(|error| format!("cannot read `{}`: {error}", path.display()))
 }
 
-async fn download(mut url: Url, upload: &mut Upload) -> Result<(), String> {
+async fn download(mut url: Url, private: bool, upload: &mut Upload) -> Result<(), String> {
     for _ in 0..HOPS {
         // The addresses that were checked are the ones that are used, whatever the name says a moment later.
-        let (host, addresses) = resolve(&url).await?;
+        let (host, addresses) = resolve(&url, private).await?;
         // A test that uses this room alone has had no one set it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -100,16 +102,14 @@ async fn download(mut url: Url, upload: &mut Upload) -> Result<(), String> {
 }
 
 /// The addresses of the URL's host, all of them fit to be asked.
-async fn resolve(url: &Url) -> Result<(String, Vec<SocketAddr>), String> {
+async fn resolve(url: &Url, private: bool) -> Result<(String, Vec<SocketAddr>), String> {
     let host = url.host_str().ok_or("the address names no host")?.to_owned();
     let port = url.port_or_known_default().unwrap_or(80);
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let found = tokio::net::lookup_host((bare.as_str(), port)).await;
     let addresses: Vec<SocketAddr> = found.map_err(|_| format!("nobody knows the host `{host}`"))?.collect();
-    match addresses.iter().find(|address| is_refused(address.ip())) {
-        Some(address) => {
-            Err(format!("ip {} is link-local, unspecified or multicast, which is not allowed", address.ip()))
-        }
+    match addresses.iter().find_map(|address| refusal(address.ip(), private)) {
+        Some(why) => Err(why),
         None if addresses.is_empty() => Err(format!("`{host}` has no address")),
         None => Ok((host, addresses)),
     }

@@ -7,17 +7,22 @@ use serde_json::{Map, Value as Json, json};
 use super::answer::{code, empty, logged, object, warned};
 use super::{Answer, Call, Refusal};
 use crate::diag::{Fault, nearest};
-use crate::plugin::Kind;
+use crate::plugin::{Kind, Part};
 use crate::rule::{Host, check_id};
 
 pub(super) async fn sources(call: Call) -> Answer {
     let host = call.server.host();
     let mut all = list(host, Kind::Sources);
-    if call.query("kind").as_deref() == Some("lookup") {
-        let lookups: Vec<&str> = host.connectors().filter(|one| one.lookup.is_some()).map(|one| one.name).collect();
-        all.retain(|one| one["name"].as_str().is_some_and(|name| lookups.contains(&name)));
-    }
+    let lookups = asks_for_lookups(&call);
+    all.retain(|one| {
+        let name = one["name"].as_str().unwrap_or_default();
+        if lookups { host.has_lookup(name) } else { host.has_source(name) }
+    });
     Ok(object(&all))
+}
+
+fn asks_for_lookups(call: &Call) -> bool {
+    call.query("kind").as_deref() == Some("lookup")
 }
 
 pub(super) async fn sinks(call: Call) -> Answer {
@@ -27,7 +32,7 @@ pub(super) async fn sinks(call: Call) -> Answer {
 fn list(host: &Host, kind: Kind) -> Vec<Json> {
     let names = host.connector_names(kind);
     let line = |(name, guest): (String, bool)| {
-        let about = form(host, kind, &name)["about"].take();
+        let about = form(host, kind, &name, false)["about"].take();
         json!({"name": name, "about": about, "type": origin(guest)})
     };
     names.into_iter().map(line).collect()
@@ -52,14 +57,18 @@ fn detail(call: &Call, kind: Kind) -> Answer {
     let Some((_, guest)) = names.iter().find(|(one, _)| one == name) else {
         return Err(Refusal::new(code::CONFIG_KEY, format!("This plugin was not found:{name}")));
     };
-    let mut form = form(host, kind, name);
+    let mut form = form(host, kind, name, kind == Kind::Sources && asks_for_lookups(call));
     form["type"] = origin(*guest).into();
     Ok(object(&form))
 }
 
-/// The form of a connector: the file that came with a plugin, else what is known of the properties.
-fn form(host: &Host, kind: Kind, name: &str) -> Json {
-    let written = host.plugins.metadata(kind, name).filter(|_| !host.connectors().any(|one| one.name == name));
+/// The form of a connector: the file that came with a plugin, else what is known of the properties. The file is that of the
+/// source, where a plugin has a lookup besides.
+fn form(host: &Host, kind: Kind, name: &str, lookup: bool) -> Json {
+    let own = host.connectors().any(|one| one.name == name);
+    let source = host.plugins.has_source(name);
+    let lookup = !own && kind == Kind::Sources && host.plugins.has_lookup(name) && (lookup || !source);
+    let written = host.plugins.metadata(kind, name).filter(|_| !own && !(lookup && source));
     if let Some(Json::Object(mut form)) = written.and_then(|text| serde_json::from_str(&text).ok()) {
         form.values_mut().for_each(short_languages);
         if let Some(Json::Object(about)) = form.get_mut("about") {
@@ -67,7 +76,13 @@ fn form(host: &Host, kind: Kind, name: &str) -> Json {
         }
         return Json::Object(form);
     }
-    let description = host.connectors().find(|one| one.name == name).map_or("", |one| one.about);
+    let part = match kind {
+        Kind::Sinks => Part::Sink,
+        _ if lookup => Part::Lookup,
+        _ => Part::Source,
+    };
+    let own = host.connectors().find(|one| one.name == name);
+    let description = own.map(|one| one.about).or_else(|| host.plugins.about(part, name)).unwrap_or_default();
     let mut form = json!({
         "about": {
             "trial": false,
@@ -79,7 +94,8 @@ fn form(host: &Host, kind: Kind, name: &str) -> Json {
         "libs": [],
         "node": {"category": kind.one(), "icon": "", "label": both(name)},
     });
-    let mut fields = fields(host, kind, name);
+    let schema = if lookup { host.plugins.schema(part, name) } else { None };
+    let mut fields = fields(host, kind, name, &schema.unwrap_or_else(|| host.schema(kind, name)));
     if kind == Kind::Sources {
         let datasource = fields.iter().position(|field| field["name"] == "datasource").map(|at| fields.remove(at));
         form["dataSource"] = datasource.unwrap_or_default();
@@ -118,8 +134,7 @@ fn short_languages(value: &mut Json) {
 }
 
 /// The properties of a connector as fields of a form.
-fn fields(host: &Host, kind: Kind, name: &str) -> Vec<Json> {
-    let schema = host.schema(kind, name);
+fn fields(host: &Host, kind: Kind, name: &str, schema: &Json) -> Vec<Json> {
     let defaults = match kind {
         Kind::Sources => host.source_sections(name).ok().and_then(|mut all| all.remove("default")).unwrap_or_default(),
         _ => Map::new(),
@@ -188,6 +203,34 @@ pub(super) async fn functions(call: Call) -> Answer {
         })
         .collect();
     Ok(object(&all))
+}
+
+/// One function.
+pub(super) async fn function(call: Call) -> Answer {
+    let (catalogue, name) = (call.server.host().functions(), call.param(0));
+    let func = catalogue.find(name).ok_or_else(|| {
+        let hint =
+            nearest(name, catalogue.names()).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+        Refusal::not_found(format!("there is no function `{name}`{hint}"))
+    })?;
+    let examples: Vec<Json> =
+        func.examples.iter().map(|(call, result)| json!({"example": call, "result": result})).collect();
+    Ok(object(&json!({
+        "name": func.name,
+        "signature": func.signature,
+        "hint": both(func.about),
+        "aggregate": func.is_aggregate(),
+        "examples": examples,
+        "plugin": call.server.host().plugins.plugin_of(name),
+    })))
+}
+
+/// Tests whether the outside of a connector can be reached with the properties of the body.
+pub(super) async fn reach(call: Call, part: Part) -> Answer {
+    let (server, name) = (call.server.clone(), call.param(0).to_owned());
+    let props = call.members().await?.0;
+    server.host().reach(part, &name, props).await.map_err(|wrong| Refusal::bad(wrong))?;
+    Ok(empty())
 }
 
 /// All sections of a source's configuration.

@@ -11,6 +11,7 @@ use super::answer::text;
 use super::call::decoded;
 use super::{Answer, Call, Server, keyed, metadata, plugins, queues, rules, streams, system, uploads};
 use crate::catalog::What::{Stream, Table};
+use crate::plugin::Part;
 
 type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -74,6 +75,7 @@ const ROUTES: &[Route] = routes! {
     DELETE "/config/uploads/{}" uploads::drop;
 
     GET "/metadata/functions" metadata::functions;
+    GET "/metadata/functions/{}" metadata::function;
     GET "/metadata/sources" metadata::sources;
     GET "/metadata/sources/{}" metadata::source;
     GET "/metadata/sources/yaml/{}" metadata::source_yaml;
@@ -81,6 +83,9 @@ const ROUTES: &[Route] = routes! {
     DELETE "/metadata/sources/{}/confKeys/{}" metadata::drop_conf_key;
     GET "/metadata/sinks" metadata::sinks;
     GET "/metadata/sinks/{}" metadata::sink;
+    POST "/metadata/sources/connection/{}" |call| metadata::reach(call, Part::Source);
+    POST "/metadata/lookups/connection/{}" |call| metadata::reach(call, Part::Lookup);
+    POST "/metadata/sinks/connection/{}" |call| metadata::reach(call, Part::Sink);
 
     GET "/plugins/udfs" plugins::udfs;
     GET "/plugins/udfs/{}" plugins::udf;

@@ -4,6 +4,7 @@
 
 mod build;
 mod deploy;
+mod make;
 mod new;
 mod pack;
 mod project;
@@ -31,8 +32,11 @@ pub(super) enum Command {
         /// Name of the plugin, as rules will use it.
         name: String,
         /// Begin with a copy of one of ours.
-        #[arg(long, value_name = "PLUGIN", value_parser = ["mysql", "random", "geohash"])]
+        #[arg(long, value_name = "PLUGIN", value_parser = ["mysql", "random", "geohash", "echo", "image", "zmq"])]
         from: Option<String>,
+        /// The language to write it in.
+        #[arg(long, value_name = "LANG", value_parser = ["rust", "c"], default_value = "rust", conflicts_with = "from")]
+        lang: String,
     },
     /// Compile a project into a library: `Mysql@v1.0.0.so`.
     Build(Build),
@@ -125,7 +129,7 @@ impl Which {
 pub(super) fn run(command: Command) -> ExitCode {
     talk(async move {
         match command {
-            Command::New { kind, name, from } => new::run(kind, &name, from.as_deref()),
+            Command::New { kind, name, from, lang } => new::run(kind, &name, from.as_deref(), lang == "c"),
             Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
             Command::Test(args) => test::run(&args),
             Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),

@@ -26,8 +26,6 @@ pub enum Fate {
     DeadEncode,
     DeadRefused,
     DeadSetup,
-    /// An operator panicked over it, and was not asked again.
-    DeadBug,
     /// The sink was away for as many tries as the user allows.
     DeadRetries,
     /// Still on its way when the rule was stopped: the source may give it again, unless others read on.
@@ -37,7 +35,7 @@ pub enum Fate {
 }
 
 impl Fate {
-    const ALL: [Fate; 15] = [
+    const ALL: [Fate; 14] = [
         Fate::Filtered,
         Fate::Out,
         Fate::Late,
@@ -49,7 +47,6 @@ impl Fate {
         Fate::DeadEncode,
         Fate::DeadRefused,
         Fate::DeadSetup,
-        Fate::DeadBug,
         Fate::DeadRetries,
         Fate::Abandoned,
         Fate::Lost,
@@ -66,8 +63,7 @@ impl Fate {
             Fault::Encode(_) => Fate::DeadEncode,
             Fault::Refused(_) => Fate::DeadRefused,
             Fault::Setup(_) | Fault::Unreachable(_) => Fate::DeadSetup,
-            Fault::Eval(_) => Fate::DeadEval,
-            Fault::Bug(_) => Fate::DeadBug,
+            Fault::Eval(_) | Fault::Bug(_) => Fate::DeadEval,
         }
     }
 
@@ -83,7 +79,6 @@ impl Fate {
             Fate::DeadEncode => "encode",
             Fate::DeadRefused => "refused",
             Fate::DeadSetup => "setup",
-            Fate::DeadBug => "bug",
             Fate::DeadRetries => "retries",
             Fate::Lost => "lost",
         }

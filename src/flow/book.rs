@@ -61,7 +61,7 @@ impl Book {
 
     fn count(&self, ledger: &Ledger, fate: Fate, rows: u64, held: bool) {
         let breaks = fate == Fate::DroppedStop && self.breaks.load(Ordering::Acquire);
-        let fate = if breaks { Fate::DeadBug } else { fate };
+        let fate = if breaks { Fate::DeadEval } else { fate };
         let term = match fate {
             Fate::Filtered => Term::Filtered,
             Fate::Out => Term::Out,
@@ -72,7 +72,6 @@ impl Book {
             | Fate::DeadEncode
             | Fate::DeadRefused
             | Fate::DeadSetup
-            | Fate::DeadBug
             | Fate::DeadRetries
             | Fate::Lost => Term::Dead,
         };

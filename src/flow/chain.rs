@@ -40,6 +40,8 @@ pub struct Chain {
     at: usize,
     /// A step that broke the rule before.
     spared: Option<Spared>,
+    /// Rows that broke the rule.
+    buried: u64,
 }
 
 /// What is done to a step for one call, since the call broke the rule before.
@@ -191,8 +193,8 @@ impl Chain {
         };
         let lookups = plan.nodes.iter().enumerate().filter_map(asking).collect();
         let (entries, source_slot) = (steps.entries, plan.source_slot);
-        let (at, spared) = (0, None);
-        Ok(Chain { links, entries, source_slot, names, rule, account, gauge, lookups, at, spared })
+        let (at, spared, buried) = (0, None, 0);
+        Ok(Chain { links, entries, source_slot, names, rule, account, gauge, lookups, at, spared, buried })
     }
 
     /// The names of the operators, numbered behind the sources and their decoders as the status of a rule counts them.
@@ -262,15 +264,19 @@ impl Chain {
         }
     }
 
-    /// The call has come through.
-    pub fn spare_none(&mut self) {
+    /// The call has come through; gives how many rows were buried since the last time.
+    pub fn spare_none(&mut self) -> u64 {
         self.spared = None;
+        std::mem::take(&mut self.buried)
     }
 
     /// The rows of a batch broke the rule.
-    pub fn bury(&self, batch: &mut Batch) {
+    pub fn bury(&mut self, batch: &mut Batch) {
         let fault = Fault::bug(BROKE);
-        batch.selected().to_vec().into_iter().for_each(|row| batch.bury(row as usize, &fault));
+        for row in batch.selected().to_vec() {
+            batch.bury(row as usize, &fault);
+            self.buried += 1;
+        }
         batch.select(Vec::new());
     }
 

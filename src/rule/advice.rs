@@ -8,6 +8,7 @@ use super::{Def, Host};
 use crate::catalog::{Definition, Properties, TableKind, What, word};
 use crate::diag::Diagnostic;
 use crate::io::{SourcePlan, SourceSpec};
+use crate::options::Action;
 use crate::plugin::Kind;
 
 pub(super) fn of_definition(host: &Host, definition: &Definition) -> Vec<Diagnostic> {
@@ -81,6 +82,15 @@ pub(super) fn of_promise(
         def.options.qos, stream.name
     );
     Some(Diagnostic::warning("K0916", text).help(help))
+}
+
+/// What `qos: 2` cannot promise at a sink that could take back what it wrote.
+pub(super) fn of_sink(def: &Def, action: &Action) -> Option<Diagnostic> {
+    let path = action.props.iter().find(|(name, _)| name.eq_ignore_ascii_case("path"))?.1.as_str()?;
+    let found = def.options.qos == 2 && action.sink == "file" && path.contains("{{");
+    let text = format!("`qos: 2` gives messages at least once, not exactly once, to the files of `{path}`");
+    let help = "a `file` sink whose `path` is no template has each message once";
+    found.then(|| Diagnostic::warning("K0916", text).help(help))
 }
 
 /// Plans the source as a rule would.
@@ -186,6 +196,19 @@ mod tests {
         ] {
             assert_eq!(told(qos, &with), None, "{with}");
         }
+    }
+
+    #[test]
+    fn a_rule_is_told_what_its_files_cannot_promise() {
+        let told = |qos: u8, path: &str| {
+            let rule = format!(
+                r#"{{"id":"r","sql":"SELECT 1","actions":[{{"file":{{"path":"{path}"}}}}],"options":{{"qos":{qos}}}}}"#
+            );
+            let (def, _) = Def::parse(&rule, None, &serde_json::Map::new()).unwrap();
+            of_sink(&def, &def.actions[0]).is_some()
+        };
+        assert!(told(2, "{{.a}}.txt"));
+        assert!(!told(1, "{{.a}}.txt") && !told(2, "a.txt"));
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl Foreground {
             layers: settings.connectors.clone(),
             patrol: settings.patrol,
             root: PathBuf::from("."),
+            private_net: settings.private_net,
             connectors: vec![STDIN, STDOUT],
         };
         let (host, told) = Host::open(setup).map_err(|fault| fault.to_string())?;

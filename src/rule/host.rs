@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::flow::shape::Facts;
 use crate::flow::{CacheOptions, Queues, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
-use crate::plugin::{self, Kind, Plugins};
+use crate::plugin::{self, Kind, Part, Plugins};
 use crate::store::{Bucket, Store};
 
 /// What a server is set up with.
@@ -47,6 +47,8 @@ pub struct Setup {
     pub patrol: Duration,
     /// Folder that relative paths of connectors start from.
     pub root: PathBuf,
+    /// `basic.enablePrivateNet`
+    pub private_net: bool,
     /// Connectors of this process alone, beside the built-in ones.
     pub connectors: Vec<Connector>,
 }
@@ -92,6 +94,8 @@ pub struct Host {
     pub queues: Arc<Queues>,
     bus: Bus,
     root: PathBuf,
+    /// Requests may go to this machine and to private networks.
+    pub private_net: bool,
     pub(super) zone: TimeZone,
     pub(super) patrol: Duration,
     props: Arc<Object>,
@@ -154,6 +158,7 @@ impl Host {
             ignore_case: setup.ignore_case,
             bus: Bus::default(),
             root: setup.root,
+            private_net: setup.private_net,
             patrol: setup.patrol,
             zone,
             facts,
@@ -192,6 +197,11 @@ impl Host {
         }
     }
 
+    /// Where relative paths of connectors begin.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// What templates of sinks may know.
     pub fn facts(&self) -> Facts {
         self.facts.clone()
@@ -205,6 +215,7 @@ impl Host {
             owner: owner.to_owned(),
             instance: self.instance().to_owned(),
             bus: self.bus.clone(),
+            private_net: self.private_net,
         }
     }
 
@@ -364,11 +375,32 @@ impl Host {
         if let Some(schema) = own {
             return schema();
         }
-        let what = kind.one();
-        let guest = self.plugins.describe(kind, name).ok();
-        guest
-            .and_then(|guest| guest.symbols.into_iter().find(|symbol| symbol.what == what))
-            .map_or(Json::Null, |symbol| symbol.schema)
+        let guest = match kind {
+            // A plugin may have the one or the other, or both.
+            Kind::Sources => {
+                self.plugins.schema(Part::Source, name).or_else(|| self.plugins.schema(Part::Lookup, name))
+            }
+            Kind::Sinks => self.plugins.schema(Part::Sink, name),
+            Kind::Functions => None,
+        };
+        guest.unwrap_or(Json::Null)
+    }
+
+    /// Whether there are lookup tables of that type.
+    pub fn has_lookup(&self, name: &str) -> bool {
+        match self.connectors().find(|one| one.name == name) {
+            Some(own) => own.lookup.is_some(),
+            None => self.plugins.has_lookup(name),
+        }
+    }
+
+    /// Whether there are streams of that type.
+    pub fn has_source(&self, name: &str) -> bool {
+        match self.connectors().find(|one| one.name == name) {
+            Some(own) => own.source.is_some(),
+            // One that cannot be loaded says so itself.
+            None => self.plugins.has_source(name) || !self.plugins.has_lookup(name),
+        }
     }
 
     fn unknown(&self, what: &str, name: &str) -> Diagnostic {
@@ -413,6 +445,7 @@ pub(super) mod tests {
             layers: Layers::default(),
             patrol: Duration::from_secs(10),
             root: home.path().into(),
+            private_net: true,
             connectors: Vec::new(),
         };
         Host::with_clock(setup, clock).unwrap().0

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::change::stranded;
+use super::farewell;
 use super::kept::Kept;
 use super::life::Rule;
 use super::queues;
@@ -263,7 +264,9 @@ impl Rules {
             if control.gone {
                 return Err(missing());
             }
+            let before = rule.status().run;
             rule.halt(&mut control, State::Stopped, "canceled manually").await;
+            let after = rule.status().run;
             me.host.store.remove(Bucket::RULES, &id).map_err(Refused::Storage)?;
             me.host.store.remove(Bucket::LEDGERS, &id).map_err(Refused::Storage)?;
             control.gone = true;
@@ -282,7 +285,9 @@ impl Rules {
                 Ok(Err(fault)) => format!(" Its queues cannot be removed: {fault}."),
                 Err(_) => " Its queues cannot be removed.".to_owned(),
             };
-            Ok(format!("Rule {id} is dropped.{gone}"))
+            let held = farewell::undelivered(&before, &after);
+            let letters = farewell::dead_letters(&me.host, &rule.def(), &after);
+            Ok(format!("Rule {id} is dropped.{held}{gone}{letters}"))
         })
         .await
     }

@@ -101,6 +101,7 @@ impl Engine for FlowEngine {
         for action in &def.actions {
             let name = format!("{}_{}", action.sink, action.index);
             let mut sink = sink_spec(host, def, action, name, &layout, &mut warnings).map_err(one)?;
+            warnings.extend(advice::of_sink(def, action));
             if let Some(dead) = &action.dead {
                 let name = format!("dead_{}", sink.name);
                 sink.dead = Some(Box::new(dead_sink(host, def, dead, name, &mut warnings).map_err(one)?));

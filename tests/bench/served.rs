@@ -17,7 +17,9 @@ pub struct Server {
 impl Server {
     pub fn start(folder: &Path) -> Server {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
+        // Another build of it, if one is named.
+        let program = std::env::var("BENCH_SERVER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_kuiper").into());
+        let mut command = Command::new(program);
         command.args(["serve", "--listen", &address]).current_dir(folder);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while TcpStream::connect(&address).is_err() {

@@ -23,7 +23,7 @@ use super::http::{Reply, Server};
 
 pub fn env(owner: &str, root: impl Into<PathBuf>) -> Env {
     let (root, owner, instance) = (root.into(), owner.into(), "test".into());
-    Env { clock: Clock::real(), root, owner, instance, bus: Bus::default() }
+    Env { clock: Clock::real(), root, owner, instance, bus: Bus::default(), private_net: true }
 }
 
 pub fn source(kind: &str, props: Json, env: &Env, wants_acks: bool) -> Box<dyn Source> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::rules::FILTER;
+use super::rules::{FILTER, OWN_QUEUE};
 use super::scene::Scene;
 use super::seed::either;
 use super::server::PATIENCE;
@@ -26,6 +26,9 @@ fn the_disk_is_full() {
     let (times, full) = (either(2, 10), either(10, 60));
     for _ in 0..times {
         scene.flow(400);
+        // What waits for the receiver would go to the disk, and cannot.
+        scene.http.as_mut().unwrap().away();
+        scene.doubt(&OWN_QUEUE, 1);
         let ballast = scene.results.join("ballast");
         fill(&ballast);
         let full_since = Instant::now();
@@ -43,6 +46,7 @@ fn the_disk_is_full() {
         }
         scene.pass(1_000 * full);
         fs::remove_file(ballast).unwrap();
+        scene.http.as_mut().unwrap().here();
         scene.strikes += 1;
     }
     scene.flow(400);

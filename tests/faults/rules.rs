@@ -124,7 +124,7 @@ const SCENES: &[(&str, Version, &[&[Rule]])] = &[
     ("slow_sink", Version::Five, &[PLAIN, &[FAN_HTTP, FAN_QUEUE]]),
     ("cut_in_packet", Version::Three, &[PLAIN, &[FAN_WINDOW]]),
     ("cut_in_packet_v5", Version::Five, &[PLAIN, &[FAN_WINDOW]]),
-    ("disk_full", Version::Five, &[PLAIN]),
+    ("disk_full", Version::Five, &[PLAIN, &[OWN_QUEUE]]),
     ("rule_changed", Version::Five, &[PLAIN]),
     ("damaged", Version::Five, &[DAMAGED]),
     ("file_to_file", Version::Five, &[&[LINES, WINDOWS]]),

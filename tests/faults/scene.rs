@@ -13,7 +13,7 @@ use super::mariadb::Mariadb;
 use super::mqtt::Collector;
 use super::publisher::{Numbers, Publisher};
 use super::receiver::Receiver;
-use super::rules::{self, Input, Kind, OTHER, Place, Rule, Version};
+use super::rules::{self, Kind, OTHER, Place, Rule, Version};
 use super::seed::Chance;
 use super::server::{Server, wait_for};
 use super::table::{self, Verdict};
@@ -264,10 +264,9 @@ impl Scene {
             }
         }
         let again = self.again(rule, book);
-        // What a rule with a journal is given again after a restart is known to it by its number, its mark and its content.
-        let restarted = |input: &Input| self.ins[&input.stream].connections() <= self.strikes + 1;
-        let recognised = rule.is_logged() && self.duty == Duty::Taken && rule.inputs().iter().all(restarted);
-        if recognised || self.settled {
+        // What a rule with a journal is given again is known to it by its number, its mark and its content, as long as the
+        // broker keeps the session.
+        if self.settled || (rule.is_logged() && self.duty == Duty::Taken) {
             came.clear();
         }
         // What came twice on one side of the join meets its other side twice, and both come out.

@@ -134,10 +134,6 @@ impl Wire {
         self.shared.account.lock().unwrap().subscriptions
     }
 
-    pub fn connections(&self) -> u64 {
-        self.shared.account.lock().unwrap().connections
-    }
-
     /// Ends all connections.
     pub fn cut(&self) {
         for line in self.shared.lines.lock().unwrap().drain(..) {

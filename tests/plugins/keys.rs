@@ -25,6 +25,7 @@ fn a_configuration_key_of_a_guest_is_checked_by_it() {
         layers: Default::default(),
         patrol: std::time::Duration::from_secs(10),
         root: data,
+        private_net: true,
         connectors: Vec::new(),
     };
     let (host, told) = Host::open(setup).unwrap();

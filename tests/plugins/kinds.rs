@@ -3,8 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
+use kuiper::clock::Time;
 use kuiper::data::{Object, Value};
 use kuiper::diag::{Fault, Retry};
+use kuiper::func::{Body, Ctx, Guest, RuleInfo};
 use kuiper::io::{Chunk, Content, End, Inlet, Parcel, Payload, Report, Source, Takes};
 use kuiper::plugin::Kind;
 use serde_json::{Value as Json, json};
@@ -239,4 +241,36 @@ fn schemas_of_all_kinds_come_from_the_plugin() {
     assert_eq!((counted.what, counted.state), ("source", (2, 3)));
     let kinds: Vec<&str> = described.symbols.iter().map(|one| one.what).collect();
     assert_eq!(kinds, ["source", "source", "lookup", "lookup", "sink", "sink", "function", "function"]);
+}
+
+#[test]
+fn what_functions_store_is_saved_and_loaded() {
+    let home = Home::new();
+    home.install(Kind::Functions, "kinds", "1.0.0", kinds());
+    let catalogue = home.plugins.catalogue();
+    let Body::Guest(visits) = catalogue.find("visits").unwrap().body else { panic!("`visits` is a scalar") };
+    let info = RuleInfo { id: "r".into(), ..RuleInfo::nowhere() };
+    let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
+    let call = |guest: &dyn Guest, key: &str| guest.call(&[vec![Value::text(key)]], 1, &ctx).remove(0).unwrap();
+    let (one, two) = (visits(), visits());
+    assert_eq!((call(&*one, "a"), call(&*one, "a"), call(&*one, "b")), (Value::Int(1), Value::Int(2), Value::Int(1)));
+    let saved = one.save();
+    call(&*one, "a");
+    // Loaded before its first call, and after.
+    two.load(&saved).unwrap();
+    one.load(&saved).unwrap();
+    assert_eq!((call(&*one, "a"), call(&*two, "a"), call(&*two, "b")), (Value::Int(3), Value::Int(3), Value::Int(2)));
+    assert!(two.load(&Value::Int(1)).is_err());
+
+    let Body::GuestAggregate(middle) = catalogue.find("middle").unwrap().body else {
+        panic!("`middle` is an aggregate")
+    };
+    let mut one = middle();
+    for n in [9, 1] {
+        one.add(&[Value::Int(n)], &ctx).unwrap();
+    }
+    let mut two = middle();
+    two.load(one.save()).unwrap();
+    two.add(&[Value::Int(5)], &ctx).unwrap();
+    assert_eq!((one.give().unwrap(), two.give().unwrap()), (Value::Int(9), Value::Int(5)));
 }

@@ -137,6 +137,7 @@ pub fn env(owner: &str) -> Env {
         owner: owner.to_owned(),
         instance: "test".into(),
         bus: Bus::default(),
+        private_net: true,
     }
 }
 

@@ -132,6 +132,54 @@ fn what_a_plugin_stores_is_there_after_a_restart_of_the_rule() {
 }
 
 #[test]
+fn metadata_tell_of_lookups_and_functions_and_connections_are_tested() {
+    let kuiper = Kuiper::start(with_plugins);
+    let ask = |path: &str| -> Json { serde_json::from_str(&kuiper.ask("GET", path, "")).unwrap() };
+    let names = |path: &str| -> Vec<String> {
+        ask(path).as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let (scans, lookups) = (names("/metadata/sources"), names("/metadata/sources?kind=lookup"));
+    assert!(scans.contains(&"steps".to_owned()) && !scans.contains(&"rooms".to_owned()), "{scans:?}");
+    assert_eq!(lookups, ["memory", "rooms"]);
+    for path in ["/metadata/sources/rooms", "/metadata/sources/rooms?kind=lookup"] {
+        let rooms = ask(path);
+        assert_eq!(rooms["about"]["description"]["en"], "Rooms by their number.", "{path}");
+        let fields = rooms["properties"]["default"].as_array().unwrap();
+        let word = fields.iter().find(|field| field["name"] == "word").unwrap();
+        assert_eq!((&word["default"], &word["hint"]["en"]), (&json!("room"), &json!("What is said of each room.")));
+    }
+    let steps = ask("/metadata/sources/steps");
+    let fields: Vec<&Json> =
+        steps["properties"]["default"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(fields, ["count", "batch", "tokens"], "they are those of this source, not of the first in the library");
+    let visits = ask("/metadata/functions/visits");
+    assert_eq!(
+        (&visits["signature"], &visits["aggregate"], &visits["plugin"]),
+        (&json!("([text]) -> int"), &json!(false), &json!("kinds"))
+    );
+    assert_eq!(ask("/metadata/functions/middle")["aggregate"], true);
+    let told = kuiper.refused("GET", "/metadata/functions/vists", "");
+    assert!(told.contains("did you mean `visits`?"), "{told}");
+    let described = ask("/plugins/sources/rooms");
+    let symbols: Vec<&Json> = described["symbols"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert!(symbols.contains(&&json!("RoomsLookup")), "{described:#}");
+
+    let path = kuiper.folder.path().join("seen").display().to_string();
+    kuiper.ask("POST", "/metadata/sinks/connection/lines", &json!({"path": path, "sendSingle": true}).to_string());
+    kuiper.ask("POST", "/metadata/lookups/connection/rooms", &json!({"KEY": "id"}).to_string());
+    kuiper.ask("POST", "/metadata/sources/connection/simulator", &json!({"data": [{"n": 1}]}).to_string());
+    for (path, body, wrong) in [
+        ("/metadata/sinks/connection/lines", json!({"path": "/nowhere/else"}), "No such file"),
+        ("/metadata/sinks/connection/lines", json!({"path": path, "prefx": "x"}), "property `prefx` is not known"),
+        ("/metadata/lookups/connection/steps", json!({}), "there is no lookup table of type `steps`"),
+        ("/metadata/sources/connection/mqtt", json!({"server": "tcp://127.0.0.1:9", "datasource": "t"}), "refused"),
+    ] {
+        let told = kuiper.refused("POST", path, &body.to_string());
+        assert!(told.contains(wrong), "{path}: {told}");
+    }
+}
+
+#[test]
 fn a_plugin_is_told_of_secrets_templates_paths_and_its_folder() {
     let kuiper = Kuiper::start(|data| {
         with_plugins(data);

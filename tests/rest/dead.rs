@@ -59,6 +59,10 @@ async fn each_death_is_told_where_the_rule_wants_it() {
         (&2.into(), &1.into())
     );
     assert_eq!(status["sink_dead_0_records_in_total"], 2, "{status:#}");
+    let stays = |name: &str| format!("Its dead letters stay in `{}`.", path(name).display());
+    let told = format!("Rule r is dropped. {} {}", stays("dead"), stays("refused"));
+    w.follow(&[("DELETE /rules/r", "", 200, &told)]).await;
+    assert_eq!((lines(&path("dead")).len(), lines(&path("refused")).len()), (2, 1));
 }
 
 #[tokio::test]

@@ -28,6 +28,17 @@ pub fn writing(error: Sql) -> Error {
     }
 }
 
+/// Errors for which a statement that reads is to blame, or who may not execute it.
+const ABOUT_THE_STATEMENT: &[u16] = &[1044, 1046, 1049, 1054, 1064, 1142, 1143, 1146, 1222, 1267, 1305, 1318, 1370];
+
+/// A failure while reading.
+pub fn reading(error: Sql) -> Error {
+    match error {
+        Sql::Server(told) if ABOUT_THE_STATEMENT.contains(&told.code) => Error::never(told.message),
+        other => away(other),
+    }
+}
+
 /// A failure while connecting.
 pub fn connecting(error: Sql) -> Error {
     match error {

@@ -1,12 +1,18 @@
-//! The sink `mysql`: rows into a table of MySQL or MariaDB.
+//! Sink, source and lookup `mysql`: rows into, and out of, tables of MySQL or MariaDB.
 //!
-//! Columns come from the row's keys and are checked against the table's own; values are bound, so that no message can alter a statement. The
-//! rows of a window go into one transaction. Where `keyField` names a key, a row that is sent again replaces itself.
+//! Of the sink, which stands here: columns come from the row's keys and are checked against the table's own; values are bound, so that no
+//! message can alter a statement. The rows of a window go into one transaction. Where `keyField` names a key, a row that is sent again
+//! replaces itself.
 
 mod address;
 mod cell;
 mod failure;
+mod lookup;
+mod moment;
+mod query;
+mod reader;
 mod session;
+mod source;
 mod statement;
 mod table;
 
@@ -18,6 +24,9 @@ use address::Address;
 use session::{Outcome, Session};
 use statement::{Verb, Write};
 use table::Table;
+
+pub use lookup::MysqlLookup;
+pub use source::MysqlSource;
 
 kuiper_plugin::properties! {
     /// Properties of the sink `mysql`.
@@ -297,6 +306,12 @@ fn place(table: &Table, name: &str) -> std::result::Result<usize, Wrong> {
 kuiper_plugin::export! {
     sink "Mysql" => constructor(Mysql::default) {
         about: "Writes rows into a table of MySQL or MariaDB.",
+    },
+    pull_source "Mysql" => constructor(MysqlSource::default) {
+        about: "Reads new rows of a table of MySQL or MariaDB on each interval.",
+    },
+    lookup "Mysql" => constructor(MysqlLookup::default) {
+        about: "Finds rows of a table of MySQL or MariaDB by the values of its columns.",
     },
 }
 

@@ -164,12 +164,14 @@ impl Drop for Session {
     }
 }
 
-fn limited<T>(runtime: &Runtime, limit: Duration, work: impl Future<Output = T>) -> Result<T> {
+/// Waits for it so long.
+pub fn limited<T>(runtime: &Runtime, limit: Duration, work: impl Future<Output = T>) -> Result<T> {
     let done = runtime.block_on(async { tokio::time::timeout(limit, work).await });
     done.map_err(|_| Error::later(format!("no answer within {} s", limit.as_secs_f64())))
 }
 
-async fn open(address: &Address, table: &str) -> Result<Open> {
+/// A connection, greeted.
+pub async fn opened(address: &Address) -> Result<Conn> {
     let wants_tls = address.tls != Tls::Off;
     let connection = match Conn::new(address.options(wants_tls)).await {
         Err(Sql::Driver(DriverError::NoClientSslFlagFromServer)) if address.tls == Tls::Preferred => {
@@ -181,6 +183,11 @@ async fn open(address: &Address, table: &str) -> Result<Open> {
     for greeting in address.greetings() {
         connection.query_drop(greeting).await.map_err(connecting)?;
     }
+    Ok(connection)
+}
+
+async fn open(address: &Address, table: &str) -> Result<Open> {
+    let mut connection = opened(address).await?;
     let max_packet: Option<usize> = connection.query_first("SELECT @@max_allowed_packet").await.map_err(connecting)?;
     let found = Table::read(&mut connection, table).await.map_err(connecting)?;
     let missing = || Error::never(format!("there is no table `{table}` that this user may see"));

@@ -14,11 +14,14 @@ use serde_json::Value as Json;
 use super::super::client::Failure;
 use super::super::print::say;
 use super::project::{Project, cargo, metadata, no_cargo};
-use super::{Build, cannot};
+use super::{Build, cannot, make};
 use crate::plugin::{check_library, library_name};
 
 /// Builds, and returns where the library is.
 pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
+    if project.makes {
+        return make::run(project, args);
+    }
     let version = match &args.version {
         Some(version) => checked_version(version)?,
         None => project.version.clone(),
@@ -33,10 +36,7 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     let library = folder.join(library_name(&project.name, &version));
     let bytes = fs::read(&built).map_err(|error| cannot("read", &built, &error))?;
     if args.target.is_none() {
-        check_library(&bytes).map_err(|wrong| {
-            let text = format!("the library was built, but {wrong}; does it call `kuiper_plugin::export!`?");
-            Failure::Refused(text)
-        })?;
+        judged(&bytes, &built)?;
     }
     // An engine may have the old file mapped, so it is replaced, not written to.
     let beside = library.with_extension("part");
@@ -46,13 +46,21 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     Ok(library)
 }
 
+/// Whether what was built is a plugin.
+pub(super) fn judged(bytes: &[u8], _: &std::path::Path) -> Result<(), Failure> {
+    check_library(bytes).map_err(|wrong| {
+        let text = format!("the library was built, but {wrong}; does it export its table?");
+        Failure::Refused(text)
+    })
+}
+
 /// A path as the user would write it.
 pub(super) fn shown(path: &std::path::Path) -> String {
     let here = env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).display().to_string()
 }
 
-fn checked_version(version: &str) -> Result<String, Failure> {
+pub(super) fn checked_version(version: &str) -> Result<String, Failure> {
     let plain = version.strip_prefix('v').unwrap_or(version);
     let allowed = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
     if plain.is_empty()

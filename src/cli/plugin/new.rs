@@ -1,4 +1,4 @@
-//! `kuiper plugin new`: a project that compiles without anything but cargo.
+//! `kuiper plugin new`: a project that compiles without anything but cargo, or a C compiler and make.
 //!
 //! Projects stand side by side, `sinks/mysql` beside `sources/random`, and share the SDK in `sdk`.
 
@@ -9,13 +9,13 @@ use std::path::Path;
 use super::super::client::Failure;
 use super::super::print::say;
 use super::cannot;
-use super::sources::{Files, LOCK, OURS, Ours, SDK, template};
+use super::sources::{Files, LOCK, MAKEFILE, OURS, Ours, SDK, in_c, sdk_version, template};
 use crate::plugin::{Kind, abi_version, check_name};
 
 /// The folder of the SDK, beside those of the kinds.
 const SDK_FOLDER: &str = "sdk";
 
-pub(super) fn run(kind: Kind, name: &str, from: Option<&str>) -> Result<(), Failure> {
+pub(super) fn run(kind: Kind, name: &str, from: Option<&str>, c: bool) -> Result<(), Failure> {
     check_name(name).map_err(|refused| Failure::Usage(refused.to_string()))?;
     if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Err(Failure::Usage(format!("`{name}` must begin with a letter, for the crate is named after it")));
@@ -37,14 +37,17 @@ pub(super) fn run(kind: Kind, name: &str, from: Option<&str>) -> Result<(), Fail
                 (renamed(path, ours.name, name), adapted(path, text, ours.name, name))
             })?;
             // The versions that are tested together; what is not needed here goes with the first build.
-            if ours.files.iter().any(|(path, text)| *path == "Cargo.toml" && text.contains("tokio")) {
+            if ours.files.iter().any(|(path, text)| *path == "Cargo.toml" && text.contains("features = [")) {
                 put(&folder.join("Cargo.lock"), LOCK)?;
             }
         }
+        None if c => lay_c(&folder, kind, name)?,
         None => lay(&folder, template(kind), |path, text| (path.replace("NAME", name), filled(text, kind, name)))?,
     }
-    put(&folder.join("README.md"), &readme(kind, name))?;
-    put(&folder.join(".gitignore"), "/target\n/*.so\n/*.zip\n")?;
+    put(&folder.join("README.md"), &readme(kind, name, c))?;
+    put(&folder.join(".gitignore"), "/target\n/bin\n/*.so\n/*.zip\n")?;
+    // It is at the top of a repository that the service looks for them.
+    put(&here.join(".github/workflows").join(format!("{}-{name}.yml", kind.many())), &workflow(kind, name, c))?;
     say(format!("made {place}, with the SDK beside it in {SDK_FOLDER}"));
     say(format!("next: kuiper plugin build --{} {name}", kind.one()));
     Ok(())
@@ -53,8 +56,8 @@ pub(super) fn run(kind: Kind, name: &str, from: Option<&str>) -> Result<(), Fail
 fn ours(kind: Kind, from: &str) -> Result<&'static Ours, Failure> {
     let found = OURS.iter().find(|ours| ours.name == from);
     let found = found.ok_or_else(|| Failure::Usage(format!("there is no plugin `{from}` to begin with")))?;
-    if found.kind != kind {
-        let (is, asked) = (found.kind.many(), kind.many());
+    if !found.kinds.contains(&kind) {
+        let (is, asked) = (found.kinds.first().map_or("", |kind| kind.many()), kind.many());
         return Err(Failure::Usage(format!(
             "`{from}` is one of the {is}, not of the {asked}; write `plugin new {is} …`"
         )));
@@ -81,6 +84,27 @@ fn lay_sdk(folder: &Path) -> Result<(), Failure> {
         };
         (path.to_owned(), text)
     })
+}
+
+/// A project in C: the example of its kind under another name, and what builds it.
+fn lay_c(folder: &Path, kind: Kind, name: &str) -> Result<(), Failure> {
+    let ours = in_c(kind);
+    put(&folder.join(format!("{name}.c")), &adapted_c(ours.text, ours.name, name))?;
+    if kind == Kind::Sources {
+        let yaml = format!(
+            "# Defaults of the source `{name}`; each section below `default` is a CONF_KEY.\ndefault:\n  every: 1000\n"
+        );
+        put(&folder.join(format!("{name}.yaml")), &yaml)?;
+    }
+    put(&folder.join("Makefile"), &filled(MAKEFILE, kind, name).replace("{{props}}", ours.props))
+}
+
+/// An example in C, as it reads under another name.
+fn adapted_c(text: &str, ours: &str, name: &str) -> String {
+    text.replace(&format!("`{ours}`"), &format!("`{name}`"))
+        .replace(&format!("\"{}\"", symbol(ours)), &format!("\"{}\"", symbol(name)))
+        .replace(&format!("\"{ours}\""), &format!("\"{}\"", name.replace('-', "_")))
+        .replace(&format!("\"{ours}("), &format!("\"{}(", name.replace('-', "_")))
 }
 
 fn lay(folder: &Path, files: Files, each: impl Fn(&str, &str) -> (String, String)) -> Result<(), Failure> {
@@ -124,6 +148,7 @@ fn filled(text: &str, kind: Kind, name: &str) -> String {
         .replace("{{Symbol}}", &symbol(name))
         .replace("{{Type}}", &camel)
         .replace("{{function}}", &name.replace('-', "_"))
+        .replace("{{sdk}}", sdk_version())
         .replace("{{name}}", name)
 }
 
@@ -132,20 +157,34 @@ fn symbol(name: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
 }
 
-fn readme(kind: Kind, name: &str) -> String {
+fn readme(kind: Kind, name: &str, c: bool) -> String {
     let one = kind.one();
+    let tests = if c { "make test" } else { "cargo test" };
     let commands = [
-        ("cargo test".to_owned(), "without a server"),
+        (tests.to_owned(), "without a server"),
         (format!("kuiper plugin build --{one} {name}"), "the library"),
+        (format!("kuiper plugin test --{one} {name}"), "what the contract asks of every plugin, tried on the library"),
         (format!("kuiper plugin deploy --{one} {name}"), "on the server that `kuiper serve` started"),
     ];
     let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
     let session: String = commands.iter().map(|(command, what)| format!("{command:width$}    # {what}\n")).collect();
+    let sdk = match c {
+        true => format!("The contract is `../../{SDK_FOLDER}/kuiper.h`; `kuiper_easy.h` beside it makes it short."),
+        false => format!("`cargo doc --open` shows what the SDK offers; its source is in `../../{SDK_FOLDER}`."),
+    };
     format!(
-        "# {name}\n\nA {one} plugin of kuiper, made for version {} of the plugin interface.\n\n\
-         ```sh\n{session}```\n\n\
-         `cargo doc --open` shows what the SDK offers; its source is in `../../{SDK_FOLDER}`.\n",
+        "# {name}\n\nA {one} plugin of kuiper, made for version {} of the plugin interface.\n\n```sh\n{session}```\n\n{sdk}\n",
         abi_version()
+    )
+}
+
+/// What a service that builds each change does.
+fn workflow(kind: Kind, name: &str, c: bool) -> String {
+    let place = format!("{}/{name}", kind.many());
+    let steps = if c { "      - run: make\n" } else { "      - run: cargo test\n      - run: cargo build --release\n" };
+    format!(
+        "name: {place}\non: [push, pull_request]\njobs:\n  test:\n    runs-on: ubuntu-latest\n    defaults:\n      run:\n        \
+         working-directory: {place}\n    steps:\n      - uses: actions/checkout@v4\n{steps}"
     )
 }
 
@@ -165,11 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn an_example_in_c_has_the_new_name_everywhere() {
+        for kind in Kind::ALL {
+            let ours = in_c(kind);
+            let text = adapted_c(ours.text, ours.name, "my-own");
+            for old in [format!("`{}`", ours.name), format!("\"{}", symbol(ours.name)), format!("\"{}", ours.name)] {
+                assert!(!text.contains(&old), "{old} in {text}");
+            }
+        }
+        assert!(adapted_c(in_c(Kind::Functions).text, "vowels", "my-own").contains("\"my_own('Temperature')\""));
+    }
+
+    #[test]
     fn remarks_stand_below_each_other() {
         for (kind, name) in [(Kind::Sinks, "a"), (Kind::Functions, "a-long-name")] {
-            let text = readme(kind, name);
+            let text = readme(kind, name, false);
             let columns: Vec<usize> = text.lines().filter_map(|line| line.find("   # ")).collect();
-            assert!(columns.len() == 3 && columns.iter().all(|column| *column == columns[0]), "{text}");
+            assert!(columns.len() == 4 && columns.iter().all(|column| *column == columns[0]), "{text}");
         }
     }
 

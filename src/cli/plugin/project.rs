@@ -1,4 +1,4 @@
-//! The project of a plugin: a crate, found and asked for what it makes.
+//! The project of a plugin: a crate, or a Makefile, found and asked for what it makes.
 
 use std::env;
 use std::fs;
@@ -9,10 +9,10 @@ use std::time::SystemTime;
 use serde_json::Value as Json;
 
 use super::super::client::Failure;
-use super::{Which, cannot};
+use super::{Which, cannot, make};
 use crate::plugin::{Kind, check_name, compare_versions, read_library_name};
 
-/// A crate that makes a plugin.
+/// A crate, or what a Makefile is for, that makes a plugin.
 pub(super) struct Project {
     pub folder: PathBuf,
     pub kind: Kind,
@@ -22,6 +22,8 @@ pub(super) struct Project {
     pub package: String,
     /// Version of the crate.
     pub version: String,
+    /// Whether `make` builds it, and not cargo.
+    pub makes: bool,
 }
 
 impl Project {
@@ -33,7 +35,7 @@ impl Project {
             check_name(name).map_err(|refused| Failure::Usage(refused.to_string()))?;
         }
         let mut asked = Vec::new();
-        if here.join("Cargo.toml").is_file()
+        if is_project(&here)
             && let Some(project) = Project::read(&here, named)?
         {
             return Ok(project);
@@ -42,7 +44,7 @@ impl Project {
             for place in [kind.many(), "plugins"] {
                 let folder = here.join(place).join(name);
                 asked.push(format!("{place}/{name}"));
-                if folder.join("Cargo.toml").is_file() {
+                if is_project(&folder) {
                     let project = Project::read(&folder, named)?;
                     let other = || Failure::Usage(format!("`{place}/{name}` is no project of a {}", kind.one()));
                     return project.ok_or_else(other);
@@ -67,6 +69,10 @@ impl Project {
     /// Asks cargo; `None` where the crate is another plugin than the one named, or none at all.
     fn read(folder: &Path, named: Option<(Kind, &str)>) -> Result<Option<Project>, Failure> {
         let manifest = folder.join("Cargo.toml");
+        if !manifest.is_file() {
+            let fits = |one: &Project| named.is_none_or(|wanted| wanted == (one.kind, one.name.as_str()));
+            return Ok(make::read(folder)?.filter(fits));
+        }
         let told = metadata(&manifest, &["--no-deps", "--offline"])?;
         let wanted = fs::canonicalize(&manifest).map_err(|error| cannot("read", &manifest, &error))?;
         let is_it = |package: &&Json| {
@@ -83,8 +89,14 @@ impl Project {
             return Ok(None);
         }
         let said = &package["metadata"]["kuiper"];
-        let said_kind = said["kind"].as_str().and_then(Kind::read);
-        let Some(kind) = said_kind.or(named.map(|(kind, _)| kind)) else { return Ok(None) };
+        // One library can be of several kinds; the first is meant where none is named.
+        let said_kinds: Vec<Kind> = match &said["kind"] {
+            Json::Array(all) => all.iter().filter_map(Json::as_str).filter_map(Kind::read).collect(),
+            one => one.as_str().and_then(Kind::read).into_iter().collect(),
+        };
+        let asked = named.map(|(kind, _)| kind);
+        let said_kind = asked.filter(|kind| said_kinds.contains(kind)).or(said_kinds.first().copied());
+        let Some(kind) = said_kind.or(asked) else { return Ok(None) };
         let text = |json: &Json| json.as_str().unwrap_or_default().to_owned();
         let package_name = text(&package["name"]);
         let name = match (said["name"].as_str(), named) {
@@ -97,7 +109,7 @@ impl Project {
             return Ok(None);
         }
         let version = text(&package["version"]);
-        Ok(Some(Project { folder: folder.to_path_buf(), kind, name, package: package_name, version }))
+        Ok(Some(Project { folder: folder.to_path_buf(), kind, name, package: package_name, version, makes: false }))
     }
 
     pub fn manifest(&self) -> PathBuf {
@@ -126,12 +138,16 @@ impl Project {
     }
 }
 
+fn is_project(folder: &Path) -> bool {
+    folder.join("Cargo.toml").is_file() || folder.join("Makefile").is_file()
+}
+
 /// Projects below a folder, as options that name them.
 fn below(here: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for kind in Kind::ALL {
         let Ok(entries) = fs::read_dir(here.join(kind.many())) else { continue };
-        for entry in entries.flatten().filter(|entry| entry.path().join("Cargo.toml").is_file()) {
+        for entry in entries.flatten().filter(|entry| is_project(&entry.path())) {
             found.push(format!("`--{} {}`", kind.one(), entry.file_name().to_string_lossy()));
         }
     }

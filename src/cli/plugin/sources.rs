@@ -50,7 +50,12 @@ const MYSQL: Files = files!("mysql":
     "src/cell.rs"
     "src/failure.rs"
     "src/lib.rs"
+    "src/lookup.rs"
+    "src/moment.rs"
+    "src/query.rs"
+    "src/reader.rs"
     "src/session.rs"
+    "src/source.rs"
     "src/statement.rs"
     "src/table.rs"
 );
@@ -58,6 +63,21 @@ const MYSQL: Files = files!("mysql":
 const RANDOM: Files = files!("random": "Cargo.toml" "random.json" "random.yaml" "src/lib.rs");
 
 const GEOHASH: Files = files!("geohash": "Cargo.toml" "geohash.json" "src/cell.rs" "src/lib.rs");
+
+const ECHO: Files = files!("echo": "Cargo.toml" "src/lib.rs");
+
+const IMAGE: Files = files!("image": "Cargo.toml" "src/lib.rs");
+
+const ZMQ: Files = files!("zmq":
+    "Cargo.toml"
+    "src/endpoint.rs"
+    "src/lib.rs"
+    "src/publisher.rs"
+    "src/source.rs"
+    "src/wire.rs"
+    "zmq.json"
+    "zmq.yaml"
+);
 
 /// Versions that our plugins are tested with.
 pub(super) const LOCK: &str = include_str!("../../../Cargo.lock");
@@ -79,14 +99,49 @@ const FUNCTION: Files = &[
 /// A project of ours to begin with.
 pub(super) struct Ours {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kinds: &'static [Kind],
     pub files: Files,
 }
 
+/// An example in C, which a project in C begins with.
+pub(super) struct InC {
+    pub name: &'static str,
+    pub text: &'static str,
+    /// Properties that it is tested with.
+    pub props: &'static str,
+}
+
+macro_rules! in_c {
+    ($name:literal, $props:literal) => {
+        InC { name: $name, text: include_str!(concat!("../../../plugins/examples/c/", $name, ".c")), props: $props }
+    };
+}
+
+/// The example of a kind.
+pub(super) fn in_c(kind: Kind) -> InC {
+    match kind {
+        Kind::Sources => in_c!("ticks", r#"{"every": 10}"#),
+        Kind::Sinks => in_c!("lines", r#"{"path": "/dev/null"}"#),
+        Kind::Functions => in_c!("vowels", "{}"),
+    }
+}
+
+/// What builds a project in C.
+pub(super) const MAKEFILE: &str = include_str!("templates/Makefile.txt");
+
+/// Version of the SDK that is carried: that of the first line which names one.
+pub(super) fn sdk_version() -> &'static str {
+    let manifest = SDK.iter().find(|(path, _)| *path == "Cargo.toml").map_or("", |(_, text)| *text);
+    manifest.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"')).unwrap_or("1")
+}
+
 pub(super) const OURS: &[Ours] = &[
-    Ours { name: "mysql", kind: Kind::Sinks, files: MYSQL },
-    Ours { name: "random", kind: Kind::Sources, files: RANDOM },
-    Ours { name: "geohash", kind: Kind::Functions, files: GEOHASH },
+    Ours { name: "mysql", kinds: &[Kind::Sinks, Kind::Sources], files: MYSQL },
+    Ours { name: "random", kinds: &[Kind::Sources], files: RANDOM },
+    Ours { name: "geohash", kinds: &[Kind::Functions], files: GEOHASH },
+    Ours { name: "echo", kinds: &[Kind::Functions], files: ECHO },
+    Ours { name: "image", kinds: &[Kind::Functions], files: IMAGE },
+    Ours { name: "zmq", kinds: &[Kind::Sources, Kind::Sinks], files: ZMQ },
 ];
 
 /// An empty project.

@@ -68,7 +68,7 @@ impl RuleTask {
         let is_last = matches!(record, Record::Finish(_));
         let broken = self.journal.as_ref().and_then(Journal::broken);
         let book = self.journal.as_ref().map(|journal| journal.book().clone());
-        let dead = || book.as_ref().and_then(|book| book.view().dead.get(Fate::DeadBug.reason()).copied());
+        let dead = || book.as_ref().and_then(|book| book.view().dead.get(Fate::DeadEval.reason()).copied());
         let before = broken.and_then(|_| dead());
         if let (Some((times, step)), Some(book)) = (broken, &book)
             && matches!(record, Record::Tick(_) | Record::Ended { .. } | Record::Finish(_))
@@ -99,8 +99,9 @@ impl RuleTask {
             Record::Remark => {}
         }
         if broken.is_some() {
-            self.chain.spare_none();
-            let rows = dead().unwrap_or_default() - before.unwrap_or_default();
+            // Letters of the dead are counted when they are told.
+            let counted = dead().unwrap_or_default() - before.unwrap_or_default();
+            let rows = self.chain.spare_none().max(counted);
             let text = format!("{BROKE}: {rows} rows are dead");
             tracing::error!("{}: {text}", self.log.who());
             self.journal.iter().for_each(|journal| journal.warn(text.clone()));

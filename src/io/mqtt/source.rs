@@ -1,10 +1,12 @@
 //! The mqtt source: one task that reads, keeps the connection alive, and acknowledges what has come home.
 //!
-//! A full pipeline stops the reading and nothing else: pings and acknowledgements go on. Each connection is a generation;
-//! acknowledgements of an older one are dropped, for the broker gives those messages again, and by then the same packet
-//! id may stand for another message. When the broker has sent more than is good without an acknowledgement, reading
+//! A full pipeline stops the reading and nothing else: pings and acknowledgements go on. Acknowledgements are written in
+//! the order in which the messages came, as the standard asks, whatever order they come home in. Each connection is a
+//! generation; those of an older one are dropped, for the broker gives its messages again, and by then the same packet id
+//! may stand for another message. When the broker has sent more than is good without an acknowledgement, reading
 //! stops too, since not every broker keeps to its own limit.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,15 +90,62 @@ struct MqttSource {
     backoff: Backoff,
 }
 
-/// What was given and has not come home, in this generation.
+/// What was given and is not acknowledged, in this generation.
 #[derive(Default)]
 struct Held {
-    count: usize,
+    /// In the order in which it came.
+    all: VecDeque<Waiting>,
+    /// The number of the first of them.
+    first: u64,
     bytes: u64,
     /// The most at once, which tells how large the broker's window is.
     most: usize,
     /// Given up by the pipeline: the broker has to send them again.
     refused: usize,
+}
+
+/// A message that is not acknowledged.
+struct Waiting {
+    id: u16,
+    qos: u8,
+    kib: u16,
+    /// It has come home, and may be acknowledged.
+    home: Option<bool>,
+}
+
+impl Held {
+    /// Takes note of a message, and gives its number.
+    fn add(&mut self, id: u16, qos: u8, length: usize) -> u64 {
+        let kib = (length >> 10).min(u16::MAX.into()) as u16;
+        self.bytes += u64::from(kib) << 10;
+        self.all.push_back(Waiting { id, qos, kib, home: None });
+        self.most = self.most.max(self.all.len());
+        self.first + self.all.len() as u64 - 1
+    }
+
+    /// The message of that number has come home.
+    fn done(&mut self, number: u64, good: bool) {
+        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(waiting) = place.and_then(|place| self.all.get_mut(place)) {
+            waiting.home = Some(good);
+        }
+    }
+
+    /// The next message to be acknowledged: none has come before it that is still on its way. Those that were given up
+    /// have no acknowledgement.
+    fn next(&mut self) -> Option<(u16, u8)> {
+        while let Some(Waiting { id, qos, kib, home: Some(good) }) = self.all.front() {
+            let (id, qos, kib, good) = (*id, *qos, *kib, *good);
+            self.all.pop_front();
+            self.first += 1;
+            self.bytes -= u64::from(kib) << 10;
+            if good {
+                return Some((id, qos));
+            }
+            self.refused += 1;
+        }
+        None
+    }
 }
 
 /// Where acknowledgements come home, from any thread.
@@ -123,27 +172,20 @@ impl Home {
     }
 }
 
-/// A message to be acknowledged, as a number: generation, size in KiB, QoS, packet id.
+/// A message to be acknowledged, as a number: generation, and number in it.
 #[derive(Clone, Copy)]
 struct Ticket {
     generation: u16,
-    kib: u16,
-    qos: u8,
-    id: u16,
+    number: u64,
 }
 
 impl Ticket {
-    fn number(self) -> u64 {
-        u64::from(self.generation) << 48 | u64::from(self.kib) << 32 | u64::from(self.qos) << 16 | u64::from(self.id)
+    fn pack(self) -> u64 {
+        u64::from(self.generation) << 48 | self.number & (u64::MAX >> 16)
     }
 
-    fn of(number: u64) -> Ticket {
-        Ticket {
-            generation: (number >> 48) as u16,
-            kib: (number >> 32) as u16,
-            qos: (number >> 16) as u8,
-            id: number as u16,
-        }
+    fn of(packed: u64) -> Ticket {
+        Ticket { generation: (packed >> 48) as u16, number: packed & (u64::MAX >> 16) }
     }
 }
 
@@ -234,23 +276,19 @@ impl MqttSource {
 
     /// Writes the acknowledgements that have come home; they leave with the next flush.
     fn acknowledge(&mut self, wire: &mut Wire) {
-        for (number, good) in self.home.take() {
-            let ticket = Ticket::of(number);
-            if ticket.generation != self.generation {
-                continue;
+        for (packed, good) in self.home.take() {
+            let ticket = Ticket::of(packed);
+            if ticket.generation == self.generation {
+                self.held.done(ticket.number, good);
             }
-            self.held.count -= 1;
-            self.held.bytes -= u64::from(ticket.kib) << 10;
-            if good {
-                wire.put_ack(if ticket.qos == 2 { Ack::Pubrec } else { Ack::Puback }, ticket.id);
-            } else {
-                self.held.refused += 1;
-            }
+        }
+        while let Some((id, qos)) = self.held.next() {
+            wire.put_ack(if qos == 2 { Ack::Pubrec } else { Ack::Puback }, id);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.held.count >= HELD || self.held.bytes >= HELD_BYTES
+        self.held.all.len() >= HELD || self.held.bytes >= HELD_BYTES
     }
 
     /// Waits for the acknowledgements of what was given, and says good-bye. What has not come home by then is given again
@@ -281,12 +319,9 @@ impl MqttSource {
             Meta::new(meta)
         });
         let ack = (self.wants_acks && qos > 0).then(|| {
-            let kib = (payload.len() >> 10).min(u16::MAX.into()) as u16;
-            self.held.count += 1;
-            self.held.bytes += u64::from(kib) << 10;
-            self.held.most = self.held.most.max(self.held.count);
-            let ticket = Ticket { generation: self.generation, kib, qos, id };
-            SourceAck::new(self.home.clone(), ticket.number())
+            let number = self.held.add(id, qos, payload.len());
+            let ticket = Ticket { generation: self.generation, number };
+            SourceAck::new(self.home.clone(), ticket.pack())
         });
         // Without the session the broker has no numbers from before.
         let again = again && self.resumed;
@@ -435,7 +470,7 @@ impl Line {
         loop {
             source.acknowledge(&mut self.wire);
             self.wire.flush().await?;
-            if source.held.count == 0 {
+            if source.held.all.is_empty() {
                 return Ok(());
             }
             tokio::select! {
@@ -468,9 +503,26 @@ mod tests {
 
     #[test]
     fn tickets_survive_the_way_as_numbers() {
-        let ticket = Ticket { generation: 0xFEDC, kib: 0xBA98, qos: 2, id: 0x7654 };
-        let back = Ticket::of(ticket.number());
-        assert_eq!((back.generation, back.kib, back.qos, back.id), (0xFEDC, 0xBA98, 2, 0x7654));
+        let back = Ticket::of(Ticket { generation: 0xFEDC, number: 0xBA98_7654_3210 }.pack());
+        assert_eq!((back.generation, back.number), (0xFEDC, 0xBA98_7654_3210));
+    }
+
+    #[test]
+    fn acknowledgements_wait_for_those_before_them() {
+        let mut held = Held::default();
+        let numbers: Vec<u64> = (1..6).map(|id| held.add(id, 1, 2048)).collect();
+        held.done(numbers[2], true);
+        held.done(numbers[1], false);
+        assert_eq!(held.next(), None);
+        held.done(numbers[0], true);
+        assert_eq!([held.next(), held.next(), held.next()], [Some((1, 1)), Some((3, 1)), None]);
+        assert_eq!((held.all.len(), held.bytes, held.most, held.refused), (2, 4096, 5, 1));
+        // One of a connection before has no place any more.
+        held.done(numbers[0], true);
+        held.done(numbers[3], true);
+        held.done(numbers[4], true);
+        assert_eq!([held.next(), held.next(), held.next()], [Some((4, 1)), Some((5, 1)), None]);
+        assert_eq!((held.add(9, 2, 0), held.bytes), (5, 0));
     }
 
     #[tokio::test]

@@ -77,6 +77,8 @@ pub(super) struct Login {
 #[derive(Clone)]
 struct Ask {
     url: String,
+    /// It may be one of this machine or of a private network.
+    private: bool,
     headers: Vec<(HeaderName, String, String)>,
     body: String,
 }
@@ -100,6 +102,7 @@ impl Oauth {
     pub(super) fn check(
         self,
         of_sink: &BTreeMap<String, String>,
+        private: bool,
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<Option<Login>, Diagnostic> {
         let Some(access) = self.access else {
@@ -117,7 +120,7 @@ impl Oauth {
             idle("oauth.access");
             return Ok(None);
         }
-        check_url("oauth.access.url", &access.url)?;
+        check_url("oauth.access.url", &access.url, private)?;
         for (name, value) in of_sink {
             check_slots(&format!("headers.{name}"), value)?;
         }
@@ -127,12 +130,12 @@ impl Oauth {
                 None
             }
             Some(Refresh { url, headers: given, body }) => {
-                check_url("oauth.refresh.url", &url)?;
+                check_url("oauth.refresh.url", &url, private)?;
                 check_slots("oauth.refresh.body", &body)?;
                 for (name, value) in &given {
                     check_slots(&format!("oauth.refresh.headers.{name}"), value)?;
                 }
-                Some(Ask { url, headers: headers("oauth.refresh.headers", &given)?, body })
+                Some(Ask { url, private, headers: headers("oauth.refresh.headers", &given)?, body })
             }
             None => None,
         };
@@ -140,8 +143,8 @@ impl Oauth {
         if !access.expire.is_empty() && !access.expire.contains("{{") && access.expire.parse::<u64>().is_err() {
             return Err(wrong("oauth.access.expire", &access.expire, "a number of seconds"));
         }
-        let ask =
-            Ask { url: access.url, headers: headers("oauth.access.headers", &access.headers)?, body: access.body };
+        let headers = headers("oauth.access.headers", &access.headers)?;
+        let ask = Ask { url: access.url, private, headers, body: access.body };
         Ok(Some(Login { access: ask, refresh, expire: access.expire }))
     }
 }
@@ -184,7 +187,7 @@ impl Ask {
     async fn send(&self, client: &Client, members: &Map<String, Json>, now: Time) -> Result<Map<String, Json>> {
         let token = Token { members: members.clone(), at: now, holds: None };
         let away = |text: String| Fault::unreachable(format!("the login at `{}`: {text}", self.url));
-        let url: Url = parsed(&self.url).map_err(away)?;
+        let url: Url = parsed(&self.url, self.private).map_err(away)?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, _, value) in &self.headers {

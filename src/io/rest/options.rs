@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::diag::Diagnostic;
 use crate::io::SinkSpec;
 use crate::io::props::{self, Names, Period};
-use crate::io::reach;
+use crate::io::reach::refusal;
 use crate::io::tls::{Tls, TlsOptions};
 
 use super::login::{Login, Oauth};
@@ -99,6 +99,8 @@ pub(super) struct Settings {
     pub(super) gzip: bool,
     pub(super) login: Option<Login>,
     pub(super) tls: Tls,
+    /// `basic.enablePrivateNet`
+    pub(super) private: bool,
 }
 
 const BODIES: [(&str, Body); 9] = [
@@ -118,7 +120,8 @@ impl Options {
         if self.url.is_empty() {
             return Err(props::missing(&SINK, "url", "`\"url\": \"http://127.0.0.1:8080/alerts\"`"));
         }
-        check_url("url", &self.url)?;
+        let private = spec.env.private_net;
+        check_url("url", &self.url, private)?;
         let method = match self.method.to_uppercase().as_str() {
             "" | "GET" => Method::GET,
             "POST" => Method::POST,
@@ -155,7 +158,7 @@ impl Options {
         let form = self.form_data.into_iter().map(|(name, value)| (format!("formData.{name}"), name, value));
         let form = form.map(|(path, name, value)| (name, path, value)).collect();
         let login = match self.oauth {
-            Some(oauth) => oauth.check(&self.headers, warnings)?,
+            Some(oauth) => oauth.check(&self.headers, private, warnings)?,
             None => None,
         };
         let tls = self.tls.check(&SINK, &spec.env, warnings)?;
@@ -177,6 +180,7 @@ impl Options {
             gzip: self.compression == "gzip",
             login,
             tls,
+            private,
         })
     }
 
@@ -225,24 +229,24 @@ pub(super) fn headers(
 }
 
 /// An address is checked as far as it is known.
-pub(super) fn check_url(name: &str, text: &str) -> Result<(), Diagnostic> {
+pub(super) fn check_url(name: &str, text: &str, private: bool) -> Result<(), Diagnostic> {
     const EXPECTED: &str = "an address such as `http://host:8080/path`";
     if !text.contains("{{") {
-        return parsed(text).map(drop).map_err(|why| wrong(name, text, EXPECTED).help(why));
+        return parsed(text, private).map(drop).map_err(|why| wrong(name, text, EXPECTED).help(why));
     }
     let starts = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) || text.starts_with("{{");
     if starts { Ok(()) } else { Err(wrong(name, text, EXPECTED)) }
 }
 
-/// The address of a request; the error says in words why it is none.
-pub(super) fn parsed(text: &str) -> Result<Url, String> {
+/// The address of a request, to private networks too where that is allowed; the error says in words why it is none.
+pub(super) fn parsed(text: &str, private: bool) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("`{text}` is no address: {error}"))?;
     if !["http", "https"].contains(&url.scheme()) {
         return Err(format!("the scheme of `{text}` is not http or https"));
     }
     match url.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>()) {
         None => Err(format!("`{text}` names no host")),
-        Some(Ok(ip)) if reach::is_refused(ip) => Err(reach::refusal(ip)),
+        Some(Ok(ip)) => refusal(ip, private).map_or(Ok(url), Err),
         Some(_) => Ok(url),
     }
 }
@@ -273,6 +277,19 @@ mod tests {
     fn check(props: Json, format: &str) -> Result<(Settings, Vec<String>), String> {
         let format = FormatOptions { format: format.into(), ..FormatOptions::default() };
         settings(SinkSpec { format, ..sink_spec(props, "/root") })
+    }
+
+    #[test]
+    fn private_networks_are_asked_where_that_is_allowed() {
+        let found = |url: &str, private| {
+            let mut spec = sink_spec(json!({"url": url, "method": "POST"}), ".");
+            spec.env.private_net = private;
+            settings(spec).map(|(settings, _)| settings.private)
+        };
+        assert_eq!(found("http://10.0.0.1/", true), Ok(true));
+        let why = found("http://10.0.0.1/", false).unwrap_err();
+        assert!(why.contains("ip 10.0.0.1 is in internal network"), "{why}");
+        assert_eq!(found("http://example.com/", false), Ok(false));
     }
 
     #[test]

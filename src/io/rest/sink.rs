@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::clock::{Clock, Time};
 use crate::diag::{Diagnostic, Fault, Result, words};
-use crate::io::reach::{self, Resolver};
+use crate::io::reach::{Resolver, refusal};
 use crate::io::{Content, Link, Parcel, Report, Sink, SinkPlan, SinkSpec, Stopped, Takes, props};
 
 use super::answer;
@@ -66,8 +66,10 @@ struct Rest {
 impl Sink for Rest {
     async fn connect(&mut self, report: Report) -> Result<()> {
         if !self.settings.url.contains("{{") {
-            let url = parsed(&self.settings.url).map_err(Fault::setup)?;
-            knock(&url).await.map_err(|why| Fault::unreachable(format!("`{}`: {why}", shown(&url))))?;
+            let url = parsed(&self.settings.url, self.settings.private).map_err(Fault::setup)?;
+            knock(&url, self.settings.private)
+                .await
+                .map_err(|why| Fault::unreachable(format!("`{}`: {why}", shown(&url))))?;
         }
         self.logged_in(false).await?;
         report.set(Link::Connected);
@@ -108,14 +110,14 @@ impl Rest {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let tls = self.settings.tls.clone();
+        let (tls, private) = (self.settings.tls.clone(), self.settings.private);
         let config = tokio::task::spawn_blocking(move || tls.config()).await;
         let config =
             config.map_err(|_| Fault::bug("the certificates could not be read"))?.map_err(Fault::unreachable)?;
         let mut builder = Client::builder()
             .tls_backend_preconfigured(config)
-            .dns_resolver(Arc::new(Resolver))
-            .redirect(Policy::custom(follow))
+            .dns_resolver(Arc::new(Resolver { private }))
+            .redirect(Policy::custom(move |attempt| follow(attempt, private)))
             .connect_timeout(PATIENCE)
             .tcp_nodelay(true)
             .no_proxy();
@@ -152,7 +154,7 @@ impl Rest {
         }
         let had = self.token.is_some();
         self.logged_in(false).await?;
-        let url = parsed(parcel.prop("url", &self.settings.url)).map_err(Fault::refused)?;
+        let url = parsed(parcel.prop("url", &self.settings.url), self.settings.private).map_err(Fault::refused)?;
         let what = format!("`{} {}`", self.settings.method, shown(&url));
         let mut answer = self.ask(&url, message, parcel, &what).await?;
         if answer.status == StatusCode::UNAUTHORIZED && had && self.settings.login.is_some() {
@@ -240,23 +242,23 @@ async fn read(mut response: Response) -> std::result::Result<Answer, reqwest::Er
 }
 
 /// An answer that points elsewhere is followed only where the same request, with its message, is to be sent there.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+fn follow(attempt: Attempt<'_>, private: bool) -> reqwest::redirect::Action {
     let same = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&attempt.status());
-    if same && attempt.previous().len() <= HOPS && parsed(attempt.url().as_str()).is_ok() {
+    if same && attempt.previous().len() <= HOPS && parsed(attempt.url().as_str(), private).is_ok() {
         return attempt.follow();
     }
     attempt.stop()
 }
 
 /// Whether someone listens there; the error says why not.
-async fn knock(url: &Url) -> std::result::Result<(), String> {
+async fn knock(url: &Url, private: bool) -> std::result::Result<(), String> {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = url.port_or_known_default().unwrap_or(80);
     let connected = timeout(PATIENCE, async {
         let found = tokio::net::lookup_host((host.as_str(), port)).await;
         let found: Vec<SocketAddr> = found.map_err(|_| format!("nobody knows the host `{host}`"))?.collect();
-        if let Some(address) = found.iter().find(|address| reach::is_refused(address.ip())) {
-            return Err(reach::refusal(address.ip()));
+        if let Some(why) = found.iter().find_map(|address| refusal(address.ip(), private)) {
+            return Err(why);
         }
         TcpStream::connect(&found[..]).await.map(drop).map_err(|error| words(&error))
     });

@@ -77,6 +77,7 @@ fn rules() -> Arc<Rules> {
         layers: Layers::default(),
         patrol: Duration::from_secs(10),
         root: ".".into(),
+        private_net: true,
         ignore_case: false,
         connectors: vec![TRICKLE, breaking::BOMB],
     };

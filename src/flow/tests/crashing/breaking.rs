@@ -65,7 +65,7 @@ async fn rows_that_broke_the_rule_do_not_break_it_at_every_start() {
     world.broken(running).await;
     let running = world.start().await;
     until("the window", || running.ledger().held == 2).await;
-    until("the dead", || running.ledger().dead.get("bug") == Some(&1)).await;
+    until("the dead", || running.ledger().dead.get("eval") == Some(&1)).await;
     told(&running, 1);
     world.give(4..5).await;
     until("the next row", || running.ledger().held == 3).await;
@@ -93,7 +93,7 @@ async fn a_window_that_broke_the_rule_does_not_break_it_at_every_start() {
         // It was due, and is due again; but what broke over it is not tried again.
         for life in 0..2 {
             let running = world.start().await;
-            until("the dead", || running.ledger().dead.get("bug") == Some(&count)).await;
+            until("the dead", || running.ledger().dead.get("eval") == Some(&count)).await;
             told(&running, count);
             assert_eq!((running.ledger().came, running.ledger().held), (count, 0), "{sql}");
             if life == 1 {
@@ -129,7 +129,7 @@ async fn the_end_of_the_input_that_broke_the_rule_does_not_break_it_at_every_sta
             _ => {
                 assert_eq!(running.ended().await, Ended::Finished);
                 let ledger = running.ledger();
-                assert_eq!((ledger.came, ledger.dead["bug"]), (2, 2));
+                assert_eq!((ledger.came, ledger.dead["eval"]), (2, 2));
             }
         }
     }

@@ -1,0 +1,104 @@
+//! What else is asked of plugins: lookup tables; and by users, without a rule, the schema of properties, and whether the outside
+//! can be reached.
+
+use std::sync::Arc;
+
+use kuiper_plugin::abi;
+use kuiper_plugin::abi::kind;
+use kuiper_plugin::has;
+use serde_json::{Map, Value as Json};
+
+use super::cross::properties;
+use super::desk::{Desk, States};
+use super::library::{Library, Symbol};
+use super::source::is_common;
+use super::worker::Worker;
+use super::{Kind, Plugins, Services, lookup, name, sink};
+use crate::diag::{Diagnostic, Fault, Result};
+use crate::io::{LookupPlan, LookupSpec};
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Source,
+    Lookup,
+    Sink,
+}
+
+impl Plugins {
+    /// Offers services to guests; the first word counts, and must be said before rules are made.
+    pub fn serve(&self, services: Arc<dyn Services>) {
+        self.state().around.1.get_or_init(|| services);
+    }
+
+    /// Whether a plugin offers a lookup table of that name.
+    pub fn has_lookup(&self, name: &str) -> bool {
+        self.lookup_symbol(name).is_some()
+    }
+
+    /// Whether a plugin's sink says that it stores what must outlive a restart.
+    pub fn sink_keeps(&self, name: &str) -> bool {
+        self.symbol(Kind::Sinks, name).is_some_and(|(_, symbol)| sink::keeps(symbol))
+    }
+
+    /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
+    pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
+        match self.lookup_symbol(name) {
+            Some((library, symbol)) => Some(lookup::plan(name, &library, symbol, spec)),
+            None => self.broken(Kind::Sources, name).map(Err),
+        }
+    }
+
+    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Library>, Symbol)> {
+        let (state, plugin) = (self.state(), name::canonical(name));
+        let wanted = format!("{}Lookup", name::symbol(&plugin));
+        let library = &state.loaded.get(&(Kind::Sources, plugin))?.library;
+        library.symbol(kind::LOOKUP, &wanted).map(|symbol| (library.clone(), symbol))
+    }
+
+    fn part(&self, part: Part, name: &str) -> Option<Symbol> {
+        let found = match part {
+            Part::Source => self.symbol(Kind::Sources, name),
+            Part::Lookup => self.lookup_symbol(name),
+            Part::Sink => self.symbol(Kind::Sinks, name),
+        };
+        found.map(|(_, symbol)| symbol)
+    }
+
+    /// JSON Schema of the properties; `None` where no plugin offers it.
+    pub fn schema(&self, part: Part, name: &str) -> Option<Json> {
+        self.part(part, name).map(|symbol| symbol.exported().schema)
+    }
+
+    /// What a part of a plugin says about itself.
+    pub fn about(&self, part: Part, name: &str) -> Option<&'static str> {
+        self.part(part, name).map(|symbol| symbol.about)
+    }
+
+    /// Whether the outside can be reached with these properties, on an instance that does nothing else; `None` where no
+    /// plugin offers it. Those of the engine are taken out of a sink's before.
+    pub async fn ping(&self, part: Part, name: &str, mut props: Map<String, Json>) -> Option<Result<()>> {
+        let symbol = self.part(part, name)?;
+        if part != Part::Sink {
+            props.retain(|name, _| symbol.declares(name) || !is_common(name));
+        }
+        let props = properties(&props);
+        let desk = Desk::new(symbol.home, "", name, 0, States::default(), None);
+        let worker = Worker::start(symbol);
+        let reached = worker.call(move |slot| {
+            let this = slot.provisioned(0, &props, &desk)?;
+            let table = slot.symbol.table;
+            // SAFETY: the kind says what the table is.
+            let ping = unsafe {
+                match slot.symbol.kind {
+                    kind::SOURCE => has!(table.cast::<abi::Source>(), ping),
+                    kind::LOOKUP => has!(table.cast::<abi::Lookup>(), ping),
+                    _ => has!(table.cast::<abi::Sink>(), ping),
+                }
+            };
+            let ping = ping.ok_or_else(|| Fault::setup("the plugin has no code that tests a connection"))?;
+            slot.step(Some(ping), this, &desk)
+        });
+        Some(reached.await)
+    }
+}
