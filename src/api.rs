@@ -23,6 +23,7 @@ mod uploads;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -32,6 +33,7 @@ use axum::response::Response;
 use axum::serve::ListenerExt as _;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::catalog::Command;
@@ -42,11 +44,16 @@ use crate::rule::{Host, Rules, STDOUT, Setup, engine, isolation};
 use answer::{Answer, Refusal};
 use call::Call;
 
+/// How long the answer may take that says that the process will end.
+const ANSWERED: Duration = Duration::from_secs(1);
+
 /// What the handlers share.
 pub struct Server {
     pub rules: Arc<Rules>,
     /// Whether `file://` may name a file outside of the folder of uploads.
     external_files: bool,
+    /// The status that the process is to end with, once it is to end.
+    ending: watch::Sender<Option<u8>>,
 }
 
 impl Server {
@@ -71,7 +78,27 @@ impl Server {
         };
         let (host, told) = Host::open(setup)?;
         let rules = Rules::open(Arc::new(host), engine())?;
-        Ok((Arc::new(Server { rules, external_files: settings.external_files }), told))
+        let (external_files, ending) = (settings.external_files, watch::Sender::new(None));
+        Ok((Arc::new(Server { rules, external_files, ending }), told))
+    }
+
+    /// Has the process end with that status, after its answer has gone out.
+    fn end(&self, status: u8) {
+        let ending = self.ending.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ANSWERED).await;
+            ending.send_replace(Some(status));
+        });
+    }
+
+    /// Becomes the status that the process is to end with, when a client asks for its end.
+    pub async fn asked_to_end(&self) -> u8 {
+        let mut ending = self.ending.subscribe();
+        match ending.wait_for(Option::is_some).await.map(|status| *status) {
+            Ok(Some(status)) => status,
+            // The sender is in here.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Defines a stream and the configuration key that its source reads, for a server that sets itself up.

@@ -15,6 +15,7 @@ mod def;
 mod engine;
 mod farewell;
 mod foreground;
+mod guests;
 mod health;
 mod host;
 mod kept;

@@ -92,6 +92,7 @@ const ROUTES: &[Route] = routes! {
     GET "/plugins/{kind}" plugins::list;
     POST "/plugins/{kind}" plugins::create;
     GET "/plugins/{kind}/{}" plugins::describe;
+    GET "/plugins/{kind}/{}/rows" plugins::rows;
     PUT "/plugins/{kind}/{}" plugins::update;
     DELETE "/plugins/{kind}/{}" plugins::drop;
     POST "/plugins/functions/{}/register" plugins::register;

@@ -4,6 +4,7 @@
 
 mod build;
 mod deploy;
+mod dev;
 mod make;
 mod new;
 mod pack;
@@ -54,6 +55,8 @@ pub(super) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Build, deploy and show rows, again whenever the project changes.
+    Dev(dev::Args),
     /// List the plugins of a server.
     List {
         /// Only sources, sinks or functions.
@@ -77,6 +80,9 @@ pub(super) enum Command {
         #[arg(value_parser = kind)]
         kind: Kind,
         name: String,
+        /// Stop the rules that use it; without this a plugin in use stays.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         remote: Remote,
     },
@@ -136,10 +142,12 @@ pub(super) fn run(command: Command) -> ExitCode {
             Command::Deploy { which, isolation, remote } => {
                 deploy::run(&Project::find(&which)?, isolation.as_deref(), &remote).await
             }
+            Command::Dev(args) => dev::run(args).await,
             Command::List { kind, remote } => list(kind, &remote).await,
             Command::Describe { kind, name, remote } => describe(kind, &name, &remote).await,
-            Command::Drop { kind, name, remote } => {
-                Client::new(&remote)?.act(Method::DELETE, &["plugins", kind.many(), &name], None).await
+            Command::Drop { kind, name, force, remote } => {
+                let (client, flags) = (Client::new(&remote)?, if force { ["force"].as_slice() } else { &[] });
+                client.act_with(Method::DELETE, &["plugins", kind.many(), &name], flags, None).await
             }
         }
     })
@@ -185,6 +193,19 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
         }
         if let Some(last) = process["lastDeath"].as_str() {
             say(format!("{} processes died; the last one: {last}", process["deaths"]));
+        }
+    }
+    let names = |json: &Json| {
+        json.as_array().into_iter().flatten().filter_map(Json::as_str).collect::<Vec<_>>().join(", ")
+    };
+    match names(&found["rules"]).as_str() {
+        "" => {}
+        rules => say(format!("used by the rules {rules}")),
+    }
+    for old in found["mapped"].as_array().into_iter().flatten() {
+        match names(&old["users"]).as_str() {
+            "" => say(format!("version {} is still mapped, and nobody uses it", text(&old["version"]))),
+            users => say(format!("version {} is still mapped; {users} end with it", text(&old["version"]))),
         }
     }
     for symbol in found["symbols"].as_array().into_iter().flatten() {

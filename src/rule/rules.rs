@@ -117,6 +117,10 @@ impl Rules {
         &self.host
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Rule>>> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -507,7 +511,7 @@ impl Rules {
 }
 
 /// The streams and tables that a rule names.
-fn reads(def: &Def) -> Vec<String> {
+pub(super) fn reads(def: &Def) -> Vec<String> {
     let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
     let joined = select.joins.iter().map(|join| &join.source);
     [&select.from].into_iter().chain(joined).map(|source| source.name.name.to_string()).collect()

@@ -15,6 +15,7 @@ use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
+use crate::func::Catalogue;
 use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
@@ -68,12 +69,12 @@ impl Engine for FlowEngine {
         })
     }
 
+    fn fits(&self, def: &Def, host: &Arc<Host>, functions: &Catalogue) -> Result<(), Vec<Diagnostic>> {
+        statement(def, host, functions).map(drop)
+    }
+
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
-        let select = sql::parse_select(&def.sql)?;
-        let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
-        let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
-        let plan = plan::plan(&select, &find, &host.functions(), &options)
-            .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
+        let plan = statement(def, host, &host.functions())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
@@ -118,6 +119,15 @@ impl Engine for FlowEngine {
         let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
         Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
     }
+}
+
+/// Plans the statement of a rule.
+fn statement(def: &Def, host: &Host, functions: &Catalogue) -> Result<Plan, Vec<Diagnostic>> {
+    let select = sql::parse_select(&def.sql)?;
+    let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
+    let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
+    let planned = plan::plan(&select, &find, functions, &options);
+    planned.map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect())
 }
 
 /// Proposes the stream or table that was meant.
