@@ -49,6 +49,7 @@ fn a_new_project_is_tested_built_packed_and_installed() {
         (Kind::Functions, "--function", "", "turn_round"),
         (Kind::Sources, "--source", "--from random", "dice"),
         (Kind::Functions, "--function", "--from geohash", "places"),
+        (Kind::Functions, "--function", "--from echo", "echoes"),
     ] {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path();
@@ -82,12 +83,144 @@ fn a_new_project_is_tested_built_packed_and_installed() {
     }
 }
 
+/// Runs a program in a project, and gives what it prints.
+fn program(project: &Path, name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(name).args(arguments).current_dir(project).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {arguments:?}: {told}");
+    told
+}
+
+#[test]
+fn a_new_project_in_c_is_tested_built_packed_and_installed() {
+    let binary = format!("KUIPER={}", env!("CARGO_BIN_EXE_kuiper"));
+    for (kind, option, name) in [
+        (Kind::Sinks, "--sink", "my-sink"),
+        (Kind::Sources, "--source", "pulses"),
+        (Kind::Functions, "--function", "count-them"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path();
+        let place = format!("{}/{name}", kind.many());
+        done(folder, &format!("plugin new {} {name} --lang c", kind.many()));
+        let project = folder.join(&place);
+        let told = program(&project, "make", &["test", &binary]);
+        assert!(told.contains(" passed, 0 failed, "), "{told}");
+
+        let library = kuiper::plugin::library_name(name, "1.0.0");
+        assert!(
+            done(folder, &format!("plugin build {option} {name}")).starts_with(&format!("built {place}/{library} ("))
+        );
+        // In the project itself nothing need be named.
+        done(&project, "plugin build --debug --version v1.1.0 --out elsewhere");
+        assert!(project.join("elsewhere").join(kuiper::plugin::library_name(name, "1.1.0")).is_file());
+        let props = if kind == Kind::Sinks { " --props {\"path\":\"/dev/null\"}" } else { "" };
+        let told = done(&project, &format!("plugin test{props}"));
+        assert!(told.contains(" passed, 0 failed, "), "{told}");
+        done(folder, &format!("plugin pack {option} {name}"));
+
+        let zip = format!("{name}{}.zip", ["Source", "Sink", "Function"][kind as usize]);
+        let (plugins, _) = Plugins::open(Settings::new(folder.join("data")));
+        let wish = Install { name: name.to_owned(), ..Install::default() };
+        plugins.install(kind, &wish, &project.join(&zip)).unwrap();
+        assert_eq!(plugins.source_yaml(name).is_some(), kind == Kind::Sources);
+        assert_eq!(plugins.udfs(), if kind == Kind::Functions { vec!["count_them"] } else { Vec::new() });
+
+        // What is wrong is told as the compiler tells it.
+        let source = project.join(format!("{name}.c"));
+        let text = fs::read_to_string(&source).unwrap().replace("static void destroy", "statik void destroy");
+        fs::write(&source, text + "int half(\n").unwrap();
+        let (status, told) = refused(&project, "plugin build");
+        assert!(status == 1 && told.contains(&format!("{name}.c:")), "{told}");
+        assert!(told.trim_end().ends_with(&format!("kuiper: make could not build `{name}`")), "{told}");
+        let (status, told) = refused(&project, "plugin build --target riscv32-unknown-elf");
+        assert_eq!((status, told.contains("no compiler is known for `riscv32-unknown-elf`")), (2, true), "{told}");
+    }
+}
+
+#[test]
+fn a_new_project_has_a_guide_a_workflow_and_a_version_of_the_contract() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path();
+    done(folder, "plugin new sinks lines");
+    done(folder, "plugin new functions vowels --lang c");
+    let read = |path: &str| fs::read_to_string(folder.join(path)).unwrap();
+    for place in ["sinks/lines", "functions/vowels"] {
+        let workflow = read(&format!(".github/workflows/{}.yml", place.replace('/', "-")));
+        let steps: serde_yaml::Value = serde_yaml::from_str(&workflow).unwrap();
+        assert_eq!(steps["jobs"]["test"]["defaults"]["run"]["working-directory"], place);
+        let last = steps["jobs"]["test"]["steps"].as_sequence().unwrap().last().unwrap()["run"].as_str().unwrap();
+        assert_eq!(last, if place.starts_with("sinks") { "cargo build --release" } else { "make" });
+        let guide = read(&format!("{place}/README.md"));
+        assert!(guide.contains(&format!("made for version {} of", kuiper::plugin::abi_version())), "{guide}");
+        assert!(guide.contains("kuiper plugin test --"), "{guide}");
+    }
+    assert!(read("sdk/kuiper_easy.h").contains("#if KUIPER_ABI_MAJOR != 1"));
+    // An SDK that is too old, or of another contract, is no match.
+    let manifest = folder.join("sdk/Cargo.toml");
+    let changed = fs::read_to_string(&manifest).unwrap().replace("\nversion = \"1", "\nversion = \"2");
+    fs::write(&manifest, changed).unwrap();
+    let (_, told) = refused(&folder.join("sinks/lines"), "plugin build --debug");
+    assert!(told.contains("kuiper-plugin"), "{told}");
+    let (status, _) = refused(folder, "plugin new sinks other --lang c --from mysql");
+    assert_eq!(status, 2);
+}
+
+#[test]
+fn what_is_wrong_in_the_export_is_told_at_its_line() {
+    let home = tempfile::tempdir().unwrap();
+    done(home.path(), "plugin new sinks lines");
+    let project = home.path().join("sinks/lines");
+    let source = project.join("src/lib.rs");
+    let whole = fs::read_to_string(&source).unwrap();
+    let text = &whole[..whole.find("kuiper_plugin::export!").unwrap()];
+    // Each stands in the third line of the macro.
+    for (wrong, told) in [
+        ("sink \"B\" => constructor(Missing::default),", "Missing"),
+        ("sink \"B\" => constructor(String::new),", "Sink` is not"),
+        ("sink \"B\" => constructor(7),", "MakesSink"),
+        ("function \"b\" => row(Lines::default),", "expected"),
+        ("pump \"B\" => constructor(Lines::default),", "pump"),
+        ("sink \"B\" => sometimes(Lines::default),", "sometimes"),
+        ("sink \"B\" => constructor(Lines::default) { about: 7 },", "mismatched types"),
+        ("sink \"B\" => constructor(Lines::default) { colour: \"red\" },", "colour"),
+        ("sink Lines => constructor(Lines::default),", "no rules expected"),
+    ] {
+        let export = "kuiper_plugin::export! {\n    sink \"Lines\" => constructor(Lines::default),\n";
+        let line = text.lines().count() + 3;
+        fs::write(&source, format!("{text}{export}    {wrong}\n}}\n")).unwrap();
+        let output = Command::new(env!("CARGO"))
+            .args(["check", "--offline", "--quiet", "--message-format=json"])
+            .current_dir(&project)
+            .env_remove("CARGO_TARGET_DIR")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let found = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let errors: Vec<serde_json::Value> =
+            found.filter(|one| one["message"]["level"] == "error" && one["message"]["spans"][0].is_object()).collect();
+        let first = errors.first().unwrap_or_else(|| panic!("`{wrong}` compiles: {text}"));
+        let rendered = first["message"]["rendered"].as_str().unwrap();
+        assert!(rendered.contains(told), "{wrong}: {rendered}");
+        let spans = first["message"]["spans"].as_array().unwrap();
+        let primary = spans.iter().find(|span| span["is_primary"] == true).unwrap();
+        let at = |span: &serde_json::Value| {
+            (span["file_name"].as_str().unwrap_or_default().to_owned(), span["line_start"].as_u64().unwrap_or_default())
+        };
+        assert_eq!(at(primary), ("src/lib.rs".to_owned(), line as u64), "{wrong}: {rendered}");
+    }
+}
+
 #[test]
 fn several_projects_stand_side_by_side() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path();
     done(folder, "plugin new sinks mysql --from mysql");
     done(folder, "plugin new sources random --from random");
+    // One library, two kinds: the names tell which is meant.
+    done(folder, "plugin new sources wire --from zmq");
+    assert!(folder.join("sources/wire/wire.yaml").is_file());
+    fs::remove_dir_all(folder.join("sources/wire")).unwrap();
     assert!(folder.join("sinks/mysql/Cargo.lock").is_file() && folder.join("sinks/mysql/mysql.json").is_file());
     let manifest = fs::read_to_string(folder.join("sinks/mysql/Cargo.toml")).unwrap();
     assert!(manifest.contains("name = \"mysql\"") && manifest.contains("path = \"../../sdk\""), "{manifest}");
@@ -106,7 +239,7 @@ fn several_projects_stand_side_by_side() {
     let (status, told) = refused(folder, "plugin pack --source random");
     assert_eq!(status, 1);
     assert!(told.contains("there is no build of `random`"), "{told}");
-    let (status, told) = refused(folder, "plugin new sources db --from mysql");
+    let (status, told) = refused(folder, "plugin new functions db --from mysql");
     assert_eq!((status, told.contains("`mysql` is one of the sinks")), (2, true), "{told}");
     assert_eq!(refused(folder, "plugin new sinks ../up").0, 2);
     assert_eq!(refused(folder, "plugin new lookups x").0, 2);

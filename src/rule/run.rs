@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
+use super::graph::own_streams;
 use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
@@ -19,7 +20,8 @@ use crate::func::Catalogue;
 use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
-use crate::plan::{self, Plan};
+use crate::plan::{self, GraphSink, Plan};
+use crate::plugin;
 use crate::sql;
 
 /// How long a rule that is stopped may take to deliver what is on its way.
@@ -70,11 +72,13 @@ impl Engine for FlowEngine {
     }
 
     fn fits(&self, def: &Def, host: &Arc<Host>, functions: &Catalogue) -> Result<(), Vec<Diagnostic>> {
-        statement(def, host, functions).map(drop)
+        read(def, host, &own_streams(def, host)?, functions).map(drop)
     }
 
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
-        let plan = statement(def, host, &host.functions())?;
+        let own = own_streams(def, host)?;
+        let definition = |name: &str| defined(name, &own, host);
+        let (plan, of_graph) = read(def, host, &own, &host.functions())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
@@ -86,7 +90,7 @@ impl Engine for FlowEngine {
             let words = format!("fail to get stream {name}, please check if stream is created");
             let gone =
                 || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")).known_as(words.as_str()));
-            let stream = host.catalog.find(name).ok_or_else(gone)?;
+            let stream = definition(name).ok_or_else(gone)?;
             if source.kind == plan::SourceKind::Lookup {
                 warnings.extend(host.lookup(&stream).map_err(one)?.1);
                 continue;
@@ -109,6 +113,12 @@ impl Engine for FlowEngine {
             }
             sinks.push(sink);
         }
+        for (index, sink) in of_graph.into_iter().enumerate() {
+            let name = format!("{}_{index}", sink.sink);
+            let action = Action { sink: sink.sink, index, props: sink.props, dead: None };
+            let spec = sink_spec(host, def, &action, name, &layout, &mut warnings).map_err(one)?;
+            sinks.push(SinkSpec { ports: Some(sink.paths), ..spec });
+        }
         let mut dead = None;
         if let Some(action) = &def.options.dead_letter {
             dead = Some(dead_sink(host, def, action, "dead".to_owned(), &mut warnings).map_err(one)?);
@@ -121,13 +131,28 @@ impl Engine for FlowEngine {
     }
 }
 
-/// Plans the statement of a rule.
-fn statement(def: &Def, host: &Host, functions: &Catalogue) -> Result<Plan, Vec<Diagnostic>> {
-    let select = sql::parse_select(&def.sql)?;
-    let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
+/// The stream or table of that name: a graph's own first.
+fn defined(name: &str, own: &[Arc<Definition>], host: &Host) -> Option<Arc<Definition>> {
+    own.iter().find(|stream| stream.name == name).cloned().or_else(|| host.catalog.find(name))
+}
+
+/// Plans the statement of a rule, or its graph, whose sinks stand beside the plan.
+fn read(
+    def: &Def,
+    host: &Host,
+    own: &[Arc<Definition>],
+    functions: &Catalogue,
+) -> Result<(Plan, Vec<GraphSink>), Vec<Diagnostic>> {
+    let find = |name: &str| defined(name, own, host).map(|definition| plan_stream(&definition));
     let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
+    if let Some(graph) = &def.graph {
+        return plan::plan_graph(graph, &find, functions, &options);
+    }
+    let select = sql::parse_select(&def.sql)?;
     let planned = plan::plan(&select, &find, functions, &options);
-    planned.map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect())
+    let near =
+        |found: Vec<Diagnostic>| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>();
+    Ok((planned.map_err(near)?, Vec::new()))
 }
 
 /// Proposes the stream or table that was meant.
@@ -254,7 +279,7 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, dead: None })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, ports: None, dead: None })
 }
 
 /// A sink for dead letters: each is a message of its own, unless the user wants it otherwise, and none is dropped.
@@ -391,6 +416,9 @@ impl Planned for PlannedFlow {
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
             spec.seek =
                 last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            if let Some(position) = self.host.offered.take_position(&self.def.id, &stream.name) {
+                spec.seek = Some(plugin::place_at(spec.seek.as_ref(), &position));
+            }
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {

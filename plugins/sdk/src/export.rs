@@ -1,5 +1,8 @@
 //! The table of what a plugin offers, and the macro that exports it.
 
+#[doc(hidden)]
+pub mod fits;
+
 use std::ops::RangeInclusive;
 use std::os::raw::c_void;
 use std::ptr;
@@ -278,6 +281,7 @@ macro_rules! export {
         pub extern "C" fn kuiper_plugin_v1() -> *const $crate::abi::Plugin {
             static TABLE: $crate::export::Table = $crate::export::Table::new();
             fn entries() -> Vec<$crate::export::Entry> {
+                $( $crate::export::fits::$kind::$how($make); )*
                 vec![$( $crate::export::$kind($name, $crate::export::$how($make)) $( $(.$key($value))* )? ),*]
             }
             TABLE.get(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), entries)

@@ -23,6 +23,7 @@ pub(super) const SDK: Files = files!("sdk":
     "src/emitter.rs"
     "src/error.rs"
     "src/export.rs"
+    "src/export/fits.rs"
     "src/function.rs"
     "src/lib.rs"
     "src/lookup.rs"
