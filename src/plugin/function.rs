@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use kuiper_plugin::abi;
 use kuiper_plugin::abi::{code, kind};
@@ -15,6 +15,7 @@ use crate::func::{Accumulator, Arg, Body, Ctx, Func, Guest, NullGuard};
 
 use super::cross::{Arena, Taken, Texts};
 use super::desk::{Desk, States};
+use super::isolated::patiently;
 use super::library::{Library, Symbol};
 use super::place;
 use super::swap::{Call, Groups};
@@ -66,6 +67,15 @@ pub struct Site {
     desks: HashMap<Text, Arc<Desk>>,
     /// What it had stored before, until it is called.
     loaded: States,
+}
+
+/// A call of a singleton may take long: whoever waits for its turn gives the runtime's other tasks away first.
+pub fn locked(site: &Mutex<Site>) -> MutexGuard<'_, Site> {
+    match site.try_lock() {
+        Ok(site) => site,
+        Err(TryLockError::Poisoned(site)) => site.into_inner(),
+        Err(TryLockError::WouldBlock) => patiently(|| site.lock().unwrap_or_else(PoisonError::into_inner)),
+    }
 }
 
 impl Site {

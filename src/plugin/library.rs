@@ -135,6 +135,9 @@ impl Library {
         let workers = std::mem::take(&mut *self.singletons.lock().unwrap_or_else(PoisonError::into_inner));
         let sites = std::mem::take(&mut *self.sites.lock().unwrap_or_else(PoisonError::into_inner));
         drop((workers, sites));
+        if let Some(kept) = &self.isolated {
+            kept.0.retire();
+        }
     }
 }
 

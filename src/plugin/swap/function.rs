@@ -10,7 +10,7 @@ use kuiper_plugin::abi::kind;
 use crate::data::{Text, Value};
 use crate::diag::Result;
 use crate::func::{Ctx, Guest};
-use crate::plugin::function::{Site, site};
+use crate::plugin::function::{Site, locked, site};
 use crate::plugin::library::{Library, Symbol};
 use crate::plugin::tap::shown;
 use crate::plugin::uses::{Edition, Place, Ready, Use, lock};
@@ -72,7 +72,7 @@ impl Guest for Call {
         if seat.goes.load(Ordering::Acquire) {
             seat.go(&mut held);
         }
-        let results = lock(&held.site).call(columns, height, ctx);
+        let results = locked(&held.site).call(columns, height, ctx);
         if seat.place.tap.is_on() {
             let text = |(row, result): (usize, &Result<Value>)| {
                 let args: Vec<String> = columns.iter().map(|column| shown(&column[row])).collect();
