@@ -1,5 +1,7 @@
 //! The engine of this program: definitions are planned by `plan` and run by `flow`.
 
+mod statement;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -20,9 +22,11 @@ use crate::func::Catalogue;
 use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
-use crate::plan::{self, GraphSink, Plan};
+use crate::plan::{self, Plan};
 use crate::plugin;
 use crate::sql;
+
+use statement::{defined, read};
 
 /// How long a rule that is stopped may take to deliver what is on its way.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -128,42 +132,6 @@ impl Engine for FlowEngine {
         let (host, def) = (host.clone(), def.clone());
         let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
         Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
-    }
-}
-
-/// The stream or table of that name: a graph's own first.
-fn defined(name: &str, own: &[Arc<Definition>], host: &Host) -> Option<Arc<Definition>> {
-    own.iter().find(|stream| stream.name == name).cloned().or_else(|| host.catalog.find(name))
-}
-
-/// Plans the statement of a rule, or its graph, whose sinks stand beside the plan.
-fn read(
-    def: &Def,
-    host: &Host,
-    own: &[Arc<Definition>],
-    functions: &Catalogue,
-) -> Result<(Plan, Vec<GraphSink>), Vec<Diagnostic>> {
-    let find = |name: &str| defined(name, own, host).map(|definition| plan_stream(&definition));
-    let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
-    if let Some(graph) = &def.graph {
-        return plan::plan_graph(graph, &find, functions, &options);
-    }
-    let select = sql::parse_select(&def.sql)?;
-    let planned = plan::plan(&select, &find, functions, &options);
-    let near =
-        |found: Vec<Diagnostic>| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>();
-    Ok((planned.map_err(near)?, Vec::new()))
-}
-
-/// Proposes the stream or table that was meant.
-fn with_nearest(found: Diagnostic, host: &Host, sql: &str) -> Diagnostic {
-    let name = found.span.and_then(|span| sql.get(span.start as usize..span.end as usize));
-    match name {
-        Some(name) if found.code == "K0201" => {
-            let names = host.catalog.names();
-            found.suggest(name.trim_matches('`'), names.iter().map(String::as_str))
-        }
-        _ => found,
     }
 }
 

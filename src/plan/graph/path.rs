@@ -69,6 +69,9 @@ fn one<T>(result: Result<T, Diagnostic>) -> Made<T> {
     result.map_err(|found| vec![found])
 }
 
+/// The last node of a path, and the case of it where it has several.
+type End<'a> = (&'a GraphNode, Option<usize>);
+
 impl<'a> Maker<'a> {
     pub fn new(
         graph: &'a Graph,
@@ -92,7 +95,7 @@ impl<'a> Maker<'a> {
 
     /// All paths, and the sinks at the end of each.
     pub fn paths(&mut self) -> Made<(Vec<Path>, Vec<Vec<String>>)> {
-        let mut ends: Vec<((&GraphNode, Option<usize>), Vec<String>)> = Vec::new();
+        let mut ends: Vec<(End<'_>, Vec<String>)> = Vec::new();
         for sink in self.graph.nodes.iter().filter(|node| node.role == Role::Sink) {
             for (before, case) in self.graph.before(&sink.name) {
                 match ends.iter_mut().find(|((node, of), _)| node.name == before.name && *of == case) {
