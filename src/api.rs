@@ -23,6 +23,7 @@ mod uploads;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -32,30 +33,46 @@ use axum::response::Response;
 use axum::serve::ListenerExt as _;
 use serde_json::Value as Json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::catalog::Command;
 use crate::config::Settings;
 use crate::diag::{Fault, Result};
+use crate::plugin::{Policy, PublicKey};
 use crate::rule::{Host, Rules, STDOUT, Setup, engine, isolation};
 
 use answer::{Answer, Refusal};
 use call::Call;
+
+/// How long the answer may take that says that the process will end.
+const ANSWERED: Duration = Duration::from_secs(1);
 
 /// What the handlers share.
 pub struct Server {
     pub rules: Arc<Rules>,
     /// Whether `file://` may name a file outside of the folder of uploads.
     external_files: bool,
+    /// Bytes that a file may have that is fetched, and how long that may take.
+    download: (u64, Duration),
+    /// The status that the process is to end with, once it is to end.
+    ending: watch::Sender<Option<u8>>,
 }
 
 impl Server {
     /// Opens the data folder and loads what it holds; a `demo` has a temporary one and rows on standard output. What
     /// could not be loaded is told beside.
     pub fn open(settings: &Settings, demo: bool) -> Result<(Arc<Server>, Vec<String>)> {
+        let keys = settings.install.trusted.iter().map(|key| PublicKey::read(key)).collect::<Result<_, String>>();
+        let policy = Policy {
+            scripts: settings.install.scripts.unwrap_or_else(|| settings.listen.ip().is_loopback()),
+            script_limit: settings.install.script_limit,
+            trusted: keys.map_err(|wrong| Fault::setup(format!("`plugins.trustedKeys`: {wrong}")))?,
+        };
         let setup = Setup {
             data: (!demo).then(|| settings.data.clone()),
             plugins: None,
+            policy,
             isolation: isolation(settings),
             rule: settings.rule.clone(),
             sink: settings.sink.clone(),
@@ -71,7 +88,28 @@ impl Server {
         };
         let (host, told) = Host::open(setup)?;
         let rules = Rules::open(Arc::new(host), engine())?;
-        Ok((Arc::new(Server { rules, external_files: settings.external_files }), told))
+        let (external_files, download) = (settings.external_files, settings.download);
+        let ending = watch::Sender::new(None);
+        Ok((Arc::new(Server { rules, external_files, download, ending }), told))
+    }
+
+    /// Has the process end with that status, after its answer has gone out.
+    fn end(&self, status: u8) {
+        let ending = self.ending.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ANSWERED).await;
+            ending.send_replace(Some(status));
+        });
+    }
+
+    /// Becomes the status that the process is to end with, when a client asks for its end.
+    pub async fn asked_to_end(&self) -> u8 {
+        let mut ending = self.ending.subscribe();
+        match ending.wait_for(Option::is_some).await.map(|status| *status) {
+            Ok(Some(status)) => status,
+            // The sender is in here.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Defines a stream and the configuration key that its source reads, for a server that sets itself up.

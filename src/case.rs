@@ -11,6 +11,7 @@ mod calls;
 mod compare;
 mod drive;
 mod engine;
+mod example;
 mod fields;
 mod files;
 mod journal;
@@ -26,5 +27,6 @@ mod table;
 mod update;
 mod value;
 
+pub use example::example;
 pub use report::{Finding, Outcome, Report};
 pub use suite::{Settings, run};

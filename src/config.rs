@@ -9,6 +9,7 @@
 //! meaning here is named in one warning; one that would protect something and is not there yet is refused.
 
 mod file;
+mod install;
 mod isolation;
 mod keys;
 mod layers;
@@ -26,6 +27,7 @@ use crate::clock::parse_span;
 use crate::diag::{Diagnostic, words};
 
 pub use file::File;
+pub use install::Install;
 pub use isolation::Isolation;
 pub use layers::{Layers, Sections};
 pub use secrets::Secrets;
@@ -64,6 +66,9 @@ pub struct Settings {
     /// How often schedules and failed rules are looked at, at least.
     pub patrol: Duration,
     pub external_files: bool,
+    /// Bytes that a file may have that a request names by a URL, and how long it may take to come.
+    pub download: (u64, Duration),
+    pub install: Install,
     /// Requests may go to this machine and to private networks.
     pub private_net: bool,
     /// Options of rules that do not write them themselves.
@@ -150,6 +155,12 @@ impl Settings {
         let timezone = file.text("basic.timezone");
         let ignore_case = file.boolean("basic.ignoreCase");
         let external_files = file.boolean("basic.allowExternalFileAccess");
+        let most = file.whole("basic.downloadMaxBytes").and_then(|most| {
+            let bytes = u64::try_from(most).ok().filter(|bytes| *bytes > 0);
+            bytes.or_else(|| file.wrong("basic.downloadMaxBytes", &most.to_string(), "a number of bytes above zero"))
+        });
+        let download_limit = file.span("basic.downloadTimeout");
+        let install = install::install(file);
         let private_net = file.boolean("basic.enablePrivateNet");
         let isolation = isolation::isolation(file);
         let props = env
@@ -165,6 +176,8 @@ impl Settings {
             shutdown: shutdown?,
             patrol: patrol?,
             external_files: external_files?,
+            download: (most?, download_limit?),
+            install: install?,
             private_net: private_net?,
             rule: file.below("rule"),
             sink: sinks::defaults(file),

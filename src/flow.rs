@@ -19,6 +19,7 @@ mod journal;
 mod lane;
 mod load;
 mod outlet;
+mod paths;
 mod queue;
 mod seat;
 pub mod shape;
@@ -117,6 +118,8 @@ pub struct SinkSpec {
     pub shape: Shape,
     /// What happens to results that find it full.
     pub overflow: Overflow,
+    /// By which ways of the rule results leave that it takes; `None`: all.
+    pub ports: Option<Vec<usize>>,
     /// The sink of its dead letters, where it is not that of the rule.
     pub dead: Option<Box<SinkSpec>>,
 }
@@ -270,6 +273,7 @@ impl Flow {
             }
         }
         drop(to);
+        let ports: Vec<Option<Vec<usize>>> = spec.sinks.iter().map(|sink| sink.ports.clone()).collect();
         let (outlets, inlets): (Vec<Outlet>, Vec<_>) = spec
             .sinks
             .into_iter()
@@ -281,7 +285,7 @@ impl Flow {
                 outlet(sink, &layout, route, journal.as_ref().and_then(|journal| journal.anchor(n)))
             })
             .unzip();
-        let sink = |(to, outlet): (_, &Outlet)| SinkInlet { to, account: outlet.account.clone() };
+        let sink = |((to, outlet), ports): ((_, &Outlet), _)| SinkInlet { to, account: outlet.account.clone(), ports };
         let tables = spec.plan.sources.iter().enumerate().filter(|(_, source)| asked(source)).map(|(place, _)| place);
         let busy = Arc::<AtomicI64>::default();
         let glass = journal.as_mut().map(|journal| {
@@ -297,7 +301,7 @@ impl Flow {
             told: spec.clock.now(),
             from,
             closings: Closings::new(closings, drives),
-            sinks: inlets.into_iter().zip(&outlets).map(sink).collect(),
+            sinks: inlets.into_iter().zip(&outlets).zip(ports).map(sink).collect(),
             done: outlets.iter().map(Outlet::done).collect(),
             clock: spec.clock.clone(),
             ended: ended_to,

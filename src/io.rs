@@ -5,6 +5,7 @@
 //! encoding and no counting: `flow` does that once for all. Waiting is the only answer to a full pipeline.
 
 mod file;
+mod gate;
 mod log;
 mod lookup;
 mod memory;
@@ -29,6 +30,7 @@ use crate::codec::FormatOptions;
 use crate::data::{Delivery, Layout, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 
+pub use gate::Gate;
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
 pub use memory::{Bus, Change, MemoryTable};
 pub use reach::refusal;
@@ -93,6 +95,8 @@ impl IntoIterator for Chunk {
 #[derive(Clone)]
 pub struct Inlet {
     to: mpsc::Sender<Chunk>,
+    /// What stands before it.
+    gate: Option<Gate>,
 }
 
 /// The rule or feed behind the inlet is gone; the source ends.
@@ -103,7 +107,7 @@ impl Inlet {
     /// An inlet that holds at most `chunks` chunks, and its other end.
     pub fn bounded(chunks: usize) -> (Inlet, mpsc::Receiver<Chunk>) {
         let (to, from) = mpsc::channel(chunks.max(1));
-        (Inlet { to }, from)
+        (Inlet { to, gate: None }, from)
     }
 
     /// Gives a chunk of messages and waits while the pipeline is full. An empty chunk is nothing.
@@ -116,12 +120,22 @@ impl Inlet {
         if messages.is_empty() {
             return Ok(());
         }
-        self.to.send(Chunk { messages, position }).await.map_err(|_| Closed)
+        let chunk = Chunk { messages, position };
+        match &self.gate {
+            Some(gate) => gate.pass(&self.to, chunk).await,
+            None => self.to.send(chunk).await.map_err(|_| Closed),
+        }
     }
 
-    /// Waits until the pipeline is gone.
+    /// Waits until the pipeline is gone, or its gate is shut.
     pub async fn closed(&self) {
-        self.to.closed().await;
+        match &self.gate {
+            Some(gate) => tokio::select! {
+                () = self.to.closed() => {}
+                () = gate.closed() => {}
+            },
+            None => self.to.closed().await,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod calls;
 mod event_time;
 mod explain;
 mod findings;
+mod graph;
 mod guests;
 mod join;
 mod keeping;
@@ -36,6 +37,7 @@ use crate::sql::{ColumnDef, Create, Select, What};
 
 pub use calls::check as check_calls;
 pub use explain::{explain, steps};
+pub use graph::{Graph, GraphSink, GraphSource, HIDDEN, Input, Path, Paths, Stage, plan_graph};
 pub use join::{Join, Joined, LookupJoin};
 pub use node::{
     Aggregated, AnalyticCall, AnalyticStep, Clause, ColumnsCall, Grouping, GuestCall, HitCall, Node, NumberCall,
@@ -149,6 +151,8 @@ pub struct Options {
     /// `planOptimizeStrategy.disableAliasRefCal`: a name means an alias only behind the place where the alias stands.
     pub aliases_in_order: bool,
     pub disabled: Disabled,
+    /// The rows come in sets, as a window gives them, though no window stands in the statement.
+    pub sets: bool,
     /// `temp`: the rule is gone with the process, and may read streams that are.
     pub temporary: bool,
     /// `isEventTime`: rows count by the time at which they happened.

@@ -16,19 +16,29 @@ mod desk;
 mod elf;
 mod function;
 mod home;
+mod install;
 mod isolated;
 mod library;
 mod lookup;
 mod name;
 mod package;
 mod place;
+mod policy;
+mod probe;
+mod put;
+mod script;
 mod shelf;
+mod sign;
 mod sink;
 mod source;
+mod state;
+mod swap;
+mod tap;
 mod trial;
+mod uses;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,18 +49,26 @@ use serde_json::Value as Json;
 
 use crate::diag::Diagnostic;
 use crate::func::{Catalogue, Func};
-use crate::io::{self, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
+use crate::io::{SinkPlan, SinkSpec, SourcePlan, SourceSpec};
 
 use home::Offered;
-use library::{Library, Symbol};
-use package::Package;
-use shelf::{Replaced, Shelf};
+use library::Symbol;
+use shelf::Shelf;
+use state::{Loaded, State, built_in};
+use uses::Edition;
 
 pub use asked::Part;
 pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
+pub use place::place_at;
+pub use policy::Policy;
+pub use probe::{Probe, Tried, check_library, unpack as unpack_zip};
+pub use sign::{ENTRY as SIGNATURE, PublicKey, SecretKey};
+pub use swap::{Judge, Moved};
+pub use tap::Line;
 pub use trial::{Trial, TrialSettings, Verdict};
+pub use uses::Mapped;
 
 /// Version of the contract with guests, as `kuiper --version` prints it: `1.0`.
 pub fn abi_version() -> String {
@@ -60,6 +78,11 @@ pub fn abi_version() -> String {
 /// Checks the name of a plugin: letters, digits, hyphens and underscores.
 pub fn check_name(name: &str) -> Result<(), Refusal> {
     name::checked(name).map(|_| ())
+}
+
+/// Whether a plugin is meant by a name: the first letter may be in either case.
+pub fn is_named(plugin: &str, name: &str) -> bool {
+    name::canonical(plugin) == name::canonical(name)
 }
 
 /// The file name of a library in a project or zip: `Mysql@v1.0.0.so` for `mysql` and `1.0.0`.
@@ -72,14 +95,14 @@ pub fn read_library_name(file: &str) -> Option<(String, String)> {
     name::FileName::read(file).map(|file| (file.plugin, file.version))
 }
 
+/// Checks a version, with or without the leading `v`, and returns it without; the error is a sentence.
+pub fn check_version(version: &str) -> Result<&str, String> {
+    name::checked_version(version.strip_prefix('v').unwrap_or(version))
+}
+
 /// Orders versions: numbers as numbers, a pre-release before its release.
 pub fn compare_versions(one: &str, two: &str) -> std::cmp::Ordering {
     name::compare_versions(one, two)
-}
-
-/// Checks by reading it whether a library can be loaded here; the error is a sentence.
-pub fn check_library(bytes: &[u8]) -> Result<(), String> {
-    elf::check(bytes)
 }
 
 /// Why something about plugins was refused: one sentence.
@@ -116,8 +139,12 @@ pub struct Description {
     pub functions: Vec<String>,
     /// What it exports: name, what it is, and what it says about itself.
     pub symbols: Vec<Exported>,
+    /// What its `install.sh` has printed.
+    pub install_output: String,
     /// Its process, where it has one of its own.
     pub process: Option<Standing>,
+    /// Versions that were there before, and who still runs on them.
+    pub mapped: Vec<Mapped>,
 }
 
 /// One symbol of a plugin.
@@ -140,15 +167,28 @@ pub struct Exported {
 pub struct Settings {
     /// The data folder; `plugins/<kind>` and `<kind>` below it are ours.
     pub data: PathBuf,
-    /// For `install.sh`.
+    /// Whether `install.sh` may run at all.
+    pub scripts: bool,
+    /// How long it may take.
     pub install_limit: Duration,
+    /// Where there are any, only what one of these has signed is installed.
+    pub trusted: Vec<PublicKey>,
+    /// Whether the folder is ours to tidy up and complete: not so for one that a server may be using.
+    pub owner: bool,
     /// Plugins that run in processes of their own.
     pub isolation: Isolation,
 }
 
 impl Settings {
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Settings { data: data.into(), install_limit: Duration::from_secs(300), isolation: Isolation::default() }
+        Settings {
+            data: data.into(),
+            scripts: true,
+            install_limit: Duration::from_secs(300),
+            trusted: Vec::new(),
+            owner: true,
+            isolation: Isolation::default(),
+        }
     }
 }
 
@@ -164,24 +204,6 @@ struct Inner {
     changing: Mutex<()>,
 }
 
-#[derive(Default)]
-struct State {
-    /// The folder that the folders of plugins stand in, and what the server offers them.
-    around: (Option<Shelf>, Offered),
-    loaded: BTreeMap<(Kind, String), Loaded>,
-    /// Why what lies in the folder could not be loaded.
-    broken: BTreeMap<(Kind, String), String>,
-}
-
-/// A plugin that can be used.
-#[derive(Clone)]
-struct Loaded {
-    version: String,
-    library: Arc<Library>,
-    /// Functions on offer.
-    functions: BTreeMap<String, &'static Func>,
-}
-
 impl Plugins {
     /// No plugins, and none can be installed: for a rule that runs without a server.
     pub fn none() -> Plugins {
@@ -192,8 +214,11 @@ impl Plugins {
     pub fn open(settings: Settings) -> (Plugins, Vec<String>) {
         let shelf = Shelf::isolating(&settings.data, &settings.isolation);
         let mut told = Vec::new();
-        if let Err(error) = shelf.prepare() {
-            told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
+        if settings.owner {
+            if let Err(error) = shelf.prepare() {
+                told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
+            }
+            told.extend(shelf.recover());
         }
         let mut state = State { around: (Some(shelf.clone()), Offered::default()), ..State::default() };
         for kind in Kind::ALL {
@@ -208,7 +233,10 @@ impl Plugins {
                     .load(kind, &book)
                     .and_then(|library| state.fitted(&key, &book.file.version, library, &declared, &mut told));
                 match loaded {
-                    Ok(loaded) => drop(state.loaded.insert(key, loaded)),
+                    Ok(loaded) => {
+                        state.places.of(&key).put(Some(loaded.edition.clone()));
+                        state.loaded.insert(key, loaded);
+                    }
                     Err(wrong) => {
                         told.push(format!("cannot load `{}`: {wrong}", book.path.display()));
                         state.broken.entry(key).or_insert(wrong);
@@ -238,11 +266,13 @@ impl Plugins {
             });
         };
         Ok(Description {
-            name: key.1,
-            version: loaded.version.clone(),
+            version: loaded.edition.version.clone(),
             functions: loaded.functions.keys().cloned().collect(),
-            symbols: loaded.library.symbols.iter().map(Symbol::exported).collect(),
-            process: loaded.library.isolated.as_ref().map(|kept| kept.0.standing()),
+            symbols: loaded.edition.library.symbols.iter().map(Symbol::exported).collect(),
+            install_output: self.install_output(kind, &key.1),
+            process: loaded.edition.library.isolated.as_ref().map(|kept| kept.0.standing()),
+            mapped: state.places.of(&key).mapped(),
+            name: key.1,
         })
     }
 
@@ -268,24 +298,24 @@ impl Plugins {
     pub fn install(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
         let _changing = self.changing();
         self.admit(kind, wish)?;
-        self.put(kind, wish, zip)
+        self.put(kind, wish, zip, &|_| Ok(())).map(|(found, _)| found)
     }
 
-    /// Replaces a plugin that is there. Rules that run keep the old one until they are started again.
+    /// Replaces a plugin that is there.
     pub fn update(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
-        let _changing = self.changing();
-        self.present(kind, &wish.name)?;
-        self.put(kind, wish, zip)
+        self.swap(kind, wish, zip, &|_| Ok(())).map(|(found, _)| found)
     }
 
-    /// Removes a plugin and its files. Rules that run keep it until they are stopped.
+    /// Removes a plugin and its files. What is open of it goes on until it ends.
     pub fn remove(&self, kind: Kind, name: &str) -> Result<(), Refusal> {
         let _changing = self.changing();
         self.present(kind, name)?;
         let (shelf, _) = self.home()?;
         let key = (kind, name::canonical(name));
-        shelf.clear(kind, &key.1, None);
+        let removed = shelf.remove(kind, &key.1);
+        removed.map_err(|error| Refusal::Invalid(format!("cannot remove {} plugin `{name}`: {error}", kind.one())))?;
         let mut state = self.state();
+        state.places.of(&key).put(None);
         state.loaded.remove(&key);
         state.broken.remove(&key);
         Ok(())
@@ -298,7 +328,7 @@ impl Plugins {
         let key = (Kind::Functions, name::canonical(name));
         let mut state = self.state();
         let loaded = state.loaded.get(&key).cloned().ok_or_else(|| not_installed(Kind::Functions, name))?;
-        let offered = state.offered(&key.1, &loaded.library, functions).map_err(Refusal::Invalid)?;
+        let offered = state.offered(&key.1, &loaded.edition.library, functions).map_err(Refusal::Invalid)?;
         let written = shelf.write_declared(&key.1, functions);
         written.map_err(|error| Refusal::Invalid(format!("cannot store the list of functions: {error}")))?;
         state.loaded.insert(key, Loaded { functions: offered, ..loaded });
@@ -321,9 +351,7 @@ impl Plugins {
 
     /// The functions that a rule made now can call: ours, and those of plugins.
     pub fn catalogue(&self) -> Catalogue {
-        let mut all = Catalogue::default();
-        self.state().loaded.values().flat_map(|one| one.functions.values()).for_each(|func| all.add(func));
-        all
+        self.state().catalogue(None)
     }
 
     /// A function of a plugin.
@@ -349,7 +377,9 @@ impl Plugins {
     /// Checks the properties of a plugin's source; `None` where no plugin offers it. Does no I/O.
     pub fn source(&self, name: &str, spec: SourceSpec) -> Option<Result<SourcePlan, Diagnostic>> {
         match self.symbol(Kind::Sources, name) {
-            Some((library, symbol)) => Some(source::plan(name, &library, symbol, spec)),
+            Some((edition, symbol)) => {
+                Some(swap::plan_source(name, &self.place(Kind::Sources, name), &edition, symbol, spec))
+            }
             None => self.broken(Kind::Sources, name).map(Err),
         }
     }
@@ -357,7 +387,9 @@ impl Plugins {
     /// Checks the properties of a plugin's sink; `None` where no plugin offers it. Does no I/O.
     pub fn sink(&self, name: &str, spec: SinkSpec) -> Option<Result<SinkPlan, Diagnostic>> {
         match self.symbol(Kind::Sinks, name) {
-            Some((library, symbol)) => Some(sink::plan(name, &library, symbol, spec)),
+            Some((edition, symbol)) => {
+                Some(swap::plan_sink(name, &self.place(Kind::Sinks, name), &edition, symbol, spec))
+            }
             None => self.broken(Kind::Sinks, name).map(Err),
         }
     }
@@ -375,77 +407,12 @@ impl Plugins {
         fs::read_to_string(shelf.json(kind, &name::canonical(name))).ok()
     }
 
-    fn put(&self, kind: Kind, wish: &Install, zip: &Path) -> Result<Description, Refusal> {
-        let (shelf, settings) = self.home()?;
-        let mut package = Package::open(zip, kind, &wish.name).map_err(Refusal::Invalid)?;
-        if !wish.shell_params.is_empty() && !package.has("install.sh") {
-            return Err(Refusal::Invalid("there are shell parameters, and the zip holds no install.sh".into()));
-        }
-        let key = (kind, name::canonical(&wish.name));
-        let unpacked = shelf.temporary().join(format!("{}-{}", kind.many(), key.1));
-        shelf.discard(&unpacked);
-        let done = self.put_unpacked(&key, wish, &mut package, &unpacked, settings.install_limit);
-        shelf.discard(&unpacked);
-        shelf.tidy();
-        done.map_err(Refusal::Invalid)?;
-        self.describe(kind, &wish.name)
-    }
-
-    /// Everything that can fail comes before anything that is seen; what is seen is put back where the rest fails.
-    fn put_unpacked(
-        &self,
-        key: &(Kind, String),
-        wish: &Install,
-        package: &mut Package,
-        unpacked: &Path,
-        limit: Duration,
-    ) -> Result<(), String> {
-        let Some((shelf, _)) = &self.0.home else { return Err("there is no data folder".into()) };
-        package.unpack(unpacked)?;
-        let (path, file) = &package.library;
-        let at = |wrong: String| format!("`{}`: {wrong}", path.display());
-        // A script runs for a library that can be loaded here, and for no other.
-        shelf.check(&unpacked.join(path)).map_err(at)?;
-        if package.has("install.sh") {
-            package::install_script(unpacked, &wish.shell_params, limit)?;
-        }
-        let (book, new, library) = shelf.put(key.0, &unpacked.join(path), file, wish.isolated).map_err(at)?;
-        let mut replaced = Vec::new();
-        let stored =
-            self.state().fitted(key, &file.version, library, &wish.functions, &mut Vec::new()).and_then(|loaded| {
-                let mut stored = shelf.put_metadata(key.0, &key.1, unpacked, &mut replaced);
-                if stored.is_ok() && !wish.functions.is_empty() {
-                    stored = shelf.write_declared(&key.1, &wish.functions).map(|before| replaced.push(before));
-                }
-                if let (true, Some(isolated)) = (stored.is_ok(), wish.isolated) {
-                    stored = shelf.write_isolated(key.0, &key.1, isolated).map(|before| replaced.push(before));
-                }
-                stored.map(|()| loaded).map_err(|error| format!("cannot store its files: {error}"))
-            });
-        match stored {
-            Ok(loaded) => {
-                let mut state = self.state();
-                state.loaded.insert(key.clone(), loaded);
-                state.broken.remove(key);
-                shelf.clear(key.0, &key.1, Some(&book.path));
-                Ok(())
-            }
-            Err(wrong) => {
-                replaced.into_iter().rev().for_each(Replaced::undo);
-                if new {
-                    shelf.discard(&book.path);
-                }
-                Err(at(wrong))
-            }
-        }
-    }
-
-    fn symbol(&self, kind: Kind, name: &str) -> Option<(Arc<Library>, Symbol)> {
+    fn symbol(&self, kind: Kind, name: &str) -> Option<(Arc<Edition>, Symbol)> {
         let state = self.state();
         let plugin = name::canonical(name);
         let wanted = if kind == Kind::Sources { kind::SOURCE } else { kind::SINK };
-        let library = &state.loaded.get(&(kind, plugin.clone()))?.library;
-        library.symbol(wanted, &name::symbol(&plugin)).map(|symbol| (library.clone(), symbol))
+        let edition = &state.loaded.get(&(kind, plugin.clone()))?.edition;
+        edition.library.symbol(wanted, &name::symbol(&plugin)).map(|symbol| (edition.clone(), symbol))
     }
 
     fn broken(&self, kind: Kind, name: &str) -> Option<Diagnostic> {
@@ -454,7 +421,8 @@ impl Plugins {
         Some(Diagnostic::error("K1002", format!("the {} plugin `{name}` cannot be loaded: {wrong}", kind.one())))
     }
 
-    fn present(&self, kind: Kind, name: &str) -> Result<(), Refusal> {
+    /// Whether there is such a plugin, which may be broken.
+    pub fn present(&self, kind: Kind, name: &str) -> Result<(), Refusal> {
         let state = self.state();
         let key = (kind, name::canonical(name));
         let known = state.loaded.contains_key(&key) || state.broken.contains_key(&key);
@@ -474,112 +442,7 @@ impl Plugins {
     }
 }
 
-/// What says that kuiper itself has a source or sink of that name, which would hide the plugin's.
-fn built_in(kind: Kind, plugin: &str) -> Option<String> {
-    let has = |one: &&io::Connector| match kind {
-        Kind::Sources => one.source.is_some(),
-        Kind::Sinks => one.sink.is_some(),
-        Kind::Functions => false,
-    };
-    let one = io::CONNECTORS.iter().filter(has).find(|one| one.name.eq_ignore_ascii_case(plugin))?;
-    Some(format!("`{}` is a {} of kuiper itself; give the plugin another name", one.name, kind.one()))
-}
-
 fn not_installed(kind: Kind, name: &str) -> Refusal {
     let name: String = name.chars().take(100).collect();
     Refusal::NotFound(format!("{} plugin `{}` is not installed", kind.one(), name.escape_debug()))
-}
-
-impl State {
-    /// Whether a library is what its name and kind promise, and what of it is on offer.
-    fn fitted(
-        &self,
-        key: &(Kind, String),
-        version: &str,
-        library: Library,
-        declared: &[String],
-        told: &mut Vec<String>,
-    ) -> Result<Loaded, String> {
-        let (kind, plugin) = key;
-        if let Some(clash) = built_in(*kind, plugin) {
-            return Err(clash);
-        }
-        if let Some(shelf) = &self.around.0 {
-            library.home.settle(shelf.own(*kind, plugin), self.around.1.clone());
-        }
-        let wanted = name::symbol(plugin);
-        let lookup = format!("{wanted}Lookup");
-        let exported = || {
-            let all: Vec<String> = library
-                .symbols
-                .iter()
-                .map(Symbol::exported)
-                .map(|one| format!("{} `{}`", one.what, one.name))
-                .collect();
-            if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
-        };
-        let functions = match kind {
-            Kind::Sources if library.symbol(kind::SOURCE, &wanted).is_some() => BTreeMap::new(),
-            Kind::Sources if library.symbol(kind::LOOKUP, &lookup).is_some() => BTreeMap::new(),
-            Kind::Sinks if library.symbol(kind::SINK, &wanted).is_some() => BTreeMap::new(),
-            Kind::Functions if library.functions().next().is_none() => {
-                return Err(format!("it exports no function; it exports {}", exported()));
-            }
-            Kind::Functions if declared.is_empty() => self.all_offered(plugin, &library, told)?,
-            Kind::Functions => self.offered(plugin, &library, declared)?,
-            _ => return Err(format!("it exports no {} `{wanted}`; it exports {}", kind.one(), exported())),
-        };
-        Ok(Loaded { version: version.to_owned(), library: Arc::new(library), functions })
-    }
-
-    /// The declared functions; each must be there, and be nobody else's.
-    fn offered(
-        &self,
-        plugin: &str,
-        library: &Library,
-        declared: &[String],
-    ) -> Result<BTreeMap<String, &'static Func>, String> {
-        let mut offered = BTreeMap::new();
-        for name in declared {
-            let symbol = library.function(name).ok_or_else(|| {
-                let known: Vec<&str> = library.functions().map(|symbol| symbol.name).collect();
-                format!("it has no function `{}`; it has `{}`", name.escape_debug(), known.join("`, `"))
-            })?;
-            if let Some(clash) = self.clash(plugin, symbol.name) {
-                return Err(clash);
-            }
-            offered.insert(symbol.name.to_owned(), function::row(symbol));
-        }
-        Ok(offered)
-    }
-
-    /// All functions of the library but those that are somebody else's; at least one must be left.
-    fn all_offered(
-        &self,
-        plugin: &str,
-        library: &Library,
-        told: &mut Vec<String>,
-    ) -> Result<BTreeMap<String, &'static Func>, String> {
-        let mut offered = BTreeMap::new();
-        let mut last = String::new();
-        for symbol in library.functions() {
-            match self.clash(plugin, symbol.name) {
-                Some(clash) => {
-                    told.push(format!("function plugin `{plugin}`: {clash}"));
-                    last = clash;
-                }
-                None => drop(offered.insert(symbol.name.to_owned(), function::row(symbol))),
-            }
-        }
-        if offered.is_empty() { Err(last) } else { Ok(offered) }
-    }
-
-    fn clash(&self, plugin: &str, function: &str) -> Option<String> {
-        if Catalogue::default().find(function).is_some() {
-            return Some(format!("`{function}` is a function of kuiper itself"));
-        }
-        let mut others = self.loaded.iter().filter(|(key, _)| key.1 != plugin);
-        let (key, _) = others.find(|(_, one)| one.functions.contains_key(function))?;
-        Some(format!("`{function}` is a function of the plugin `{}` already", key.1))
-    }
 }

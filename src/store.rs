@@ -47,7 +47,9 @@ impl Store {
         // Absolute from here on, so that a rule finds its files wherever the process goes.
         let folder = folder.canonicalize().map_err(refused)?;
         let kv = kv::Kv::open(&folder)?;
-        Ok(Store { folder, kv, temporary: false })
+        let store = Store { folder, kv, temporary: false };
+        store.uploads().sweep();
+        Ok(store)
     }
 
     /// A new folder in the system's place for temporary ones; it is gone when the store is dropped.

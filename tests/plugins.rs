@@ -309,10 +309,10 @@ fn versions_replace_one_another_and_the_highest_is_loaded_at_start() {
     fs::write(folder.join("Broken@v1.0.0.so"), "not a library").unwrap();
     let (home, told) = home.reopened();
     assert_eq!((version(&home).as_str(), told.len()), ("1.0.10", 2), "{told:?}");
-    assert!(told.iter().all(|text| text.ends_with("it is no shared library (ELF) at all")), "{told:?}");
+    assert!(told.iter().all(|text| text.ends_with("it is no shared library (ELF): it is a text")), "{told:?}");
     assert_eq!(home.plugins.list(Kind::Sinks), ["broken", "count"]);
     let wrong = home.plugins.sink("broken", sink_spec("r", json!({}))).unwrap().err().unwrap().message;
-    assert_eq!(wrong, "the sink plugin `broken` cannot be loaded: it is no shared library (ELF) at all");
+    assert_eq!(wrong, "the sink plugin `broken` cannot be loaded: it is no shared library (ELF): it is a text");
 
     // What is installed is what there is, also where it is older.
     let zip = home.zip(&[("Count@v1.0.2.so", &library)]);
@@ -339,7 +339,7 @@ fn a_failed_installation_leaves_everything_as_it_was() {
     let touches = format!("touch {}", outside.display());
     type Entries<'a> = &'a [(&'a str, &'a [u8])];
     let cases: &[(&str, Entries<'_>, &str)] = &[
-        ("count", &[("Count@v2.0.0.so", b"text")], "`Count@v2.0.0.so`: it is no shared library (ELF) at all"),
+        ("count", &[("Count@v2.0.0.so", b"text")], "`Count@v2.0.0.so`: it is no shared library (ELF): it is a text"),
         (
             "count",
             &[("Count@v2.0.0.so", &library), ("../../evil", b"")],
@@ -348,7 +348,7 @@ fn a_failed_installation_leaves_everything_as_it_was() {
         (
             "count",
             &[("Count@v2.0.0.so", b"\x7fELF"), ("install.sh", touches.as_bytes())],
-            "`Count@v2.0.0.so`: it is a damaged library: ",
+            "`Count@v2.0.0.so`: it is truncated: it ends within its head",
         ),
         ("count", &[("readme.md", b"")], "the zip holds no library `Count@v1.0.0.so` or `count.so` at its top"),
         ("other", &[("Other@v1.0.0.so", &library)], "`Other@v1.0.0.so`: it exports no sink `Other`; it exports"),
@@ -370,7 +370,7 @@ fn a_failed_installation_leaves_everything_as_it_was() {
         assert!(told.starts_with(text), "{told}");
         assert!(!told.contains('\n') || text.contains("install.sh"), "{told}");
         assert_eq!(home.files(), before, "{name}");
-        assert!(!home.data().join("plugins/temp").exists(), "{name}");
+        assert!(!home.data().join("plugins/staged").exists(), "{name}");
         assert_eq!(home.plugins.describe(Kind::Sinks, "count").unwrap().version, "1.0.0");
     }
     // The script of the last one did run, that of the damaged library did not.

@@ -7,6 +7,8 @@
 mod changing;
 #[path = "rest/dead.rs"]
 mod dead;
+#[path = "rest/graphs.rs"]
+mod graphs;
 #[path = "connectors/http.rs"]
 // Other tests use the rest of it.
 #[allow(dead_code)]

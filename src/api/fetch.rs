@@ -9,27 +9,55 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
+use sha2::{Digest as _, Sha256};
 
 use super::Server;
 use crate::diag::words;
 use crate::io::refusal;
 use crate::store::Upload;
 
-/// The largest file that is fetched.
-const LIMIT: u64 = 1 << 30;
-
 /// How often an answer may point elsewhere.
 const HOPS: usize = 5;
 
-/// Writes what the URL names into the upload. The error is a sentence.
-pub(super) async fn fetch(server: &Arc<Server>, url: &str, upload: &mut Upload) -> Result<(), String> {
+/// Writes what the URL names into the upload; where a digest is given (SHA-256 in hexadecimal), it must have that. The
+/// error is a sentence.
+pub(super) async fn fetch(server: &Arc<Server>, url: &str, sha256: &str, upload: &mut Upload) -> Result<(), String> {
+    let plain = sha256.trim().to_ascii_lowercase();
+    if !plain.is_empty() && (plain.len() != 64 || !plain.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        return Err("`sha256` is no digest; it is 64 hexadecimal digits, as `sha256sum` prints them".to_owned());
+    }
+    bring(server, url, upload).await?;
+    if plain.is_empty() {
+        return Ok(());
+    }
+    let found = digest(upload.path()).map_err(|error| format!("cannot read what came: {}", words(&error)))?;
+    match found == plain {
+        true => Ok(()),
+        false => Err(format!("what came from {url} has the SHA-256 {found}, and {plain} was asked for")),
+    }
+}
+
+fn digest(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut sum = Sha256::new();
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        let size = file.read(&mut piece)?;
+        if size == 0 {
+            return Ok(sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        sum.update(&piece[..size]);
+    }
+}
+
+async fn bring(server: &Arc<Server>, url: &str, upload: &mut Upload) -> Result<(), String> {
     let parsed =
         Url::parse(url).map_err(|_| format!("invalid uri {url}: write it as http://…, https://… or file://…"))?;
     match parsed.scheme() {
         "file" => copy(server, &parsed, upload),
-        "http" | "https" => download(parsed, server.host().private_net, upload)
-            .await
-            .map_err(|why| format!("fail to download file {url}: {why}")),
+        "http" | "https" => {
+            in_time(server, parsed, upload).await.map_err(|why| format!("fail to download file {url}: {why}"))
+        }
         other => Err(format!("invalid uri {url}: the scheme `{other}` is not http, https or file")),
     }
 }
@@ -61,7 +89,14 @@ fn copy(server: &Arc<Server>, url: &Url, upload: &mut Upload) -> Result<(), Stri
     read().map_err(|error| format!("cannot read `{}`: {error}", path.display()))
 }
 
-async fn download(mut url: Url, private: bool, upload: &mut Upload) -> Result<(), String> {
+/// Whatever the other side does to hold us up, together it takes no longer than that.
+async fn in_time(server: &Arc<Server>, url: Url, upload: &mut Upload) -> Result<(), String> {
+    let (most, limit) = server.download;
+    let done = tokio::time::timeout(limit, download(url, most, server.host().private_net, upload)).await;
+    done.unwrap_or_else(|_| Err(format!("it has not come within {} s", limit.as_secs_f64())))
+}
+
+async fn download(mut url: Url, most: u64, private: bool, upload: &mut Upload) -> Result<(), String> {
     for _ in 0..HOPS {
         // The addresses that were checked are the ones that are used, whatever the name says a moment later.
         let (host, addresses) = resolve(&url, private).await?;
@@ -71,7 +106,6 @@ async fn download(mut url: Url, private: bool, upload: &mut Upload) -> Result<()
             .redirect(Policy::none())
             .resolve_to_addrs(&host, &addresses)
             .connect_timeout(Duration::from_secs(10))
-            .timeout(Duration::from_secs(300))
             .build()
             .map_err(|error| sentence(&error))?;
         let mut response = client.get(url.clone()).send().await.map_err(|error| sentence(&error))?;
@@ -79,20 +113,28 @@ async fn download(mut url: Url, private: bool, upload: &mut Upload) -> Result<()
         if status.is_redirection() {
             let target = response.headers().get(LOCATION).and_then(|target| target.to_str().ok());
             let target = target.ok_or_else(|| format!("cannot download the file with status: {status}"))?;
+            let secure = url.scheme() == "https";
             url = url.join(target).map_err(|_| format!("the server points to `{target}`, which is no address"))?;
             if !["http", "https"].contains(&url.scheme()) {
                 return Err(format!("the server points to `{url}`, which is neither http nor https"));
+            }
+            if secure && url.scheme() == "http" {
+                return Err(format!("the server points from https to `{url}`, which anyone could change on its way"));
             }
             continue;
         }
         if status != 200 {
             return Err(format!("cannot download the file with status: {status}"));
         }
+        let too_large = || format!("the file is larger than {most} bytes, which `basic.downloadMaxBytes` allows");
+        if response.content_length().is_some_and(|size| size > most) {
+            return Err(too_large());
+        }
         let mut size = 0;
         while let Some(piece) = response.chunk().await.map_err(|error| sentence(&error))? {
             size += piece.len() as u64;
-            if size > LIMIT {
-                return Err(format!("the file is larger than {} MiB", LIMIT >> 20));
+            if size > most {
+                return Err(too_large());
             }
             upload.write(&piece).map_err(|fault| fault.to_string())?;
         }

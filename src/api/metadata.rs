@@ -68,7 +68,7 @@ fn form(host: &Host, kind: Kind, name: &str, lookup: bool) -> Json {
     let own = host.connectors().any(|one| one.name == name);
     let source = host.plugins.has_source(name);
     let lookup = !own && kind == Kind::Sources && host.plugins.has_lookup(name) && (lookup || !source);
-    let written = host.plugins.metadata(kind, name).filter(|_| !own && !(lookup && source));
+    let written = host.plugins.metadata(kind, name).filter(|_| !(own || lookup && source));
     if let Some(Json::Object(mut form)) = written.and_then(|text| serde_json::from_str(&text).ok()) {
         form.values_mut().for_each(short_languages);
         if let Some(Json::Object(about)) = form.get_mut("about") {
@@ -229,7 +229,7 @@ pub(super) async fn function(call: Call) -> Answer {
 pub(super) async fn reach(call: Call, part: Part) -> Answer {
     let (server, name) = (call.server.clone(), call.param(0).to_owned());
     let props = call.members().await?.0;
-    server.host().reach(part, &name, props).await.map_err(|wrong| Refusal::bad(wrong))?;
+    server.host().reach(part, &name, props).await.map_err(Refusal::bad)?;
     Ok(empty())
 }
 

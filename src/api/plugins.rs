@@ -3,8 +3,11 @@ use serde_json::{Value as Json, json};
 
 use super::answer::{object, text};
 use super::{Answer, Call, Refusal, fetch};
-use crate::plugin::{Install, Kind};
+use crate::plugin::{Install, Kind, Line, Moved};
 use crate::rule::check_id;
+
+/// What the process ends with so that who looks after it starts it again, as eKuiper's does.
+const RESTART: u8 = 100;
 
 /// The kind that the path names; the route lets no other word through.
 fn kind(call: &Call) -> Result<Kind, Refusal> {
@@ -19,7 +22,8 @@ pub(super) async fn create(call: Call) -> Answer {
     let kind = kind(&call)?;
     let name = install(call, kind, None)
         .await
-        .map_err(|refusal| refusal.prefix(&format!("{} plugins create command error", kind.many())))?;
+        .map_err(|refusal| refusal.prefix(&format!("{} plugins create command error", kind.many())))?
+        .0;
     Ok(text(StatusCode::CREATED, format!("{} plugin {name} is created", kind.many())))
 }
 
@@ -29,15 +33,40 @@ pub(super) async fn update(call: Call) -> Answer {
     if call.server.host().plugins.describe(kind, &name).is_err() {
         return Err(Refusal::not_found(format!("{prefix}: not found")));
     }
-    install(call, kind, Some(name.clone())).await.map_err(|refusal| refusal.prefix(&prefix))?;
-    Ok(text(StatusCode::OK, format!("plugin {name} is updated; rules that are started from now on use it")))
+    let (_, moved) = install(call, kind, Some(name.clone())).await.map_err(|refusal| refusal.prefix(&prefix))?;
+    Ok(text(StatusCode::OK, format!("plugin {name} is updated{}", told(&moved))))
 }
 
-/// Fetches the zip and installs it; `over` is the plugin that is there.
-async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String, Refusal> {
+/// What became of those who used the version before.
+fn told(moved: &Moved) -> String {
+    let all = |names: &[String]| format!("`{}`", names.join("`, `"));
+    let verb = |names: &[String], one: &'static str, many: &'static str| if names.len() == 1 { one } else { many };
+    let mut text = String::new();
+    if !moved.moved.is_empty() {
+        text += &format!("; {} {} on it", all(&moved.moved), verb(&moved.moved, "runs", "run"));
+    }
+    if !moved.late.is_empty() {
+        let (finish, follow) = (verb(&moved.late, "finishes", "finish"), verb(&moved.late, "follows", "follow"));
+        text += &format!("; {} {finish} something with the version before, and then {follow}", all(&moved.late));
+    }
+    if !moved.stayed.is_empty() {
+        text += &format!("; not moved: {}", moved.stayed.join("; "));
+    }
+    if !moved.forgot.is_empty() {
+        text += &format!(
+            "; the state of {} was left behind, for the new version does not say that it can read it",
+            all(&moved.forgot)
+        );
+    }
+    text
+}
+
+/// Fetches the zip and installs it; `over` is the plugin that is there. Gives its name, and what became of its users.
+async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String, Moved), Refusal> {
     let server = call.server.clone();
     let members = call.members().await?;
     let (named, file) = (members.text("name")?.trim().to_owned(), members.text("file")?);
+    let sha256 = members.text("sha256")?;
     let name = match over.clone() {
         Some(path) if !named.is_empty() && named != path => {
             return Err(Refusal::bad(format!("the body names the plugin `{named}`, the path `{path}`")));
@@ -64,16 +93,20 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<String,
     }
     // Never finished, so the zip is gone when this function ends.
     let mut zip = server.host().store.uploads().begin(&format!("{name}.zip")).map_err(Refusal::from)?;
-    fetch::fetch(&server, &file, &mut zip).await.map_err(Refusal::bad)?;
-    let plugins = server.host().plugins.clone();
+    fetch::fetch(&server, &file, &sha256, &mut zip).await.map_err(Refusal::bad)?;
+    let (plugins, rules) = (server.host().plugins.clone(), server.rules.clone());
     let installed = tokio::task::spawn_blocking(move || match over {
-        None => plugins.install(kind, &wish, zip.path()),
-        Some(_) => plugins.update(kind, &wish, zip.path()),
+        None => plugins.install(kind, &wish, zip.path()).map(|_| Moved::default()),
+        Some(plugin) if kind == Kind::Functions => {
+            let judge = move |functions: &_| rules.judge(&plugin, functions);
+            plugins.swap(kind, &wish, zip.path(), &judge).map(|(_, moved)| moved)
+        }
+        Some(_) => plugins.swap(kind, &wish, zip.path(), &|_| Ok(())).map(|(_, moved)| moved),
     })
     .await
     .map_err(|_| Refusal::bad("fail to install plugin: the installation broke off; this is a bug, please report it"))?;
-    installed.map_err(|refused| Refusal::from(refused).prefix("fail to install plugin"))?;
-    Ok(name)
+    let moved = installed.map_err(|refused| Refusal::from(refused).prefix("fail to install plugin"))?;
+    Ok((name, moved))
 }
 
 /// What the member `isolation` says, if anything.
@@ -98,6 +131,9 @@ pub(super) async fn describe(call: Call) -> Answer {
     if !found.functions.is_empty() {
         all["functions"] = json!(found.functions);
     }
+    if !found.install_output.is_empty() {
+        all["installOutput"] = json!(found.install_output);
+    }
     all["isolation"] = json!(if found.process.is_some() { "process" } else { "none" });
     if let Some(process) = &found.process {
         all["process"] = json!({"id": process.process, "deaths": process.deaths, "lastDeath": process.last});
@@ -112,21 +148,61 @@ pub(super) async fn describe(call: Call) -> Answer {
         })
     });
     all["symbols"] = symbols.collect::<Json>();
+    all["rules"] = json!(call.server.rules.users(kind, &name));
+    let mapped = found.mapped.iter().map(|one| json!({"version": one.version, "users": one.users}));
+    all["mapped"] = mapped.collect::<Json>();
     Ok(object(&all))
+}
+
+/// The last rows that went through a plugin, for its author; `after` is the number of the last one that is known.
+pub(super) async fn rows(call: Call) -> Answer {
+    let (kind, name) = (kind(&call)?, call.id(1)?);
+    let after = match call.query("after") {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| Refusal::bad("`after` is no number of a row"))?,
+    };
+    let prefix = format!("rows of {} plugin {name} error", kind.many());
+    let looked = call.server.host().plugins.rows(kind, &name, after);
+    let (last, lines) = looked.map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
+    let line =
+        |line: &Line| json!({"number": line.number, "user": line.user, "version": line.version, "text": line.text});
+    Ok(object(&json!({"last": last, "rows": lines.iter().map(line).collect::<Json>()})))
 }
 
 pub(super) async fn drop(call: Call) -> Answer {
     let (kind, name) = (kind(&call)?, call.id(1)?);
     let prefix = format!("delete {} plugin {name} error", kind.many());
-    if call.query_is("stop") {
-        return Err(Refusal::bad(format!("{prefix}: `stop` is not needed, no restart is; leave it out")));
+    let (force, stop) = (call.query_is("force"), call.query_is("stop"));
+    let server = call.server.clone();
+    let plugins = server.host().plugins.clone();
+    plugins.present(kind, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
+    let users = server.rules.users(kind, &name);
+    if !(users.is_empty() || force || stop) {
+        return Err(Refusal::bad(format!(
+            "{prefix}: the {} `{}` {} it; stop {}, or delete with `force=true`, which stops {}",
+            if users.len() == 1 { "rule" } else { "rules" },
+            users.join("`, `"),
+            if users.len() == 1 { "uses" } else { "use" },
+            if users.len() == 1 { "it" } else { "them" },
+            if users.len() == 1 { "it" } else { "them" },
+        )));
     }
-    let plugins = call.server.host().plugins.clone();
+    let mut stopped = String::new();
+    if force {
+        for id in &users {
+            server.rules.stop(id.clone()).await.map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
+        }
+        if !users.is_empty() {
+            stopped = format!("; stopped: `{}`", users.join("`, `"));
+        }
+    }
     plugins.remove(kind, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;
-    Ok(text(
-        StatusCode::OK,
-        format!("{} plugin {name} is deleted; rules that run keep it until they are stopped", kind.many()),
-    ))
+    if stop {
+        server.end(RESTART);
+        let answer = format!("{} plugin {name} is deleted{stopped}, and kuiper will be stopped", kind.many());
+        return Ok(text(StatusCode::OK, answer));
+    }
+    Ok(text(StatusCode::OK, format!("{} plugin {name} is deleted{stopped}", kind.many())))
 }
 
 pub(super) async fn register(call: Call) -> Answer {

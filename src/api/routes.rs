@@ -55,6 +55,7 @@ const ROUTES: &[Route] = routes! {
     POST "/rules/{}/start" rules::start;
     POST "/rules/{}/stop" rules::stop;
     POST "/rules/{}/restart" rules::restart;
+    PUT "/rules/{}/reset_state" rules::reset_state;
     GET "/rules/{}/status" rules::status;
     GET "/v2/rules/{}/status" rules::status_v2;
     GET "/rules/{}/topo" rules::topo;
@@ -92,6 +93,7 @@ const ROUTES: &[Route] = routes! {
     GET "/plugins/{kind}" plugins::list;
     POST "/plugins/{kind}" plugins::create;
     GET "/plugins/{kind}/{}" plugins::describe;
+    GET "/plugins/{kind}/{}/rows" plugins::rows;
     PUT "/plugins/{kind}/{}" plugins::update;
     DELETE "/plugins/{kind}/{}" plugins::drop;
     POST "/plugins/functions/{}/register" plugins::register;

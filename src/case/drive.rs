@@ -98,9 +98,14 @@ fn once(
     settings: &Settings,
 ) -> (Vec<String>, Option<Got>) {
     let mut engine = match (Engine::start(case, options), &case.expected) {
-        (Ok(_), Expected::Refused) => return (vec!["the rule was accepted, and must be refused".to_string()], None),
+        (Ok(_), Expected::Refused(_)) => return (vec!["the rule was accepted, and must be refused".to_string()], None),
         (Ok(engine), Expected::Output(_)) => engine,
-        (Err(Refusal::Refused(_)), Expected::Refused) => return (Vec::new(), None),
+        (Err(Refusal::Refused(why)), Expected::Refused(Some(text)))
+            if rules.error_text && !why.contains(text.as_str()) =>
+        {
+            return (vec![format!("the rule must be refused with `{text}`, and was with\n{why}")], None);
+        }
+        (Err(Refusal::Refused(_)), Expected::Refused(_)) => return (Vec::new(), None),
         (Err(Refusal::Refused(why)), Expected::Output(_)) => {
             return (vec![format!("the rule was refused:\n{why}")], None);
         }

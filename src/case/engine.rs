@@ -17,7 +17,7 @@ use crate::flow::{Book, CacheOptions, Chain, Desk};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{Change, Lookup, LookupTable, MemoryTable};
 use crate::meter::LedgerView;
-use crate::plan::{self, Plan, Source, SourceKind, Stream};
+use crate::plan::{self, Graph, GraphSink, GraphSource, Plan, Source, SourceKind, Stream};
 use crate::sql::{self, Create, Statement};
 
 use super::journal::{Given, Journal};
@@ -89,19 +89,21 @@ impl Engine {
     /// Runs the statements, makes the rule and starts it.
     pub fn start(case: &RuleCase, options: &Map<String, Json>) -> Result<Engine, Refusal> {
         let options = Options::read(options, &case.config)?;
-        let creates = case.streams.iter().map(|text| create(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut creates = case.streams.iter().map(|text| create(text)).collect::<Result<Vec<_>, _>>()?;
         for (n, one) in creates.iter().enumerate() {
             if creates[..n].iter().any(|other| other.name.name == one.name.name) {
                 return Err(Refusal::Refused(format!("`{}` already exists", one.name.name)));
             }
         }
-        let Body::Sql(text) = &case.body else {
-            return Err(Refusal::Unknown("rules made of a graph are not supported".to_string()));
+        let (plan, of_graph) = match &case.body {
+            Body::Sql(text) => {
+                let refused = |found: Vec<Diagnostic>| Refusal::Refused(diag::render_all(&found, "sql", text));
+                let select = sql::parse_select(text).map_err(refused)?;
+                let find = |name: &str| creates.iter().find(|create| create.name.name == name).map(Stream::of);
+                (plan::plan(&select, &find, &Catalogue::default(), &options.plan).map_err(refused)?, Vec::new())
+            }
+            Body::Graph(json) => graph(json, &mut creates, &options.plan)?,
         };
-        let refused = |found: Vec<Diagnostic>| Refusal::Refused(diag::render_all(&found, "sql", text));
-        let select = sql::parse_select(text).map_err(refused)?;
-        let find = |name: &str| creates.iter().find(|create| create.name.name == name).map(Stream::of);
-        let plan = plan::plan(&select, &find, &Catalogue::default(), &options.plan).map_err(refused)?;
         let mut decoders = Vec::new();
         for source in &plan.sources {
             let create = creates.iter().find(|create| create.name.name == source.stream);
@@ -119,7 +121,7 @@ impl Engine {
             RuleInfo { id: "case".into(), started: case.start, zone: options.zone.clone(), ..RuleInfo::nowhere() };
         let (rule, book) = (Arc::new(rule), Arc::new(Book::default()));
         let chain = build(&plan, &rule, case.start, &book).map_err(Refusal::Unknown)?;
-        let sinks = Sinks::new(case, &plan, &rule, options.rule.send_error)?;
+        let sinks = Sinks::new(case, &plan, &of_graph, &rule, options.rule.send_error)?;
         let (qos, checkpoint) = (options.rule.qos, options.rule.checkpoint);
         let keeps = qos > 1 || (qos == 1 && chain.memories().contains(&true));
         let known = creates.iter().map(|create| create.name.name.to_string()).collect();
@@ -518,6 +520,22 @@ fn lookups(plan: &Plan) -> Vec<(usize, (&Source, Vec<Text>))> {
     let is_lookup = |(_, source): &(usize, &Source)| source.kind == SourceKind::Lookup;
     let places = plan.sources.iter().enumerate().filter(is_lookup).map(|(place, _)| place);
     places.zip(plan.lookups()).collect()
+}
+
+/// Plans a graph; the streams that it defines by itself are added to those of the case.
+fn graph(json: &Json, creates: &mut Vec<Create>, options: &plan::Options) -> Result<(Plan, Vec<GraphSink>), Refusal> {
+    let refused = |found: Vec<Diagnostic>| {
+        let all: Vec<String> = found.iter().map(Diagnostic::to_string).collect();
+        Refusal::Refused(all.join("\n"))
+    };
+    let graph = Graph::read(json).map_err(refused)?;
+    for source in graph.sources().map_err(|found| refused(vec![found]))? {
+        if let GraphSource::Own { statement, .. } = source {
+            creates.push(create(&statement)?);
+        }
+    }
+    let find = |name: &str| creates.iter().find(|create| create.name.name == name).map(Stream::of);
+    plan::plan_graph(&graph, &find, &Catalogue::default(), options).map_err(refused)
 }
 
 /// A lookup table with nothing in it.

@@ -39,7 +39,8 @@ pub(super) struct RuleCase {
 #[derive(Debug)]
 pub(super) enum Body {
     Sql(String),
-    Graph,
+    /// As the REST interface takes it.
+    Graph(Json),
 }
 
 /// One thing that arrives.
@@ -98,8 +99,8 @@ pub(super) enum Counts {
 
 #[derive(Debug)]
 pub(super) enum Expected {
-    /// The rule, or one of the statements before it, is refused.
-    Refused,
+    /// The rule, or one of the statements before it, is refused; with this in the text, if it is compared.
+    Refused(Option<String>),
     /// For each sink what it is given, in order. The sink of a case without `sinks` has no name.
     Output(Vec<(String, Vec<Want>)>),
 }
@@ -127,7 +128,7 @@ impl RuleCase {
         let streams = fields.texts("streams")?;
         let body = match (fields.text("sql")?, fields.take("graph")) {
             (Some(sql), None) => Body::Sql(sql),
-            (None, Some(_)) => Body::Graph,
+            (None, Some(yaml)) => Body::Graph(json("graph", &yaml)?),
             (None, None) => Body::Sql(fields.need_text("sql")?),
             (Some(_), Some(_)) => return Err("give `sql` or `graph`, not both".to_string()),
         };
@@ -146,15 +147,16 @@ impl RuleCase {
             Some(yaml) => Some(read_sinks(yaml)?),
         };
         let refused = match fields.take("create_error") {
-            None | Some(Yaml::Null | Yaml::Bool(false)) => false,
-            Some(Yaml::String(_) | Yaml::Bool(true)) => true,
+            None | Some(Yaml::Null | Yaml::Bool(false)) => None,
+            Some(Yaml::Bool(true)) => Some(None),
+            Some(Yaml::String(text)) => Some(Some(text)),
             Some(other) => return fields.wrong("create_error", format!("must be a text, found {}", kind(&other))),
         };
         let expected = match (refused, fields.take("output")) {
-            (true, None) => Expected::Refused,
-            (true, Some(_)) => return Err("`create_error` excludes `output`".to_string()),
-            (false, Some(yaml)) => Expected::Output(read_output(yaml, sinks.as_deref(), start)?),
-            (false, None) => Expected::Output(read_output(fields.need("output")?, sinks.as_deref(), start)?),
+            (Some(text), None) => Expected::Refused(text),
+            (Some(_), Some(_)) => return Err("`create_error` excludes `output`".to_string()),
+            (None, Some(yaml)) => Expected::Output(read_output(yaml, sinks.as_deref(), start)?),
+            (None, None) => Expected::Output(read_output(fields.need("output")?, sinks.as_deref(), start)?),
         };
         let compare = match fields.take("compare") {
             None | Some(Yaml::Null) => Compare::default(),

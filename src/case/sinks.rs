@@ -12,7 +12,7 @@ use crate::flow::shape::{Common, Facts, Gather, Shape};
 use crate::func::RuleInfo;
 use crate::io::props::Names;
 use crate::io::{self, Content, Parcel, Takes};
-use crate::plan::Plan;
+use crate::plan::{GraphSink, Plan};
 
 use super::compare::Emission;
 use super::engine::Refusal;
@@ -36,6 +36,8 @@ pub(super) struct Sinks {
 
 struct Sink {
     name: String,
+    /// By which ways results leave that it takes; `None`: all.
+    ports: Option<Vec<usize>>,
     shape: Shape,
     gather: Option<Gather>,
     given: Vec<Emission>,
@@ -51,15 +53,31 @@ struct Sink {
 }
 
 impl Sinks {
-    pub fn new(case: &RuleCase, plan: &Plan, rule: &RuleInfo, send_error: bool) -> Result<Sinks, Refusal> {
+    /// Those of a graph are its nodes, which a case may give further properties; without `sinks` one takes what all get.
+    pub fn new(
+        case: &RuleCase,
+        plan: &Plan,
+        of_graph: &[GraphSink],
+        rule: &RuleInfo,
+        send_error: bool,
+    ) -> Result<Sinks, Refusal> {
         let layout = Arc::new(plan.layout.clone());
         let clock = Clock::stopped_at(case.start);
         let facts = Facts::new(clock.clone(), rule.zone.clone(), rule.props.clone());
         let unnamed = [(String::new(), Map::new())];
         let mut all = Vec::new();
         for (name, props) in case.sinks.as_deref().unwrap_or(&unnamed) {
-            let mut left = props.clone();
+            let node = of_graph.iter().find(|sink| sink.node == *name);
+            if node.is_none() && !of_graph.is_empty() && !name.is_empty() {
+                return Err(Refusal::Unknown(format!("the graph has no sink `{name}`")));
+            }
+            let mut left = node.map(|node| node.props.clone()).unwrap_or_default();
+            let mut of_connector = left.clone();
             let refused = |found: crate::diag::Diagnostic| Refusal::Refused(format!("sink `{name}`: {found}"));
+            // Where the sink of a node sends its rows is nothing to a case.
+            Common::take(&mut of_connector).map_err(refused)?;
+            left.retain(|name, _| !of_connector.contains_key(name));
+            left.extend(props.clone());
             let common = Common::take(&mut left).map_err(refused)?;
             // What is left is for a connector, and this sink has none with properties of its own.
             io::props::read::<NoOptions>(&left, &SINK).map_err(refused)?;
@@ -68,6 +86,7 @@ impl Sinks {
             let gather = shape.gather(case.start);
             all.push(Sink {
                 name: name.clone(),
+                ports: node.map(|node| node.paths.clone()),
                 shape,
                 gather,
                 given: Vec::new(),
@@ -101,7 +120,8 @@ impl Sinks {
         let rows = batch.selected().to_vec();
         let mut receipts: Vec<Receipt> = rows.iter().map(|row| batch.take_receipt(*row as usize)).collect();
         // What waits in a sink is counted as held.
-        let waits = self.all.iter().any(|sink| sink.gather.is_some() || sink.away.is_some());
+        let takes = |sink: &Sink| batch.port.zip(sink.ports.as_ref()).is_none_or(|(port, ports)| ports.contains(&port));
+        let waits = self.all.iter().any(|sink| takes(sink) && (sink.gather.is_some() || sink.away.is_some()));
         let mut keepers: Vec<Held> = Vec::new();
         if waits {
             let mut left = receipts.drain(..);
@@ -111,7 +131,7 @@ impl Sinks {
                 keepers.push(keeper);
             }
         }
-        for sink in &mut self.all {
+        for sink in self.all.iter_mut().filter(|sink| takes(sink)) {
             let mut faults = batch.faults().iter().peekable();
             let mut at = 0;
             for (n, emission) in emissions(&batch).into_iter().enumerate() {

@@ -155,7 +155,18 @@ impl Client {
 
     /// Asks for something to be done, and prints the server's word on it.
     pub async fn act(&self, method: Method, path: &[&str], body: Option<String>) -> Result<(), Failure> {
-        let answer = self.ask(method, path, body).await?;
+        self.act_with(method, path, &[], body).await
+    }
+
+    /// The same, with flags in the query.
+    pub async fn act_with(
+        &self,
+        method: Method,
+        path: &[&str],
+        flags: &[&str],
+        body: Option<String>,
+    ) -> Result<(), Failure> {
+        let answer = self.ask_with(method, path, flags, body).await?;
         let answer = unescaped(answer.trim_end());
         match self.json {
             true => say(serde_json::json!({"message": answer})),

@@ -13,7 +13,7 @@ use crate::catalog;
 use crate::diag::{Diagnostic, LineIndex};
 use crate::func::Catalogue;
 use crate::lint::{Known, lint};
-use crate::plan::{self, Options, Stream};
+use crate::plan::{self, Graph, GraphSource, Options, Stream};
 use crate::sql::{self, Select, Statement};
 
 /// Find what is wrong with SQL, and what is most likely not meant: in statements, rules and case files.
@@ -222,6 +222,11 @@ fn rules(file: &Path, name: &str, text: &str, known: &Known, report: &mut Report
     };
     let mut targets = Vec::new();
     for rule in rules {
+        if rule["sql"].as_str().is_none_or(str::is_empty) && rule["graph"].is_object() {
+            let page = Arc::new(Page { origin: format!("{name} (graph)"), text: String::new() });
+            report.add(&page, graph(&rule, &known));
+            continue;
+        }
         let Some(sql) = rule["sql"].as_str() else {
             return Err(format!("`{name}` holds no `sql`; a rule is an object with one"));
         };
@@ -231,6 +236,28 @@ fn rules(file: &Path, name: &str, text: &str, known: &Known, report: &mut Report
         targets.push(Target { page, select, known: known.clone(), strict: false, options });
     }
     Ok(targets)
+}
+
+/// What is wrong with a rule made of a graph; a stream that is not known may have any column.
+fn graph(rule: &Json, known: &Known) -> Vec<Diagnostic> {
+    let read = |graph: &Json| -> Result<(), Vec<Diagnostic>> {
+        let graph = Graph::read(graph)?;
+        let mut own = Vec::new();
+        for source in graph.sources().map_err(|found| vec![found])? {
+            if let GraphSource::Own { statement, .. } = source {
+                own.push(stream(&statement)?);
+            }
+        }
+        let find = |name: &str| {
+            let stream = own.iter().find(|stream| stream.name == name).or_else(|| known.stream(name));
+            Some(stream.cloned().unwrap_or_else(|| Stream::schemaless(name)))
+        };
+        let options = Options { temporary: true, ..options(&rule["options"]) };
+        plan::plan_graph(&graph, &find, &Catalogue::default(), &options).map(drop)
+    };
+    let mut found = read(&rule["graph"]).err().unwrap_or_default();
+    found.iter_mut().for_each(|one| one.span = None);
+    found
 }
 
 /// The query that a text is.

@@ -3,7 +3,11 @@
 //! `new`, `build`, `test` and `pack` need no server, and `cargo` only; `deploy` takes a package to a server; the rest asks one.
 
 mod build;
+mod check;
+mod cross;
 mod deploy;
+mod dev;
+mod keys;
 mod make;
 mod new;
 mod pack;
@@ -42,8 +46,22 @@ pub(super) enum Command {
     Build(Build),
     /// Try a library against the contract: life cycle, errors, values of every kind, threads, memory. No server is needed.
     Test(test::Test),
-    /// Pack the last build into a zip: `mysqlSink.zip`.
-    Pack(Which),
+    /// Say what a server would say to a library or zip, without one, and run the plugin's own examples.
+    Check(check::Check),
+    /// Pack the last build into a zip, with those for other machines: `mysqlSink.zip`.
+    Pack {
+        #[command(flatten)]
+        which: Which,
+        /// Sign it with this secret key.
+        #[arg(long, value_name = "KEY")]
+        sign: Option<PathBuf>,
+    },
+    /// Make a key pair to sign zips with.
+    Keys {
+        /// The file of the secret key; that of the public one ends in `.pub`.
+        #[arg(default_value = "kuiper.key")]
+        file: PathBuf,
+    },
     /// Bring the last build to a server; build and pack first where there is none.
     Deploy {
         #[command(flatten)]
@@ -54,6 +72,8 @@ pub(super) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Build, deploy and show rows, again whenever the project changes.
+    Dev(dev::Args),
     /// List the plugins of a server.
     List {
         /// Only sources, sinks or functions.
@@ -77,6 +97,9 @@ pub(super) enum Command {
         #[arg(value_parser = kind)]
         kind: Kind,
         name: String,
+        /// Stop the rules that use it; without this a plugin in use stays.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         remote: Remote,
     },
@@ -131,15 +154,19 @@ pub(super) fn run(command: Command) -> ExitCode {
         match command {
             Command::New { kind, name, from, lang } => new::run(kind, &name, from.as_deref(), lang == "c"),
             Command::Build(args) => build::run(&Project::find(&args.which)?, &args).map(|_| ()),
+            Command::Check(args) => check::run(&args),
+            Command::Pack { which, sign } => pack::run(&Project::find(&which)?, sign.as_deref()).map(|_| ()),
+            Command::Keys { file } => keys::run(&file),
             Command::Test(args) => test::run(&args),
-            Command::Pack(which) => pack::run(&Project::find(&which)?).map(|_| ()),
             Command::Deploy { which, isolation, remote } => {
                 deploy::run(&Project::find(&which)?, isolation.as_deref(), &remote).await
             }
+            Command::Dev(args) => dev::run(args).await,
             Command::List { kind, remote } => list(kind, &remote).await,
             Command::Describe { kind, name, remote } => describe(kind, &name, &remote).await,
-            Command::Drop { kind, name, remote } => {
-                Client::new(&remote)?.act(Method::DELETE, &["plugins", kind.many(), &name], None).await
+            Command::Drop { kind, name, force, remote } => {
+                let (client, flags) = (Client::new(&remote)?, if force { ["force"].as_slice() } else { &[] });
+                client.act_with(Method::DELETE, &["plugins", kind.many(), &name], flags, None).await
             }
         }
     })
@@ -177,6 +204,9 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
     }
     let text = |json: &Json| json.as_str().unwrap_or_default().to_owned();
     say(format!("{} plugin {} {}", kind.one(), text(&found["name"]), text(&found["version"])));
+    if let Some(output) = found["installOutput"].as_str() {
+        say(format!("its install.sh has printed:\n{output}"));
+    }
     if found["isolation"] == "process" {
         let process = &found["process"];
         match process["id"].as_u64() {
@@ -185,6 +215,19 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
         }
         if let Some(last) = process["lastDeath"].as_str() {
             say(format!("{} processes died; the last one: {last}", process["deaths"]));
+        }
+    }
+    let names = |json: &Json| {
+        json.as_array().into_iter().flatten().filter_map(Json::as_str).collect::<Vec<_>>().join(", ")
+    };
+    match names(&found["rules"]).as_str() {
+        "" => {}
+        rules => say(format!("used by the rules {rules}")),
+    }
+    for old in found["mapped"].as_array().into_iter().flatten() {
+        match names(&old["users"]).as_str() {
+            "" => say(format!("version {} is still mapped, and nobody uses it", text(&old["version"]))),
+            users => say(format!("version {} is still mapped; {users} end with it", text(&old["version"]))),
         }
     }
     for symbol in found["symbols"].as_array().into_iter().flatten() {

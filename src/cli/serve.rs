@@ -90,8 +90,11 @@ async fn serve(settings: Settings, with_demo: bool) -> ExitCode {
     if with_demo && let Err(text) = demo::begin(&server, address).await {
         return fail(FAILED, text);
     }
-    let signal = ended.as_mut().await;
-    tracing::info!("{signal} received, stopping");
+    let (why, status) = tokio::select! {
+        signal = ended.as_mut() => (format!("{signal} received"), ExitCode::SUCCESS),
+        status = server.asked_to_end() => ("a client asked for the end".to_owned(), ExitCode::from(status)),
+    };
+    tracing::info!("{why}, stopping");
     // Nobody waits twice for an impatient user.
     tokio::spawn(async {
         if let Ok(again) = end() {
@@ -111,7 +114,7 @@ async fn serve(settings: Settings, with_demo: bool) -> ExitCode {
         answering.abort();
     }
     tracing::info!("stopped");
-    ExitCode::SUCCESS
+    status
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, String> {

@@ -53,6 +53,8 @@ pub struct Batch {
     pub emissions: Emissions,
     /// The time that made a window give out these rows.
     pub trigger: Option<Time>,
+    /// Of a rule with several ways to its sinks: by which of them the rows leave; else they go to all.
+    pub port: Option<usize>,
 }
 
 impl Batch {
@@ -262,6 +264,7 @@ impl Batch {
             marks: Vec::new(),
             emissions,
             trigger: self.trigger,
+            port: self.port,
         }
     }
 

@@ -15,10 +15,10 @@ use crate::op::{
     Limit, Named, Operator, Order, OrderKey, Out, OutColumn, Pace, Project, Resolve, Share, Start, Take, Validate,
     Watermark,
 };
-
 use crate::plan::{Clause, Grouping, Node, OutputColumn, Plan, Resolved, SourceKind, StreamColumn};
 
 use super::carry::Carry;
+use super::paths::Paths;
 
 /// The operators of one rule, called in order, as plain functions. The case runner drives this very object.
 pub struct Chain {
@@ -178,7 +178,11 @@ impl Chain {
         let mut links = Vec::with_capacity(steps.ops.len());
         let gauge = Arc::<Gauge>::default();
         for (node, (name, next)) in nodes.zip(steps.ops) {
-            links.push(Link { op: operator(node, plan, local, now, &gauge)?, name, next, meter: Arc::default() });
+            let op = match node {
+                Node::Paths(paths) => Box::new(Paths::build(paths, plan, &rule, local, now, &account)?),
+                node => operator(node, plan, local, now, &gauge)?,
+            };
+            links.push(Link { op, name, next, meter: Arc::default() });
         }
         let names = plan.sources.iter().map(|source| source.meta.then(|| source.called.clone())).collect();
         let is_event = plan.nodes.iter().any(|node| matches!(node, Node::Watermark { .. }));
@@ -441,6 +445,7 @@ fn node_name(node: &Node) -> &'static str {
         Node::Dedup { .. } => "dedup_trigger",
         Node::Rows { .. } => "rows",
         Node::Project { .. } => "project",
+        Node::Paths(_) => "graph",
     }
 }
 
@@ -490,6 +495,7 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<G
         | Node::Rows { .. } => super::special::operator(node)?,
         Node::Limit { rows } => Box::new(Limit::new(*rows)),
         Node::Project { aliases, columns } => Box::new(Project::new(computed(aliases), out_columns(columns))),
+        Node::Paths(_) => return Err(Fault::bug("a graph was planned within another")),
     })
 }
 

@@ -43,6 +43,15 @@ pub enum Ended {
 pub(super) struct SinkInlet {
     pub to: Giver<Outgoing>,
     pub account: Arc<SinkAccount>,
+    /// By which ways results leave that it takes; `None`: all.
+    pub ports: Option<Vec<usize>>,
+}
+
+impl SinkInlet {
+    /// Whether it takes what leaves by that way.
+    fn takes(&self, port: Option<usize>) -> bool {
+        port.zip(self.ports.as_ref()).is_none_or(|(port, ports)| ports.contains(&port))
+    }
 }
 
 /// Says of each source why no more batches come of it.
@@ -381,17 +390,23 @@ impl RuleTask {
                 logged.push(Outgoing { batch, receipts, at });
                 continue;
             }
-            let Some((last, others)) = self.sinks.split_last() else {
+            let port = batch.port;
+            let Some(last) = self.sinks.iter().rposition(|sink| sink.takes(port)) else {
                 receipts.into_iter().for_each(|receipt| receipt.settle(Fate::Out));
                 continue;
             };
-            for sink in others {
-                give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
+            for sink in &self.sinks[..last] {
+                if sink.takes(port) {
+                    give(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
+                }
             }
-            give(last, Outgoing { batch, receipts, at }).await;
+            give(&self.sinks[last], Outgoing { batch, receipts, at }).await;
         }
         for Outgoing { batch, receipts, at } in logged {
             for sink in 0..self.sinks.len() {
+                if !self.sinks[sink].takes(batch.port) {
+                    continue;
+                }
                 self.give_logged(sink, Outgoing { batch: batch.clone(), receipts: receipts.clone(), at }).await;
             }
             // The sinks have spoken; the least of all fates adds nothing to theirs.

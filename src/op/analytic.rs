@@ -95,10 +95,9 @@ impl AnalyticCall {
     }
 
     fn save(&self) -> Value {
-        let mut states: Vec<_> = self.states.iter().collect();
-        states.sort_by_key(|(key, _)| key.as_slice());
+        // Their order means nothing, and the rule waits for this.
         let states =
-            states.into_iter().map(|(key, state)| Value::array(vec![Value::bytes(key), state.save()])).collect();
+            self.states.iter().map(|(key, state)| Value::array(vec![Value::bytes(key), state.save()])).collect();
         Value::array(vec![
             save_all(self.programs()),
             self.when.as_ref().map_or(Value::Null, Predicate::save),

@@ -38,7 +38,7 @@ pub fn plan(
     let sources =
         streams.iter().zip(written(select).map(alias)).map(|(stream, alias)| Asked::new(stream, alias)).collect();
     check_aliases(select, &mut found);
-    let windowed = !select.windows.is_empty();
+    let windowed = options.sets || !select.windows.is_empty();
     let mut names = Names::new(sources, funcs, &select.fields, windowed, options.ignore_case);
     names.aliases_in_order = options.aliases_in_order;
     if names.sources.len() > 1 {
@@ -324,7 +324,7 @@ fn assemble(
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
     let mut nodes = Vec::new();
-    let windowed = !select.windows.is_empty();
+    let windowed = options.sets || !select.windows.is_empty();
     let is_join = names.sources.len() > 1;
     // What is given out are sets of rows.
     let sets = windowed || is_join;

@@ -6,6 +6,7 @@ use crate::data::Text;
 use crate::expr::Bound;
 use crate::sql::JoinKind;
 
+use super::graph::Path;
 use super::join::{Join, Joined, LookupJoin};
 use super::keeping::keeping;
 use super::node::{AnalyticStep, Clause, Grouping, Node, NumberCall, OutputColumn, Plan, Source, SourceKind};
@@ -28,6 +29,12 @@ pub fn explain(plan: &Plan) -> String {
     for (at, node) in plan.nodes.iter().enumerate().rev() {
         let level = plan.nodes.len() - 1 - at;
         line(level, step_at(plan, at, node));
+        if let Node::Paths(paths) = node {
+            for stage in paths.paths.iter().flat_map(|path| path.stages.iter().rev()) {
+                line(level + 1, ("StagePlan", stage.sql.clone()));
+                inner(&mut line, level + 2, &stage.plan);
+            }
+        }
         for source in plan.sources.iter().filter(|source| source.entry == at) {
             let steps = source.nodes.iter().rev().map(step).chain([source_step(plan, source)]);
             steps.enumerate().for_each(|(below, step)| line(level + 1 + below, step));
@@ -36,12 +43,26 @@ pub fn explain(plan: &Plan) -> String {
     out
 }
 
+/// The steps of a stage of a graph.
+fn inner(line: &mut dyn FnMut(usize, (&str, String)), level: usize, plan: &Plan) {
+    let of_sources = plan.sources.iter().flat_map(|source| source.nodes.iter().rev());
+    let steps = plan.nodes.iter().rev().chain(of_sources).map(step);
+    steps.enumerate().for_each(|(below, step)| line(level + below, step));
+}
+
 /// What each operator does, in the order in which a chain has them: the nodes of each source, then the common ones. Equal
 /// texts mean that one can go on with the state of the other; those that keep whole rows say in a second line what stands
 /// where in them, as JSON: `{"width": 3, "slots": [[0, "0.a"], [1, "0.b"]]}`.
 pub fn steps(plan: &Plan) -> Vec<String> {
     let text = |at: usize, node: &Node, (op, info): (&str, String)| match node {
         Node::Window(_) | Node::Join(_) | Node::Watermark { .. } => format!("{op} {info}\n{}", rows(plan, at)),
+        // Its stages keep rows of their own, so it goes on only where all is the same.
+        Node::Paths(paths) => {
+            let stages = paths.paths.iter().flat_map(|path| &path.stages);
+            let all: Vec<String> =
+                stages.map(|stage| format!("{} {:?}", stage.sql, self::steps(&stage.plan))).collect();
+            format!("{op} {info}, {}, {}", all.join(", "), rows(plan, at))
+        }
         _ => format!("{op} {info}"),
     };
     let of_sources = plan.sources.iter().flat_map(|source| &source.nodes).map(|node| text(0, node, step(node)));
@@ -132,6 +153,11 @@ fn step_at(plan: &Plan, at: usize, node: &Node) -> (&'static str, String) {
 
 fn step(node: &Node) -> (&'static str, String) {
     match node {
+        Node::Paths(paths) => {
+            let path = |path: &Path| format!("{} stages to {}", path.stages.len(), path.to.join(", "));
+            let shown: Vec<String> = paths.paths.iter().map(path).collect();
+            ("GraphPlan", format!("Paths:[ {} ]", shown.join("; ")))
+        }
         Node::Validate { columns, .. } => {
             let shown: Vec<String> =
                 columns.iter().map(|(_, column)| format!("{}: {}", column.name, column.kind.name())).collect();

@@ -8,6 +8,7 @@ use crate::func::Func;
 use super::window::Windowed;
 
 use super::StreamColumn;
+use super::graph::Paths;
 use super::join::{Joined, LookupJoin};
 
 /// A statement, planned.
@@ -203,6 +204,8 @@ pub enum Node {
         aliases: Vec<(usize, Text, Bound)>,
         columns: Vec<OutputColumn>,
     },
+    /// Of a rule made of a graph: all that its nodes do.
+    Paths(Box<Paths>),
 }
 
 /// When the rows of a rule happened.

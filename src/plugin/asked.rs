@@ -10,10 +10,11 @@ use serde_json::{Map, Value as Json};
 
 use super::cross::properties;
 use super::desk::{Desk, States};
-use super::library::{Library, Symbol};
+use super::library::Symbol;
 use super::source::is_common;
+use super::uses::Edition;
 use super::worker::Worker;
-use super::{Kind, Plugins, Services, lookup, name, sink};
+use super::{Kind, Plugins, Services, name, sink, swap};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{LookupPlan, LookupSpec};
 
@@ -44,16 +45,16 @@ impl Plugins {
     /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
     pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
         match self.lookup_symbol(name) {
-            Some((library, symbol)) => Some(lookup::plan(name, &library, symbol, spec)),
+            Some((edition, _)) => Some(swap::plan_lookup(name, &self.place(Kind::Sources, name), &edition, spec)),
             None => self.broken(Kind::Sources, name).map(Err),
         }
     }
 
-    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Library>, Symbol)> {
+    fn lookup_symbol(&self, name: &str) -> Option<(Arc<Edition>, Symbol)> {
         let (state, plugin) = (self.state(), name::canonical(name));
         let wanted = format!("{}Lookup", name::symbol(&plugin));
-        let library = &state.loaded.get(&(Kind::Sources, plugin))?.library;
-        library.symbol(kind::LOOKUP, &wanted).map(|symbol| (library.clone(), symbol))
+        let edition = &state.loaded.get(&(Kind::Sources, plugin))?.edition;
+        edition.library.symbol(kind::LOOKUP, &wanted).map(|symbol| (edition.clone(), symbol))
     }
 
     fn part(&self, part: Part, name: &str) -> Option<Symbol> {
@@ -63,6 +64,13 @@ impl Plugins {
             Part::Sink => self.symbol(Kind::Sinks, name),
         };
         found.map(|(_, symbol)| symbol)
+    }
+
+    /// Whether a plugin's source goes to a position that a user sets.
+    pub fn goes_to_positions(&self, name: &str) -> bool {
+        // SAFETY: the symbol is a source.
+        let resets = |symbol: Symbol| unsafe { has!(symbol.table.cast::<abi::Source>(), reset) }.is_some();
+        self.part(Part::Source, name).is_some_and(|symbol| resets(symbol) && !symbol.singleton)
     }
 
     /// JSON Schema of the properties; `None` where no plugin offers it.

@@ -7,6 +7,7 @@ mod tokens;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use super::home::Home;
 use super::library::Symbol;
 use super::place;
 
-use tokens::Tokens;
+pub use tokens::Tokens;
 
 /// What a guest stored under its keys; it lives as long as the rule that the guest is used in.
 pub type States = Arc<Mutex<HashMap<String, Value>>>;
@@ -41,6 +42,7 @@ pub struct Out {
     pub symbol: Symbol,
     /// The last position that it told.
     pub stood: Mutex<Option<Value>>,
+    pub tokens: Arc<Tokens>,
 }
 
 /// What else is said of an emission.
@@ -63,6 +65,10 @@ pub struct Desk {
     out: Option<Out>,
     tokens: Arc<Tokens>,
     stopped: Mutex<bool>,
+    /// It is stopped, and what it still gives is taken.
+    leaving: AtomicBool,
+    /// Something that it gave was not taken.
+    cut: AtomicBool,
     wake: Condvar,
     ended: watch::Sender<bool>,
     /// Why the guest is gone.
@@ -119,6 +125,7 @@ impl Desk {
         let run = home.services().map_or(0, |services| services.run(&rule));
         Desk::offer(&mut raw, emits, run);
         let (ended, _) = watch::channel(false);
+        let tokens = out.as_ref().map_or_else(Arc::default, |out| out.tokens.clone());
         Arc::new(Desk {
             raw,
             rule,
@@ -127,8 +134,10 @@ impl Desk {
             states,
             home,
             out,
-            tokens: Arc::default(),
+            tokens,
             stopped: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             wake: Condvar::new(),
             ended,
             broken: Mutex::default(),
@@ -145,6 +154,13 @@ impl Desk {
         &self.states
     }
 
+    /// Where the source stands that this one takes over from.
+    pub fn stands_at(&self, position: Option<Value>) {
+        if let Some(out) = &self.out {
+            *lock(&out.stood) = position;
+        }
+    }
+
     /// A part of a delivery is done.
     pub fn progress(&self) {
         if let Some(report) = &*lock(&self.report) {
@@ -159,9 +175,22 @@ impl Desk {
 
     /// Tells the guest that the rule is being stopped.
     pub fn stop(&self) {
+        self.leaving.store(false, Ordering::Release);
         *lock(&self.stopped) = true;
         self.wake.notify_all();
         self.tokens.stop();
+    }
+
+    /// Tells it the same, and still takes what it gives.
+    pub fn wind_down(&self) {
+        self.leaving.store(true, Ordering::Release);
+        *lock(&self.stopped) = true;
+        self.wake.notify_all();
+    }
+
+    /// Whether something that it gave at its end was not taken.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -190,13 +219,15 @@ impl Desk {
     /// Hands messages on, and waits while the pipeline is full.
     fn emit(&self, beside: Beside, make: impl FnOnce(&Out) -> Vec<Message>) -> u32 {
         let Some(out) = &self.out else { return code::NEVER };
-        if self.is_stopped() {
+        if self.is_stopped() && !self.leaving.load(Ordering::Acquire) {
+            self.cut.store(true, Ordering::Release);
             return code::STOPPED;
         }
         let mut messages = make(out);
         let token = beside.token;
         let held = token != 0 && out.wants_acks && !messages.is_empty();
         if held {
+            self.tokens.gave();
             let ack = SourceAck::new(self.tokens.clone(), token);
             messages.iter_mut().for_each(|message| message.ack = Some(ack.clone()));
         }
@@ -209,6 +240,7 @@ impl Desk {
                 code::OK
             }
             Err(_) => {
+                self.cut.store(true, Ordering::Release);
                 self.stop();
                 code::STOPPED
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use kuiper_plugin::abi;
 use kuiper_plugin::abi::{code, kind};
@@ -15,30 +15,30 @@ use crate::func::{Accumulator, Arg, Body, Ctx, Func, Guest, NullGuard};
 
 use super::cross::{Arena, Taken, Texts};
 use super::desk::{Desk, States};
-use super::library::Symbol;
+use super::isolated::patiently;
+use super::library::{Library, Symbol};
 use super::place;
+use super::swap::{Call, Groups};
+use super::uses::{Carry, Place};
 use super::worker::Instance;
 
-/// The row of a guest's function; it is never freed, as the library is never unmapped.
-pub fn row(symbol: Symbol) -> &'static Func {
-    let shared: Mutex<Option<Arc<Mutex<Site>>>> = Mutex::default();
-    let site = move || {
-        let new = || Arc::new(Mutex::new(Site::new(symbol)));
-        if !symbol.singleton || symbol.flags & kind::AGGREGATE != 0 {
-            return new();
-        }
-        shared.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(new).clone()
-    };
-    let site: &'static (dyn Fn() -> Arc<Mutex<Site>> + Send + Sync) = Box::leak(Box::new(site));
+/// The row of a guest's function; it is never freed, as the library is never unmapped. Rules that were planned with it
+/// call the version that stands in the place when they do.
+pub fn row(place: &Arc<Place>, library: &Arc<Library>, symbol: Symbol) -> &'static Func {
     let body = if symbol.flags & kind::AGGREGATE != 0 {
-        let start = move || Box::new(Group::start(symbol)) as Box<dyn Accumulator>;
+        let groups = Groups::enter(place, symbol);
+        let start = move || Box::new(Group::start(&groups)) as Box<dyn Accumulator>;
         Body::GuestAggregate(Box::leak(Box::new(start)))
     } else {
-        Body::Guest(Box::leak(Box::new(|| Box::new(Call(site())) as Box<dyn Guest>)))
+        let (place, library) = (place.clone(), library.clone());
+        let start = move || Box::new(Call::enter(&place, &library, symbol)) as Box<dyn Guest>;
+        Body::Guest(Box::leak(Box::new(start)))
     };
     // SAFETY: the symbol is a function.
     let validates = unsafe { has!(symbol.table.cast::<abi::Function>(), validate) }.is_some();
-    let validate = |args: &[Arg]| site().lock().unwrap_or_else(PoisonError::into_inner).validate(args);
+    let library = library.clone();
+    let validate =
+        move |args: &[Arg]| site(&library, symbol).lock().unwrap_or_else(PoisonError::into_inner).validate(args);
     Box::leak(Box::new(Func {
         name: symbol.name,
         // A guest that does not say takes what it is given.
@@ -54,11 +54,14 @@ pub fn row(symbol: Symbol) -> &'static Func {
     }))
 }
 
-/// A call in a statement.
-struct Call(Arc<Mutex<Site>>);
+/// The one behind all calls of a singleton, or one of its own.
+pub fn site(library: &Library, symbol: Symbol) -> Arc<Mutex<Site>> {
+    let new = || Arc::new(Mutex::new(Site::new(symbol)));
+    if symbol.singleton && symbol.flags & kind::AGGREGATE == 0 { library.site(symbol.name, new) } else { new() }
+}
 
 /// What stands behind a call, or behind all calls of a singleton.
-struct Site {
+pub struct Site {
     symbol: Symbol,
     instance: Option<Instance>,
     desks: HashMap<Text, Arc<Desk>>,
@@ -66,18 +69,12 @@ struct Site {
     loaded: States,
 }
 
-impl Guest for Call {
-    fn call(&self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
-        let mut site = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        site.call(columns, height, ctx)
-    }
-
-    fn save(&self) -> Value {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).save()
-    }
-
-    fn load(&self, saved: &Value) -> Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).load(saved)
+/// A call of a singleton may take long: whoever waits for its turn gives the runtime's other tasks away first.
+pub fn locked(site: &Mutex<Site>) -> MutexGuard<'_, Site> {
+    match site.try_lock() {
+        Ok(site) => site,
+        Err(TryLockError::Poisoned(site)) => site.into_inner(),
+        Err(TryLockError::WouldBlock) => patiently(|| site.lock().unwrap_or_else(PoisonError::into_inner)),
     }
 }
 
@@ -102,8 +99,21 @@ impl Site {
         place::taken_up(self.symbol, saved, states).map(drop)
     }
 
+    /// Takes over what the other one stored, for a rule if it was called. False where there was some that cannot be read.
+    pub fn inherit(&mut self, other: &Site, rule: Option<&Text>) -> bool {
+        let carry = Carry::between(&other.symbol, &self.symbol);
+        let Some((rule, old)) = rule.and_then(|rule| Some((rule, other.desks.get(rule)?))) else {
+            return carry.carry(&other.loaded, &self.loaded);
+        };
+        let states = States::default();
+        let carried = carry.carry(old.states(), &states);
+        let desk = Desk::new(self.symbol.home, rule, self.symbol.name, 0, states, None);
+        self.desks.insert(rule.clone(), desk);
+        carried
+    }
+
     /// The instance; one that panicked was dropped, and is made anew here.
-    fn this(&mut self) -> Result<*mut c_void> {
+    pub fn this(&mut self) -> Result<*mut c_void> {
         Ok(match &self.instance {
             Some(instance) => instance.this,
             None => self.instance.insert(Instance::new(self.symbol)?).this,
@@ -137,7 +147,7 @@ impl Site {
 
     /// One result a row. A panic costs the one row that it happened at: the others are called without it, on an instance
     /// that is made anew.
-    fn call(&mut self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
+    pub fn call(&mut self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
         match self.try_call(columns, 0..height, ctx) {
             Ok(results) => results,
             Err(Fault::Bug(_)) if height > 1 => (0..height).flat_map(|row| self.call_row(columns, row, ctx)).collect(),
@@ -213,6 +223,12 @@ fn evaluated(failed: u32, texts: &mut Texts) -> Fault {
 
 /// A group of an aggregate function, with an instance of its own: groups of different rules run at the same time.
 struct Group {
+    groups: Arc<Groups>,
+    /// The edition that it is of.
+    number: u64,
+    /// The edition that it was asked to follow last.
+    seen: u64,
+    rule: Option<Text>,
     symbol: Symbol,
     /// Why there is none, where making it failed.
     made: Result<Made>,
@@ -238,12 +254,45 @@ impl Drop for Made {
 }
 
 impl Group {
-    fn start(symbol: Symbol) -> Group {
+    fn start(groups: &Arc<Groups>) -> Group {
+        let (number, symbol) = groups.now();
         // SAFETY: the symbol is a function.
         let start = unsafe { has!(symbol.table.cast::<abi::Function>(), start) };
         // SAFETY: the instance is of this table; the fault lives until the call returns.
         let made = Made::new(symbol, |this, fault| start.map(|start| unsafe { start(this, fault) }));
-        Group { symbol, made }
+        Group { groups: groups.clone(), number, seen: number, rule: None, symbol, made }
+    }
+
+    /// Goes on with the version that stands there now, where that can read what this one saves; else it ends with this one.
+    fn follow(&mut self) {
+        let (number, symbol) = self.groups.now();
+        self.seen = number;
+        if Carry::between(&self.symbol, &symbol) == Carry::Nothing {
+            return;
+        }
+        // SAFETY: the symbols are functions.
+        let save = unsafe { has!(self.symbol.table.cast::<abi::Function>(), save) };
+        // What it saved is of no use to anyone else, so that nothing is lost where this fails.
+        let loaded = self.asked(save).and_then(|saved| Made::load(symbol, &saved));
+        match loaded {
+            Ok(made) => {
+                self.made = Ok(made);
+                self.symbol = symbol;
+                if let Some(rule) = &self.rule {
+                    self.groups.count(rule, self.number, -1);
+                    self.groups.count(rule, number, 1);
+                }
+                self.number = number;
+            }
+            Err(fault) => {
+                let (function, rule) = (self.symbol.name, self.rule.as_deref().unwrap_or_default());
+                tracing::warn!(
+                    rule,
+                    function,
+                    "a group ends with the old version, for the new one cannot take it over: {fault}"
+                );
+            }
+        }
     }
 
     fn made(&self) -> Result<&Made> {
@@ -281,8 +330,35 @@ impl Made {
     }
 }
 
+impl Made {
+    /// A group made of what another one saved.
+    fn load(symbol: Symbol, saved: &Value) -> Result<Made> {
+        // SAFETY: the symbol is a function.
+        let load = unsafe { has!(symbol.table.cast::<abi::Function>(), load) };
+        let mut arena = Arena::default();
+        let lent = arena.lend(saved);
+        // SAFETY: as in `start`; the value lives until the call returns.
+        Made::new(symbol, |this, fault| load.map(|load| unsafe { load(this, &lent, fault) }))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(rule) = &self.rule {
+            self.groups.count(rule, self.number, -1);
+        }
+    }
+}
+
 impl Accumulator for Group {
-    fn add(&mut self, args: &[Value], _: &Ctx<'_>) -> Result<()> {
+    fn add(&mut self, args: &[Value], ctx: &Ctx<'_>) -> Result<()> {
+        if self.rule.is_none() {
+            self.groups.count(&ctx.rule.id, self.number, 1);
+            self.rule = Some(ctx.rule.id.clone());
+        }
+        if self.groups.number() != self.seen {
+            self.follow();
+        }
         let made = self.made()?;
         // SAFETY: the symbol is a function.
         let add = unsafe { has!(self.symbol.table.cast::<abi::Function>(), add) };
@@ -311,13 +387,7 @@ impl Accumulator for Group {
     }
 
     fn load(&mut self, saved: Value) -> Result<()> {
-        // SAFETY: the symbol is a function.
-        let load = unsafe { has!(self.symbol.table.cast::<abi::Function>(), load) };
-        let mut arena = Arena::default();
-        let lent = arena.lend(&saved);
-        // SAFETY: as in `start`; the value lives until the call returns.
-        let made = Made::new(self.symbol, |this, fault| load.map(|load| unsafe { load(this, &lent, fault) }))?;
-        self.made = Ok(made);
+        self.made = Ok(Made::load(self.symbol, &saved)?);
         Ok(())
     }
 }

@@ -34,6 +34,7 @@ use super::library::Symbol;
 
 pub use host::main;
 pub use keeper::Keeper;
+pub use process::patiently;
 
 /// Which plugins run in a process of their own, and what such a process may do.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use serde_json::{Map, Value as Json, json};
 
 use super::Exported;
+use super::function::Site;
 use super::home::Home;
 use super::isolated::{self, Isolation, Kept};
 use super::worker::Worker;
@@ -24,6 +25,7 @@ pub struct Library {
     singletons: Mutex<HashMap<&'static str, Arc<Worker>>>,
     /// The process that it runs in, where that is not this one.
     pub isolated: Option<Kept>,
+    sites: Mutex<HashMap<&'static str, Arc<Mutex<Site>>>>,
 }
 
 /// One thing that it offers. All of it is static, as the table is.
@@ -89,14 +91,15 @@ impl Library {
         let home: &'static Home = Box::leak(Box::default());
         // SAFETY: as above.
         let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol, home) }).collect::<Result<_, _>>()?;
-        Ok(Library { home, symbols, singletons: Mutex::default(), isolated: None })
+        Ok(Library { home, symbols, singletons: Mutex::default(), sites: Mutex::default(), isolated: None })
     }
 
     /// Has a process of its own map a library that was checked. The file must never be written to again.
     pub fn isolated(plugin: &str, path: &Path, settings: &Arc<Isolation>) -> Result<Library, String> {
         let home: &'static Home = Box::leak(Box::default());
         let (keeper, symbols) = isolated::load(plugin, path, settings, home)?;
-        Ok(Library { home, symbols, singletons: Mutex::default(), isolated: Some(Kept(keeper)) })
+        let isolated = Some(Kept(keeper));
+        Ok(Library { home, symbols, singletons: Mutex::default(), sites: Mutex::default(), isolated })
     }
 
     /// The symbol of a kind and name.
@@ -119,6 +122,22 @@ impl Library {
     pub fn singleton(&self, name: &'static str, start: impl FnOnce() -> Worker) -> Arc<Worker> {
         let mut all = self.singletons.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(name).or_insert_with(|| Arc::new(start())).clone()
+    }
+
+    /// The same for functions.
+    pub fn site(&self, name: &'static str, new: impl FnOnce() -> Arc<Mutex<Site>>) -> Arc<Mutex<Site>> {
+        let mut all = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name).or_insert_with(new).clone()
+    }
+
+    /// Another version has taken its place: what serves all rules ends with the last of them.
+    pub fn retire(&self) {
+        let workers = std::mem::take(&mut *self.singletons.lock().unwrap_or_else(PoisonError::into_inner));
+        let sites = std::mem::take(&mut *self.sites.lock().unwrap_or_else(PoisonError::into_inner));
+        drop((workers, sites));
+        if let Some(kept) = &self.isolated {
+            kept.0.retire();
+        }
     }
 }
 

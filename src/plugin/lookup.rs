@@ -22,8 +22,14 @@ use super::sink::{check, next_user, worker};
 use super::source::is_common;
 use super::worker::{Slot, Worker};
 
-/// Checks the properties, and makes the table.
-pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: LookupSpec) -> Result<LookupPlan, Diagnostic> {
+/// Checks the properties, and makes the table, which stores what it stores in there.
+pub fn plan(
+    name: &str,
+    library: &Arc<Library>,
+    symbol: Symbol,
+    spec: LookupSpec,
+    states: States,
+) -> Result<LookupPlan, Diagnostic> {
     let LookupSpec { props, format, env } = spec;
     let declared = |name: &str| symbol.declares(name);
     props::refuse_steps(&format!("a lookup table of type `{name}`"), &props, declared)?;
@@ -36,7 +42,7 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: LookupSpec
         decoder(format)?;
     }
     let (name, library) = (name.to_owned(), library.clone());
-    let table = Arc::new(Table { name, library, symbol, props, owner: env.owner, format, states: States::default() });
+    let table = Arc::new(Table { name, library, symbol, props, owner: env.owner, format, states });
     Ok(LookupPlan { table, warnings: Vec::new() })
 }
 
@@ -164,6 +170,9 @@ fn find(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, asked: &Ask
         let connect = unsafe { has!(table, connect) };
         slot.step(connect, this, desk)?;
         slot.connected.insert(user);
+    }
+    if asked.questions.is_empty() {
+        return Ok(Found { rows: Vec::new(), bytes: Vec::new() });
     }
     let names = |names: &[Text]| names.iter().map(|name| abi::Str::new(name)).collect::<Vec<_>>();
     let (columns, fields) = (names(&asked.columns), names(&asked.fields));

@@ -42,9 +42,11 @@ impl Kind {
     }
 }
 
+/// Letters of a name of a plugin, and of a version.
+const LONGEST: usize = 100;
+
 /// Checks the name of a plugin: letters, digits, hyphens and underscores.
 pub fn checked(name: &str) -> Result<&str, Refusal> {
-    const LONGEST: usize = 100;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if name.is_empty() {
         return Err(Refusal::Invalid("the name of the plugin is empty".into()));
@@ -70,6 +72,21 @@ pub fn canonical(name: &str) -> String {
     letters.next().map(|first| first.to_ascii_lowercase().to_string() + letters.as_str()).unwrap_or_default()
 }
 
+/// Checks a version, without the leading `v`; the error is a sentence.
+pub fn checked_version(version: &str) -> Result<&str, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_+".contains(&byte);
+    let whole = version.starts_with(|first: char| first.is_ascii_alphanumeric()) && !version.contains("..");
+    if version.len() <= LONGEST && whole && version.bytes().all(allowed) {
+        return Ok(version);
+    }
+    let shown: String = version.chars().take(LONGEST).collect();
+    Err(format!(
+        "`{}` is no version: it begins with a letter or digit and may hold letters, digits and `-`, `_`, `+`, single \
+         dots between them, {LONGEST} at most",
+        shown.escape_debug()
+    ))
+}
+
 /// What the name of a library says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileName {
@@ -84,15 +101,25 @@ pub struct FileName {
 impl FileName {
     /// Reads the name of a file; `None` where it is no library of a plugin.
     pub fn read(file: &str) -> Option<FileName> {
-        let stem = file.strip_suffix(".so")?;
+        FileName::parse(file).ok()
+    }
+
+    /// The same; the error is a sentence.
+    pub fn parse(file: &str) -> Result<FileName, String> {
+        let shown: String = file.chars().take(LONGEST).collect();
+        let wrong = |why: String| format!("`{}` is no name of a library: {why}", shown.escape_debug());
+        let stem = file.strip_suffix(".so").ok_or_else(|| wrong("it does not end in `.so`".into()))?;
         let (name, rest) = stem.split_once('@').unwrap_or((stem, ""));
-        checked(name).ok()?;
+        checked(name).map_err(|refused| wrong(refused.to_string()))?;
         let (version, hash) = match rest.rsplit_once('+') {
             Some((version, hash)) if is_hash(hash) => (version, Some(hash.to_owned())),
             _ => (rest, None),
         };
-        let version = version.strip_prefix('v').unwrap_or(version).to_owned();
-        Some(FileName { plugin: canonical(name), version, hash })
+        let version = version.strip_prefix('v').unwrap_or(version);
+        if !version.is_empty() {
+            checked_version(version).map_err(wrong)?;
+        }
+        Ok(FileName { plugin: canonical(name), version: version.to_owned(), hash })
     }
 
     /// The name of the file that we put there.
@@ -157,9 +184,14 @@ mod tests {
                 assert_eq!(read.mapped(hash), file);
             }
         }
-        for file in ["mysql.dll", "../mysql.so", ".so", "my sql.so"] {
-            assert_eq!(FileName::read(file), None);
+        for file in
+            ["mysql.dll", "../mysql.so", ".so", "my sql.so", "Mysql@v...so", "Mysql@v1/../2.so", "Mysql@v1\n.so"]
+        {
+            assert_eq!(FileName::read(file), None, "{file:?}");
         }
+        assert_eq!(FileName::read(&format!("Mysql@v{}.so", "1".repeat(101))), None);
+        let told = FileName::parse("Mysql@v1..2.so").unwrap_err();
+        assert!(told.starts_with("`Mysql@v1..2.so` is no name of a library: `1..2` is no version: "), "{told}");
     }
 
     #[test]

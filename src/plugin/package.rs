@@ -1,30 +1,38 @@
 //! What comes in a zip: looked through before a byte of it is written, then unpacked into a folder of its own.
+//!
+//! A zip holds the library of a plugin at its top, or for several machines in `bin/<target>/`, or both: the one in the
+//! folder of this machine's target is taken, else the one at the top.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
+use super::elf::Place;
 use super::name::{FileName, Kind, canonical, symbol};
+use super::sign::{self, PublicKey};
 
 /// Entries that a zip may have.
 const ENTRIES: usize = 10_000;
 /// Bytes that it may hold, unpacked.
 const BYTES: u64 = 512 << 20;
-/// Bytes of the output of `install.sh` that are kept, from its end.
-const OUTPUT: usize = 4_000;
+/// How often larger than packed an entry may be unpacked, beyond [`SMALL`]; libraries come to four times or so.
+const RATIO: u64 = 100;
+/// Bytes that may be packed however well.
+const SMALL: u64 = 1 << 20;
+/// Bytes of the path of an entry, and folders in it.
+const PATH: (usize, usize) = (500, 20);
 
 /// A zip that was looked through.
 pub struct Package {
     archive: ZipArchive<File>,
     entries: Vec<Entry>,
-    /// The library, and what its name says.
+    /// The library for this machine, and what its name says.
     pub library: (PathBuf, FileName),
+    /// Targets that the zip has a library for in `bin`.
+    pub targets: Vec<String>,
 }
 
 struct Entry {
@@ -37,35 +45,83 @@ struct Entry {
 impl Package {
     /// Opens a zip for a plugin of that name; the error is a sentence.
     pub fn open(zip: &Path, kind: Kind, name: &str) -> Result<Package, String> {
-        let file = File::open(zip).map_err(|error| format!("cannot read the zip: {error}"))?;
-        let mut archive = ZipArchive::new(file).map_err(|error| format!("the file is no zip: {error}"))?;
-        if archive.len() > ENTRIES {
-            return Err(format!("the zip has {} entries, and {ENTRIES} are the most", archive.len()));
+        let (archive, entries) = looked_through(zip)?;
+        let (library, targets) = library(&entries, kind.one(), name, &Place::here())?;
+        Ok(Package { archive, entries, library, targets })
+    }
+
+    /// Opens a zip whose plugin nobody has named: that of its libraries, which must be of one plugin.
+    pub fn open_any(zip: &Path, place: &Place) -> Result<Package, String> {
+        let (archive, entries) = looked_through(zip)?;
+        let named = |entry: &Entry| FileName::read(entry.path.file_name()?.to_str()?).map(|file| file.plugin);
+        let mut names: Vec<String> =
+            entries.iter().filter(|entry| place_of(entry).is_some()).filter_map(named).collect();
+        names.sort();
+        names.dedup();
+        let (library, targets) = match names.as_slice() {
+            [] => return Err("the zip holds no library, neither at its top nor in `bin/<target>`".into()),
+            [name] => library(&entries, "plugin", name, place)?,
+            names => return Err(format!("the zip holds libraries of several plugins: `{}`", names.join("`, `"))),
+        };
+        Ok(Package { archive, entries, library, targets })
+    }
+
+    /// The content of one entry that is small.
+    pub fn read(&mut self, name: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
+        let Some(entry) = self.entries.iter().find(|entry| !entry.folder && entry.path == Path::new(name)) else {
+            return Ok(None);
+        };
+        if entry.size > most {
+            return Err(format!("`{name}` has {} bytes, and {most} are the most", entry.size));
         }
-        if archive.has_duplicate_names() {
-            return Err("the zip has two entries of the same name".into());
+        let mut bytes = Vec::new();
+        let damaged = |error: &dyn std::fmt::Display| format!("cannot unpack `{name}`: {error}");
+        let packed = self.archive.by_index(entry.index).map_err(|error| damaged(&error))?;
+        packed.take(most + 1).read_to_end(&mut bytes).map_err(|error| damaged(&error))?;
+        Ok(Some(bytes))
+    }
+
+    /// What a signature of the zip signs: a line for each file but `besides`, as `sha256sum` prints it, in the order of
+    /// their names.
+    pub fn digests(&mut self, besides: &str) -> Result<String, String> {
+        let mut files: Vec<&Entry> =
+            self.entries.iter().filter(|entry| !entry.folder && entry.path != Path::new(besides)).collect();
+        files.sort_by(|one, two| one.path.cmp(&two.path));
+        let mut text = String::new();
+        for entry in files {
+            let shown = entry.path.display();
+            let damaged = |error: &dyn std::fmt::Display| format!("cannot unpack `{shown}`: {error}");
+            let mut packed = self.archive.by_index(entry.index).map_err(|error| damaged(&error))?;
+            let mut sum = Sha256::new();
+            let mut piece = vec![0; 1 << 16];
+            let mut left = entry.size;
+            loop {
+                let size = packed.read(&mut piece).map_err(|error| damaged(&error))?;
+                if size == 0 {
+                    break;
+                }
+                left = left.checked_sub(size as u64).ok_or_else(|| damaged(&"its size is not what the zip says"))?;
+                sum.update(&piece[..size]);
+            }
+            let sum: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            text += &format!("{sum}  {shown}\n");
         }
-        let mut entries = Vec::with_capacity(archive.len());
-        let mut bytes = 0u64;
-        for index in 0..archive.len() {
-            let entry = archive.by_index_raw(index).map_err(|error| format!("the zip is damaged: {error}"))?;
-            let shown = String::from_utf8_lossy(entry.name_raw()).escape_debug().to_string();
-            let path =
-                inside(entry.name_raw()).ok_or_else(|| format!("entry `{shown}` leads out of the plugin's folder"))?;
-            if entry.is_symlink() {
-                return Err(format!("entry `{shown}` is a link, which a plugin may not bring"));
-            }
-            bytes = bytes.saturating_add(entry.size());
-            if bytes > BYTES {
-                return Err(format!("the zip holds more than {} MB", BYTES >> 20));
-            }
-            if entries.iter().any(|known: &Entry| known.path == path) {
-                return Err(format!("the zip has two entries `{shown}`"));
-            }
-            entries.push(Entry { index, path, size: entry.size(), folder: entry.is_dir() });
+        Ok(text)
+    }
+
+    /// Checks that one of the keys has signed all of it.
+    pub fn check_signature(&mut self, trusted: &[PublicKey]) -> Result<(), String> {
+        let signature = self.read(sign::ENTRY, 4096)?;
+        let signed = self.digests(sign::ENTRY)?;
+        sign::check(signature.as_deref(), &signed, trusted)
+    }
+
+    /// Adds to what is wrong with the library for which machines the zip has others.
+    pub fn with_targets(&self, wrong: String) -> String {
+        match self.targets.is_empty() || self.library.0.starts_with(BIN) {
+            true => wrong,
+            false => format!("{wrong}; the zip also has it for {}", self.targets.join(", ")),
         }
-        let library = library(&entries, kind, name)?;
-        Ok(Package { archive, entries, library })
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -96,6 +152,67 @@ impl Package {
     }
 }
 
+/// Where libraries for several machines lie.
+const BIN: &str = "bin";
+
+/// Opens a zip, and refuses it where anything in it could do harm.
+fn looked_through(zip: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), String> {
+    let file = File::open(zip).map_err(|error| format!("cannot read the zip: {error}"))?;
+    let mut archive = ZipArchive::new(file).map_err(|error| format!("the file is no zip: {error}"))?;
+    if archive.len() > ENTRIES {
+        return Err(format!("the zip has {} entries, and {ENTRIES} are the most", archive.len()));
+    }
+    if archive.has_duplicate_names() {
+        return Err("the zip has two entries of the same name".into());
+    }
+    let mut entries: Vec<Entry> = Vec::with_capacity(archive.len());
+    let mut known = std::collections::HashSet::new();
+    let mut bytes = 0u64;
+    // Where the packed bytes of each entry begin and end.
+    let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(archive.len());
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(|error| format!("the zip is damaged: {error}"))?;
+        let shown: String = String::from_utf8_lossy(entry.name_raw()).chars().take(PATH.0).collect();
+        let shown = shown.escape_debug().to_string();
+        let path =
+            inside(entry.name_raw()).ok_or_else(|| format!("entry `{shown}` leads out of the plugin's folder"))?;
+        if entry.name_raw().len() > PATH.0 || path.components().count() > PATH.1 {
+            return Err(format!("entry `{shown}` has too long a path"));
+        }
+        if entry.is_symlink() {
+            return Err(format!("entry `{shown}` is a link, which a plugin may not bring"));
+        }
+        if entry.unix_mode().is_some_and(|mode| ![0, 0o100_000, 0o040_000].contains(&(mode & 0o170_000))) {
+            return Err(format!("entry `{shown}` is neither a file nor a folder"));
+        }
+        if entry.encrypted() {
+            return Err(format!("entry `{shown}` is encrypted; pack it without a password"));
+        }
+        if entry.size() > SMALL && entry.size() / RATIO > entry.compressed_size() {
+            return Err(format!(
+                "entry `{shown}` is packed {} times smaller than it is, and more than {RATIO} times is taken for a trap",
+                entry.size() / entry.compressed_size().max(1)
+            ));
+        }
+        bytes = bytes.saturating_add(entry.size());
+        if bytes > BYTES {
+            return Err(format!("the zip holds more than {} MB", BYTES >> 20));
+        }
+        if !known.insert(path.clone()) {
+            return Err(format!("the zip has two entries `{shown}`"));
+        }
+        if let Some(begin) = entry.data_start() {
+            ranges.push((begin, begin.saturating_add(entry.compressed_size())));
+        }
+        entries.push(Entry { index, path, size: entry.size(), folder: entry.is_dir() });
+    }
+    ranges.sort();
+    if ranges.windows(2).any(|pair| pair[0].1 > pair[1].0) {
+        return Err("two entries of the zip share bytes, which is taken for a trap".into());
+    }
+    Ok((archive, entries))
+}
+
 /// The path of an entry; `None` where it would lead out of the folder it is unpacked in, on any system.
 fn inside(raw: &[u8]) -> Option<PathBuf> {
     let name = std::str::from_utf8(raw).ok()?;
@@ -107,72 +224,50 @@ fn inside(raw: &[u8]) -> Option<PathBuf> {
     (plain && !name.starts_with('/')).then(|| path.components().collect())
 }
 
-/// The one library at the top of the zip that the name asks for.
-fn library(entries: &[Entry], kind: Kind, name: &str) -> Result<(PathBuf, FileName), String> {
-    let tops: Vec<&Path> = entries
-        .iter()
-        .filter(|entry| !entry.folder)
-        .map(|entry| entry.path.as_path())
-        .filter(|path| path.components().count() == 1)
-        .collect();
-    let libraries: Vec<(&Path, FileName)> =
-        tops.iter().filter_map(|path| Some((*path, FileName::read(path.to_str()?)?))).collect();
-    let mut fitting: Vec<&(&Path, FileName)> =
-        libraries.iter().filter(|(_, file)| file.plugin == canonical(name)).collect();
-    match (fitting.pop(), fitting.is_empty()) {
-        (Some((path, file)), true) => Ok((path.to_path_buf(), file.clone())),
-        (Some(_), false) => Err(format!("the zip holds several libraries of the {} `{name}`", kind.one())),
-        (None, _) => {
-            let expected = format!("`{}@v1.0.0.so` or `{name}.so`", symbol(name));
-            Err(match libraries.first() {
-                Some((path, _)) => {
-                    format!("the zip holds `{}`, and the name `{name}` asks for {expected}", path.display())
-                }
-                None => format!("the zip holds no library {expected} at its top"),
-            })
-        }
+/// Where a library lies, if it lies where libraries do: at the top, or for a target.
+fn place_of(entry: &Entry) -> Option<Option<&str>> {
+    let parts: Vec<&str> = entry.path.iter().filter_map(|part| part.to_str()).collect();
+    match parts[..] {
+        [file] if file.ends_with(".so") && !entry.folder => Some(None),
+        [BIN, target, file] if file.ends_with(".so") && !entry.folder => Some(Some(target)),
+        _ => None,
     }
 }
 
-/// Runs `install.sh` in its folder; the error holds what it printed.
-pub fn install_script(folder: &Path, parameters: &[String], limit: Duration) -> Result<(), String> {
-    let printed = folder.join(".install-output");
-    let run = || -> io::Result<Option<ExitStatus>> {
-        let output = File::create(&printed)?;
-        let mut command = Command::new("/bin/sh");
-        command.arg("install.sh").args(parameters).current_dir(folder);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // A group of its own, so that what it starts ends with it.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        wait(command.spawn()?, limit)
-    };
-    let ended = run().map_err(|error| format!("cannot run install.sh: {error}"))?;
-    let text = fs::read(&printed).unwrap_or_default();
-    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(OUTPUT)..]).trim().to_owned();
-    let said = if tail.is_empty() { "; it printed nothing".to_owned() } else { format!(": {tail}") };
-    match ended {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(format!("install.sh failed ({status}){said}")),
-        None => Err(format!("install.sh did not end within {} s and was stopped{said}", limit.as_secs_f64())),
-    }
-}
+/// A library's path in the zip, and what its name says; and the targets that the zip has libraries for.
+type Chosen = ((PathBuf, FileName), Vec<String>);
 
-/// Waits for a process; one that takes too long is killed with all that it started, and `None` returned.
-fn wait(mut child: Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let group = child.id() as i32;
-    let (told, ended) = mpsc::sync_channel(1);
-    let waiter = thread::Builder::new().name("install.sh".into()).spawn(move || drop(told.send(child.wait())));
-    waiter?;
-    match ended.recv_timeout(limit) {
-        Ok(status) => status.map(Some),
-        Err(_) => {
-            // SAFETY: it only sends a signal, to the group of the process that was started here and not yet waited for.
-            unsafe { libc::kill(-group, libc::SIGKILL) };
-            // The thread reaps it.
-            drop(ended.recv());
-            Ok(None)
+/// The one library that the name asks for: the place's own, else the one at the top.
+fn library(entries: &[Entry], what: &str, name: &str, place: &Place) -> Result<Chosen, String> {
+    let mut fitting: Vec<(Option<&str>, &Path, FileName)> = Vec::new();
+    let mut other = None;
+    for entry in entries {
+        let Some(target) = place_of(entry) else { continue };
+        let file = entry.path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        match FileName::parse(file) {
+            Ok(file) if file.plugin == canonical(name) => fitting.push((target, &entry.path, file)),
+            Ok(_) => other = other.or(Some(entry.path.as_path())),
+            Err(wrong) if target.is_none() => return Err(wrong),
+            Err(_) => {}
         }
     }
+    let mut targets: Vec<String> = fitting.iter().filter_map(|(target, ..)| target.map(str::to_owned)).collect();
+    targets.dedup();
+    let own = |target: &Option<&str>| target.and_then(Place::target).is_some_and(|target| place.takes(&target));
+    for at_top in [false, true] {
+        let mut chosen = fitting.iter().filter(|(target, ..)| if at_top { target.is_none() } else { own(target) });
+        match (chosen.next(), chosen.next()) {
+            (None, _) => {}
+            (Some((_, path, file)), None) => return Ok(((path.to_path_buf(), file.clone()), targets)),
+            (Some(_), Some(_)) => return Err(format!("the zip holds several libraries of the {what} `{name}`")),
+        }
+    }
+    let expected = format!("`{}@v1.0.0.so` or `{name}.so`", symbol(name));
+    Err(match (targets.is_empty(), other) {
+        (false, _) => format!("the zip holds no library for {}; it has {}", place.words(), targets.join(", ")),
+        (true, Some(path)) => format!("the zip holds `{}`, and the name `{name}` asks for {expected}", path.display()),
+        (true, None) => format!("the zip holds no library {expected} at its top"),
+    })
 }
 
 #[cfg(test)]
@@ -239,30 +334,137 @@ mod tests {
         bytes[at + 24..at + 28].copy_from_slice(&0xffff_fff0u32.to_le_bytes());
         fs::write(&path, bytes).unwrap();
         let told = Package::open(&path, Kind::Sinks, "mysql").err().unwrap();
-        assert!(told == "the zip holds more than 512 MB" || told.starts_with("the zip is damaged"), "{told}");
+        assert!(told.ends_with("and more than 100 times is taken for a trap"), "{told}");
+        // Packed to a thousandth, as only what is the same all over can be.
+        let zeros = "0".repeat(2 << 20);
+        let told = refused(&[("mysql.so", ""), ("etc/zeros", &zeros)]);
+        assert!(told.starts_with("entry `etc/zeros` is packed ") && told.ends_with("for a trap"), "{told}");
     }
 
     #[test]
-    fn scripts_are_given_their_time_and_no_more() {
+    fn too_much_of_anything_is_refused() {
+        let deep = "a/".repeat(20) + "b";
+        assert!(refused(&[("mysql.so", ""), (&deep, "")]).ends_with("has too long a path"));
+        let long = "a".repeat(501);
+        assert!(refused(&[("mysql.so", ""), (&long, "")]).ends_with("has too long a path"));
+        let many: Vec<String> = (0..ENTRIES).map(|n| n.to_string()).collect();
+        let mut entries: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
+        entries.push(("mysql.so", ""));
+        assert_eq!(refused(&entries), "the zip has 10001 entries, and 10000 are the most");
+    }
+
+    /// The zip with some bytes of it replaced, all of the same length.
+    fn changed(entries: &[(&str, &str)], from: &[u8], to: &[u8]) -> String {
+        let (_folder, path) = zipped(entries);
+        let mut bytes = fs::read(&path).unwrap();
+        let mut at = 0;
+        while let Some(found) = bytes[at..].windows(from.len()).position(|window| window == from) {
+            bytes[at + found..at + found + to.len()].copy_from_slice(to);
+            at += found + to.len();
+        }
+        fs::write(&path, bytes).unwrap();
+        Package::open(&path, Kind::Sinks, "mysql").err().unwrap()
+    }
+
+    #[test]
+    fn two_entries_of_one_name_are_refused() {
+        let told = changed(&[("mysql.so", ""), ("aaaa", "1"), ("aaab", "2")], b"aaab", b"aaaa");
+        assert!(told.starts_with("the zip has two entries"), "{told}");
+        let told = refused(&[("mysql.so", ""), ("etc/a", ""), ("etc//a", "")]);
+        assert!(told.starts_with("the zip has two entries"), "{told}");
+        assert_eq!(
+            changed(&[("mysql.so", ""), ("aaaa", "")], b"aaaa", b"../a"),
+            "entry `../a` leads out of the plugin's folder"
+        );
+        assert_eq!(
+            changed(&[("mysql.so", ""), ("aaaa", "")], b"aaaa", b"/aaa"),
+            "entry `/aaa` leads out of the plugin's folder"
+        );
+    }
+
+    #[test]
+    fn links_and_devices_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let run = |script: &str, limit: Duration| {
-            fs::write(folder.path().join("install.sh"), script).unwrap();
-            install_script(folder.path(), &["one".into(), "two words".into()], limit)
+        let path = folder.path().join("a.zip");
+        let mut writer = zip::ZipWriter::new(File::create(&path).unwrap());
+        writer.add_symlink("mysql.so", "/etc/passwd", SimpleFileOptions::default()).unwrap();
+        writer.finish().unwrap();
+        let told = Package::open(&path, Kind::Sinks, "mysql").err().unwrap();
+        assert_eq!(told, "entry `mysql.so` is a link, which a plugin may not bring");
+        // The mode stands in the upper half of the last attribute of the entry in the directory.
+        let (_folder, path) = zipped(&[("mysql.so", "")]);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap();
+        bytes[at + 38..at + 42].copy_from_slice(&(0o020_644u32 << 16).to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let told = Package::open(&path, Kind::Sinks, "mysql").err().unwrap();
+        assert_eq!(told, "entry `mysql.so` is neither a file nor a folder");
+    }
+
+    #[test]
+    fn entries_that_share_bytes_are_refused() {
+        let (_folder, path) = zipped(&[("mysql.so", "abcdefgh"), ("b", "ijklmnop")]);
+        let mut bytes = fs::read(&path).unwrap();
+        // The second entry of the directory is let begin where the first does.
+        let at = bytes.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap();
+        bytes[at + 42..at + 46].copy_from_slice(&0u32.to_le_bytes());
+        fs::write(&path, bytes).unwrap();
+        let told = Package::open(&path, Kind::Sinks, "mysql").err().unwrap();
+        assert!(
+            told == "two entries of the zip share bytes, which is taken for a trap"
+                || told.starts_with("the zip is damaged"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn the_library_of_the_place_is_taken() {
+        let place = |triple: &str| Place::target(triple).unwrap();
+        let open = |entries: &[(&str, &str)], target: &str| {
+            let (_folder, path) = zipped(entries);
+            Package::open_any(&path, &place(target)).map(|package| package.library.0.display().to_string())
         };
-        let long = Duration::from_secs(60);
-        assert_eq!(run("test \"$1$2\" = 'onetwo words'", long), Ok(()));
+        let (arm, gnu, musl) = ("aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu", "x86_64-unknown-linux-musl");
+        let both = &[
+            ("Mysql@v1.0.0.so", ""),
+            ("bin/aarch64-unknown-linux-gnu/Mysql@v1.0.0.so", ""),
+            ("bin/x86_64-unknown-linux-musl/Mysql@v1.0.0.so", ""),
+        ];
+        assert_eq!(open(both, arm).ok().unwrap(), both[1].0);
+        assert_eq!(open(both, musl).ok().unwrap(), both[2].0);
+        // What stands at the top is for whom there is nothing else.
+        assert_eq!(open(both, gnu).ok().unwrap(), both[0].0);
         assert_eq!(
-            run("echo no; echo such package >&2; exit 3", long),
-            Err("install.sh failed (exit status: 3): no\nsuch package".into())
-        );
-        assert_eq!(run("exit 3", long), Err("install.sh failed (exit status: 3); it printed nothing".into()));
-        assert_eq!(
-            run("sleep 1000 & wait", Duration::from_millis(300)),
-            Err("install.sh did not end within 0.3 s and was stopped; it printed nothing".into())
+            open(&both[1..], gnu).err().unwrap(),
+            "the zip holds no library for x86_64 with glibc; it has aarch64-unknown-linux-gnu, x86_64-unknown-linux-musl"
         );
         assert_eq!(
-            run("echo begun; sleep 1000 & wait", Duration::from_millis(300)),
-            Err("install.sh did not end within 0.3 s and was stopped: begun".into())
+            open(&[("a.so", ""), ("B@v1.so", "")], gnu).err().unwrap(),
+            "the zip holds libraries of several plugins: `a`, `b`"
         );
+        assert_eq!(
+            open(&[("a", "")], gnu).err().unwrap(),
+            "the zip holds no library, neither at its top nor in `bin/<target>`"
+        );
+    }
+
+    #[test]
+    fn a_version_that_is_none_is_told() {
+        let told = refused(&[("Mysql@v1..0.so", "")]);
+        assert!(told.starts_with("`Mysql@v1..0.so` is no name of a library: `1..0` is no version: "), "{told}");
+    }
+
+    #[test]
+    fn what_is_signed_is_the_digest_of_each_file() {
+        let (_folder, path) = zipped(&[("mysql.so", "b"), ("etc/a", "a"), ("signature", "x")]);
+        let mut package = Package::open(&path, Kind::Sinks, "mysql").ok().unwrap();
+        assert_eq!(
+            package.digests("signature").unwrap(),
+            "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb  etc/a\n\
+             3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d  mysql.so\n"
+        );
+        assert_eq!(package.read("etc/a", 1), Ok(Some(b"a".to_vec())));
+        assert_eq!(package.read("etc/b", 1), Ok(None));
+        assert_eq!(package.read("signature", 0), Err("`signature` has 1 bytes, and 0 are the most".into()));
     }
 }

@@ -1,8 +1,8 @@
 //! The folders of plugins below the data folder, and what happens to the files in them.
 //!
 //! `plugins/<kind>/` holds the libraries, ours with a hash in their name and those that someone copied there by hand;
-//! `plugins/mapped/` copies of the latter, for a file that can be overwritten must not be mapped; `<kind>/` the yaml and
-//! json that came along, and `<kind>/<plugin>/` its `etc`.
+//! `plugins/mapped/` copies of the latter, for a file that can be overwritten must not be mapped; `plugins/staged/` what
+//! is being installed; `<kind>/` the yaml and json that came along, and `<kind>/<plugin>/` its `etc`.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -12,9 +12,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::elf;
+use super::install::write;
 use super::isolated::Isolation;
 use super::library::Library;
-use super::name::{FileName, Kind, canonical, compare_versions, symbol};
+use super::name::{FileName, Kind, canonical, compare_versions};
 
 /// The folders.
 #[derive(Clone, Debug)]
@@ -30,12 +31,6 @@ pub struct Book {
     pub file: FileName,
 }
 
-/// A file that was replaced, and what it held before.
-pub struct Replaced {
-    path: PathBuf,
-    before: Option<Vec<u8>>,
-}
-
 impl Shelf {
     #[cfg(test)]
     pub fn new(data: &Path) -> Shelf {
@@ -46,30 +41,47 @@ impl Shelf {
         Shelf { data: data.to_path_buf(), isolation: Arc::new(isolation.clone()) }
     }
 
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Makes the folders, and clears those that hold nothing of lasting worth.
     pub fn prepare(&self) -> io::Result<()> {
-        for passing in [self.mapped(), self.temporary()] {
-            match fs::remove_dir_all(&passing) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        match fs::remove_dir_all(self.data.join("plugins").join("mapped")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        Kind::ALL.iter().try_for_each(|kind| fs::create_dir_all(self.libraries(*kind)))
+        for kind in Kind::ALL {
+            fs::create_dir_all(self.libraries(kind))?;
+            // A process that ended while it wrote has left them.
+            let entries = fs::read_dir(self.libraries(kind))?.flatten().map(|entry| entry.path());
+            entries
+                .filter(|path| path.extension().is_some_and(|end| end == "part"))
+                .for_each(|path| self.discard(&path));
+        }
+        Ok(())
     }
 
     pub fn libraries(&self, kind: Kind) -> PathBuf {
         self.data.join("plugins").join(kind.many())
     }
 
-    fn mapped(&self) -> PathBuf {
-        self.data.join("plugins").join("mapped")
+    /// What is mapped here and is to have the same path until this process ends; see [`Shelf::prepare`].
+    pub fn mapped(&self, kind: Kind) -> PathBuf {
+        self.data.join("plugins").join("mapped").join(kind.many())
     }
 
-    pub fn temporary(&self) -> PathBuf {
-        self.data.join("plugins").join("temp")
+    /// Where plugins are put together; see `install.rs`.
+    pub fn staged(&self) -> PathBuf {
+        self.data.join("plugins").join("staged")
     }
 
-    fn metadata(&self, kind: Kind) -> PathBuf {
+    /// What `install.sh` of a plugin has printed.
+    pub fn script_log(&self, kind: Kind, plugin: &str) -> PathBuf {
+        self.libraries(kind).join(format!("{plugin}.install.log"))
+    }
+
+    pub fn metadata(&self, kind: Kind) -> PathBuf {
         self.data.join(kind.many())
     }
 
@@ -87,7 +99,7 @@ impl Shelf {
     }
 
     /// The list of functions that a plugin was declared with.
-    fn declared(&self, plugin: &str) -> PathBuf {
+    pub fn declared(&self, plugin: &str) -> PathBuf {
         self.libraries(Kind::Functions).join(format!("{plugin}.functions"))
     }
 
@@ -95,22 +107,17 @@ impl Shelf {
         serde_json::from_slice(&fs::read(self.declared(plugin)).ok()?).ok()
     }
 
-    pub fn write_declared(&self, plugin: &str, functions: &[String]) -> io::Result<Replaced> {
-        let text = serde_json::to_vec(functions).map_err(io::Error::other)?;
-        self.replace(self.declared(plugin), &text)
+    pub fn write_declared(&self, plugin: &str, functions: &[String]) -> io::Result<()> {
+        write(&self.declared(plugin), &serde_json::to_vec(functions)?)
     }
 
     /// What a plugin was installed with: `process`, or `none`.
-    fn isolated(&self, kind: Kind, plugin: &str) -> PathBuf {
+    pub fn isolated(&self, kind: Kind, plugin: &str) -> PathBuf {
         self.libraries(kind).join(format!("{plugin}.isolation"))
     }
 
-    pub fn write_isolated(&self, kind: Kind, plugin: &str, isolated: bool) -> io::Result<Replaced> {
-        self.replace(self.isolated(kind, plugin), if isolated { b"process" } else { b"none" })
-    }
-
     /// Maps a library here, or in a process of its own: as it is wished, else as was stored, else as the settings say.
-    fn map(&self, kind: Kind, plugin: &str, path: &Path, wish: Option<bool>) -> Result<Library, String> {
+    pub fn map(&self, kind: Kind, plugin: &str, path: &Path, wish: Option<bool>) -> Result<Library, String> {
         let stored = || match fs::read_to_string(self.isolated(kind, plugin)).ok()?.trim() {
             "process" => Some(true),
             "none" => Some(false),
@@ -145,84 +152,17 @@ impl Shelf {
     /// Checks and maps a library that lies on the shelf.
     pub fn load(&self, kind: Kind, book: &Book) -> Result<Library, String> {
         let bytes = fs::read(&book.path).map_err(|error| format!("it cannot be read: {error}"))?;
-        elf::check(&bytes)?;
+        elf::check(&bytes, &book.path)?;
         let hash = hash(&bytes);
         if book.file.hash.as_deref() == Some(&hash) {
             return self.map(kind, &book.file.plugin, &book.path, None);
         }
-        let copy = self.mapped().join(book.file.mapped(&hash));
+        let copy = self.mapped(kind).join(book.file.mapped(&hash));
         if !copy.exists() {
-            let copied = fs::create_dir_all(self.mapped()).and_then(|()| write(&copy, &bytes));
+            let copied = fs::create_dir_all(self.mapped(kind)).and_then(|()| write(&copy, &bytes));
             copied.map_err(|error| format!("it cannot be copied: {error}"))?;
         }
         self.map(kind, &book.file.plugin, &copy, None)
-    }
-
-    /// Checks by reading it whether a library can be loaded here.
-    pub fn check(&self, library: &Path) -> Result<(), String> {
-        let bytes = fs::read(library).map_err(|error| format!("it cannot be read: {error}"))?;
-        elf::check(&bytes)
-    }
-
-    /// Puts a library on the shelf under a name that its content decides, and maps it. Returns whether it is new there.
-    pub fn put(
-        &self,
-        kind: Kind,
-        from: &Path,
-        file: &FileName,
-        isolated: Option<bool>,
-    ) -> Result<(Book, bool, Library), String> {
-        let bytes = fs::read(from).map_err(|error| format!("it cannot be read: {error}"))?;
-        elf::check(&bytes)?;
-        let hash = hash(&bytes);
-        let path = self.libraries(kind).join(file.mapped(&hash));
-        let book = Book { path, file: FileName { hash: Some(hash), ..file.clone() } };
-        let new = !book.path.exists();
-        if new {
-            write(&book.path, &bytes).map_err(|error| format!("it cannot be stored: {error}"))?;
-        }
-        match self.map(kind, &file.plugin, &book.path, isolated) {
-            Ok(library) => Ok((book, new, library)),
-            Err(wrong) => {
-                if new {
-                    self.discard(&book.path);
-                }
-                Err(wrong)
-            }
-        }
-    }
-
-    /// Puts the files that came along into their places; `done` says what was there before, also where it then fails.
-    pub fn put_metadata(&self, kind: Kind, plugin: &str, unpacked: &Path, done: &mut Vec<Replaced>) -> io::Result<()> {
-        let etc = unpacked.join("etc");
-        let mut moves: Vec<(PathBuf, PathBuf)> = Vec::new();
-        for name in [symbol(plugin), plugin.to_owned()] {
-            moves.push((unpacked.join(format!("{name}.yaml")), self.yaml(kind, plugin)));
-            moves.push((unpacked.join(format!("{name}.json")), self.json(kind, plugin)));
-        }
-        for file in files_below(&etc)? {
-            let below = file.strip_prefix(&etc).map_err(io::Error::other)?.to_path_buf();
-            moves.push((file, self.metadata(kind).join(plugin).join(below)));
-        }
-        for (from, to) in moves {
-            match fs::read(&from) {
-                Ok(bytes) => done.push(self.replace(to, &bytes)?),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn replace(&self, path: PathBuf, bytes: &[u8]) -> io::Result<Replaced> {
-        let before = match fs::read(&path) {
-            Ok(before) => Some(before),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        write(&path, bytes)?;
-        Ok(Replaced { path, before })
     }
 
     /// Takes all files of a plugin away, but for one library.
@@ -233,9 +173,18 @@ impl Shelf {
             }
         }
         if but.is_none() {
+            for entry in fs::read_dir(self.mapped(kind)).into_iter().flatten().flatten() {
+                let file = entry.file_name().to_str().and_then(FileName::read);
+                if file.is_some_and(|file| file.plugin == plugin) {
+                    self.discard(&entry.path());
+                }
+            }
             self.discard(&self.yaml(kind, plugin));
             self.discard(&self.json(kind, plugin));
-            self.discard(&self.declared(plugin));
+            self.discard(&self.script_log(kind, plugin));
+            if kind == Kind::Functions {
+                self.discard(&self.declared(plugin));
+            }
             self.discard(&self.isolated(kind, plugin));
             self.discard(&self.metadata(kind).join(plugin));
         }
@@ -244,7 +193,7 @@ impl Shelf {
     /// Takes the folder for passing files away when nothing is in it.
     pub fn tidy(&self) {
         // One that is in use, or not there, is left as it is.
-        let _ = fs::remove_dir(self.temporary());
+        let _ = fs::remove_dir(self.staged());
     }
 
     /// Removes a file or a folder; what cannot be removed is told.
@@ -259,52 +208,13 @@ impl Shelf {
     }
 }
 
-impl Replaced {
-    /// Puts back what was there before.
-    pub fn undo(self) {
-        let undone = match &self.before {
-            Some(before) => write(&self.path, before),
-            None => fs::remove_file(&self.path),
-        };
-        if let Err(error) = undone {
-            tracing::error!("cannot put `{}` back as it was: {error}", self.path.display());
-        }
-    }
-}
-
-/// Writes beside the file and then moves into place, so that it is never seen half-written.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("part");
-    fs::write(&beside, bytes)?;
-    fs::File::open(&beside)?.sync_all()?;
-    fs::rename(&beside, path)
-}
-
-fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            match entry.file_type()? {
-                kind if kind.is_dir() => folders.push(entry.path()),
-                kind if kind.is_file() => files.push(entry.path()),
-                // A script may have left links behind; they are not followed.
-                _ => {}
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
+/// How a wish to isolate is stored.
+pub fn isolation(isolated: bool) -> &'static [u8] {
+    if isolated { b"process" } else { b"none" }
 }
 
 /// Sixteen hexadecimal digits.
-fn hash(bytes: &[u8]) -> String {
+pub fn hash(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -336,25 +246,5 @@ mod tests {
             .map(|book| book.path.file_name().unwrap().to_string_lossy().into_owned())
             .collect();
         assert_eq!(order, [names[4], names[2], names[1], names[0], names[3]]);
-    }
-
-    #[test]
-    fn what_was_replaced_can_be_put_back() {
-        let data = tempfile::tempdir().unwrap();
-        let shelf = Shelf::new(&data.path().join("data"));
-        let unpacked = data.path().join("unpacked");
-        fs::create_dir_all(unpacked.join("etc/deep")).unwrap();
-        fs::create_dir_all(shelf.metadata(Kind::Sources)).unwrap();
-        fs::write(shelf.yaml(Kind::Sources, "random"), "old").unwrap();
-        fs::write(unpacked.join("Random.yaml"), "new").unwrap();
-        fs::write(unpacked.join("etc/deep/a"), "a").unwrap();
-        let mut done = Vec::new();
-        shelf.put_metadata(Kind::Sources, "random", &unpacked, &mut done).unwrap();
-        assert_eq!(fs::read_to_string(shelf.yaml(Kind::Sources, "random")).unwrap(), "new");
-        let etc = shelf.metadata(Kind::Sources).join("random/deep/a");
-        assert!(etc.exists());
-        done.into_iter().rev().for_each(Replaced::undo);
-        assert_eq!(fs::read_to_string(shelf.yaml(Kind::Sources, "random")).unwrap(), "old");
-        assert!(!etc.exists());
     }
 }

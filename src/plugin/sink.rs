@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::data::{Layout, Object, Value};
 use crate::diag::{Diagnostic, Fault, Result};
-use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes, props};
+use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkSpec, Stopped, Takes, props};
 
 use super::cross::{Arena, Taken, Texts, properties};
 use super::desk::{Desk, States};
@@ -24,12 +24,22 @@ use super::worker::{Slot, Worker};
 
 use encoded::Letter;
 
-/// Checks the properties, and says how to open.
-pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
-    let decoded = Arc::new(properties(&spec.props));
-    let owner = spec.env.owner;
+/// A sink whose properties were checked against one version of the plugin: it can be opened again and again.
+#[derive(Clone)]
+pub struct Fitted {
+    name: String,
+    owner: String,
+    library: Arc<Library>,
+    pub symbol: Symbol,
+    props: Arc<Value>,
+}
+
+/// Checks the properties; does no I/O.
+pub fn fit(name: &str, library: &Arc<Library>, symbol: Symbol, spec: &SinkSpec) -> Result<Fitted, Diagnostic> {
+    let props = Arc::new(properties(&spec.props));
+    let owner = spec.env.owner.clone();
     check_templates(name, symbol, &spec.props)?;
-    check(name, symbol, &decoded, &owner).map_err(|found| {
+    check(name, symbol, &props, &owner).map_err(|found| {
         // The plugin knows its own names only.
         let unknown = spec.props.keys().find(|name| found.message.contains(&format!("`{name}` is not known")));
         match unknown {
@@ -37,23 +47,27 @@ pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SinkSpec) 
             None => found,
         }
     })?;
-    let (name, library, states) = (name.to_owned(), library.clone(), States::default());
-    let open = move || -> Result<Box<dyn Sink>> {
-        let worker = worker(&library, symbol);
-        let desk = Desk::new(symbol.home, &owner, &name, 0, states.clone(), None);
-        Ok(Box::new(Guest {
-            worker,
+    Ok(Fitted { name: name.to_owned(), owner, library: library.clone(), symbol, props })
+}
+
+impl Fitted {
+    /// What it wants to be given.
+    pub fn takes(&self) -> Takes {
+        if self.symbol.flags & kind::TAKES_BYTES != 0 { Takes::Bytes } else { Takes::Rows }
+    }
+
+    pub fn open(&self, states: States) -> Guest {
+        Guest {
+            worker: worker(&self.library, self.symbol),
             user: next_user(),
-            symbol,
-            props: decoded.clone(),
-            desk,
-            states: states.clone(),
+            symbol: self.symbol,
+            props: self.props.clone(),
+            desk: Desk::new(self.symbol.home, &self.owner, &self.name, 0, states.clone(), None),
+            states,
             closed: false,
             refused: Vec::new(),
-        }))
-    };
-    let takes = if symbol.flags & kind::TAKES_BYTES != 0 { Takes::Bytes } else { Takes::Rows };
-    Ok(SinkPlan { open: Box::new(open), takes, warnings: Vec::new() })
+        }
+    }
 }
 
 /// Whether it has something to say of where it stands: a position, or what it stores. One instance for all rules has not.
@@ -119,7 +133,8 @@ pub fn next_user() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-struct Guest {
+/// One that is open.
+pub struct Guest {
     worker: Arc<Worker>,
     user: u64,
     symbol: Symbol,
@@ -128,6 +143,13 @@ struct Guest {
     states: States,
     closed: bool,
     refused: Vec<RefusedRow>,
+}
+
+impl Guest {
+    /// What it says of its connection goes there from now on.
+    pub fn report_to(&self, report: Report) {
+        self.desk.report_to(report);
+    }
 }
 
 #[async_trait::async_trait]

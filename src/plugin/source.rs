@@ -1,6 +1,7 @@
 //! Sources of guests, as the engine's own.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,17 +10,21 @@ use kuiper_plugin::abi::kind;
 use kuiper_plugin::has;
 use serde_json::{Map, Value as Json};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
-use crate::data::{Object, Value};
+use crate::data::{Object, Time, Value};
 use crate::diag::{Diagnostic, Fault, Result, Retry};
-use crate::io::{End, Env, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec, props};
+use crate::io::{End, Env, Inlet, Link, Message, Payload, Report, Source, SourceSpec, props};
 
 use super::cross::properties;
-use super::desk::{Desk, Out, States};
+use super::desk::{Desk, Out, States, Tokens};
 use super::library::{Library, Symbol};
 use super::place;
 use super::sink::{check, next_user, worker};
 use super::worker::{Slot, Worker};
+
+/// How long what a source gives is taken after it was told to end, so that it ends where it likes.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// What the engine takes for itself, unless the guest declares a property of that name.
 const COMMON: &[&str] = &[
@@ -53,42 +58,73 @@ const COMMON: &[&str] = &[
     "version",
 ];
 
-/// Checks the properties, and says how to open.
-pub fn plan(name: &str, library: &Arc<Library>, symbol: Symbol, spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
-    let SourceSpec { props, wants_meta, wants_acks, env } = spec;
-    let interval = interval(name, &props)?;
+/// A source whose properties were checked against one version of the plugin: it can be opened again and again.
+#[derive(Clone)]
+pub struct Fitted {
+    name: String,
+    library: Arc<Library>,
+    pub symbol: Symbol,
+    props: Arc<Value>,
+    env: Env,
+    wants_meta: bool,
+    wants_acks: bool,
+    interval: Duration,
+}
+
+/// Checks the properties; does no I/O.
+pub fn fit(name: &str, library: &Arc<Library>, symbol: Symbol, spec: &SourceSpec) -> Result<Fitted, Diagnostic> {
+    let interval = interval(name, &spec.props)?;
     let declared = |name: &str| name.eq_ignore_ascii_case("interval") || symbol.declares(name);
-    props::refuse_steps(&format!("the `{name}` source"), &props, declared)?;
-    let own: Map<String, Json> =
-        props.into_iter().filter(|(name, _)| symbol.declares(name) || !is_common(name)).collect();
+    props::refuse_steps(&format!("the `{name}` source"), &spec.props, declared)?;
+    let given = spec.props.iter().filter(|(name, _)| symbol.declares(name) || !is_common(name));
+    let own: Map<String, Json> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
     let props = Arc::new(properties(&own));
-    check(name, symbol, &props, &env.owner)?;
-    let gives_rows = symbol.flags & kind::EMITS_BYTES == 0;
-    let (name, library, states) = (name.to_owned(), library.clone(), States::default());
-    let open = move || -> Result<Box<dyn Source>> {
+    check(name, symbol, &props, &spec.env.owner)?;
+    let (name, library, env) = (name.to_owned(), library.clone(), spec.env.clone());
+    let (wants_meta, wants_acks) = (spec.wants_meta, spec.wants_acks);
+    Ok(Fitted { name, library, symbol, props, env, wants_meta, wants_acks, interval })
+}
+
+impl Fitted {
+    /// It gives rows, not messages to be decoded.
+    pub fn gives_rows(&self) -> bool {
+        self.symbol.flags & kind::EMITS_BYTES == 0
+    }
+
+    pub fn seeks(&self) -> bool {
+        seeks(self.symbol)
+    }
+
+    pub fn open(&self, states: States) -> Guest {
         let uses = Uses {
-            worker: worker(&library, symbol),
+            worker: worker(&self.library, self.symbol),
             user: next_user(),
-            symbol,
-            props: props.clone(),
-            name: name.clone(),
-            env: env.clone(),
-            wants_meta,
-            wants_acks,
-            states: states.clone(),
-            interval,
+            symbol: self.symbol,
+            props: self.props.clone(),
+            name: self.name.clone(),
+            env: self.env.clone(),
+            wants_meta: self.wants_meta,
+            wants_acks: self.wants_acks,
+            states,
+            interval: self.interval,
+            tokens: Arc::default(),
+            rests: Arc::default(),
+            pulled: Arc::new(AtomicI64::new(i64::MIN)),
         };
-        Ok(Box::new(Guest { uses, rewind: None, desk: None }))
-    };
-    Ok(SourcePlan { open: Box::new(open), gives_rows, seeks: seeks(symbol), warnings: Vec::new() })
+        Guest { uses, rewind: None, desk: None, connected: false, cut: true }
+    }
 }
 
 /// Whether it goes on where it stood: it takes a position itself, or stores what it needs. One instance for all rules
 /// cannot, for each has come as far as it has.
 fn seeks(symbol: Symbol) -> bool {
+    (rewinds(symbol) || symbol.keeps()) && !symbol.singleton
+}
+
+/// Whether it takes a position itself.
+pub fn rewinds(symbol: Symbol) -> bool {
     // SAFETY: the symbol is a source.
-    let rewinds = unsafe { has!(symbol.table.cast::<abi::Source>(), rewind) }.is_some();
-    (rewinds || symbol.keeps()) && !symbol.singleton
+    unsafe { has!(symbol.table.cast::<abi::Source>(), rewind) }.is_some()
 }
 
 pub fn is_common(name: &str) -> bool {
@@ -140,33 +176,87 @@ struct Uses {
     wants_acks: bool,
     states: States,
     interval: Duration,
+    tokens: Arc<Tokens>,
+    /// Rung when it is to end as soon as it has given what it is at.
+    rests: Arc<Notify>,
+    /// When it was asked the last time; `i64::MIN`: never.
+    pulled: Arc<AtomicI64>,
 }
 
-struct Guest {
+/// One that is open.
+pub struct Guest {
     uses: Uses,
     /// The position to go back to.
     rewind: Option<Value>,
-    /// While it runs.
+    /// While it runs, and from `connect` on.
     desk: Option<Arc<Desk>>,
+    /// `run` need not.
+    connected: bool,
+    /// Something that it gave at its end was not taken.
+    pub cut: bool,
+}
+
+impl Guest {
+    /// Connects ahead of `run`, which must be given the same inlet.
+    pub async fn connect(&mut self, inlet: &Inlet, report: &Report, runtime: &Handle) -> Result<()> {
+        let desk = self.begin(inlet, report, runtime);
+        connect(&self.uses, &desk).await?;
+        self.connected = true;
+        Ok(())
+    }
+
+    /// What to ring for it to end as soon as it has given what it is at.
+    pub fn rests(&self) -> Arc<Notify> {
+        self.uses.rests.clone()
+    }
+
+    /// What it gave and waits to hear of.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.uses.tokens.clone()
+    }
+
+    /// Is asked when the other one would have been.
+    pub fn keep_pace(&mut self, pulled: Arc<AtomicI64>) {
+        self.uses.pulled = pulled;
+    }
+
+    /// When it was asked the last time.
+    pub fn pace(&self) -> Arc<AtomicI64> {
+        self.uses.pulled.clone()
+    }
+
+    fn begin(&mut self, inlet: &Inlet, report: &Report, runtime: &Handle) -> Arc<Desk> {
+        let uses = &self.uses;
+        let (inlet, runtime, env) = (inlet.clone(), runtime.clone(), uses.env.clone());
+        let out = Out {
+            inlet,
+            runtime,
+            env,
+            wants_meta: uses.wants_meta,
+            wants_acks: uses.wants_acks,
+            symbol: uses.symbol,
+            stood: Mutex::default(),
+            tokens: uses.tokens.clone(),
+        };
+        let desk = Desk::new(uses.symbol.home, &uses.env.owner, &uses.name, 0, uses.states.clone(), Some(out));
+        desk.report_to(report.clone());
+        self.desk = Some(desk.clone());
+        desk
+    }
 }
 
 #[async_trait::async_trait]
 impl Source for Guest {
     async fn run(&mut self, inlet: Inlet, report: Report) -> Result<End> {
-        let uses = &self.uses;
-        let out = Out {
-            inlet: inlet.clone(),
-            runtime: Handle::current(),
-            env: uses.env.clone(),
-            wants_meta: uses.wants_meta,
-            wants_acks: uses.wants_acks,
-            symbol: uses.symbol,
-            stood: Mutex::new(self.rewind.clone()),
+        let desk = match &self.desk {
+            Some(desk) => desk.clone(),
+            None => self.begin(&inlet, &report, &Handle::current()),
         };
-        let desk = Desk::new(uses.symbol.home, &uses.env.owner, &uses.name, 0, uses.states.clone(), Some(out));
         desk.report_to(report.clone());
-        self.desk = Some(desk.clone());
-        let end = run(uses, self.rewind.take(), &desk, &inlet, &report).await;
+        desk.stands_at(self.rewind.clone());
+        let uses = &self.uses;
+        let end = run(uses, self.connected, self.rewind.take(), &desk, &inlet, &report).await;
+        self.cut = desk.was_cut();
         desk.stop();
         self.desk = None;
         let user = uses.user;
@@ -200,23 +290,50 @@ fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
     slot.close(user, close, desk)
 }
 
-async fn run(uses: &Uses, rewind: Option<Value>, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> Result<End> {
+async fn connect(uses: &Uses, desk: &Arc<Desk>) -> Result<()> {
     let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
     let connected = uses.worker.call(move |slot| {
         let this = slot.provisioned(user, &props, &at)?;
         // SAFETY: the symbol is a source.
         let connect = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), connect) };
         slot.step(connect, this, &at)?;
-        if let Some(position) = &rewind {
-            // SAFETY: as above.
-            let entry = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), rewind) };
-            slot.rewind(entry, this, position, &at)?;
-        }
         slot.connected.insert(user);
         Ok(())
     });
+    connected.await
+}
+
+/// Goes back to where an earlier one stood.
+async fn rewind(uses: &Uses, desk: &Arc<Desk>, position: Value) -> Result<()> {
+    let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
+    let rewound = uses.worker.call(move |slot| {
+        let this = slot.provisioned(user, &props, &at)?;
+        // SAFETY: the symbol is a source.
+        let rewind = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), rewind) };
+        slot.rewind(rewind, this, &position, &at)
+    });
+    rewound.await
+}
+
+async fn run(
+    uses: &Uses,
+    connected: bool,
+    position: Option<Value>,
+    desk: &Arc<Desk>,
+    inlet: &Inlet,
+    report: &Report,
+) -> Result<End> {
+    let ready = async {
+        if !connected {
+            connect(uses, desk).await?;
+        }
+        match position {
+            Some(position) => rewind(uses, desk, position).await,
+            None => Ok(()),
+        }
+    };
     tokio::select! {
-        connected = connected => connected?,
+        ready = ready => ready?,
         _ = inlet.closed() => return Ok(End::Closed),
     }
     if uses.symbol.flags & kind::PULLED != 0 {
@@ -246,13 +363,28 @@ async fn push(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet) -> Result<End> {
             desk.stop();
             return subscribed.await.map(|()| End::Closed);
         }
+        _ = uses.rests.notified() => {
+            desk.wind_down();
+            if let Ok(returned) = tokio::time::timeout(LINGER, &mut subscribed).await {
+                return returned.map(|()| End::Closed);
+            }
+            desk.stop();
+            return subscribed.await.map(|()| End::Closed);
+        }
     };
     returned?;
     // It may have left a thread behind that goes on.
     tokio::select! {
         biased;
+        _ = ended.wait_for(|ended| *ended) => return desk.end(),
+        _ = inlet.closed() => return Ok(End::Closed),
+        _ = uses.rests.notified() => desk.wind_down(),
+    }
+    tokio::select! {
+        biased;
         _ = ended.wait_for(|ended| *ended) => desk.end(),
         _ = inlet.closed() => Ok(End::Closed),
+        () = tokio::time::sleep(LINGER) => Ok(End::Closed),
     }
 }
 
@@ -260,7 +392,23 @@ async fn push(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet) -> Result<End> {
 async fn pull(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> Result<End> {
     let mut ended = desk.ended();
     loop {
+        let last = uses.pulled.load(Ordering::Acquire);
+        let pause = async {
+            match uses.interval {
+                _ if last == i64::MIN => {}
+                Duration::ZERO => std::future::pending().await,
+                interval => uses.env.clock.sleep_until(Time(last) + interval).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = ended.wait_for(|ended| *ended) => return desk.end(),
+            _ = inlet.closed() => return Ok(End::Closed),
+            _ = uses.rests.notified() => return Ok(End::Closed),
+            _ = pause => {}
+        }
         let now = uses.env.clock.now();
+        uses.pulled.store(now.0, Ordering::Release);
         let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
         let mut pulled = pin!(uses.worker.call(move |slot| {
             let this = slot.provisioned(user, &props, &at)?;
@@ -297,17 +445,6 @@ async fn pull(uses: &Uses, desk: &Arc<Desk>, inlet: &Inlet, report: &Report) -> 
         }
         if *ended.borrow_and_update() {
             return desk.end();
-        }
-        let pause = async {
-            match uses.interval {
-                Duration::ZERO => std::future::pending().await,
-                interval => uses.env.clock.sleep_until(now + interval).await,
-            }
-        };
-        tokio::select! {
-            _ = pause => {}
-            _ = ended.wait_for(|ended| *ended) => return desk.end(),
-            _ = inlet.closed() => return Ok(End::Closed),
         }
     }
 }

@@ -17,6 +17,7 @@ mod subject;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use kuiper_plugin::abi;
 use kuiper_plugin::abi::kind;
@@ -88,14 +89,14 @@ impl Trial {
     /// Loads a library; the error is a sentence.
     pub fn open(path: &Path, settings: &TrialSettings) -> Result<Trial, String> {
         let bytes = fs::read(path).map_err(|error| crate::diag::words(&error).to_string())?;
-        elf::check(&bytes)?;
+        elf::check(&bytes, path)?;
         // What is mapped must not change, and whoever tries a library builds it anew soon.
-        let library = Library::load(path)?;
+        let library = Arc::new(Library::load(path)?);
         let entry = entry(path)?;
         let wanted = |symbol: &&Symbol| settings.symbol.as_deref().is_none_or(|name| name == symbol.name);
         let mut checks: Vec<(String, Bench, Check)> = Vec::new();
         for symbol in library.symbols.iter().filter(wanted) {
-            let arguments = if symbol.kind == kind::FUNCTION { function::fitting(*symbol) } else { Vec::new() };
+            let arguments = if symbol.kind == kind::FUNCTION { function::fitting(&library, *symbol) } else { Vec::new() };
             let props = properties(&settings.props);
             let bench = Bench { symbol: *symbol, props, row: settings.row.clone(), entry, arguments };
             let (what, list): (&str, Vec<(&str, Check)>) = match symbol.kind {

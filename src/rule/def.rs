@@ -2,6 +2,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::diag::{Diagnostic, nearest};
 use crate::options::{Action, DEAD_LETTER, Options, dead_letter};
+use crate::plan::Graph;
 
 /// A rule as its author wrote it, checked as far as that goes without knowing streams, functions and sinks.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,7 +10,10 @@ pub struct Def {
     pub id: String,
     /// Empty where none was given.
     pub name: String,
+    /// Empty where it is made of a graph.
     pub sql: String,
+    pub graph: Option<Graph>,
+    /// Of a graph none; its sinks are nodes.
     pub actions: Vec<Action>,
     pub options: Options,
     /// Whether it is to run.
@@ -81,15 +85,24 @@ impl Def {
         };
         check_id(&id)?;
         let sql = text_of("sql")?;
-        match (sql.trim().is_empty(), member("graph").is_some_and(|graph| !graph.is_null())) {
-            (false, true) => return Err(format!("Rule {id} has both sql and graph.")),
-            (true, false) => return Err(format!("Rule {id} has neither sql nor graph.")),
-            (true, true) => {
-                return Err(format!("Rule {id} has a graph, which this version does not have; write it as sql."));
+        let graph = match (sql.trim().is_empty(), member("graph").filter(|graph| !graph.is_null())) {
+            (false, Some(_)) => return Err(format!("Rule {id} has both sql and graph.")),
+            (true, None) => return Err(format!("Rule {id} has neither sql nor graph.")),
+            (true, Some(graph)) => {
+                let lines = |found: &Diagnostic| found.to_string();
+                let graph = Graph::read(graph)
+                    .map_err(|found| found.iter().map(lines).collect::<Vec<_>>().join("; "))
+                    .map_err(|why| format!("Rule {id} has an invalid graph: {why}."))?;
+                Some(graph)
             }
-            (false, false) => {}
-        }
+            (false, None) => None,
+        };
         let actions = match member("actions") {
+            None | Some(Json::Null) if graph.is_some() => Vec::new(),
+            Some(Json::Array(list)) if graph.is_some() && list.is_empty() => Vec::new(),
+            Some(_) if graph.is_some() => {
+                return Err(format!("Rule {id} has actions beside a graph, whose sinks are nodes of it."));
+            }
             None | Some(Json::Null) => {
                 let meant = members.keys().find(|name| nearest(name, ["actions"]).is_some());
                 let hint = meant.map(|name| format!(" `{name}` is written, did you mean `actions`?"));
@@ -98,7 +111,7 @@ impl Def {
             Some(Json::Array(list)) => actions(list)?,
             Some(_) => return Err(typed("actions", "a list of objects, one sink each")),
         };
-        if actions.is_empty() {
+        if actions.is_empty() && graph.is_none() {
             return Err("Missing rule actions.".to_owned());
         }
         let tags = match member("tags") {
@@ -124,6 +137,7 @@ impl Def {
             id,
             name: text_of("name")?,
             sql,
+            graph,
             actions,
             options,
             triggered: truth("triggered", true)?,
@@ -146,6 +160,7 @@ impl Def {
             id: String::new(),
             name: String::new(),
             sql: String::new(),
+            graph: None,
             actions: Vec::new(),
             options: Options::default(),
             triggered: true,

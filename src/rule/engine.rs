@@ -8,6 +8,7 @@ use super::{Def, Host};
 use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
 use crate::flow::{JournalView, Tide};
+use crate::func::Catalogue;
 use crate::io::LinkStatus;
 use crate::meter::{Accounts, LedgerView, NodeView, SinkView};
 
@@ -20,6 +21,11 @@ pub trait Engine: Send + Sync {
 
     /// Plans a rule; touches no network and no disk. The findings of an error stand in the rule's SQL.
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>>;
+
+    /// Whether the statement of a rule can be planned with other functions than there are now.
+    fn fits(&self, _def: &Def, _host: &Arc<Host>, _functions: &Catalogue) -> Result<(), Vec<Diagnostic>> {
+        Ok(())
+    }
 }
 
 /// A rule that can be started.

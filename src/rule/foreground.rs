@@ -31,6 +31,7 @@ impl Foreground {
             data: None,
             // Where no server ever ran there are no plugins, and nothing is to be made.
             plugins: Some(settings.data.clone()).filter(|folder| folder.is_dir()),
+            policy: Default::default(),
             isolation: isolation(settings),
             rule: settings.rule.clone(),
             sink: settings.sink.clone(),

@@ -18,7 +18,7 @@ use crate::flow::shape::Facts;
 use crate::flow::{CacheOptions, Queues, Surroundings};
 use crate::func::{Catalogue, RuleInfo};
 use crate::io::{self, Bus, Connector, Env, LookupSpec, LookupTable, SinkPlan, SinkSpec, SourcePlan, SourceSpec};
-use crate::plugin::{self, Kind, Part, Plugins};
+use crate::plugin::{self, Kind, Part, Plugins, Policy};
 use crate::store::{Bucket, Store};
 
 /// What a server is set up with.
@@ -27,6 +27,8 @@ pub struct Setup {
     pub data: Option<PathBuf>,
     /// Where plugins are taken from when it is not the data folder.
     pub plugins: Option<PathBuf>,
+    /// Which plugins may be installed, and how.
+    pub policy: Policy,
     /// Plugins that run in processes of their own.
     pub isolation: plugin::Isolation,
     /// Options of rules that do not write them themselves.
@@ -132,9 +134,8 @@ impl Host {
         };
         let store = Arc::new(store);
         let (catalog, mut told) = Catalog::open(store.clone())?;
-        let home = setup.plugins.unwrap_or_else(|| store.folder().to_owned());
-        let (plugins, failed) =
-            Plugins::open(plugin::Settings { isolation: setup.isolation, ..plugin::Settings::new(home) });
+        let settings = setup.policy.settings(setup.plugins, store.folder());
+        let (plugins, failed) = Plugins::open(plugin::Settings { isolation: setup.isolation, ..settings });
         told.extend(failed);
         let mut props = Object::with_capacity(setup.props.len());
         for (name, value) in setup.props {
@@ -435,6 +436,7 @@ pub(super) mod tests {
         let setup = Setup {
             data: Some(home.path().into()),
             plugins: None,
+            policy: Default::default(),
             isolation: plugin::Isolation::default(),
             rule: Map::new(),
             sink: Map::new(),

@@ -17,6 +17,7 @@ use super::run::plan_stream;
 use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
 use crate::diag::{self, Diagnostic, Fault, Result};
 use crate::lint::{Known, lint};
+use crate::plan::GraphSource;
 use crate::sql;
 use crate::store::Bucket;
 
@@ -117,6 +118,10 @@ impl Rules {
         &self.host
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Rule>>> {
         self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +142,9 @@ impl Rules {
 
     pub(super) fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {
         let (def, warnings) = Def::parse(text, id, &self.host.defaults)?;
-        self.engine.read(&def.sql)?;
+        if def.graph.is_none() {
+            self.engine.read(&def.sql)?;
+        }
         Ok((def, warnings))
     }
 
@@ -507,7 +514,14 @@ impl Rules {
 }
 
 /// The streams and tables that a rule names.
-fn reads(def: &Def) -> Vec<String> {
+pub(super) fn reads(def: &Def) -> Vec<String> {
+    if let Some(graph) = &def.graph {
+        let named = |source: GraphSource| match source {
+            GraphSource::Existing { stream, .. } => Some(stream),
+            GraphSource::Own { .. } => None,
+        };
+        return graph.sources().unwrap_or_default().into_iter().filter_map(named).collect();
+    }
     let Ok(select) = sql::parse_select(&def.sql) else { return Vec::new() };
     let joined = select.joins.iter().map(|join| &join.source);
     [&select.from].into_iter().chain(joined).map(|source| source.name.name.to_string()).collect()

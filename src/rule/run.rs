@@ -1,5 +1,7 @@
 //! The engine of this program: definitions are planned by `plan` and run by `flow`.
 
+mod statement;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -9,17 +11,22 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
+use super::graph::own_streams;
 use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
+use crate::func::Catalogue;
 use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
 use crate::plan::{self, Plan};
+use crate::plugin;
 use crate::sql;
+
+use statement::{defined, read};
 
 /// How long a rule that is stopped may take to deliver what is on its way.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -68,12 +75,14 @@ impl Engine for FlowEngine {
         })
     }
 
+    fn fits(&self, def: &Def, host: &Arc<Host>, functions: &Catalogue) -> Result<(), Vec<Diagnostic>> {
+        read(def, host, &own_streams(def, host)?, functions).map(drop)
+    }
+
     fn plan(&self, def: &Def, host: &Arc<Host>) -> Result<Box<dyn Planned>, Vec<Diagnostic>> {
-        let select = sql::parse_select(&def.sql)?;
-        let find = |name: &str| host.catalog.find(name).map(|definition| plan_stream(&definition));
-        let options = plan::Options { ignore_case: host.ignore_case, temporary: def.temp, ..def.options.for_plan() };
-        let plan = plan::plan(&select, &find, &host.functions(), &options)
-            .map_err(|found| found.into_iter().map(|one| with_nearest(one, host, &def.sql)).collect::<Vec<_>>())?;
+        let own = own_streams(def, host)?;
+        let definition = |name: &str| defined(name, &own, host);
+        let (plan, of_graph) = read(def, host, &own, &host.functions())?;
         let one = |found: Diagnostic| vec![found];
         let mut warnings = Vec::new();
         let mut streams: Vec<(Arc<Definition>, FeedSpec)> = Vec::new();
@@ -85,7 +94,7 @@ impl Engine for FlowEngine {
             let words = format!("fail to get stream {name}, please check if stream is created");
             let gone =
                 || one(Diagnostic::error("K0201", format!("there is no stream `{name}`")).known_as(words.as_str()));
-            let stream = host.catalog.find(name).ok_or_else(gone)?;
+            let stream = definition(name).ok_or_else(gone)?;
             if source.kind == plan::SourceKind::Lookup {
                 warnings.extend(host.lookup(&stream).map_err(one)?.1);
                 continue;
@@ -108,6 +117,12 @@ impl Engine for FlowEngine {
             }
             sinks.push(sink);
         }
+        for (index, sink) in of_graph.into_iter().enumerate() {
+            let name = format!("{}_{index}", sink.sink);
+            let action = Action { sink: sink.sink, index, props: sink.props, dead: None };
+            let spec = sink_spec(host, def, &action, name, &layout, &mut warnings).map_err(one)?;
+            sinks.push(SinkSpec { ports: Some(sink.paths), ..spec });
+        }
         let mut dead = None;
         if let Some(action) = &def.options.dead_letter {
             dead = Some(dead_sink(host, def, action, "dead".to_owned(), &mut warnings).map_err(one)?);
@@ -117,18 +132,6 @@ impl Engine for FlowEngine {
         let (host, def) = (host.clone(), def.clone());
         let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
         Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
-    }
-}
-
-/// Proposes the stream or table that was meant.
-fn with_nearest(found: Diagnostic, host: &Host, sql: &str) -> Diagnostic {
-    let name = found.span.and_then(|span| sql.get(span.start as usize..span.end as usize));
-    match name {
-        Some(name) if found.code == "K0201" => {
-            let names = host.catalog.names();
-            found.suggest(name.trim_matches('`'), names.iter().map(String::as_str))
-        }
-        _ => found,
     }
 }
 
@@ -244,7 +247,7 @@ fn sink_spec(
         warnings.push(Diagnostic::warning("K0632", text).help("it counts with `overflow: drop`"));
     }
     let overflow = if drops { flow::Overflow::Drop(common.buffer_length) } else { flow::Overflow::Wait };
-    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, dead: None })
+    Ok(SinkSpec { name, plan: sink, retrying: common.retrying, keep, shape, overflow, ports: None, dead: None })
 }
 
 /// A sink for dead letters: each is a message of its own, unless the user wants it otherwise, and none is dropped.
@@ -381,6 +384,9 @@ impl Planned for PlannedFlow {
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
             spec.seek =
                 last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            if let Some(position) = self.host.offered.take_position(&self.def.id, &stream.name) {
+                spec.seek = Some(plugin::place_at(spec.seek.as_ref(), &position));
+            }
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {

@@ -70,6 +70,24 @@ pub struct Select {
     pub span: Span,
 }
 
+impl Select {
+    /// Calls `visit` with each expression of all clauses, and with all their parts.
+    pub fn each<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+        fn walk<'a>(expr: &'a Expr, visit: &mut dyn FnMut(&'a Expr)) {
+            visit(expr);
+            expr.parts(&mut |part| walk(part, visit));
+        }
+        let windows = self.windows.iter().flat_map(|window| {
+            window.args.iter().chain(&window.filter).chain(&window.when).chain(&window.partition)
+        });
+        let fields = self.fields.iter().map(|field| &field.expr);
+        let joins = self.joins.iter().filter_map(|join| join.on.as_ref());
+        let order = self.order.iter().map(|sort| &sort.expr);
+        let keys = self.filter.iter().chain(&self.group).chain(&self.having);
+        fields.chain(joins).chain(keys).chain(windows).chain(order).for_each(|expr| walk(expr, visit));
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     pub expr: Expr,

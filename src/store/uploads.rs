@@ -7,6 +7,13 @@ use crate::diag::{Fault, Result};
 
 use super::cannot;
 
+/// Bytes of a name, and of a part of it.
+const LONGEST: usize = 500;
+const LONGEST_PART: usize = 200;
+
+/// What the names of files begin with that are on their way in.
+const PART: &str = ".upload-";
+
 /// The folder of files that a user sent.
 #[derive(Clone, Debug)]
 pub struct Uploads {
@@ -22,14 +29,50 @@ impl Uploads {
         &self.folder
     }
 
-    /// Where the file of that name lies. A name that leads out of the folder is refused.
+    /// Where the file of that name lies. A name that leads out of the folder is refused, and one that hides its file.
     pub fn path(&self, name: &str) -> Result<PathBuf> {
         let relative = Path::new(name);
+        let shown = || name.chars().take(LONGEST).collect::<String>().escape_debug().to_string();
         let inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
-        if name.is_empty() || !inside || name.contains('\0') {
-            return Err(Fault::setup(format!("the file name `{name}` leads out of the folder of uploads")));
+        if name.is_empty() || !inside || name.contains('\0') || name.contains('\\') {
+            return Err(Fault::setup(format!("the file name `{}` leads out of the folder of uploads", shown())));
         }
-        Ok(self.folder.join(relative))
+        let parts = || relative.iter().map(|part| part.to_string_lossy());
+        if name.len() > LONGEST || parts().any(|part| part.len() > LONGEST_PART) {
+            return Err(Fault::setup(format!("the file name `{}…` is too long", shown())));
+        }
+        if name.chars().any(char::is_control) || parts().any(|part| part.starts_with('.')) {
+            let text = format!("the file name `{}` begins with a dot, or has control characters in it", shown());
+            return Err(Fault::setup(text));
+        }
+        let path = self.folder.join(relative);
+        // A link that someone made there by hand leads where it leads; nobody follows it from outside.
+        let mut above = path.parent();
+        while let Some(folder) = above.filter(|folder| *folder != self.folder) {
+            if folder.exists() && !self.holds(folder) {
+                return Err(Fault::setup(format!("the file name `{}` leads out of the folder of uploads", shown())));
+            }
+            above = folder.parent();
+        }
+        Ok(path)
+    }
+
+    /// Removes what was on its way in when a process ended.
+    pub(super) fn sweep(&self) {
+        let mut folders = vec![self.folder.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let part = entry.file_name().to_string_lossy().starts_with(PART);
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                    Ok(kind) if kind.is_file() && part => {
+                        // What cannot be removed is seen by nobody.
+                        let _ = fs::remove_file(entry.path());
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// Whether a path, links resolved, lies in the folder.
@@ -54,7 +97,7 @@ impl Uploads {
             }
             _ => cannot("make", parent, &error),
         })?;
-        let part = parent.join(format!(".upload-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        let part = parent.join(format!("{PART}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         let file = File::create(&part).map_err(|error| cannot("write", &part, &error))?;
         Ok(Upload { file, part, target, finished: false })
     }
@@ -73,8 +116,7 @@ impl Uploads {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(cannot("read", &self.folder, &error)),
         };
-        let hidden =
-            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".upload-"));
+        let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PART));
         let mut paths: Vec<PathBuf> =
             entries.flatten().map(|entry| entry.path()).filter(|path| !hidden(path)).collect();
         paths.sort();
@@ -141,13 +183,43 @@ mod tests {
     fn no_name_leads_out() {
         let home = tempfile::tempdir().unwrap();
         let uploads = Uploads::new(home.path().join("uploads"));
-        for name in ["../a", "/etc/passwd", "a/../../b", "", ".", "a/./../.."] {
+        let long = "a".repeat(LONGEST_PART + 1);
+        for name in
+            ["../a", "/etc/passwd", "a/../../b", "", ".", "a/./../..", "..\\a", ".hidden", "a/.b", "a\nb", "a\0", &long]
+        {
             assert!(uploads.save(name, b"x").is_err(), "{name}");
         }
         let path = uploads.save("deep/er/a.txt", b"x").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"x");
         assert!(uploads.holds(&path));
         assert!(!uploads.holds(home.path()));
+    }
+
+    #[test]
+    fn no_link_is_followed_out() {
+        let home = tempfile::tempdir().unwrap();
+        let uploads = Uploads::new(home.path().join("uploads"));
+        uploads.save("a", b"x").unwrap();
+        std::os::unix::fs::symlink(home.path(), uploads.folder().join("out")).unwrap();
+        for name in ["out/b", "out/deep/b"] {
+            assert!(uploads.save(name, b"x").unwrap_err().to_string().contains("leads out"), "{name}");
+        }
+        fs::write(home.path().join("b"), "x").unwrap();
+        assert!(uploads.remove("out/b").is_err());
+        assert!(home.path().join("b").exists() && !home.path().join("deep").exists());
+    }
+
+    #[test]
+    fn what_a_process_left_half_sent_is_swept_away() {
+        let home = tempfile::tempdir().unwrap();
+        let uploads = Uploads::new(home.path().join("uploads"));
+        uploads.save("deep/a", b"x").unwrap();
+        let mut upload = uploads.begin("deep/b").unwrap();
+        upload.write(b"half").unwrap();
+        std::mem::forget(upload);
+        uploads.sweep();
+        let left: Vec<_> = fs::read_dir(uploads.folder().join("deep")).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]

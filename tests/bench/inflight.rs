@@ -5,7 +5,7 @@
 //! row says how many were taken in a second while they came, how many the window held at most, when the last was in, and
 //! that no number is missing from the sums.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../connectors/broker.rs"]
 #[allow(dead_code)]

@@ -15,6 +15,7 @@ fn a_configuration_key_of_a_guest_is_checked_by_it() {
     let setup = Setup {
         data: Some(data.clone()),
         plugins: None,
+        policy: Default::default(),
         rule: Default::default(),
         sink: serde_json::Map::new(),
         timezone: "UTC".into(),

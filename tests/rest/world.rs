@@ -42,8 +42,15 @@ impl World {
     }
 
     pub async fn over(home: tempfile::TempDir) -> World {
+        World::with(home, |_| {}).await
+    }
+
+    /// With other settings than the built-in ones.
+    #[allow(dead_code)]
+    pub async fn with(home: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> World {
         let mut settings = Settings::built_in().unwrap();
         settings.data = home.path().join("data");
+        change(&mut settings);
         let (server, told) = Server::open(&settings, false).unwrap();
         assert!(told.is_empty(), "{told:?}");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -46,6 +46,16 @@ impl Kuiper {
         format!("http://{}", self.address)
     }
 
+    /// Waits until it ends by itself, and gives its status.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_for("the end of the server", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+
     /// Asks over HTTP, and gives the body of the answer.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let (status, body) = self.answer(method, path, body);

@@ -197,6 +197,17 @@ fn leak_text(text: String) -> abi::Str {
     abi::Str::new(Box::leak(text.into_boxed_str()))
 }
 
+/// A text as an array, for a static that can be read from the file.
+#[doc(hidden)]
+pub const fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    let (text, mut array, mut at) = (text.as_bytes(), [0; N], 0);
+    while at < N {
+        array[at] = text[at];
+        at += 1;
+    }
+    array
+}
+
 /// The table, made when it is first asked for. It lives as long as the process, as the contract says.
 pub struct Table {
     once: Once,
@@ -290,5 +301,10 @@ macro_rules! export {
         /// The version of the contract, readable without loading the library.
         #[no_mangle]
         pub static KUIPER_PLUGIN_ABI: [u8; 16] = $crate::abi::MARKER;
+
+        /// What this library offers, a line each, readable without loading it.
+        #[no_mangle]
+        pub static KUIPER_PLUGIN_SYMBOLS: [u8; concat!($(stringify!($kind), " ", $name, "\n"),*).len()] =
+            $crate::export::bytes(concat!($(stringify!($kind), " ", $name, "\n"),*));
     };
 }

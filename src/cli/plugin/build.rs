@@ -13,9 +13,10 @@ use serde_json::Value as Json;
 
 use super::super::client::Failure;
 use super::super::print::say;
+use super::cross::Cross;
 use super::project::{Project, cargo, metadata, no_cargo};
 use super::{Build, cannot, make};
-use crate::plugin::{check_library, library_name};
+use crate::plugin::{check_library, check_version, library_name};
 
 /// Builds, and returns where the library is.
 pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
@@ -30,14 +31,20 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
     let total = units(project, args.target.as_deref())?;
     bar.finish_and_clear();
-    let built = compile(project, args, total)?;
+    let cross = match args.target.as_deref().filter(|target| *target != host()) {
+        Some(target) => Some(Cross::new(target)?),
+        None => None,
+    };
+    let built = compile(project, args, total, cross.as_ref())?;
 
-    let folder = args.out.clone().unwrap_or_else(|| project.folder.clone());
+    let place = match &args.target {
+        Some(target) if *target != host() => project.folder.join("bin").join(target),
+        _ => project.folder.clone(),
+    };
+    let folder = args.out.clone().unwrap_or(place);
     let library = folder.join(library_name(&project.name, &version));
     let bytes = fs::read(&built).map_err(|error| cannot("read", &built, &error))?;
-    if args.target.is_none() {
-        judged(&bytes, &built)?;
-    }
+    judged(&bytes, &built, args.target.as_deref())?;
     // An engine may have the old file mapped, so it is replaced, not written to.
     let beside = library.with_extension("part");
     let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&beside, &bytes));
@@ -46,12 +53,9 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     Ok(library)
 }
 
-/// Whether what was built is a plugin.
-pub(super) fn judged(bytes: &[u8], _: &std::path::Path) -> Result<(), Failure> {
-    check_library(bytes).map_err(|wrong| {
-        let text = format!("the library was built, but {wrong}; does it export its table?");
-        Failure::Refused(text)
-    })
+/// Whether what was built is a plugin, for this machine or for the target.
+pub(super) fn judged(bytes: &[u8], path: &std::path::Path, target: Option<&str>) -> Result<(), Failure> {
+    check_library(bytes, path, target).map_err(|wrong| Failure::Refused(format!("the library was built, but {wrong}")))
 }
 
 /// A path as the user would write it.
@@ -61,16 +65,11 @@ pub(super) fn shown(path: &std::path::Path) -> String {
 }
 
 pub(super) fn checked_version(version: &str) -> Result<String, Failure> {
-    let plain = version.strip_prefix('v').unwrap_or(version);
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
-    if plain.is_empty()
-        || plain.len() > 50
-        || !plain.starts_with(|c: char| c.is_ascii_digit())
-        || !plain.chars().all(allowed)
-    {
-        return Err(Failure::Usage(format!("`{version}` is no version; write it as `1.0.0`")));
+    let checked = check_version(version).map_err(Failure::Usage)?;
+    match checked.starts_with(|first: char| first.is_ascii_digit()) {
+        true => Ok(checked.to_owned()),
+        false => Err(Failure::Usage(format!("`{version}` is no version; write it as `1.0.0`"))),
     }
-    Ok(plain.to_owned())
 }
 
 /// How many things cargo will report as compiled: libraries and build scripts of all crates that take part.
@@ -109,7 +108,7 @@ fn units(project: &Project, target: Option<&str>) -> Result<u64, Failure> {
 }
 
 /// The machine that cargo compiles for by itself; empty where rustc does not say.
-fn host() -> String {
+pub(super) fn host() -> String {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let told = std::process::Command::new(rustc).arg("-vV").output().map(|done| done.stdout).unwrap_or_default();
     let told = String::from_utf8_lossy(&told).into_owned();
@@ -117,7 +116,7 @@ fn host() -> String {
 }
 
 /// Runs cargo, and returns the library that it made.
-fn compile(project: &Project, args: &Build, total: u64) -> Result<PathBuf, Failure> {
+fn compile(project: &Project, args: &Build, total: u64, cross: Option<&Cross>) -> Result<PathBuf, Failure> {
     let mut command = cargo();
     command.args(["build", "--lib", "--message-format=json-render-diagnostics", "--manifest-path"]);
     command.arg(project.manifest());
@@ -126,6 +125,9 @@ fn compile(project: &Project, args: &Build, total: u64) -> Result<PathBuf, Failu
     }
     if let Some(target) = &args.target {
         command.args(["--target", target]);
+    }
+    if let Some(cross) = cross {
+        command.envs(cross.variables.iter().cloned());
     }
     let colour = if std::io::stderr().is_terminal() { "always" } else { "never" };
     command.env("CARGO_TERM_COLOR", colour).env("CARGO_TERM_PROGRESS_WHEN", "never");
@@ -158,7 +160,8 @@ fn compile(project: &Project, args: &Build, total: u64) -> Result<PathBuf, Failu
     let ended = child.wait().map_err(|error| no_cargo(&error))?;
     bar.finish_and_clear();
     if !ended.success() {
-        return Err(Failure::Refused(format!("cargo could not build `{}`", project.package)));
+        let hint = cross.map(Cross::hint).unwrap_or_default();
+        return Err(Failure::Refused(format!("cargo could not build `{}`{hint}", project.package)));
     }
     let missing = || {
         let text = format!(
@@ -222,7 +225,7 @@ mod tests {
         for (given, version) in [("1.0.0", "1.0.0"), ("v2.1.0-rc1", "2.1.0-rc1")] {
             assert_eq!(checked_version(given).ok().unwrap(), version);
         }
-        for wrong in ["", "v", "../1", "one", "1 0"] {
+        for wrong in ["", "v", "../1", "one", "1 0", "1..0", "1\n"] {
             assert!(checked_version(wrong).is_err(), "{wrong}");
         }
     }

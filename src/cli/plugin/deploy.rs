@@ -22,14 +22,14 @@ pub(super) async fn run(project: &Project, isolation: Option<&str>, remote: &Rem
     let client = Client::new(remote)?;
     // A server that is away is found out before minutes are spent on a build.
     client.ask(Method::GET, &["ping"], None).await?;
-    if project.last_build().is_none() {
+    if project.any_build().is_none() {
         build::run(project, &Build::default())?;
     }
-    let (library, version) = project.last_build().ok_or_else(|| Failure::Refused("the build is gone".to_owned()))?;
+    let (library, version) = project.any_build().ok_or_else(|| Failure::Refused("the build is gone".to_owned()))?;
     let zip = project.zip();
     let modified = |path: &Path| fs::metadata(path).and_then(|about| about.modified()).ok();
     if modified(&zip).is_none_or(|packed| modified(&library).is_none_or(|built| built > packed)) {
-        pack::run(project)?;
+        pack::run(project, None)?;
     }
     let path = upload(&client, &zip).await?;
     let file = Url::from_file_path(&path).map_err(|()| {

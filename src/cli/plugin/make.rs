@@ -78,9 +78,7 @@ pub(super) fn run(project: &Project, args: &Build) -> Result<PathBuf, Failure> {
     let _ = fs::remove_dir_all(&parts);
     done?;
     let bytes = fs::read(&library).map_err(|error| cannot("read", &library, &error))?;
-    if args.target.is_none() {
-        super::build::judged(&bytes, &library)?;
-    }
+    super::build::judged(&bytes, &library, args.target.as_deref())?;
     say(format!("built {} ({})", shown(&library), HumanBytes(bytes.len() as u64)));
     Ok(library)
 }

@@ -116,9 +116,26 @@ impl Project {
         self.folder.join("Cargo.toml")
     }
 
-    /// The library of the last build, and its version.
+    /// The library of the last build for this machine, and its version.
     pub fn last_build(&self) -> Option<(PathBuf, String)> {
-        let mut builds: Vec<(SystemTime, String, PathBuf)> = fs::read_dir(&self.folder)
+        self.last_build_in(&self.folder)
+    }
+
+    /// The library of the last build for this machine, else that for any other.
+    pub fn any_build(&self) -> Option<(PathBuf, String)> {
+        self.last_build().or_else(|| self.folders_of_targets().iter().find_map(|folder| self.last_build_in(folder)))
+    }
+
+    /// Folders of builds for other machines, `bin/aarch64-unknown-linux-gnu`.
+    pub fn folders_of_targets(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.join("bin")).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        folders.sort();
+        folders
+    }
+
+    fn last_build_in(&self, folder: &Path) -> Option<(PathBuf, String)> {
+        let mut builds: Vec<(SystemTime, String, PathBuf)> = fs::read_dir(folder)
             .ok()?
             .flatten()
             .filter_map(|entry| {

@@ -174,7 +174,7 @@ fn letters(fake: &Fake, props: &Json, facts: &Facts) -> SinkSpec {
     let common = Common::take(&mut props).unwrap();
     let shape = Shape::new(&common, Arc::new(dead_columns()), Takes::Bytes, facts.clone()).unwrap();
     let (name, plan, overflow) = ("dead".into(), plan_of(fake), Overflow::Wait);
-    SinkSpec { name, plan, retrying: common.retrying, keep: None, shape, overflow, dead: None }
+    SinkSpec { name, plan, retrying: common.retrying, keep: None, shape, overflow, ports: None, dead: None }
 }
 
 /// A rule on a real clock, whose results are single objects.
@@ -270,6 +270,7 @@ impl Rule {
                 keep,
                 shape,
                 overflow: overflow(drop_on_overflow),
+                ports: None,
                 dead: None,
             }
         });

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::data::Acknowledge;
 
 use super::lock;
@@ -12,6 +14,8 @@ use super::lock;
 pub struct Tokens {
     state: Mutex<State>,
     news: Condvar,
+    /// Emissions that rules are not done with.
+    open: watch::Sender<usize>,
 }
 
 #[derive(Default)]
@@ -21,6 +25,21 @@ struct State {
 }
 
 impl Tokens {
+    /// An emission is on its way whose end will be told.
+    pub fn gave(&self) {
+        self.open.send_modify(|open| *open += 1);
+    }
+
+    pub fn are_open(&self) -> bool {
+        *self.open.borrow() > 0
+    }
+
+    /// Returns when the rules are done with all of them.
+    pub async fn settled(&self) {
+        // The sender is in here.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
     pub fn push(&self, token: u64) {
         lock(&self.state).done.push_back(token);
         self.news.notify_one();
@@ -47,6 +66,7 @@ impl Acknowledge for Tokens {
         if good {
             self.push(id);
         }
+        self.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
 

@@ -21,13 +21,13 @@ pub fn apply(memory: u64, files: u64, length: u64) -> Result<(), String> {
             return Err(format!("rights cannot be given up: {}", std::io::Error::last_os_error()));
         }
     }
-    limit(libc::RLIMIT_CORE as u32, Some(0))?;
-    limit(libc::RLIMIT_AS as u32, Some(memory).filter(|bytes| *bytes > 0))?;
-    limit(libc::RLIMIT_NOFILE as u32, Some(files).filter(|count| *count > 0))?;
-    limit(libc::RLIMIT_FSIZE as u32, Some(length).filter(|bytes| *bytes > 0))
+    limit(libc::RLIMIT_CORE.into(), Some(0))?;
+    limit(libc::RLIMIT_AS.into(), Some(memory).filter(|bytes| *bytes > 0))?;
+    limit(libc::RLIMIT_NOFILE.into(), Some(files).filter(|count| *count > 0))?;
+    limit(libc::RLIMIT_FSIZE.into(), Some(length).filter(|bytes| *bytes > 0))
 }
 
-fn limit(what: u32, most: Option<u64>) -> Result<(), String> {
+fn limit(what: i64, most: Option<u64>) -> Result<(), String> {
     let Some(most) = most else { return Ok(()) };
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: there is room for the answer; what is not allowed is refused.

@@ -221,10 +221,10 @@ impl Made {
 
     /// The process need not know that context any more, or any.
     pub fn forget(&mut self, lane: &mut Lane, context: Option<*const abi::Context>) {
-        let (forgotten, known) =
+        let (forgotten, known): (Vec<_>, Vec<_>) =
             self.known.drain(..).partition(|(here, ..)| context.is_none_or(|context| *here == context));
         self.known = known;
-        for (_, _, there) in Vec::<(*const abi::Context, u64, u64)>::from(forgotten) {
+        for (_, _, there) in forgotten {
             let mut writer = Writer::new(ask::FORGET);
             writer.word(self.remote.index).word(0).word(there);
             // SAFETY: there is no context. A process that has died has forgotten it.

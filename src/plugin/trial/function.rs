@@ -1,6 +1,7 @@
 //! What a function does with arguments of every kind, and an aggregate one with its groups.
 
 use std::ffi::c_void;
+use std::sync::Arc;
 use std::thread;
 
 use kuiper_plugin::abi;
@@ -13,7 +14,9 @@ use crate::data::cast::json;
 use crate::func::arity;
 use crate::plugin::cross::Arena;
 use crate::plugin::function::row;
-use crate::plugin::library::Symbol;
+use crate::plugin::library::{Library, Symbol};
+use crate::plugin::name::Kind;
+use crate::plugin::uses::Places;
 
 use super::desk::{Taken, Texts};
 use super::sample::{MANY, kinds, lend};
@@ -98,8 +101,9 @@ fn table(bench: &Bench) -> Checked {
 }
 
 /// Arguments of the types that the signature names, as few as it allows.
-pub fn fitting(symbol: Symbol) -> Vec<Value> {
-    let func = row(symbol);
+pub fn fitting(library: &Arc<Library>, symbol: Symbol) -> Vec<Value> {
+    let nowhere = Places::default().of(&(Kind::Functions, String::new()));
+    let func = row(&nowhere, library, symbol);
     let count = (0..=20).find(|count| arity(func).fits(*count)).unwrap_or(1);
     let list = symbol.signature.split(") ->").next().unwrap_or_default();
     let words: Vec<&str> = list.trim_start_matches('(').split(',').map(str::trim).collect();

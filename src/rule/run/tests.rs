@@ -68,6 +68,7 @@ fn rules() -> Arc<Rules> {
     let setup = Setup {
         data: None,
         plugins: None,
+        policy: Default::default(),
         isolation: crate::plugin::Isolation::default(),
         rule: Map::new(),
         sink: Map::new(),

@@ -1,0 +1,111 @@
+//! A library by itself, without a server: loaded, looked at, and tried a little.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kuiper_plugin::abi::kind;
+use serde_json::Map;
+
+use crate::func::Func;
+
+use super::cross::properties;
+use super::elf::{self, Place};
+use super::library::{Library, Symbol};
+use super::name::{FileName, Kind, symbol};
+use super::package::Package;
+use super::sign::PublicKey;
+use super::uses::Places;
+use super::{Exported, function, sink};
+
+/// A library that was loaded.
+pub struct Probe {
+    library: Arc<Library>,
+}
+
+/// What became of making a source or sink with its default properties.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tried {
+    Provisioned,
+    /// It has no default for these.
+    Needs(Vec<&'static str>),
+    Failed(String),
+}
+
+/// A target as compilers name it, or this machine.
+fn place(target: Option<&str>) -> Result<Place, String> {
+    match target {
+        None => Ok(Place::here()),
+        Some(target) => Place::target(target)
+            .ok_or_else(|| format!("`{target}` is no target with Linux; write it as `aarch64-unknown-linux-gnu`")),
+    }
+}
+
+/// Checks by reading it whether a library can be loaded here, or on the target that is named; the error is a sentence.
+pub fn check_library(bytes: &[u8], path: &Path, target: Option<&str>) -> Result<(), String> {
+    elf::check_for(bytes, path, &place(target)?)
+}
+
+/// Unpacks a zip into an empty folder, and returns where the library is that this machine, or the target, would take. With
+/// keys, one of them must have signed it.
+pub fn unpack(zip: &Path, target: Option<&str>, keys: &[PublicKey], folder: &Path) -> Result<PathBuf, String> {
+    let mut package = Package::open_any(zip, &place(target)?)?;
+    if !keys.is_empty() {
+        package.check_signature(keys)?;
+    }
+    fs::create_dir_all(folder).map_err(|error| format!("cannot make `{}`: {error}", folder.display()))?;
+    package.unpack(folder)?;
+    Ok(folder.join(&package.library.0))
+}
+
+impl Probe {
+    /// Loads a library that was checked.
+    pub fn open(path: &Path) -> Result<Probe, String> {
+        Ok(Probe { library: Arc::new(Library::load(path)?) })
+    }
+
+    pub fn symbols(&self) -> Vec<Exported> {
+        self.library.symbols.iter().map(Symbol::exported).collect()
+    }
+
+    /// The functions, as rows of a catalogue; each has its examples.
+    pub fn functions(&self) -> Vec<&'static Func> {
+        // In no place, where nothing takes its place.
+        let nowhere = Places::default().of(&(Kind::Functions, String::new()));
+        let row = |symbol| function::row(&nowhere, &self.library, symbol);
+        self.library.functions().map(row).collect()
+    }
+
+    /// Checks that the library exports what its file name promises, where that names a version.
+    pub fn named(&self, path: &Path) -> Result<(), String> {
+        let file = path.file_name().and_then(|name| name.to_str()).and_then(FileName::read);
+        let Some(file) = file.filter(|file| !file.version.is_empty()) else { return Ok(()) };
+        let wanted = symbol(&file.plugin);
+        let lookup = format!("{wanted}Lookup");
+        let fits = |one: &Symbol| match one.kind {
+            kind::FUNCTION => true,
+            kind::LOOKUP => one.name == lookup,
+            _ => one.name == wanted,
+        };
+        if self.library.symbols.iter().any(fits) {
+            return Ok(());
+        }
+        let all: Vec<String> = self.symbols().iter().map(|one| format!("{} `{}`", one.what, one.name)).collect();
+        let all = if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
+        Err(format!("its name asks for a source or sink `{wanted}`, or for functions; it exports {all}"))
+    }
+
+    /// Makes what a symbol stands for, with its default properties, and gives it up again.
+    pub fn provision(&self, name: &str, what: &str) -> Tried {
+        let found = self.library.symbols.iter().find(|one| one.name == name && one.exported().what == what);
+        let Some(found) = found else { return Tried::Failed(format!("there is no {what} `{name}`")) };
+        let needs: Vec<&str> = found.properties.iter().filter(|one| one.required).map(|one| one.name).collect();
+        if !needs.is_empty() {
+            return Tried::Needs(needs);
+        }
+        match sink::check(name, *found, &properties(&Map::new()), "check") {
+            Ok(()) => Tried::Provisioned,
+            Err(found) => Tried::Failed(found.message),
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Sinks move between two deliveries, and while there is nothing to deliver.
+
+use std::mem;
+use std::sync::{Arc, Mutex, Weak};
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::data::Value;
+use crate::diag::{Diagnostic, Fault, Result};
+use crate::io::{Content, LinkStatus, Parcel, RefusedRow, Report, Sink, SinkPlan, SinkSpec, Stopped};
+use crate::plugin::desk::States;
+use crate::plugin::library::Symbol;
+use crate::plugin::sink::{Fitted, Guest, fit, keeps};
+use crate::plugin::tap::shown;
+use crate::plugin::uses::{Carry, Edition, Place, Ready, Use, lock};
+
+use super::FAREWELL;
+
+/// What a sink takes over from the engine where it declares a property of that name.
+const TAKEN_OVER: &[&str] = &["fields"];
+
+/// Checks the properties against what stands in the place, and says how to open.
+pub fn plan(
+    name: &str,
+    place: &Arc<Place>,
+    edition: &Arc<Edition>,
+    symbol: Symbol,
+    spec: SinkSpec,
+) -> Result<SinkPlan, Diagnostic> {
+    let fitted = Fit {
+        number: edition.number,
+        version: edition.version.as_str().into(),
+        fitted: fit(name, &edition.library, symbol, &spec)?,
+    };
+    let takes = fitted.fitted.takes();
+    let (place, seats, next) = (place.clone(), Mutex::default(), Mutex::default());
+    let plan = Arc::new(Plan {
+        name: name.to_owned(),
+        place,
+        spec,
+        fit: Mutex::new(fitted),
+        seats,
+        next,
+        forgot: Mutex::default(),
+    });
+    plan.place.enter(Arc::downgrade(&plan) as Weak<dyn Use>);
+    let open = move || plan.opened();
+    Ok(SinkPlan { open: Box::new(open), takes, warnings: Vec::new() })
+}
+
+/// The properties, as one edition takes them.
+#[derive(Clone)]
+struct Fit {
+    number: u64,
+    version: Arc<str>,
+    fitted: Fitted,
+}
+
+/// The sink of a rule, open or not.
+struct Plan {
+    name: String,
+    place: Arc<Place>,
+    spec: SinkSpec,
+    fit: Mutex<Fit>,
+    /// Sinks that are open.
+    seats: Mutex<Vec<Weak<Seat>>>,
+    /// What was made ready.
+    next: Mutex<Option<Fit>>,
+    /// State was left behind.
+    forgot: Mutex<bool>,
+}
+
+/// What an open sink shares with those who move it.
+struct Seat {
+    place: Arc<Place>,
+    /// The edition that it runs on.
+    runs: Mutex<Fit>,
+    states: Mutex<States>,
+    ready: Mutex<Option<Next>>,
+    /// Ready, and to be taken.
+    next: Mutex<Option<Next>>,
+    /// Rung when there is something to be taken.
+    bell: Notify,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Who waits for it to move need not any more.
+        self.place.tell();
+    }
+}
+
+/// A new instance that is connected.
+struct Next {
+    fit: Fit,
+    guest: Guest,
+    states: States,
+    link: watch::Receiver<LinkStatus>,
+}
+
+impl Plan {
+    fn owner(&self) -> &str {
+        &self.spec.env.owner
+    }
+
+    fn seats(&self) -> Vec<Arc<Seat>> {
+        lock(&self.seats).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The properties as the edition takes them that stands there now.
+    fn fit(&self) -> Result<Fit> {
+        let mut fit = lock(&self.fit);
+        if fit.number != self.place.number() {
+            let gone = || Fault::setup(format!("the sink plugin `{}` was removed", self.name));
+            let now = self.place.now().ok_or_else(gone)?;
+            *fit = self.fitted(&now).map_err(Fault::setup)?;
+        }
+        Ok(fit.clone())
+    }
+
+    fn fitted(&self, edition: &Edition) -> Result<Fit, String> {
+        let symbol =
+            edition.library.symbol(kuiper_plugin::abi::kind::SINK, &crate::plugin::name::symbol(&self.place.name));
+        let symbol = symbol.ok_or_else(|| format!("it exports no sink `{}`", self.name))?;
+        let fitted = fit(&self.name, &edition.library, symbol, &self.spec).map_err(|found| found.to_string())?;
+        Ok(Fit { number: edition.number, version: edition.version.as_str().into(), fitted })
+    }
+
+    fn opened(self: &Arc<Self>) -> Result<Box<dyn Sink>> {
+        let fit = self.fit()?;
+        let states = States::default();
+        let guest = fit.fitted.open(states.clone());
+        let seat = Arc::new(Seat {
+            place: self.place.clone(),
+            runs: Mutex::new(fit),
+            states: Mutex::new(states),
+            ready: Mutex::default(),
+            next: Mutex::default(),
+            bell: Notify::new(),
+        });
+        let mut seats = lock(&self.seats);
+        seats.retain(|seat| seat.strong_count() > 0);
+        seats.push(Arc::downgrade(&seat));
+        Ok(Box::new(Seated { plan: self.clone(), seat, hand: Hand::Here(Box::new(guest)), report: None }))
+    }
+}
+
+#[async_trait::async_trait]
+impl Use for Plan {
+    fn owner(&self) -> String {
+        Plan::owner(self).to_owned()
+    }
+
+    fn open(&self) -> Vec<(String, u64)> {
+        self.seats().iter().map(|seat| (self.spec.env.owner.clone(), lock(&seat.runs).number)).collect()
+    }
+
+    async fn prepare(&self, next: &Arc<Edition>) -> Result<Ready, String> {
+        let fit = self.fitted(next)?;
+        let before = lock(&self.fit).fitted.clone();
+        if before.takes() != fit.fitted.takes() {
+            return Err(format!(
+                "the new version of `{}` wants rows in another form, encoded or not; stop the rule first",
+                self.name
+            ));
+        }
+        if let Some(name) =
+            TAKEN_OVER.iter().find(|name| before.symbol.declares(name) != fit.fitted.symbol.declares(name))
+        {
+            return Err(format!(
+                "the new version of `{}` takes `{name}` in another way; stop the rule first",
+                self.name
+            ));
+        }
+        for seat in self.seats() {
+            let states = States::default();
+            Carry::between(&before.symbol, &fit.fitted.symbol).carry(&lock(&seat.states), &states);
+            let mut guest = fit.fitted.open(states.clone());
+            // Its connection is not the one that is shown.
+            let (report, link) = Report::timed(self.spec.env.clock.clone());
+            guest.connect(report).await.map_err(|fault| format!("the new version cannot connect: {fault}"))?;
+            *lock(&seat.ready) = Some(Next { fit: fit.clone(), guest, states, link });
+        }
+        *lock(&self.next) = Some(fit);
+        Ok(Ready::Beside)
+    }
+
+    fn commit(&self, _: &Arc<Edition>) {
+        if let Some(fit) = lock(&self.next).take() {
+            *lock(&self.fit) = fit;
+        }
+        for seat in self.seats() {
+            if let Some(ready) = lock(&seat.ready).take() {
+                *lock(&seat.next) = Some(ready);
+                seat.bell.notify_one();
+            }
+        }
+    }
+
+    fn abandon(&self) {
+        *lock(&self.next) = None;
+        // An instance that is dropped is closed.
+        self.seats().iter().for_each(|seat| drop(lock(&seat.ready).take()));
+    }
+
+    fn forgot(&self) -> bool {
+        mem::take(&mut lock(&self.forgot))
+    }
+}
+
+/// An open sink.
+struct Seated {
+    plan: Arc<Plan>,
+    seat: Arc<Seat>,
+    hand: Hand,
+    report: Option<Report>,
+}
+
+enum Hand {
+    Here(Box<Guest>),
+    /// The old one is on its way out.
+    Moving(JoinHandle<Box<Guest>>),
+    Lost,
+}
+
+impl Seated {
+    /// Begins to move, if there is something to move to. True where it is on its way.
+    fn turn(&mut self) -> bool {
+        if !matches!(self.hand, Hand::Here(_)) {
+            return matches!(self.hand, Hand::Moving(_));
+        }
+        let Some(next) = lock(&self.seat.next).take() else { return false };
+        if let Hand::Here(old) = mem::replace(&mut self.hand, Hand::Lost) {
+            let (plan, seat, report) = (self.plan.clone(), self.seat.clone(), self.report.clone());
+            self.hand = Hand::Moving(tokio::spawn(change(plan, seat, old, next, report)));
+        }
+        true
+    }
+
+    /// The instance to use now. May be cancelled.
+    async fn here(&mut self) -> Result<&mut Guest> {
+        self.turn();
+        if let Hand::Moving(change) = &mut self.hand {
+            self.hand = change.await.map_or(Hand::Lost, Hand::Here);
+        }
+        match &mut self.hand {
+            Hand::Here(guest) => Ok(guest),
+            _ => Err(Fault::bug("the sink was lost while it moved to another version of its plugin")),
+        }
+    }
+
+    /// For the author of the plugin to see.
+    fn show(&self, parcels: &[Parcel], taken: usize, fault: Option<&Fault>) {
+        let text = |parcel: &Parcel| match &parcel.content {
+            Content::Rows(set) => {
+                let mut rows: Vec<Value> = set.objects().into_iter().map(Value::object).collect();
+                if set.single && rows.len() == 1 {
+                    rows.pop().map_or_else(String::new, |row| shown(&row))
+                } else {
+                    shown(&Value::array(rows))
+                }
+            }
+            Content::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        };
+        let version = lock(&self.seat.runs).version.clone();
+        let taken = parcels[..taken].iter().map(|parcel| format!("took {}", text(parcel)));
+        let refused = fault.map(|fault| format!("did not take: {fault}"));
+        self.plan.place.tap.note(self.plan.owner(), &version, taken.chain(refused));
+    }
+}
+
+/// The old instance ends, and then the new one is there.
+async fn change(
+    plan: Arc<Plan>,
+    seat: Arc<Seat>,
+    mut old: Box<Guest>,
+    next: Next,
+    report: Option<Report>,
+) -> Box<Guest> {
+    let Next { fit, mut guest, states, link } = next;
+    let rule = plan.owner();
+    let position = old.position().await.unwrap_or_default();
+    let closed = tokio::time::timeout(FAREWELL, old.close()).await;
+    match closed {
+        Ok(Ok(())) => {}
+        Ok(Err(fault)) => tracing::error!(rule, plugin = plan.name, "closing the old version failed: {fault}"),
+        Err(_) => {
+            tracing::error!(rule, plugin = plan.name, "the old version did not close within {} s", FAREWELL.as_secs())
+        }
+    }
+    let (before, now) = (lock(&seat.runs).fitted.symbol, fit.fitted.symbol);
+    let carried = Carry::between(&before, &fit.fitted.symbol).carry(&lock(&seat.states), &states);
+    if !carried {
+        tracing::warn!(
+            rule,
+            plugin = plan.name,
+            "the new version does not say that it can read the state of the old one, and begins without"
+        );
+        *lock(&plan.forgot) = true;
+    }
+    if let Some(position) = position.filter(|_| keeps(now) && now.reads(before.state_version.into()))
+        && let Err(fault) = guest.resume(&position).await
+    {
+        tracing::error!(rule, plugin = plan.name, "the new version cannot go on where the old one stood: {fault}");
+    }
+    if let Some(report) = report {
+        guest.report_to(report.clone());
+        let link = link.borrow().link.clone();
+        report.set(link);
+    }
+    *lock(&seat.states) = states;
+    *lock(&seat.runs) = fit;
+    plan.place.tell();
+    Box::new(guest)
+}
+
+#[async_trait::async_trait]
+impl Sink for Seated {
+    async fn connect(&mut self, report: Report) -> Result<()> {
+        self.report = Some(report.clone());
+        // What was made ready is connected.
+        let moves = self.turn();
+        let guest = self.here().await?;
+        if moves { Ok(()) } else { guest.connect(report).await }
+    }
+
+    async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped> {
+        let guest = self.here().await.map_err(|fault| Stopped { delivered: 0, fault })?;
+        let result = guest.deliver(parcels).await;
+        if self.plan.place.tap.is_on() {
+            match &result {
+                Ok(()) => self.show(parcels, parcels.len(), None),
+                Err(stopped) => self.show(parcels, stopped.delivered, Some(&stopped.fault)),
+            }
+        }
+        result
+    }
+
+    fn refused(&mut self) -> Vec<RefusedRow> {
+        match &mut self.hand {
+            Hand::Here(guest) => guest.refused(),
+            _ => Vec::new(),
+        }
+    }
+
+    async fn idle(&mut self) {
+        loop {
+            if self.here().await.is_err() {
+                return std::future::pending().await;
+            }
+            let Hand::Here(guest) = &mut self.hand else { continue };
+            tokio::select! {
+                () = guest.idle() => return std::future::pending().await,
+                () = self.seat.bell.notified() => {}
+            }
+        }
+    }
+
+    async fn position(&mut self) -> Result<Option<Value>> {
+        self.here().await?.position().await
+    }
+
+    async fn resume(&mut self, position: &Value) -> Result<()> {
+        self.here().await?.resume(position).await
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        // What waits to be taken is not.
+        drop(lock(&self.seat.next).take());
+        self.here().await?.close().await
+    }
+}
