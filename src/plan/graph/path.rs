@@ -63,6 +63,9 @@ struct Flow {
     past: Past,
 }
 
+/// A node whose rows reach sinks, of a `switch` those of one case, and the sinks.
+type End<'g> = ((&'g GraphNode, Option<usize>), Vec<String>);
+
 type Made<T> = Result<T, Vec<Diagnostic>>;
 
 fn one<T>(result: Result<T, Diagnostic>) -> Made<T> {
@@ -92,7 +95,7 @@ impl<'a> Maker<'a> {
 
     /// All paths, and the sinks at the end of each.
     pub fn paths(&mut self) -> Made<(Vec<Path>, Vec<Vec<String>>)> {
-        let mut ends: Vec<((&GraphNode, Option<usize>), Vec<String>)> = Vec::new();
+        let mut ends: Vec<End<'_>> = Vec::new();
         for sink in self.graph.nodes.iter().filter(|node| node.role == Role::Sink) {
             for (before, case) in self.graph.before(&sink.name) {
                 match ends.iter_mut().find(|((node, of), _)| node.name == before.name && *of == case) {
