@@ -57,6 +57,7 @@ pub use asked::Part;
 pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
+pub use place::place_at;
 pub use swap::{Judge, Moved};
 pub use tap::Line;
 pub use trial::{Trial, TrialSettings, Verdict};

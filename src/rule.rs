@@ -22,6 +22,7 @@ mod kept;
 mod life;
 mod offered;
 mod patrol;
+mod positions;
 mod props;
 pub mod queues;
 mod reach;

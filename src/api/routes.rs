@@ -55,6 +55,7 @@ const ROUTES: &[Route] = routes! {
     POST "/rules/{}/start" rules::start;
     POST "/rules/{}/stop" rules::stop;
     POST "/rules/{}/restart" rules::restart;
+    PUT "/rules/{}/reset_state" rules::reset_state;
     GET "/rules/{}/status" rules::status;
     GET "/v2/rules/{}/status" rules::status_v2;
     GET "/rules/{}/topo" rules::topo;

@@ -52,6 +52,21 @@ pub(super) async fn restart(call: Call) -> Answer {
     Ok(text(StatusCode::OK, answer))
 }
 
+/// Has a source of the rule go to a position.
+pub(super) async fn reset_state(call: Call) -> Answer {
+    let (rules, id) = (call.server.rules.clone(), call.param(0).to_owned());
+    let members = call.members().await?.0;
+    match members.get("type").and_then(Json::as_i64) {
+        Some(1) => {}
+        other => return Err(Refusal::bad(format!("unknown stateType:{}", other.unwrap_or_default()))),
+    }
+    let params = members.get("params").cloned().unwrap_or_default();
+    let stream = params["streamName"].as_str().unwrap_or_default();
+    let reset = rules.reset(id, stream, params["input"].clone()).await;
+    reset.map_err(|refused| Refusal::bad(refused.to_string()))?;
+    Ok(text(StatusCode::OK, "success"))
+}
+
 pub(super) async fn status(call: Call) -> Answer {
     let status = call.server.rules.status(call.param(0)).map_err(prefixed("get rule status error"))?;
     Ok(body_of(StatusCode::OK, "application/json", go::pretty(&status.to_json())))

@@ -66,6 +66,13 @@ impl Plugins {
         found.map(|(_, symbol)| symbol)
     }
 
+    /// Whether a plugin's source goes to a position that a user sets.
+    pub fn goes_to_positions(&self, name: &str) -> bool {
+        // SAFETY: the symbol is a source.
+        let resets = |symbol: Symbol| unsafe { has!(symbol.table.cast::<abi::Source>(), reset) }.is_some();
+        self.part(Part::Source, name).is_some_and(|symbol| resets(symbol) && !symbol.singleton)
+    }
+
     /// JSON Schema of the properties; `None` where no plugin offers it.
     pub fn schema(&self, part: Part, name: &str) -> Option<Json> {
         self.part(part, name).map(|symbol| symbol.exported().schema)

@@ -190,7 +190,7 @@ pub fn properties(props: &Map<String, Json>) -> Value {
     Value::object(props.iter().map(|(name, value)| (name.as_str(), property(value))).collect())
 }
 
-fn property(value: &Json) -> Value {
+pub fn property(value: &Json) -> Value {
     match value {
         Json::Null => Value::Null,
         Json::Bool(value) => Value::Bool(*value),

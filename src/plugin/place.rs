@@ -3,11 +3,17 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value as Json;
+
 use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
 
+use super::cross::property;
 use super::desk::States;
 use super::library::Symbol;
+
+/// Marks a position of a user's.
+const SET: &str = "\0set";
 
 /// The value that is kept. Nothing for a symbol that neither told a position nor says that it stores anything.
 pub fn kept(symbol: Symbol, at: Option<Value>, states: &States) -> Option<Value> {
@@ -23,6 +29,24 @@ pub fn kept(symbol: Symbol, at: Option<Value>, states: &States) -> Option<Value>
         }
     }
     Some(Value::object(place))
+}
+
+/// The place that stands for a position of a user's, in the words of the guest; what was stored stays as it was.
+pub fn place_at(before: Option<&Value>, position: &Json) -> Value {
+    let mut place = match before {
+        Some(Value::Object(before)) => (**before).clone(),
+        _ => Object::with_capacity(2),
+    };
+    place.insert("at", Value::object(Object::from_iter([(SET, property(position))])));
+    Value::object(place)
+}
+
+/// The position that a user has set, which is told from one of the guest's own by its mark.
+pub fn set_by_user(position: &Value) -> Option<&Value> {
+    match position {
+        Value::Object(members) => members.get(SET),
+        _ => None,
+    }
 }
 
 /// What a guest has stored, as an object.

@@ -20,6 +20,7 @@ use super::cross::{Arena, Texts};
 use super::desk::Desk;
 use super::isolated;
 use super::library::Symbol;
+use super::place;
 
 /// Calls that may wait in line; each user waits for the answer to its last one.
 const LINE: usize = 64;
@@ -122,6 +123,11 @@ impl Slot {
         position: &Value,
         desk: &Arc<Desk>,
     ) -> Result<()> {
+        let (entry, position) = match place::set_by_user(position) {
+            // SAFETY: only a source is given such.
+            Some(set) => (unsafe { has!(self.symbol.table.cast::<abi::Source>(), reset) }, set),
+            None => (entry, position),
+        };
         let mut arena = Arena::default();
         let lent = arena.lend(position);
         // SAFETY: as in `provisioned`.

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use serde_json::Value as Json;
+
 use crate::config::Secrets;
 use crate::data::Value;
 use crate::diag::Result;
@@ -15,16 +17,30 @@ pub struct Offered {
     facts: Facts,
     secrets: Secrets,
     runs: Mutex<HashMap<String, u64>>,
+    /// Positions that the next start of a rule has its source of a stream go to.
+    positions: Mutex<HashMap<(String, String), Json>>,
 }
 
 impl Offered {
     pub fn new(facts: Facts, secrets: Secrets) -> Offered {
-        Offered { facts, secrets, runs: Mutex::default() }
+        Offered { facts, secrets, runs: Mutex::default(), positions: Mutex::default() }
     }
 
     /// A rule starts.
     pub fn starts(&self, rule: &str) {
         *self.runs.lock().unwrap_or_else(PoisonError::into_inner).entry(rule.to_owned()).or_default() += 1;
+    }
+
+    /// The next start of a rule has its source of a stream go to a position.
+    pub fn reset(&self, rule: &str, stream: &str, position: Json) {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.insert((rule.to_owned(), stream.to_owned()), position);
+    }
+
+    /// The position that a user has set for it.
+    pub fn take_position(&self, rule: &str, stream: &str) -> Option<Json> {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.remove(&(rule.to_owned(), stream.to_owned()))
     }
 
     /// A rule is gone for good; one of that name begins to count anew.

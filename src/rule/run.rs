@@ -20,6 +20,7 @@ use crate::io::{self, SourcePlan};
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
 use crate::plan::{self, Plan};
+use crate::plugin;
 use crate::sql;
 
 /// How long a rule that is stopped may take to deliver what is on its way.
@@ -391,6 +392,9 @@ impl Planned for PlannedFlow {
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
             spec.seek =
                 last.and_then(|place| positions.get(place).cloned().flatten()).filter(|_| !stream.options.shared);
+            if let Some(position) = self.host.offered.take_position(&self.def.id, &stream.name) {
+                spec.seek = Some(plugin::place_at(spec.seek.as_ref(), &position));
+            }
             // Memory has no past: whoever is not there when it is written to misses it.
             let gate = (stream.connector() != "memory").then(|| self.host.reading.subscribe());
             let feed = if stream.options.shared {

@@ -103,6 +103,32 @@ fn nothing_is_lost_or_doubled_over_crashes() {
 }
 
 #[test]
+fn a_user_sets_the_position_of_a_source() {
+    let kuiper = Kuiper::start(with_plugins);
+    kuiper.stream(&with("STREAM steps", r#"TYPE="steps""#, &json!({"count": 20})));
+    kuiper.stream(&rows(&json!([{"n": 1}])));
+    let file = json!({"file": {"path": "seen", "fileType": "lines", "sendSingle": true}});
+    kuiper.rule("steps", "SELECT n FROM steps", file);
+    let seen = kuiper.folder.path().join("seen");
+    wait_for("the rows", || text(&seen).lines().count() == 20);
+    let body = |kind: i64, stream: &str| {
+        json!({"type": kind, "params": {"streamName": stream, "input": {"next": 17}}}).to_string()
+    };
+    assert_eq!(kuiper.ask("PUT", "/rules/steps/reset_state", &body(1, "steps")), "success");
+    wait_for("the rows again", || text(&seen).lines().count() == 23);
+    assert!(text(&seen).ends_with("{\"n\":19}\n{\"n\":17}\n{\"n\":18}\n{\"n\":19}\n"), "{}", text(&seen));
+    assert!(kuiper.log().contains("reset to 17"), "{}", kuiper.log());
+    for (rule, body, wrong) in [
+        ("steps", body(2, "steps"), "unknown stateType:2"),
+        ("steps", body(1, "demo"), "stream demo not found in topo"),
+        ("none", body(1, "steps"), "Rule none is not found in registry"),
+    ] {
+        let told = kuiper.refused("PUT", &format!("/rules/{rule}/reset_state"), &body);
+        assert!(told.contains(wrong), "{told}");
+    }
+}
+
+#[test]
 fn what_a_plugin_stores_is_there_after_a_restart_of_the_rule() {
     let kuiper = Kuiper::start(with_plugins);
     kuiper.stream(&with("STREAM ticks", r#"TYPE="counted""#, &json!({"interval": "10ms"})));
@@ -172,7 +198,11 @@ fn metadata_tell_of_lookups_and_functions_and_connections_are_tested() {
         ("/metadata/sinks/connection/lines", json!({"path": "/nowhere/else"}), "No such file"),
         ("/metadata/sinks/connection/lines", json!({"path": path, "prefx": "x"}), "property `prefx` is not known"),
         ("/metadata/lookups/connection/steps", json!({}), "there is no lookup table of type `steps`"),
-        ("/metadata/sources/connection/mqtt", json!({"server": "tcp://127.0.0.1:9", "datasource": "t"}), "refused"),
+        (
+            "/metadata/sources/connection/mqtt",
+            json!({"server": "tcp://127.0.0.1:9", "datasource": "t"}),
+            "nothing listens there",
+        ),
     ] {
         let told = kuiper.refused("POST", path, &body.to_string());
         assert!(told.contains(wrong), "{path}: {told}");

@@ -52,6 +52,12 @@ impl Source for Steps {
         }
     }
 
+    fn reset(&mut self, context: &Context, position: Owned) -> Result<()> {
+        self.rewind(context, position)?;
+        context.info(format!("reset to {}", self.next));
+        Ok(())
+    }
+
     fn subscribe(&mut self, _: &Context, out: Emitter) -> Result<()> {
         let range = self.range.take().ok_or_else(|| Error::bug("not provisioned"))?;
         while self.next < range.count {
@@ -225,7 +231,7 @@ impl BytesSink for Lines {
 
     fn connect(&mut self, context: &Context) -> Result<()> {
         let path = self.target.as_ref().map_or("", |target| &target.path);
-        let mut file = OpenOptions::new().create(true).read(true).write(true).open(path)?;
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         file.seek(SeekFrom::End(0))?;
         self.file = Some(file);
         context.connected();
