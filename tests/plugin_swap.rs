@@ -480,7 +480,10 @@ fn a_thousand_rows_a_second_go_into_a_database_while_the_sink_is_swapped() {
     let library = fs::read(made::ours("mysql")).unwrap();
     let scene = Scene::new(&[("sources", "ticks", &["VARIANT=1"])]);
     let install = |method: &str, path: &str, version: &str| {
-        scene.kuiper.ask(method, path, &scene.body("mysql", version, &library))
+        let answer = scene.kuiper.ask(method, path, &scene.body("mysql", version, &library));
+        // The library is large, and what is mapped takes its place until the server ends.
+        fs::remove_dir_all(scene.path("data/uploads")).unwrap();
+        answer
     };
     install("POST", "/plugins/sinks", "1.0.0");
     scene.stream("ticks", 1_000, &json!({}));
