@@ -18,9 +18,10 @@ mod mariadb;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ::kuiper::clock::Time;
-use ::kuiper::data::Value;
+use ::kuiper::data::{Object, Value};
 use ::kuiper::func::{Accumulator, Body, Ctx, RuleInfo};
 use ::kuiper::plugin::Kind;
 use serde_json::{Value as Json, json};
@@ -328,6 +329,85 @@ fn a_group_goes_on_with_the_new_version_where_that_can_read_it_and_else_ends_wit
     }
 }
 
+#[tokio::test]
+async fn a_lookup_moves_between_two_questions() {
+    let libraries = tempfile::tempdir().unwrap();
+    let home = Home::new();
+    home.install(Kind::Sources, "ticks", "1.0.0", &library(libraries.path(), &["VARIANT=1"]));
+    let table = home.plugins.lookup("ticks", made::lookup_spec(json!({}))).unwrap().unwrap().table;
+    let mut lookup = table.open(&["id".into()]).unwrap();
+    let questions = [vec![Value::Int(7)], vec![Value::Int(8)]];
+    let answers = |version: i64| vec![vec![Object::from_iter([("v", Value::Int(version))])]; 2];
+    assert_eq!(lookup.find(&questions).await, Ok(answers(1)));
+    let zip = |version: &str, defined: &[&str]| {
+        let content = fs::read(library(libraries.path(), defined)).unwrap();
+        home.zip(&[(&::kuiper::plugin::library_name("ticks", version), &content)])
+    };
+    let swap = |zip: &Path| home.plugins.swap(Kind::Sources, &made::wish("ticks"), zip, &|_| Ok(()));
+    let told = swap(&zip("2.0.0", &["NO_CONNECTION"])).unwrap_err().to_string();
+    assert!(told.ends_with("the new version cannot connect: nobody answers"), "{told}");
+    assert_eq!(lookup.find(&questions).await, Ok(answers(1)));
+    let (found, moved) = swap(&zip("3.0.0", &["VARIANT=3"])).unwrap();
+    assert_eq!((found.version.as_str(), moved.moved.len(), moved.late.len()), ("3.0.0", 1, 0));
+    assert_eq!(lookup.find(&questions).await, Ok(answers(3)));
+    assert_eq!(table.open(&["id".into()]).unwrap().find(&questions).await, Ok(answers(3)));
+}
+
+/// `kuiper plugin dev`, which is told to end by the test.
+struct Dev(std::process::Child);
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_project_is_swapped_whenever_it_changes_and_its_rows_are_printed() {
+    let scene = Scene::new(&[]);
+    let here = scene.kuiper.folder.path();
+    let kuiper = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
+        command.args(arguments).current_dir(here).env("KUIPER_SERVER", scene.kuiper.url());
+        command
+            .env("CARGO", env!("CARGO"))
+            .env("CARGO_TARGET_DIR", here.join("target"))
+            .env("CARGO_NET_OFFLINE", "true");
+        command
+    };
+    assert!(kuiper(&["plugin", "new", "functions", "turn"]).status().unwrap().success());
+    let rule = json!({"id": "dev", "sql": "SELECT turn(t) AS u FROM words", "actions": [{"nop": {}}]});
+    fs::write(here.join("rule.json"), rule.to_string()).unwrap();
+    let extra = json!({"data": [{"t": "abc"}], "interval": "50ms", "loop": true}).to_string().replace('"', "\\\"");
+    let stream = format!(r#"CREATE STREAM words () WITH (TYPE="simulator", FORMAT="json", EXTRA="{extra}")"#);
+    let printed = fs::File::create(here.join("printed")).unwrap();
+    let mut dev = kuiper(&["plugin", "dev", "--function", "turn", "--rule", "rule.json", "--stream", &stream]);
+    let mut dev = Dev(dev.stdout(printed.try_clone().unwrap()).stderr(printed).spawn().unwrap());
+    let prints = |text: &str| {
+        let begun = std::time::Instant::now();
+        while !fs::read_to_string(here.join("printed")).unwrap().contains(text) {
+            let printed = || fs::read_to_string(here.join("printed")).unwrap();
+            assert!(begun.elapsed() < std::time::Duration::from_secs(300), "no `{text}` in {}", printed());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    prints("dev 1.0.0: turn(\"abc\") = \"cba\"");
+    let source = here.join("functions/turn/src/lib.rs");
+    let text = fs::read_to_string(&source).unwrap();
+    fs::write(&source, text.replace("text.chars().rev().collect()", "text. to_uppercase(")).unwrap();
+    prints("cargo could not build `turn`; waiting for a change");
+    fs::write(&source, text.replace("text.chars().rev().collect()", "text.to_uppercase()")).unwrap();
+    prints("plugin turn is updated; `dev` runs on it");
+    prints("dev 1.0.0: turn(\"abc\") = \"ABC\"");
+    assert!(Command::new("kill").args(["-INT", &dev.0.id().to_string()]).status().unwrap().success());
+    assert!(dev.0.wait().unwrap().success());
+    // What was there for the time is gone.
+    assert_eq!(scene.kuiper.ask("GET", "/rules", "").trim(), "[]");
+    assert_eq!(scene.kuiper.ask("GET", "/streams", "").trim(), "[]");
+}
+
 #[test]
 fn a_plugin_in_use_is_deleted_with_force_only() {
     let scene = Scene::new(&[
@@ -400,7 +480,10 @@ fn a_thousand_rows_a_second_go_into_a_database_while_the_sink_is_swapped() {
     let library = fs::read(made::ours("mysql")).unwrap();
     let scene = Scene::new(&[("sources", "ticks", &["VARIANT=1"])]);
     let install = |method: &str, path: &str, version: &str| {
-        scene.kuiper.ask(method, path, &scene.body("mysql", version, &library))
+        let answer = scene.kuiper.ask(method, path, &scene.body("mysql", version, &library));
+        // The library is large, and what is mapped takes its place until the server ends.
+        fs::remove_dir_all(scene.path("data/uploads")).unwrap();
+        answer
     };
     install("POST", "/plugins/sinks", "1.0.0");
     scene.stream("ticks", 1_000, &json!({}));

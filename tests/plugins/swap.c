@@ -275,12 +275,14 @@ static uint32_t ticks_pull(void *self, const kuiper_context *context, int64_t at
     return KUIPER_OK;
 }
 
+#ifdef POSITIONS
 static uint32_t ticks_rewind(void *self, const kuiper_context *context, const kuiper_value *position, const kuiper_fault *fault) {
     (void)context;
     (void)fault;
     ((ticks *)self)->next = number(position, 0);
     return KUIPER_OK;
 }
+#endif
 
 static uint32_t ticks_close(void *self, const kuiper_context *context, const kuiper_fault *fault) {
     (void)context;
@@ -296,6 +298,23 @@ static uint32_t ticks_close(void *self, const kuiper_context *context, const kui
 static void ticks_destroy(void *self) {
     free(((ticks *)self)->lock);
     free(self);
+}
+
+/* The lookup: which version answers. */
+
+static uint32_t ticks_find(void *self, const kuiper_context *context, const kuiper_batch *keys, const kuiper_str *fields, size_t fields_count, const kuiper_answers *into, const kuiper_fault *fault) {
+    (void)self;
+    (void)context;
+    (void)fields;
+    (void)fields_count;
+    (void)fault;
+    kuiper_str columns[1] = {S("v")};
+    kuiper_value values[1] = {integer(VARIANT)};
+    kuiper_batch batch = {sizeof batch, 0, columns, 1, 1, values, NULL, NULL, NULL};
+    for (size_t question = 0; question < keys->height; question++) {
+        into->rows(into, question, &batch);
+    }
+    return KUIPER_OK;
 }
 
 /* The functions: which version it is, how often it was called, and a sum. */
@@ -414,6 +433,10 @@ static const kuiper_source ticks_table = {
     .rewind = ticks_rewind,
 #endif
 };
+static const kuiper_lookup lookup_table = {
+    .size = sizeof lookup_table, .create = ticks_create, .provision = ticks_provision, .connect = ticks_connect, .find = ticks_find,
+    .close = ticks_close, .destroy = ticks_destroy,
+};
 static const kuiper_function edition_table = {
     .size = sizeof edition_table, .create = plain_create, .validate = refuse, .call = edition, .destroy = plain_destroy};
 static const kuiper_function calls_table = {
@@ -433,6 +456,9 @@ static const kuiper_symbol ticks_symbol = {
 static const kuiper_symbol pulls_symbol = {
     .size = sizeof pulls_symbol, .kind = KUIPER_SOURCE, .name = S("Pulls"), .flags = KUIPER_PULLED, .table = &ticks_table,
     .properties = of_source, .properties_count = 3, STATES};
+static const kuiper_symbol lookup_symbol = {
+    .size = sizeof lookup_symbol, .kind = KUIPER_LOOKUP, .name = S("TicksLookup"), .table = &lookup_table, .properties = of_source,
+    .properties_count = 3, STATES};
 #ifdef TWO_ARGUMENTS
 #define SIGNATURE "(any, any) -> int"
 #else
@@ -446,7 +472,7 @@ static const kuiper_symbol total_symbol = {
     .size = sizeof total_symbol, .kind = KUIPER_FUNCTION, .name = S("total"), .flags = KUIPER_AGGREGATE, .signature = S("(int) -> int"),
     .table = &total_table, STATES};
 
-static const kuiper_symbol *const symbols[] = {&tally_symbol, &ticks_symbol, &pulls_symbol, &calls_symbol, &total_symbol,
+static const kuiper_symbol *const symbols[] = {&tally_symbol, &ticks_symbol, &pulls_symbol, &lookup_symbol, &calls_symbol, &total_symbol,
 #ifndef NO_EDITION
     &edition_symbol,
 #endif

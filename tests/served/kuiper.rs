@@ -30,6 +30,11 @@ impl Kuiper {
         Kuiper { folder, address, child }
     }
 
+    /// Where it answers.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Ends it as a loss of power does, but for what the system has in its caches.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
