@@ -217,9 +217,8 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
             say(format!("{} processes died; the last one: {last}", process["deaths"]));
         }
     }
-    let names = |json: &Json| {
-        json.as_array().into_iter().flatten().filter_map(Json::as_str).collect::<Vec<_>>().join(", ")
-    };
+    let names =
+        |json: &Json| json.as_array().into_iter().flatten().filter_map(Json::as_str).collect::<Vec<_>>().join(", ");
     match names(&found["rules"]).as_str() {
         "" => {}
         rules => say(format!("used by the rules {rules}")),

@@ -166,12 +166,15 @@ fn list(bytes: &[u8]) -> Option<Vec<(String, String)>> {
     let text = std::str::from_utf8(text).ok()?.trim_end_matches('\0');
     let read = |line: &str| {
         let (kind, name) = line.split_once(' ')?;
-        let kind = match kind {
-            "source" | "pull_source" => "source",
-            "function" | "aggregate" => "function",
-            other => other,
-        };
-        Some((kind.to_owned(), name.trim().to_owned()))
+        let name = name.trim();
+        Some(match kind {
+            "pull_source" => ("source".to_owned(), name.to_owned()),
+            "bytes_sink" => ("sink".to_owned(), name.to_owned()),
+            "aggregate" | "list_aggregate" => ("function".to_owned(), name.to_owned()),
+            // Its symbol ends so, whether its author wrote it or not.
+            "lookup" => ("lookup".to_owned(), format!("{}Lookup", name.strip_suffix("Lookup").unwrap_or(name))),
+            other => (other.to_owned(), name.to_owned()),
+        })
     };
     Some(text.lines().filter_map(read).collect())
 }

@@ -96,7 +96,8 @@ impl Trial {
         let wanted = |symbol: &&Symbol| settings.symbol.as_deref().is_none_or(|name| name == symbol.name);
         let mut checks: Vec<(String, Bench, Check)> = Vec::new();
         for symbol in library.symbols.iter().filter(wanted) {
-            let arguments = if symbol.kind == kind::FUNCTION { function::fitting(&library, *symbol) } else { Vec::new() };
+            let arguments =
+                if symbol.kind == kind::FUNCTION { function::fitting(&library, *symbol) } else { Vec::new() };
             let props = properties(&settings.props);
             let bench = Bench { symbol: *symbol, props, row: settings.row.clone(), entry, arguments };
             let (what, list): (&str, Vec<(&str, Check)>) = match symbol.kind {

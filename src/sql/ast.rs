@@ -77,9 +77,10 @@ impl Select {
             visit(expr);
             expr.parts(&mut |part| walk(part, visit));
         }
-        let windows = self.windows.iter().flat_map(|window| {
-            window.args.iter().chain(&window.filter).chain(&window.when).chain(&window.partition)
-        });
+        let windows = self
+            .windows
+            .iter()
+            .flat_map(|window| window.args.iter().chain(&window.filter).chain(&window.when).chain(&window.partition));
         let fields = self.fields.iter().map(|field| &field.expr);
         let joins = self.joins.iter().filter_map(|join| join.on.as_ref());
         let order = self.order.iter().map(|sort| &sort.expr);

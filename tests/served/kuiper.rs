@@ -46,11 +46,6 @@ impl Kuiper {
         self.child = serve(self.folder.path(), &self.address);
     }
 
-    /// Where it answers.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     /// Waits until it ends by itself, and gives its status.
     pub fn ended(&mut self) -> Option<i32> {
         let mut status = None;

@@ -226,10 +226,11 @@ mod tests {
 
     #[test]
     fn a_plugin_of_ours_is_of_its_kind() {
-        let told = match ours(Kind::Sources, "mysql") {
+        assert!(ours(Kind::Sources, "mysql").is_ok() && ours(Kind::Sinks, "mysql").is_ok());
+        let told = match ours(Kind::Sources, "geohash") {
             Err(Failure::Usage(told)) => told,
-            _ => panic!("mysql is no source"),
+            _ => panic!("geohash is no source"),
         };
-        assert_eq!(told, "`mysql` is one of the sinks, not of the sources; write `plugin new sinks …`");
+        assert_eq!(told, "`geohash` is one of the functions, not of the sources; write `plugin new functions …`");
     }
 }

@@ -67,7 +67,10 @@ pub(super) fn run(args: &Test) -> Result<(), Failure> {
         })?,
     };
     match args.from {
-        Some(from) => Ok(tell(&file, args, from)),
+        Some(from) => {
+            tell(&file, args, from);
+            Ok(())
+        }
         None => judge(&file, args),
     }
 }

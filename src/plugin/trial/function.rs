@@ -94,7 +94,8 @@ fn table(bench: &Bench) -> Checked {
         return failed(format!("`{}` cannot be called in SQL: letters, digits and `_` make a name", symbol.name));
     }
     let signature = symbol.signature;
-    if !signature.is_empty() && !(signature.starts_with('(') && signature.contains(") -> ")) {
+    let reads = signature.starts_with('(') && signature.contains(") -> ");
+    if !signature.is_empty() && !reads {
         return failed(format!("the signature `{signature}` must read as `(text, [int]) -> text`"));
     }
     Ok(signature.to_owned())
@@ -191,7 +192,7 @@ fn with(bench: &Bench, each: impl FnOnce(&Subject<'_>) -> Checked) -> Checked {
 /// One life with one call in it.
 pub fn one_life(bench: &Bench) -> Result<(), Stop> {
     let subject = Subject::create(bench)?;
-    evaluated(&subject, &[bench.arguments.clone()]).map(drop)
+    evaluated(&subject, std::slice::from_ref(&bench.arguments)).map(drop)
 }
 
 fn nulls(bench: &Bench) -> Checked {
@@ -246,7 +247,7 @@ fn threads(bench: &Bench) -> Checked {
         let subject = Subject::create(bench)?;
         let mut last = Vec::new();
         for _ in 0..CALLS {
-            last = evaluated(&subject, &[bench.arguments.clone()])?.1;
+            last = evaluated(&subject, std::slice::from_ref(&bench.arguments))?.1;
         }
         subject.done()?;
         Ok(last)
