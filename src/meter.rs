@@ -113,6 +113,12 @@ impl LedgerView {
         self
     }
 
+    /// The rows that no operator holds, and whose end the sinks have not told yet.
+    pub fn under_way(&self) -> u64 {
+        let settled = u64::try_from(self.held).unwrap_or_default().saturating_add(self.ended());
+        self.came.saturating_sub(settled)
+    }
+
     /// The rows that have met their end.
     pub fn ended(&self) -> u64 {
         self.out + self.filtered + self.late + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>()

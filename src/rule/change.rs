@@ -100,6 +100,14 @@ pub(super) fn stranded(id: &str, rows: u64) -> Refused {
     ))
 }
 
+/// Why a rule is not changed now whose shared stream would not give these rows again.
+pub(super) fn under_way(id: &str, rows: u64) -> Refused {
+    Refused::Invalid(format!(
+        "rule {id} has {rows} rows on their way which its sinks have not confirmed, and its shared stream would not give \
+         them again; wait until the sinks take them, or drop them with `force=true`"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,6 +92,12 @@ pub trait Running: Send + Sync {
         Vec::new()
     }
 
+    /// While the sources wait: waits for the sinks to confirm what would be lost with the run, as long as they go on doing
+    /// so, and says how many rows they have not confirmed.
+    async fn drain(&self) -> u64 {
+        0
+    }
+
     /// Stops and joins all tasks. May be called after the end.
     async fn stop(&self);
 

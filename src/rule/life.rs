@@ -93,6 +93,14 @@ impl Control {
         }
     }
 
+    /// See [`Running::drain`].
+    pub async fn drain(&self) -> u64 {
+        match &self.run {
+            Some(run) => run.running.drain().await,
+            None => 0,
+        }
+    }
+
     pub fn is_running(&self) -> bool {
         self.run.is_some()
     }

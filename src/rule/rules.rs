@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use super::change::stranded;
+use super::change::{stranded, under_way};
 use super::farewell;
 use super::kept::Kept;
 use super::life::Rule;
@@ -228,6 +228,11 @@ impl Rules {
             }
             let ran = control.is_running();
             let _held = control.hold().await;
+            match control.drain().await {
+                0 => {}
+                rows if !force => return Err(under_way(&id, rows)),
+                rows => tracing::warn!(rule = id, "changed by force while its sinks have not confirmed {rows} rows"),
+            }
             rule.halt(&mut control, State::Stopped, "stopped by update").await;
             let saved = match planned.stranded().await {
                 Ok(Some(rows)) if !force => Err(stranded(&id, rows)),
@@ -376,6 +381,7 @@ impl Rules {
         match self.plan_anew(&rule) {
             Ok(planned) => {
                 let _held = control.hold().await;
+                control.drain().await;
                 rule.halt(&mut control, State::Stopped, "stopped by update").await;
                 self.launch(&rule, &mut control, planned).await;
                 Ok(())

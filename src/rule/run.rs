@@ -14,6 +14,7 @@ use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Run
 use super::graph::own_streams;
 use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
+use crate::clock::Stopwatch;
 use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
@@ -30,6 +31,9 @@ use statement::{defined, read};
 
 /// How long a rule that is stopped may take to deliver what is on its way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a change waits for sinks that confirm row after row, and for one that confirms none.
+const DRAINING: Duration = Duration::from_secs(30);
+const STUCK: Duration = Duration::from_secs(5);
 /// How often, and after what pause, it is tried to take over the journal of the run before.
 const LEASE_TRIES: u32 = 600;
 const LEASE_PAUSE: Duration = Duration::from_millis(50);
@@ -405,7 +409,8 @@ impl Planned for PlannedFlow {
             feeds.insert(stream.name.to_string(), feed);
         }
         let shared = |name: &String| self.host.catalog.find(name).is_some_and(|stream| stream.options.shared);
-        let common = feeds.iter().filter(|(name, _)| shared(name)).map(|(_, feed)| Arc::downgrade(feed)).collect();
+        let common: Vec<Weak<Feed>> =
+            feeds.iter().filter(|(name, _)| shared(name)).map(|(_, feed)| Arc::downgrade(feed)).collect();
         let of_sources = self.plan.sources.iter().filter_map(|source| feeds.get(source.stream.as_str()).cloned());
         let of_sources = of_sources.collect();
         let mut desks = Vec::new();
@@ -416,6 +421,8 @@ impl Planned for PlannedFlow {
             let desk = Desk::new(shelf.table.clone(), columns, shelf.cache, self.host.clock.clone());
             desks.push(desk.reading(source.reads()));
         }
+        let queued = self.sinks.iter().all(|sink| sink.keep.is_some());
+        let drains = !common.is_empty() && self.def.options.qos > 0 && journal.is_none() && !queued;
         // The rule alone holds them from here on, so that the last one to let go ends them.
         drop(feeds);
         let spec = FlowSpec {
@@ -438,7 +445,7 @@ impl Planned for PlannedFlow {
         };
         let flow = Flow::start(spec).await?;
         let ended = flow.ended();
-        Ok(Arc::new(RunningFlow { common, flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
+        Ok(Arc::new(RunningFlow { common, drains, flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
     }
 
     async fn forget(self: Box<Self>) {
@@ -496,6 +503,9 @@ async fn forget(stream: &str, source: SourcePlan) {
 struct RunningFlow {
     /// Feeds that other rules may read too.
     common: Vec<Weak<Feed>>,
+    /// What its sinks have not confirmed when it stops is lost: other rules read on, so that the source gives nothing again,
+    /// and neither a journal nor a queue has it.
+    drains: bool,
     /// Taken out when it is stopped.
     flow: Mutex<Option<Flow>>,
     last: Mutex<RunStatus>,
@@ -521,6 +531,23 @@ impl Running for RunningFlow {
     async fn hold(&self) -> Vec<watch::Sender<bool>> {
         let feeds = self.common.iter().filter_map(Weak::upgrade);
         futures_util::future::join_all(feeds.map(|feed| async move { feed.hold().await })).await
+    }
+
+    async fn drain(&self) -> u64 {
+        let (whole, mut pause, mut last) = (Stopwatch::start(), Stopwatch::start(), 0);
+        loop {
+            let rows = match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(flow) if self.drains => flow.ledger().under_way(),
+                _ => 0,
+            };
+            if rows != last {
+                (pause, last) = (Stopwatch::start(), rows);
+            }
+            if rows == 0 || pause.elapsed() > STUCK || whole.elapsed() > DRAINING {
+                return rows;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn stop(&self) {

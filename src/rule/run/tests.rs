@@ -1,6 +1,7 @@
 //! The engine with real tasks and a connector of its own.
 
 mod breaking;
+mod draining;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -80,7 +81,7 @@ fn rules() -> Arc<Rules> {
         root: ".".into(),
         private_net: true,
         ignore_case: false,
-        connectors: vec![TRICKLE, breaking::BOMB],
+        connectors: vec![TRICKLE, breaking::BOMB, draining::GATED],
     };
     let (host, told) = Host::open(setup).unwrap();
     assert!(told.is_empty(), "{told:?}");
