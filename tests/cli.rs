@@ -428,7 +428,7 @@ fn rule_test_counts_and_tells() {
         "+ {v: 2}",
         "field `advance` is missing, found `advanc`",
         "the name is used twice, first at ./good.yaml:1",
-        "rules made of a graph are not supported",
+        "a graph needs a sink",
         "skipped whole/server",
     ] {
         assert!(bad.out.contains(told), "{told} in\n{}", bad.out);

@@ -101,7 +101,11 @@ fn a_rule_that_is_dropped_says_what_went_with_it() {
     assert_eq!(updated.status, 0, "{}", updated.err);
     let told = "3 rows in the queue of sink `mqtt_0` of rule `alarms` are not sent";
     assert!(updated.err.contains(told), "{}", updated.err);
+    // The changed rule has read them once more, and waits for its sink.
+    let waiting = || server.done(&["rule", "status", "alarms"]).contains("6 in = 3 out");
+    wait_for("the changed rule has its rows", waiting);
     let dropped = server.done(&["rule", "drop", "alarms"]);
-    assert_eq!(dropped, "Rule alarms is dropped. 3 rows of sink mqtt_0 went undelivered.\n");
+    let told = "3 rows that it held went undelivered. 3 rows of sink mqtt_0 went undelivered.";
+    assert_eq!(dropped, format!("Rule alarms is dropped. {told}\n"));
     assert_eq!(server.done(&["queue", "list"]), "No queues are found.\n");
 }
