@@ -14,6 +14,7 @@ const CONNECT: u8 = 1;
 pub const PUBLISH: u8 = 3;
 pub const PUBACK: u8 = 4;
 pub const SUBACK: u8 = 9;
+pub const DISCONNECT: u8 = 14;
 
 /// How long a client waits before it tries again to connect.
 const PAUSE: Duration = Duration::from_millis(50);

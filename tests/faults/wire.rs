@@ -4,13 +4,13 @@
 //! For a source of the product, `down` says what the broker sent and what was acknowledged; for a sink, `up` says what was
 //! published and what the broker has confirmed. What was unacknowledged when a connection ended may come twice.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io::{BufReader, ErrorKind, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::mqtt::{self, Frame};
 
@@ -62,6 +62,9 @@ pub struct Side {
     pub under_way: u64,
 }
 
+/// What was confirmed so shortly before its connection broke may lie in the socket still, unread.
+const UNREAD: Duration = Duration::from_millis(50);
+
 /// The number in a payload, if it has one.
 fn number(payload: &[u8]) -> Option<i64> {
     serde_json::from_slice::<serde_json::Value>(payload).ok()?["id"].as_i64()
@@ -74,9 +77,21 @@ struct Line {
     five: AtomicBool,
     down: Mutex<HashMap<u16, Option<i64>>>,
     up: Mutex<HashMap<u16, Option<i64>>>,
+    /// The client has said good-bye, and so has read everything.
+    parted: AtomicBool,
+    /// When the broker's last confirmations were passed on.
+    confirmed: Mutex<VecDeque<Instant>>,
 }
 
 impl Line {
+    /// Confirmations that a connection which has just ended may have taken with it.
+    fn unread(&self) -> u64 {
+        if self.parted.load(Ordering::Acquire) {
+            return 0;
+        }
+        self.confirmed.lock().unwrap().iter().filter(|passed| passed.elapsed() < UNREAD).count() as u64
+    }
+
     fn out(&self, way: Way) -> &Mutex<HashMap<u16, Option<i64>>> {
         if way == Way::Down { &self.down } else { &self.up }
     }
@@ -91,6 +106,7 @@ impl Drop for Line {
             side.unacknowledged += left;
             side.under_way -= left;
         }
+        account.up.unacknowledged += self.unread();
     }
 }
 
@@ -188,6 +204,8 @@ impl Shared {
             five: AtomicBool::new(false),
             down: Mutex::default(),
             up: Mutex::default(),
+            parted: AtomicBool::new(false),
+            confirmed: Mutex::default(),
         });
         let ends = || -> std::io::Result<_> {
             near.set_nodelay(true)?;
@@ -234,6 +252,9 @@ fn pass(frame: &Frame, to: &mut TcpStream, way: Way, line: &Line) -> bool {
     if let Some(hello) = frame.hello() {
         line.five.store(hello.five, Ordering::Release);
     }
+    if way == Way::Up && frame.kind() == mqtt::DISCONNECT {
+        line.parted.store(true, Ordering::Release);
+    }
     if let Some((id, payload)) = frame.message(line.five.load(Ordering::Acquire)) {
         let number = number(payload);
         if line.out(way).lock().unwrap().insert(id, number).is_none() {
@@ -265,6 +286,13 @@ fn pass(frame: &Frame, to: &mut TcpStream, way: Way, line: &Line) -> bool {
     if to.write_all(&frame.bytes).is_err() {
         line.out(back).lock().unwrap().extend(confirmed);
         return false;
+    }
+    if back == Way::Up && confirmed.is_some() {
+        let mut last = line.confirmed.lock().unwrap();
+        while last.front().is_some_and(|passed| passed.elapsed() > 2 * UNREAD) {
+            last.pop_front();
+        }
+        last.push_back(Instant::now());
     }
     let mut account = shared.account.lock().unwrap();
     if let Some((_, number)) = confirmed {
