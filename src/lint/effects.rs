@@ -6,6 +6,11 @@ use crate::sql::{ExprNode, WindowKind};
 
 pub(super) fn check(scope: &Scope<'_>, found: &mut Vec<Diagnostic>) {
     let select = scope.select;
+    if let [first, second, ..] = select.windows.as_slice() {
+        let message =
+            format!("only the first window counts, `{}`; this one is as if it were not there", first.kind.name());
+        found.push(Diagnostic::warning("K0309", message).at(second.span).help("leave it out, or make a rule for each"));
+    }
     let mut add = |span: Span, message: &str, help: &str| {
         found.push(Diagnostic::warning("K0307", message.to_owned()).at(span).help(help.to_owned()));
     };

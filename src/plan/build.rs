@@ -29,7 +29,6 @@ pub fn plan(
     options: &Options,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut found = Findings(Vec::new());
-    second_window(select, &mut found);
     let streams = find_all(select, find, options, &mut found.0);
     if streams.len() < written(select).count() {
         return Err(dedup(found.0));
@@ -58,13 +57,6 @@ pub fn plan(
         return Err(dedup(found.0));
     }
     assemble(select, names, clauses, stamps, options)
-}
-
-/// Of several windows only the first is looked at.
-fn second_window(select: &Select, found: &mut Findings) {
-    if let [_, second, ..] = select.windows.as_slice() {
-        found.add(Diagnostic::error("K0204", "a statement has one window at most").at(second.span));
-    }
 }
 
 fn check_aliases(select: &Select, found: &mut Findings) {

@@ -1,6 +1,6 @@
 //! The functions `resize` and `thumbnail`: pictures (JPEG, PNG, GIF) made smaller or larger.
 //!
-//! An argument that is NULL gives NULL. A picture of more than [`MOST_PIXELS`] is refused before it is decoded, for a small file can
+//! An argument that is NULL gives NULL. A picture of more than `MOST_PIXELS` is refused before it is decoded, for a small file can
 //! name a size that fills the memory.
 
 use std::io::Cursor;
