@@ -52,7 +52,7 @@ impl Plugins {
 
     fn lookup_symbol(&self, name: &str) -> Option<(Arc<Edition>, Symbol)> {
         let (state, plugin) = (self.state(), name::canonical(name));
-        let wanted = format!("{}Lookup", name::symbol(&plugin));
+        let wanted = name::lookup_symbol(&name::symbol(&plugin));
         let edition = &state.loaded.get(&(Kind::Sources, plugin))?.edition;
         edition.library.symbol(kind::LOOKUP, &wanted).map(|symbol| (edition.clone(), symbol))
     }
