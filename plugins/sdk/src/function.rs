@@ -7,6 +7,7 @@ use std::os::raw::c_void;
 
 use crate::abi;
 use crate::context::Context;
+use crate::entries::create;
 use crate::error::{entry, freed, made, Error, Result};
 use crate::export::Maker;
 use crate::rows::{Row, Rows};
@@ -225,10 +226,6 @@ pub(crate) fn aggregate<A: Aggregate>() -> abi::Function {
 struct Groups<A: 'static>(&'static Maker<A>);
 
 // In all entries below: `this` and `group` came from the entries that make them, all other pointers are valid for the call.
-
-unsafe extern "C" fn create<F: Function>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
-    made(fault, || Ok((*(data as *const Maker<F>))()))
-}
 
 unsafe extern "C" fn validate<F: Function>(
     this: *mut c_void,
