@@ -134,14 +134,14 @@ fn no_kill_takes_a_number_out_of_a_window_or_counts_one_twice() {
 
 /// The numbers in the log of a stream that retains, in order.
 fn retained(data: &std::path::Path) -> Vec<i64> {
-    let stream = data.join("retained/between");
+    let stream = data.join("retained/middle");
     let log = fs::read_dir(&stream).unwrap().next().unwrap().unwrap().path();
     let (view, _) = View::open(&log).unwrap();
     let mut reader = view.read(view.first()).unwrap();
     let mut numbers = Vec::new();
     while let Some((_, record)) = reader.next().unwrap() {
         let from = &mut record.as_slice();
-        assert_eq!((pack::take_text(from).unwrap(), pack::take_number(from).unwrap()), ("between", 1));
+        assert_eq!((pack::take_text(from).unwrap(), pack::take_number(from).unwrap()), ("middle", 1));
         assert_eq!(pack::take_text(from).unwrap(), "n");
         numbers.push(pack::take(from).unwrap().as_i64().unwrap());
     }
@@ -167,21 +167,21 @@ fn a_stream_that_retains_loses_no_number_to_a_kill_and_the_rule_behind_it_counts
         broker.url()
     ));
     kuiper.stream(
-        r#"CREATE STREAM between () WITH (TYPE="memory", DATASOURCE="between", EXTRA="{\"retention\":1000000}")"#,
+        r#"CREATE STREAM middle () WITH (TYPE="memory", DATASOURCE="middle", EXTRA="{\"retention\":1000000}")"#,
     );
     let came = kuiper.folder.path().join("came");
     let rule = json!({
         "id": "behind",
-        "sql": "SELECT count(*) AS c, sum(n) AS s FROM between GROUP BY TUMBLINGWINDOW(ss, 1)",
+        "sql": "SELECT count(*) AS c, sum(n) AS s FROM middle GROUP BY TUMBLINGWINDOW(ss, 1)",
         "actions": [{"file": {"path": came, "fileType": "lines", "sendSingle": true}}],
         "options": {"qos": 2, "checkpointInterval": "1s"},
     });
     kuiper.ask("POST", "/rules", &rule.to_string());
-    kuiper.until("behind", "the beginning", |status| status["source_between_0_connection_status"] == 1);
+    kuiper.until("behind", "the beginning", |status| status["source_middle_0_connection_status"] == 1);
     let rule = json!({
         "id": "before",
         "sql": "SELECT n FROM demo",
-        "actions": [{"memory": {"topic": "between", "sendSingle": true}}],
+        "actions": [{"memory": {"topic": "middle", "sendSingle": true}}],
         "options": {"qos": 1},
     });
     kuiper.ask("POST", "/rules", &rule.to_string());
@@ -224,6 +224,6 @@ fn a_stream_that_retains_loses_no_number_to_a_kill_and_the_rule_behind_it_counts
     for rule in ["before", "behind"] {
         kuiper.ask("DELETE", &format!("/rules/{rule}"), "");
     }
-    kuiper.ask("DELETE", "/streams/between", "");
+    kuiper.ask("DELETE", "/streams/middle", "");
     assert_eq!(fs::read_dir(data.join("retained")).unwrap().count(), 0, "what a stream retained goes with it");
 }

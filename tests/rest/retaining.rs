@@ -128,17 +128,14 @@ async fn a_log_ends_with_its_definition() {
 #[tokio::test]
 async fn retention_without_an_effect_is_named() {
     let w = World::new().await;
-    let table =
-        r#"CREATE TABLE t () WITH (TYPE="memory", DATASOURCE="a", KIND="lookup", KEY="k", EXTRA="{\"retention\":5}")"#;
-    let told = w.ask("POST", "/tables", &sql(table)).await;
-    let warning = told.header("kuiper-warning");
-    // A lookup table is made without a word about its properties, and a rule over it says so.
-    assert_eq!((told.status, warning), (201, ""), "{}", told.body);
+    let conf = w.ask("PUT", "/metadata/sources/memory/confKeys/long", r#"{"retention": 1000}"#).await;
+    assert_eq!((conf.status, conf.header("kuiper-warning")), (200, ""), "{}", conf.body);
+    // A source that a graph defines for itself is gone with its rule.
     let graph = json!({
         "id": "g",
         "graph": {
             "nodes": {
-                "in": {"type": "source", "nodeType": "memory", "props": {"datasource": "a", "retention": 5}},
+                "in": {"type": "source", "nodeType": "memory", "props": {"datasource": "a", "confKey": "long"}},
                 "out": {"type": "sink", "nodeType": "nop", "props": {}},
             },
             "topo": {"sources": ["in"], "edges": {"in": ["out"]}},
@@ -148,6 +145,9 @@ async fn retention_without_an_effect_is_named() {
     assert_eq!(told.status, 201, "{}", told.body);
     let warning = told.header("kuiper-warning");
     assert!(warning.contains("property `retention` has no effect here"), "{}", told.headers);
-    let conf = w.ask("PUT", "/metadata/sources/memory/confKeys/long", r#"{"retention": 1000}"#).await;
-    assert_eq!((conf.status, conf.header("kuiper-warning")), (200, ""), "{}", conf.body);
+    assert!(!w.home.path().join("data/retained").exists());
+    // A stream takes the property from the key, too.
+    let kept = r#"CREATE STREAM kept () WITH (TYPE="memory", DATASOURCE="a", CONF_KEY="long")"#;
+    made(&w, "/streams", &sql(kept)).await;
+    assert_eq!(logs(&w).len(), 1);
 }

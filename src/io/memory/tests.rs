@@ -1,6 +1,7 @@
 use serde_json::json;
 use tokio::task::yield_now;
 
+use crate::codec::FormatOptions;
 use crate::data::Layout;
 use crate::io::tests::{env, sink_spec, spec};
 use crate::io::{Env, RowSet};
@@ -98,4 +99,16 @@ async fn a_subscriber_that_leaves_frees_the_publisher() {
     drop(gone);
     assert_eq!(waiting.await.unwrap(), Ok(()));
     assert!(env.bus.lock().exact.is_empty());
+}
+
+#[tokio::test]
+async fn a_lookup_table_says_that_it_retains_nothing() {
+    let env = env(".");
+    let plan = |props| {
+        let Json::Object(props) = props else { unreachable!() };
+        plan_lookup(LookupSpec { props, format: FormatOptions::default(), env: env.clone() }).unwrap().warnings
+    };
+    assert!(plan(json!({"datasource": "a", "key": "k", "retention": 0})).is_empty());
+    let told = plan(json!({"datasource": "a", "key": "k", "retention": 5}));
+    assert!(told[0].to_string().starts_with("property `retention` of a lookup table"), "{told:?}");
 }
