@@ -19,6 +19,8 @@ mod living;
 mod queues;
 #[path = "rest/refusals.rs"]
 mod refusals;
+#[path = "rest/retaining.rs"]
+mod retaining;
 #[path = "rest/tables.rs"]
 mod tables;
 #[path = "rest/world.rs"]

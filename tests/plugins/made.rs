@@ -152,7 +152,8 @@ pub fn lookup_spec(props: Json) -> LookupSpec {
 }
 
 pub fn source_spec(props: Json) -> SourceSpec {
-    SourceSpec { props: object(props), wants_meta: true, wants_acks: false, env: env("rule") }
+    let (props, stream) = (object(props), String::new());
+    SourceSpec { props, wants_meta: true, wants_acks: false, stream, env: env("rule") }
 }
 
 fn object(json: Json) -> serde_json::Map<String, Json> {
