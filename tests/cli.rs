@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "cli/metrics.rs"]
+mod metrics;
 #[path = "cli/queues.rs"]
 mod queues;
 #[path = "cli/told.rs"]
