@@ -15,6 +15,8 @@ mod graphs;
 mod http;
 #[path = "rest/living.rs"]
 mod living;
+#[path = "rest/metrics.rs"]
+mod metrics;
 #[path = "rest/queues.rs"]
 mod queues;
 #[path = "rest/refusals.rs"]
