@@ -53,7 +53,10 @@ fn built(what: &[&str], file: &str) -> PathBuf {
         .unwrap();
     assert!(built.success());
     // What is for debuggers only costs time here.
-    let stripped = temporary.join(format!("{}-{}", std::process::id(), file.replace('/', "-")));
+    // Tests that run side by side have one each.
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let stripped = temporary.join(format!("{}-{number}-{}", std::process::id(), file.replace('/', "-")));
     let strip = Command::new("strip").arg("-o").arg(&stripped).arg(target.join("debug").join(file)).status();
     assert!(strip.expect("this test needs `strip`").success());
     stripped

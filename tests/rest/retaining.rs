@@ -151,3 +151,13 @@ async fn retention_without_an_effect_is_named() {
     made(&w, "/streams", &sql(kept)).await;
     assert_eq!(logs(&w).len(), 1);
 }
+
+#[tokio::test]
+async fn the_stream_of_the_guide_retains() {
+    let guide = std::fs::read_to_string(format!("{}/rules/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let statement = guide.lines().find(|line| line.starts_with("CREATE STREAM alarms ")).unwrap();
+    let w = World::new().await;
+    let told = w.ask("POST", "/streams", &sql(statement)).await;
+    assert_eq!((told.status, told.header("kuiper-warning")), (201, ""), "{}", told.body);
+    assert_eq!(std::fs::read_dir(w.home.path().join("data/retained/alarms")).unwrap().count(), 1);
+}
