@@ -21,6 +21,8 @@ mod metrics;
 mod queues;
 #[path = "rest/refusals.rs"]
 mod refusals;
+#[path = "rest/retaining.rs"]
+mod retaining;
 #[path = "rest/tables.rs"]
 mod tables;
 #[path = "rest/world.rs"]

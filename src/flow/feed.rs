@@ -6,6 +6,7 @@
 //! to join or leave is heard. Nothing that was decoded is dropped by a change of subscribers or by the end of the
 //! source. Before the channel of a rule ends, the rule is told why.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub struct Fed {
     pub batch: Batch,
     /// Where the source stands after it, if that can seek.
     pub position: Option<Value>,
+    /// Rows before it that are gone, by reason; counted by whoever logs it.
+    pub missed: BTreeMap<&'static str, u64>,
 }
 
 /// A rule that is fed, by one of its sources.
@@ -389,8 +392,11 @@ impl Driver {
         if self.readers.all_go() {
             return Ok(());
         }
-        self.chunks += 1;
-        let Chunk { messages, position } = chunk;
+        let Chunk { messages, position, missed } = chunk;
+        // Without a message it says where the source begins, or what is gone.
+        let bare = messages.is_empty();
+        self.chunks += u64::from(!bare);
+        self.tell_missed(&missed);
         if self.decoding.is_none() {
             let accounts = self.subscribers.iter().map(|(id, one)| self.account(*id, one)).collect();
             self.decoding = Some(Decoding::new(&self.spec, &self.subscribers, accounts)?);
@@ -400,10 +406,11 @@ impl Driver {
         // Who has room is served first, so that one who has none holds the others up as little as can be.
         let (mut late, mut gone) = (Vec::new(), Vec::new());
         for ((id, subscriber), batch) in self.subscribers.iter().zip(batches) {
-            if batch.is_empty() {
+            if batch.is_empty() && !(subscriber.logs && (bare || !missed.is_empty())) {
                 continue;
             }
-            let fed = Fed { source: subscriber.source, batch, position: position.clone() };
+            let missed = if subscriber.logs { missed.clone() } else { BTreeMap::new() };
+            let fed = Fed { source: subscriber.source, batch, position: position.clone(), missed };
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
@@ -423,6 +430,20 @@ impl Driver {
         }
         gone.into_iter().for_each(|id| self.leave(id));
         Ok(())
+    }
+
+    /// Rows are gone that the source never gave: each rule counts them, one with a log when they are in it.
+    fn tell_missed(&self, missed: &BTreeMap<&'static str, u64>) {
+        for (reason, rows) in missed {
+            let text = format!("{rows} rows of `{}` are gone before they could be read: {reason}", self.spec.stream);
+            tracing::warn!("{text}");
+            for (_, subscriber) in &self.subscribers {
+                subscriber.meter.failed(text.clone(), self.spec.clock.now());
+                if !subscriber.logs {
+                    subscriber.book.miss(reason, *rows);
+                }
+            }
+        }
     }
 
     /// Gives a batch to a rule that makes the feed wait. Meanwhile the source runs on and wishes are heard; a rule that

@@ -69,7 +69,6 @@ impl BytesSink for ZmqSink {
         }
         let missed = self.publisher.as_ref().map_or(0, Publisher::missed);
         if missed > self.told {
-            context.count("missed", (missed - self.told) as i64);
             context.warn(format!("{} messages were left out for subscribers that do not keep up", missed - self.told));
             self.told = missed;
         }

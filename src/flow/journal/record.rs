@@ -11,8 +11,8 @@ use crate::meter::{SinkView, reason};
 /// A record that was read.
 #[allow(clippy::large_enum_variant, reason = "it lives for one turn of a replay")]
 pub enum Record {
-    /// Rows of a source were pushed.
-    Push { source: usize, now: Time, batch: Batch },
+    /// Rows of a source were pushed; others before them were gone, by reason.
+    Push { source: usize, now: Time, batch: Batch, missed: Reasons },
     /// The chain was told the time.
     Tick(Time),
     /// A lookup table answered, or failed.
@@ -141,7 +141,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-type Reasons = std::collections::BTreeMap<&'static str, u64>;
+pub type Reasons = std::collections::BTreeMap<&'static str, u64>;
 
 fn put_reasons(into: &mut Vec<u8>, reasons: &Reasons) {
     pack::put_number(into, reasons.len() as u64);
@@ -203,6 +203,13 @@ pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -
         }
     }
     Ok(body)
+}
+
+/// Adds to a push what was gone before its rows.
+pub fn put_missed(push: &mut Vec<u8>, missed: &Reasons) {
+    if !missed.is_empty() {
+        put_reasons(push, missed);
+    }
 }
 
 pub fn tick(now: Time) -> Vec<u8> {
@@ -301,7 +308,9 @@ pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
             let (source, now) = (bytes.size()?, bytes.time()?);
             read_deliveries(&mut bytes)?;
             bytes.value()?;
-            Record::Push { source, now, batch: read_rows(&mut bytes, now, account)? }
+            let batch = read_rows(&mut bytes, now, account)?;
+            let missed = if bytes.0.is_empty() { Reasons::new() } else { bytes.reasons()? };
+            Record::Push { source, now, batch, missed }
         }
         TICK => Record::Tick(bytes.time()?),
         ANSWER => Record::Answer { now: bytes.time()?, rows: read_answer(&mut bytes)? },
@@ -470,7 +479,8 @@ mod tests {
     #[test]
     fn a_push_comes_back_as_it_was_without_what_was_left_out() {
         let book = Arc::<Book>::default();
-        let Record::Push { source: 1, now: Time(105), batch } = read(&records()[1], &book.account()).unwrap() else {
+        let Record::Push { source: 1, now: Time(105), batch, .. } = read(&records()[1], &book.account()).unwrap()
+        else {
             panic!("it is no push");
         };
         assert_eq!((batch.rows(), batch.selected()), (2, &[0, 1][..]));

@@ -78,12 +78,15 @@ impl RuleTask {
             book.set_breaks(false);
         }
         match record {
-            Record::Push { source, now, mut batch } => {
+            Record::Push { source, now, mut batch, missed } => {
                 if let Some(book) = &book {
                     book.ledger.came(record::recount(&batch, &book.account()));
+                    missed.iter().for_each(|(reason, rows)| book.miss(reason, *rows));
                 }
                 self.bury(&mut batch);
                 match broken {
+                    // It says where the source stood.
+                    _ if batch.is_empty() => {}
                     None => self.chain.push(source, batch, now, &mut self.out)?,
                     Some(_) => self.chain.bury(&mut batch),
                 }
@@ -143,6 +146,13 @@ impl RuleTask {
         for number in numbers {
             let Some(mut fed) = self.waiting.pop_front() else { break };
             if number.is_none() {
+                continue;
+            }
+            if let Some(journal) = &self.journal {
+                fed.missed.iter().for_each(|(reason, rows)| journal.book().miss(reason, *rows));
+            }
+            // It says where the source stands.
+            if fed.batch.is_empty() {
                 continue;
             }
             self.doing(number);
