@@ -494,4 +494,5 @@ pub fn settle_all(mut batch: Batch, fate: Fate) {
     for row in 0..batch.rows() {
         batch.take_receipt(row).settle(fate);
     }
+    batch.take_undecoded().into_iter().for_each(|message| message.receipt.settle(fate));
 }

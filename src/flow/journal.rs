@@ -158,6 +158,8 @@ fn fail_deep(batch: &mut Batch) {
         if batch.row(at).iter().all(pack::fits) && pack::fits(&meta) {
             left.push(row);
         } else {
+            // It counts with the record, which says it too.
+            batch.receipt_mut(at).turn();
             batch.fail(at, pack::too_deep());
         }
     }
