@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Value, key};
+use crate::data::{Account, Batch, Value, key, pack};
 use crate::diag::{Fault, Result};
 use crate::expr::{Predicate, Program};
 use crate::func::analytic::{Analytic as State, start_analytic};
@@ -96,25 +96,24 @@ impl AnalyticCall {
 
     fn save(&self) -> Value {
         // Their order means nothing, and the rule waits for this.
-        let states =
-            self.states.iter().map(|(key, state)| Value::array(vec![Value::bytes(key), state.save()])).collect();
+        let states = self.states.iter().map(|(key, state)| Value::array(vec![Value::bytes(key), state.save()]));
         Value::array(vec![
             save_all(self.programs()),
             self.when.as_ref().map_or(Value::Null, Predicate::save),
-            Value::array(states),
+            pack::bundle(states),
         ])
     }
 
     fn load(&mut self, saved: &Value) -> Result<()> {
         let Value::Array(parts) = saved else { return Err(broken()) };
-        let [programs, when, Value::Array(states)] = parts.as_slice() else { return Err(broken()) };
+        let [programs, when, states] = parts.as_slice() else { return Err(broken()) };
         load_all(self.args.iter_mut().chain(&mut self.partition), programs.clone())?;
         if let Some(predicate) = &mut self.when {
             predicate.load(when.clone())?;
         }
         self.states.clear();
-        for entry in states.iter() {
-            let Value::Array(entry) = entry else { return Err(broken()) };
+        for entry in pack::unbundle(states) {
+            let Value::Array(entry) = entry? else { return Err(broken()) };
             let [Value::Bytes(key), saved] = entry.as_slice() else { return Err(broken()) };
             let mut state = self.start()?;
             state.load(saved.clone())?;

@@ -169,9 +169,8 @@ pub fn call(home: &Home, name: &str, rule: &str) -> impl Fn(&[&[Value]]) -> Vec<
     let guest = start();
     let info = RuleInfo { id: rule.into(), ..RuleInfo::nowhere() };
     move |rows| {
-        let width = rows.first().map_or(0, |row| row.len());
-        let columns: Vec<Vec<Value>> = (0..width).map(|n| rows.iter().map(|row| row[n].clone()).collect()).collect();
         let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
-        guest.call(&columns, rows.len(), &ctx)
+        let args: Vec<&Value> = rows.iter().copied().flatten().collect();
+        guest.call(&args, rows.len(), &ctx)
     }
 }
