@@ -151,7 +151,7 @@ fn acknowledged(isolation: &str) {
         // The sink stands still for longer than a swap waits.
         fs::write(&hold, "").unwrap();
         scene.kuiper.until("kept", "rows that wait", |status| {
-            status["ledger"]["in"].as_i64().unwrap() > status["ledger"]["out"].as_i64().unwrap() + 100
+            status["ledger"]["in"].as_i64().unwrap() > status["ledger"]["out"].as_i64().unwrap() + 10
         });
         let settled = heard(&told);
         swap(9);

@@ -366,6 +366,14 @@ static uint32_t acks_provision(void *self, const kuiper_context *context, const 
     return source->told ? KUIPER_OK : fail(fault, KUIPER_NEVER, "property `told` is missing: it must be a text");
 }
 
+static uint32_t acks_connect(void *self, const kuiper_context *context, const kuiper_fault *fault) {
+    (void)self;
+    (void)fault;
+    kuiper_str none = {NULL, 0};
+    context->status(context, KUIPER_CONNECTED, none);
+    return KUIPER_OK;
+}
+
 static void hear(const kuiper_output *output, const kuiper_value *tokens, size_t count) {
     acks *source = output->host;
     FILE *told = fopen(source->told, "a");
@@ -402,7 +410,7 @@ static uint32_t acks_subscribe(void *self, const kuiper_context *context, const 
     if (told) {
         fclose(told);
     }
-    int64_t most = source->pace / 200, next = 0;
+    int64_t most = source->pace / 1000, next = 0;
     for (;;) {
         while (next < NUMBERS && source->given[next] < 0) {
             next++;
@@ -425,7 +433,7 @@ static uint32_t acks_subscribe(void *self, const kuiper_context *context, const 
         }
         next += count;
         acks_hear(source, context, 0);
-        if (context->wait(context, 5000000)) {
+        if (context->wait(context, 1000000)) {
             return KUIPER_OK;
         }
     }
@@ -580,7 +588,8 @@ static const kuiper_source ticks_table = {
 #endif
 };
 static const kuiper_source acks_table = {
-    .size = sizeof acks_table, .create = acks_create, .provision = acks_provision, .subscribe = acks_subscribe, .close = acks_close,
+    .size = sizeof acks_table, .create = acks_create, .provision = acks_provision, .connect = acks_connect,
+    .subscribe = acks_subscribe, .close = acks_close,
     .destroy = acks_destroy,
 };
 static const kuiper_lookup lookup_table = {
