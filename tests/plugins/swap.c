@@ -410,7 +410,7 @@ static uint32_t acks_subscribe(void *self, const kuiper_context *context, const 
     if (told) {
         fclose(told);
     }
-    int64_t most = source->pace / 1000, next = 0;
+    int64_t most = source->pace / 500, next = 0;
     for (;;) {
         while (next < NUMBERS && source->given[next] < 0) {
             next++;
@@ -433,7 +433,7 @@ static uint32_t acks_subscribe(void *self, const kuiper_context *context, const 
         }
         next += count;
         acks_hear(source, context, 0);
-        if (context->wait(context, 1000000)) {
+        if (context->wait(context, 2000000)) {
             return KUIPER_OK;
         }
     }

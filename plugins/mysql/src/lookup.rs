@@ -99,13 +99,7 @@ impl Lookup for MysqlLookup {
 
 impl MysqlLookup {
     /// Asks by a template, once for each question. NULL is equal to nothing.
-    fn find_by(
-        &mut self,
-        template: &str,
-        context: &Context,
-        questions: Rows<'_>,
-        answers: &Answers<'_>,
-    ) -> Result<()> {
+    fn find_by(&mut self, template: &str, context: &Context, questions: Rows<'_>, answers: &Answers<'_>) -> Result<()> {
         let is_null = |row: &Row<'_>| row.iter().any(|(_, value)| value.is_null());
         for (number, question) in questions.iter().enumerate().filter(|(_, question)| !is_null(question)) {
             let values: Record =

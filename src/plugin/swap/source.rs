@@ -27,7 +27,7 @@ use crate::plugin::uses::{Carry, Edition, Place, Ready, Use, lock};
 use super::FAREWELL;
 
 /// How long rules may take to be done with what the old version gave and waits to hear of.
-const SETTLES: Duration = Duration::from_secs(2);
+const SETTLES: Duration = Duration::from_secs(5);
 
 /// Checks the properties against what stands in the place, and says how to open.
 pub fn plan(
