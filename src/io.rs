@@ -168,7 +168,12 @@ pub struct LinkStatus {
     pub reason: String,
     /// When someone tried to make it the last time.
     pub tried: Time,
+    /// What the connector itself counts, by name: see [`Report::count`].
+    pub counts: BTreeMap<String, i64>,
 }
+
+/// Names of counts that the status of a connector shows.
+const COUNTS: usize = 64;
 
 /// Where a connector reports the state of its connection; the last report counts.
 #[derive(Clone, Debug)]
@@ -229,6 +234,21 @@ impl Report {
     /// How often [`Report::progress`] was said.
     pub fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Counts something that no account of the engine knows, such as messages that one of several subscribers did not get.
+    /// A connector that makes up ever more names is not followed beyond [`COUNTS`] of them.
+    pub fn count(&self, name: &str, by: i64) {
+        self.to.send_if_modified(|status| {
+            let room = status.counts.len() < COUNTS;
+            match status.counts.get_mut(name) {
+                Some(count) => *count = count.saturating_add(by),
+                None if room => drop(status.counts.insert(name.to_owned(), by)),
+                None => {}
+            }
+            // Whoever waits for the connection to change need not wake up.
+            false
+        });
     }
 
     /// Someone tries to connect now; until that succeeds the link is what it was.
@@ -534,11 +554,18 @@ mod tests {
             clock.set(Time(n as i64 + 2));
             report.set(link.clone());
             let (connected, disconnected, tried) = (Time(connected), Time(disconnected), Time(tried));
-            let expected = LinkStatus { link, connected, disconnected, reason: reason.into(), tried };
+            let counts = BTreeMap::new();
+            let expected = LinkStatus { link, connected, disconnected, reason: reason.into(), tried, counts };
             assert_eq!(*status.borrow(), expected);
         }
         report.trying();
         assert_eq!((status.borrow().tried, &status.borrow().link), (Time(7), &down("cut")));
+        for n in 0..2 * COUNTS {
+            report.count("missed", 2);
+            report.count(&format!("key {n}"), 1);
+        }
+        let counts = status.borrow().counts.clone();
+        assert_eq!((counts.len(), counts["missed"], counts["key 0"]), (COUNTS, 4 * COUNTS as i64, 1));
     }
 
     #[tokio::test]

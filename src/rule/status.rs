@@ -139,6 +139,9 @@ impl NodeStatus {
         put("connection_last_disconnected_time", link.disconnected.0.into());
         put("connection_last_disconnected_message", link.reason.as_str().into());
         put("connection_last_try_time", link.tried.0.into());
+        if !link.counts.is_empty() {
+            put("counters", json!(link.counts));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use kuiper::data::Value;
 use kuiper::diag::Fault;
 use kuiper::func::{Body, Ctx, RuleInfo};
 use kuiper::io::{Bus, Env, LookupSpec, SinkSpec, SourceSpec};
-use kuiper::plugin::{Install, Kind, Plugins, Settings};
+use kuiper::plugin::{Install, Isolation, Kind, Plugins, Settings};
 use serde_json::Value as Json;
 use zip::write::SimpleFileOptions;
 
@@ -69,7 +69,9 @@ pub fn zipped(folder: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
     let path = folder.join(format!("{number}.zip"));
     let mut writer = zip::ZipWriter::new(fs::File::create(&path).unwrap());
     for (name, content) in entries {
-        writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+        // Packing takes a program that is built for tests longer than all else.
+        let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        writer.start_file(*name, stored).unwrap();
         writer.write_all(content).unwrap();
     }
     writer.finish().unwrap();
@@ -84,8 +86,18 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Home {
+        Home::with(Isolation::default())
+    }
+
+    /// One whose plugins run in processes of their own.
+    #[allow(dead_code)]
+    pub fn isolated() -> Home {
+        Home::with(Isolation { all: true, program: env!("CARGO_BIN_EXE_kuiper").into(), ..Isolation::default() })
+    }
+
+    fn with(isolation: Isolation) -> Home {
         let folder = tempfile::tempdir().unwrap();
-        let (plugins, told) = Plugins::open(Settings::new(folder.path().join("data")));
+        let (plugins, told) = Plugins::open(Settings { isolation, ..Settings::new(folder.path().join("data")) });
         assert_eq!(told, Vec::<String>::new());
         Home { folder, plugins }
     }

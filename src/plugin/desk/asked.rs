@@ -95,7 +95,13 @@ pub unsafe extern "C" fn count(this: *const abi::Context, key: abi::Str, by: i64
     // SAFETY: see above.
     unsafe {
         at(this, 0, |desk| {
-            let (key, mut states) = (key.to_text(), lock(&desk.states));
+            let key = key.to_text();
+            if by != 0
+                && let Some(report) = &*lock(&desk.report)
+            {
+                report.count(&key, by);
+            }
+            let mut states = lock(&desk.states);
             let now = states.get(&key).and_then(Value::as_i64).unwrap_or(0).saturating_add(by);
             if by != 0 {
                 states.insert(key, Value::Int(now));
