@@ -139,18 +139,21 @@ impl Reading {
         loop {
             let books: Vec<Book> = rules.iter().map(|rule| look(rule, self.folder.path())).collect();
             let count: u32 = books.iter().flat_map(|book| book.counts.values()).sum();
+            std::thread::sleep(Duration::from_millis(200));
             if count > seen {
                 (seen, moved) = (count, Instant::now());
+                continue;
             }
+            // What follows takes a while in the long run.
+            let still = moved.elapsed() > PATIENCE / 3;
             let given = self.given();
             let has_all = |(rule, book): (&Rule, &Book)| {
                 Reading::times(rule, &given).iter().all(|(number, times)| book.counts.get(number) >= Some(times))
             };
             let all = self.holds_all(&given) && rules.iter().zip(&books).all(has_all);
-            if all || moved.elapsed() > PATIENCE / 3 {
+            if all || still {
                 return books;
             }
-            std::thread::sleep(Duration::from_millis(200));
         }
     }
 
