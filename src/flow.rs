@@ -56,7 +56,7 @@ pub use carry::{Carry, carried, missing};
 pub use chain::{Ask, Chain, Steps};
 pub use dead::columns as dead_columns;
 pub use desk::{CacheOptions, Desk};
-pub use feed::{Feed, FeedSpec};
+pub use feed::{Feed, FeedSpec, Hold};
 pub use journal::record::{self, Record};
 pub use journal::{JournalSpec, JournalView, Opened};
 pub use lane::Overflow;

@@ -141,14 +141,15 @@ impl Feed {
     /// Gives nothing to anyone until what is returned is dropped: a rule that leaves and comes back meanwhile misses
     /// nothing. The source waits, as for a rule that is full. Returns when all has been given that was being given; where
     /// a rule takes it that slowly, some seconds later.
-    pub async fn hold(&self) -> watch::Sender<bool> {
+    /// With `keeps` the feed, and so its source, outlives all its rules as long as it is held.
+    pub async fn hold(self: Arc<Self>, stream: String, keeps: bool) -> Hold {
         let (held, open) = watch::channel(false);
         let (shut, is_shut) = oneshot::channel();
         // A feed that has ended has nothing to give.
         if self.commands.send(Command::Hold(Gate { open, shut: Some(shut) })).await.is_ok() {
             let _ = tokio::time::timeout(HOLDING, is_shut).await;
         }
-        held
+        Hold { stream, _held: held, feed: keeps.then_some(self) }
     }
 
     /// Takes a subscriber off; its channel ends when what was on its way has arrived.
@@ -169,6 +170,24 @@ impl Feed {
         let mut task = self.task;
         if tokio::time::timeout(patience, &mut task).await.is_err() {
             task.abort();
+        }
+    }
+}
+
+/// A feed that gives nothing to anyone, until this is released or dropped.
+pub struct Hold {
+    pub stream: String,
+    _held: watch::Sender<bool>,
+    feed: Option<Arc<Feed>>,
+}
+
+impl Hold {
+    /// Has the feed go on. Where no rule reads it any more it ends, and this waits for that.
+    pub async fn release(self) {
+        let Hold { feed, _held: held, .. } = self;
+        drop(held);
+        if let Some(feed) = feed.and_then(Arc::into_inner) {
+            feed.close(FAREWELL).await;
         }
     }
 }
@@ -372,7 +391,8 @@ impl Driver {
 
     fn leave(&mut self, id: u64) {
         let Some(at) = self.subscribers.iter().position(|(other, _)| *other == id) else { return };
-        if self.subscribers.len() == 1 {
+        // While it is held the source runs on for who comes back, and what it has given is for that one too.
+        if self.subscribers.len() == 1 && !self.is_held() {
             self.leaver = Some(id);
             self.over.store(true, Ordering::Release);
             return;
@@ -384,7 +404,7 @@ impl Driver {
 
     /// No one wants the source as it runs now.
     fn is_left(&self) -> bool {
-        self.leaver.is_some() || self.deserted
+        self.leaver.is_some() || self.deserted || (self.subscribers.is_empty() && !self.is_held())
     }
 
     /// Tells why, and lets go: of the one who wanted to leave, or of all.
@@ -416,8 +436,9 @@ impl Driver {
     }
 
     async fn distribute(&mut self, chunk: Chunk, run: &mut Run<'_>) -> Result<()> {
-        // Some have left already, and are to get it too: the source gives it again after the next start.
-        if self.readers.all_go() {
+        // Some have left already, and are to get it too: the source gives it again after the next start. So it does where
+        // nobody is there any more.
+        if self.readers.all_go() || self.subscribers.is_empty() {
             return Ok(());
         }
         let Chunk { messages, position, missed } = chunk;

@@ -2,12 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::sync::watch;
 
 use super::{Def, Host};
 use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
-use crate::flow::{JournalView, Tide};
+use crate::flow::{Hold, JournalView, Tide};
 use crate::func::Catalogue;
 use crate::io::LinkStatus;
 use crate::meter::{Accounts, LedgerView, NodeView, SinkView};
@@ -86,9 +85,9 @@ pub trait Running: Send + Sync {
     /// Returns when the rule has ended by itself; at once when it has before. May be dropped and called again.
     async fn ended(&self) -> Ended;
 
-    /// Has the sources that it shares with other rules wait until what is returned is dropped: the rule can stop and start
+    /// Has the sources that it shares with other rules wait until what is returned is released: the rule can stop and start
     /// again meanwhile, and misses nothing.
-    async fn hold(&self) -> Vec<watch::Sender<bool>> {
+    async fn hold(&self) -> Vec<Hold> {
         Vec::new()
     }
 

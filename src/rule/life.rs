@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::tz::TimeZone;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::kept::Kept;
 use super::{Def, Ended, Health, Host, Planned, Retries, RunStatus, Running, Status, Topo};
 use crate::clock::Time;
 use crate::diag::Fault;
+use crate::flow::Hold;
 use crate::store::Bucket;
 
 /// How long a rule may take to stop before it is left to itself.
@@ -85,8 +86,8 @@ struct Run {
 }
 
 impl Control {
-    /// Has the sources that the run shares with others wait until what is returned is dropped.
-    pub async fn hold(&self) -> Vec<watch::Sender<bool>> {
+    /// Has the sources that the run shares with others wait until what is returned is released.
+    pub async fn hold(&self) -> Vec<Hold> {
         match &self.run {
             Some(run) => run.running.hold().await,
             None => Vec::new(),

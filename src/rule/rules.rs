@@ -16,6 +16,7 @@ use super::queues;
 use super::run::plan_stream;
 use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
 use crate::diag::{self, Diagnostic, Fault, Result};
+use crate::flow::Hold;
 use crate::lint::{Known, lint};
 use crate::plan::GraphSource;
 use crate::sql;
@@ -227,7 +228,7 @@ impl Rules {
                 warnings.extend(me.change(&old, &def, planned.as_ref()).warnings());
             }
             let ran = control.is_running();
-            let _held = control.hold().await;
+            let held = control.hold().await;
             match control.drain().await {
                 0 => {}
                 rows if !force => return Err(under_way(&id, rows)),
@@ -253,6 +254,8 @@ impl Rules {
             let (now_read, keeps) = (planned.sources(), planned.queues());
             rule.set_def(def);
             warnings.extend(me.left(&id, keeps).await);
+            let (held, left): (Vec<Hold>, _) = held.into_iter().partition(|hold| now_read.contains(&hold.stream));
+            release(left).await;
             if !reads(&old).iter().all(|name| now_read.contains(name)) {
                 me.forget(&old).await;
             }
@@ -261,6 +264,7 @@ impl Rules {
             } else if rule.state() == State::ScheduledStop {
                 rule.set_state(State::Stopped, "stopped by update");
             }
+            release(held).await;
             Ok(Told { text, warnings })
         })
         .await
@@ -380,10 +384,11 @@ impl Rules {
         rule.taken_in_hand();
         match self.plan_anew(&rule) {
             Ok(planned) => {
-                let _held = control.hold().await;
+                let held = control.hold().await;
                 control.drain().await;
                 rule.halt(&mut control, State::Stopped, "stopped by update").await;
                 self.launch(&rule, &mut control, planned).await;
+                release(held).await;
                 Ok(())
             }
             Err(error) => {
@@ -517,6 +522,10 @@ impl Rules {
     pub fn is_read(&self, name: &str) -> bool {
         self.read().values().any(|rule| rule.reads(name))
     }
+}
+
+async fn release(held: Vec<Hold>) {
+    join_all(held.into_iter().map(Hold::release)).await;
 }
 
 /// The streams and tables that a rule names.

@@ -1,5 +1,6 @@
 //! The engine of this program: definitions are planned by `plan` and run by `flow`.
 
+mod running;
 mod statement;
 
 use std::collections::HashMap;
@@ -8,13 +9,11 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
-use tokio::sync::watch;
 
-use super::engine::{Ended, Engine, NodeKind, NodeStatus, Planned, RunStatus, Running, Step, Topo};
+use super::engine::{Engine, Planned, Running, Step, Topo};
 use super::graph::own_streams;
 use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
-use crate::clock::Stopwatch;
 use crate::data::Layout;
 use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
@@ -27,13 +26,9 @@ use crate::plan::{self, Plan};
 use crate::plugin;
 use crate::sql;
 
+use running::{Read, RunningFlow};
 use statement::{defined, read};
 
-/// How long a rule that is stopped may take to deliver what is on its way.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a change waits for sinks that confirm row after row, and for one that confirms none.
-const DRAINING: Duration = Duration::from_secs(30);
-const STUCK: Duration = Duration::from_secs(5);
 /// How often, and after what pause, it is tried to take over the journal of the run before.
 const LEASE_TRIES: u32 = 600;
 const LEASE_PAUSE: Duration = Duration::from_millis(50);
@@ -411,8 +406,11 @@ impl Planned for PlannedFlow {
             feeds.insert(stream.name.to_string(), feed);
         }
         let shared = |name: &String| self.host.catalog.find(name).is_some_and(|stream| stream.options.shared);
-        let common: Vec<Weak<Feed>> =
-            feeds.iter().filter(|(name, _)| shared(name)).map(|(_, feed)| Arc::downgrade(feed)).collect();
+        let read = |(name, feed): (&String, &Arc<Feed>)| {
+            let times = self.plan.sources.iter().filter(|source| source.stream == name.as_str()).count();
+            Read { stream: name.clone(), feed: Arc::downgrade(feed), times }
+        };
+        let common: Vec<Read> = feeds.iter().filter(|(name, _)| shared(name)).map(read).collect();
         let of_sources = self.plan.sources.iter().filter_map(|source| feeds.get(source.stream.as_str()).cloned());
         let of_sources = of_sources.collect();
         let mut desks = Vec::new();
@@ -446,8 +444,7 @@ impl Planned for PlannedFlow {
             plan: self.plan,
         };
         let flow = Flow::start(spec).await?;
-        let ended = flow.ended();
-        Ok(Arc::new(RunningFlow { common, drains, flow: Mutex::new(Some(flow)), last: Mutex::default(), ended }))
+        Ok(Arc::new(RunningFlow::new(common, drains, flow)))
     }
 
     async fn forget(self: Box<Self>) {
@@ -500,98 +497,6 @@ async fn forget(stream: &str, source: SourcePlan) {
     if let Err(fault) = forgotten {
         tracing::warn!(stream, "what the source left outside could not be taken back: {fault}");
     }
-}
-
-struct RunningFlow {
-    /// Feeds that other rules may read too.
-    common: Vec<Weak<Feed>>,
-    /// What its sinks have not confirmed when it stops is lost: other rules read on, so that the source gives nothing again,
-    /// and neither a journal nor a queue has it.
-    drains: bool,
-    /// Taken out when it is stopped.
-    flow: Mutex<Option<Flow>>,
-    last: Mutex<RunStatus>,
-    ended: watch::Receiver<Option<flow::Ended>>,
-}
-
-#[async_trait::async_trait]
-impl Running for RunningFlow {
-    async fn ended(&self) -> Ended {
-        let mut ended = self.ended.clone();
-        let result = ended.wait_for(Option::is_some).await.map(|ended| ended.clone());
-        match result {
-            Ok(Some(flow::Ended::Finished)) => Ended::Finished,
-            Ok(Some(flow::Ended::Failed(fault))) => Ended::Failed(fault),
-            // Its task is gone without a word: it was stopped by hand, or it panicked.
-            Ok(None) | Err(_) if self.flow.lock().unwrap_or_else(PoisonError::into_inner).is_none() => {
-                std::future::pending().await
-            }
-            Ok(None) | Err(_) => Ended::Failed(Fault::bug("the task of the rule ended without a word")),
-        }
-    }
-
-    async fn hold(&self) -> Vec<watch::Sender<bool>> {
-        let feeds = self.common.iter().filter_map(Weak::upgrade);
-        futures_util::future::join_all(feeds.map(|feed| async move { feed.hold().await })).await
-    }
-
-    async fn drain(&self) -> u64 {
-        let (whole, mut pause, mut last) = (Stopwatch::start(), Stopwatch::start(), 0);
-        loop {
-            let rows = match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(flow) if self.drains => flow.ledger().under_way(),
-                _ => 0,
-            };
-            if rows != last {
-                (pause, last) = (Stopwatch::start(), rows);
-            }
-            if rows == 0 || pause.elapsed() > STUCK || whole.elapsed() > DRAINING {
-                return rows;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn stop(&self) {
-        let flow = self.flow.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(flow) = flow {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = status(flow.nodes(), flow.ledger());
-            let (nodes, ledger, _) = flow.stop(PATIENCE).await;
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = status(nodes, ledger);
-        }
-    }
-
-    fn accounts(&self) -> Accounts {
-        match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => flow.accounts(),
-            None => self.last.lock().unwrap_or_else(PoisonError::into_inner).accounts(),
-        }
-    }
-
-    fn status(&self) -> RunStatus {
-        match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(flow) => {
-                let (tide, busy, journal) = (flow.tide(), flow.busy(), flow.journal());
-                RunStatus { tide, busy, journal, ..status(flow.nodes(), flow.ledger()) }
-            }
-            None => self.last.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
-    }
-}
-
-fn status(nodes: Vec<flow::NodeStatus>, ledger: crate::meter::LedgerView) -> RunStatus {
-    let mut run = RunStatus { ledger, ..RunStatus::default() };
-    for node in nodes {
-        let (kind, prefix) = match node.kind {
-            flow::NodeKind::Source => (NodeKind::Source, "source_"),
-            flow::NodeKind::Op => (NodeKind::Op, "op_"),
-            flow::NodeKind::Sink => (NodeKind::Sink, "sink_"),
-        };
-        let name = node.name.strip_prefix(prefix).unwrap_or(&node.name).to_owned();
-        run.sinks.extend(node.account.map(|account| (name.clone(), account)));
-        run.nodes.push(NodeStatus { kind, name, view: node.view, link: node.link });
-    }
-    run
 }
 
 #[cfg(test)]

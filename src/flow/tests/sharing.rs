@@ -373,7 +373,7 @@ async fn a_rule_that_leaves_and_comes_back_while_the_feed_is_held_misses_nothing
     while !giver.is_finished() {
         // The second time the feed may not have seen that it goes on.
         for _ in 0..2 {
-            let held = feed.hold().await;
+            let held = feed.clone().hold("demo".into(), false).await;
             until("what was on its way", || changing.ledger().under_way() == 0).await;
             assert_eq!(changing.stop().await.ledger.dropped.len(), 0);
             took.extend(changed.took());
@@ -391,4 +391,48 @@ async fn a_rule_that_leaves_and_comes_back_while_the_feed_is_held_misses_nothing
     assert!(changes > 1);
     assert_eq!(took, texts(0..2000));
     assert_eq!(staying.stop().await.terms(), [2000, 0, 0, 0]);
+}
+
+/// As a rule does that is changed while the only other one stops: what comes meanwhile is for the first.
+#[tokio::test]
+async fn what_a_held_feed_is_given_waits_for_who_comes_back_though_all_others_leave() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let (other, before, after) = (sink(), sink(), sink());
+    let stops = rule("SELECT a FROM demo").to(&other).start(&feed).await.unwrap();
+    let changes = rule("SELECT a FROM demo").to(&before).start(&feed).await.unwrap();
+    tap.give(acks.rows(0..5)).await;
+    until("rows", || before.took().len() == 5 && other.took().len() == 5).await;
+    let held = feed.clone().hold("demo".into(), true).await;
+    changes.stop().await;
+    tap.give(acks.rows(5..10)).await;
+    stops.stop().await;
+    tap.give(acks.rows(10..15)).await;
+    let changed = rule("SELECT a FROM demo").to(&after).start(&feed).await.unwrap();
+    drop(feed);
+    held.release().await;
+    until("the rows", || after.took().len() == 10).await;
+    assert_eq!((other.took(), after.took()), (texts(0..5), texts(5..15)));
+    assert_eq!(tap.opened.load(Ordering::SeqCst), 1);
+    changed.stop().await;
+    assert_eq!(acks.good().len(), 15);
+}
+
+/// As a rule does that is changed to read something else while the only other one stops.
+#[tokio::test]
+async fn a_held_feed_to_which_no_one_comes_back_closes_its_source_and_loses_nothing() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let took = sink();
+    let leaves = rule("SELECT a FROM demo").to(&took).start(&feed).await.unwrap();
+    tap.give(acks.rows(0..5)).await;
+    until("rows", || took.took().len() == 5).await;
+    let held = feed.clone().hold("demo".into(), true).await;
+    leaves.stop().await;
+    tap.give(acks.rows(5..10)).await;
+    drop(feed);
+    soon("the end of the feed", held.release()).await;
+    assert_eq!((acks.good(), acks.bad()), ((0..5).collect(), (5..10).collect()));
 }

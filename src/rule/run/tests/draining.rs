@@ -4,6 +4,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::io::{Parcel, Sink, SinkPlan, SinkSpec, Stopped, Takes};
+use crate::rule::run::running::PATIENCE;
 
 /// Confirms nothing until its gate is open.
 pub const GATED: Connector = Connector {
