@@ -48,9 +48,12 @@ impl Anchor {
         let resume = self.place().resume.clone();
         if let Some(position) = resume {
             sink.resume(&position).await?;
-            self.place().resume = None;
         }
-        self.delivered(sink).await
+        self.delivered(sink).await?;
+        // Not before the sink has said where it stands: the journal may note it at any moment, and a kill behind a note
+        // of nothing would leave in the sink what is given again.
+        self.place().resume = None;
+        Ok(())
     }
 
     /// The sink has confirmed something, and the receipts of it are settled.
@@ -74,4 +77,44 @@ impl Account for Anchor {
     fn hold(&self, _: u64) {}
 
     fn unhold(&self, _: u64) {}
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::io::{Parcel, Report, Stopped};
+
+    /// A sink that is asked where it stands, and takes its time.
+    struct Slow;
+
+    #[async_trait::async_trait]
+    impl Sink for Slow {
+        async fn connect(&mut self, _: Report) -> Result<()> {
+            Ok(())
+        }
+
+        async fn deliver(&mut self, _: &[Parcel]) -> std::result::Result<(), Stopped> {
+            Ok(())
+        }
+
+        async fn position(&mut self) -> Result<Option<Value>> {
+            tokio::task::yield_now().await;
+            Ok(Some(Value::Int(8)))
+        }
+
+        async fn close(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn where_a_sink_stood_is_known_until_it_says_where_it_stands() {
+        let (anchor, mut sink) = (Anchor::new(Some(Value::Int(7))), Slow);
+        let mut connected = Box::pin(anchor.connected(&mut sink));
+        assert!(futures_util::FutureExt::now_or_never(&mut connected).is_none());
+        assert_eq!(anchor.confirmed(), (0, Some(Value::Int(7))));
+        connected.await.unwrap();
+        assert_eq!(anchor.confirmed(), (0, Some(Value::Int(8))));
+    }
 }
