@@ -17,6 +17,7 @@ mod rest;
 mod simulator;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -32,7 +33,7 @@ use crate::diag::{Diagnostic, Fault, Result};
 
 pub use gate::Gate;
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
-pub use memory::{Bus, Change, MemoryTable};
+pub use memory::{Bus, Change, MemoryTable, Retained, RetainedReader, Stretch, retention};
 pub use reach::refusal;
 pub use rest::is_of_login;
 
@@ -68,6 +69,8 @@ pub struct Chunk {
     pub messages: Vec<Message>,
     /// Where the source stands after the last of them, if it can seek: [`Source::seek`] with it goes on behind them.
     pub position: Option<Value>,
+    /// Rows before them that are gone and were never given, by the reason under which a rule counts them as dropped.
+    pub missed: BTreeMap<&'static str, u64>,
 }
 
 impl std::ops::Deref for Chunk {
@@ -120,7 +123,11 @@ impl Inlet {
         if messages.is_empty() {
             return Ok(());
         }
-        let chunk = Chunk { messages, position };
+        self.send_chunk(Chunk { messages, position, ..Chunk::default() }).await
+    }
+
+    /// The same, also without a message: to say where the source begins, or what is gone.
+    pub async fn send_chunk(&self, chunk: Chunk) -> std::result::Result<(), Closed> {
         match &self.gate {
             Some(gate) => gate.pass(&self.to, chunk).await,
             None => self.to.send(chunk).await.map_err(|_| Closed),
@@ -161,7 +168,12 @@ pub struct LinkStatus {
     pub reason: String,
     /// When someone tried to make it the last time.
     pub tried: Time,
+    /// What the connector itself counts, by name: see [`Report::count`].
+    pub counts: BTreeMap<String, i64>,
 }
+
+/// Names of counts that the status of a connector shows.
+const COUNTS: usize = 64;
 
 /// Where a connector reports the state of its connection; the last report counts.
 #[derive(Clone, Debug)]
@@ -222,6 +234,21 @@ impl Report {
     /// How often [`Report::progress`] was said.
     pub fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Counts something that no account of the engine knows, such as messages that one of several subscribers did not get.
+    /// A connector that makes up ever more names is not followed beyond [`COUNTS`] of them.
+    pub fn count(&self, name: &str, by: i64) {
+        self.to.send_if_modified(|status| {
+            let room = status.counts.len() < COUNTS;
+            match status.counts.get_mut(name) {
+                Some(count) => *count = count.saturating_add(by),
+                None if room => drop(status.counts.insert(name.to_owned(), by)),
+                None => {}
+            }
+            // Whoever waits for the connection to change need not wake up.
+            false
+        });
     }
 
     /// Someone tries to connect now; until that succeeds the link is what it was.
@@ -380,6 +407,8 @@ pub struct SourceSpec {
     pub wants_meta: bool,
     /// A rule wants the source to hold acknowledgements until its sinks have confirmed.
     pub wants_acks: bool,
+    /// The stream or table that it is of; empty where that is none of the catalog.
+    pub stream: String,
     pub env: Env,
 }
 
@@ -469,7 +498,7 @@ mod tests {
 
     pub(super) fn spec(props: Json, root: impl Into<PathBuf>) -> SourceSpec {
         let props = props.as_object().unwrap().clone();
-        SourceSpec { props, wants_meta: false, wants_acks: false, env: env(root) }
+        SourceSpec { props, wants_meta: false, wants_acks: false, stream: String::new(), env: env(root) }
     }
 
     pub(super) fn sink_spec(props: Json, root: impl Into<PathBuf>) -> SinkSpec {
@@ -525,11 +554,18 @@ mod tests {
             clock.set(Time(n as i64 + 2));
             report.set(link.clone());
             let (connected, disconnected, tried) = (Time(connected), Time(disconnected), Time(tried));
-            let expected = LinkStatus { link, connected, disconnected, reason: reason.into(), tried };
+            let counts = BTreeMap::new();
+            let expected = LinkStatus { link, connected, disconnected, reason: reason.into(), tried, counts };
             assert_eq!(*status.borrow(), expected);
         }
         report.trying();
         assert_eq!((status.borrow().tried, &status.borrow().link), (Time(7), &down("cut")));
+        for n in 0..2 * COUNTS {
+            report.count("missed", 2);
+            report.count(&format!("key {n}"), 1);
+        }
+        let counts = status.borrow().counts.clone();
+        assert_eq!((counts.len(), counts["missed"], counts["key 0"]), (COUNTS, 4 * COUNTS as i64, 1));
     }
 
     #[tokio::test]

@@ -484,3 +484,51 @@ fn a_target_without_its_standard_library_is_told_what_to_install() {
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(root().join("plugins/sdk").is_dir());
 }
+
+/// With Debian's own compiler, for which Debian has the libraries of other machines; where that for this one's opposite
+/// could not be installed, what is told is what would install it.
+#[test]
+fn a_project_in_rust_is_built_for_another_machine() {
+    let (other, debian) = match std::env::consts::ARCH {
+        "aarch64" => ("x86_64", "amd64"),
+        _ => ("aarch64", "arm64"),
+    };
+    let target = format!("{other}-unknown-linux-gnu");
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kuiper"));
+        command.args(arguments).current_dir(folder.path());
+        command.env("CARGO", "/usr/bin/cargo").env("RUSTC", "/usr/bin/rustc").env("CARGO_NET_OFFLINE", "true");
+        for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN"] {
+            command.env_remove(name);
+        }
+        command.output().unwrap()
+    };
+    assert!(run(&["plugin", "new", "functions", "turn"]).status.success());
+    let asked = Command::new("/usr/bin/rustc").args(["--print", "target-libdir", "--target", &target]).output();
+    let libraries = String::from_utf8(asked.expect("this test needs Debian's `rustc`").stdout).unwrap();
+    let is_std = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("libstd-");
+    let there = fs::read_dir(libraries.trim()).is_ok_and(|entries| entries.flatten().any(is_std));
+    let built = run(&["plugin", "build", "--debug", "--function", "turn", "--target", &target]);
+    let told = String::from_utf8_lossy(&built.stderr).into_owned();
+    if !there {
+        assert_eq!(built.status.code(), Some(1), "{told}");
+        let remedy = format!(
+            "Rust's standard library for {target} is not installed; dpkg --add-architecture {debian} && apt-get update \
+             && apt-get install libstd-rust-dev:{debian}, or use rustup"
+        );
+        assert!(told.contains(&remedy), "{told}");
+        return;
+    }
+    assert_eq!(built.status.code(), Some(0), "{told}");
+    let library = folder.path().join(format!("functions/turn/bin/{target}/Turn@v1.0.0.so"));
+    assert_eq!(fine(&library, &["--target", &target]), format!("`Turn@v1.0.0.so` can be loaded on {target}\n"));
+    let told = refused(&library, &[]);
+    assert!(told.contains(&format!("it was built for {other}, and this machine is ")), "{told}");
+    // Both machines find theirs in one zip.
+    assert!(run(&["plugin", "build", "--debug", "--function", "turn"]).status.success());
+    assert!(run(&["plugin", "pack", "--function", "turn"]).status.success());
+    let zip = folder.path().join("functions/turn/turnFunction.zip");
+    fine(&zip, &["--target", &target]);
+    fine(&zip, &[]);
+}

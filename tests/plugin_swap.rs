@@ -15,6 +15,8 @@ mod made;
 #[path = "served/mariadb.rs"]
 #[allow(dead_code)]
 mod mariadb;
+#[path = "plugins/moving.rs"]
+mod moving;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -77,17 +77,17 @@ impl AnalyticCall {
         for part in &self.partition {
             key::add(key, &part.eval(&frame)?);
         }
-        if !self.states.contains_key(key) {
-            let fresh = self.start()?;
-            self.states.insert(key.clone(), fresh);
-        }
-        let Some(state) = self.states.get_mut(key) else {
-            return Err(Fault::bug("an analytic call without its state"));
-        };
         let context = Ctx { now: cx.now, row_time: Some(batch.time(row)), rule: cx.rule };
-        state
-            .step(args, when, &context)
-            .map_err(|fault| fault.context(format_args!("call func {} error: ", self.func.name)))
+        let stepped = match self.states.get_mut(key) {
+            Some(state) => state.step(args, when, &context),
+            None => {
+                let mut fresh = self.start()?;
+                let stepped = fresh.step(args, when, &context);
+                self.states.insert(key.clone(), fresh);
+                stepped
+            }
+        };
+        stepped.map_err(|fault| fault.context(format_args!("call func {} error: ", self.func.name)))
     }
 
     fn programs(&self) -> impl Iterator<Item = &Program> {

@@ -232,7 +232,6 @@ impl Desk {
         let token = beside.token;
         let held = token != 0 && out.wants_acks && !messages.is_empty();
         if held {
-            self.tokens.gave();
             let ack = SourceAck::new(self.tokens.clone(), token);
             messages.iter_mut().for_each(|message| message.ack = Some(ack.clone()));
         }

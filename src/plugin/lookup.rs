@@ -151,7 +151,15 @@ struct Asked {
     questions: Vec<Vec<Value>>,
 }
 
+/// Questions that have ended the plugin's process, or were asked when it ended, are asked once more.
 fn find(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, asked: &Asked) -> Result<Found> {
+    match find_once(slot, user, props, desk, asked) {
+        Err(_) if slot.fell => find_once(slot, user, props, desk, asked),
+        found => found,
+    }
+}
+
+fn find_once(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, asked: &Asked) -> Result<Found> {
     let table = slot.symbol.table.cast::<abi::Lookup>();
     let this = slot.provisioned(user, props, desk)?;
     if !slot.connected.contains(&user) {

@@ -3,7 +3,8 @@
 //! A [`Place`] is a plugin by its name, whatever stands there; what stands there is an [`Edition`]: a library, with a
 //! number of its own. Whoever may open something of it (the plan of a source, sink or lookup table, a call in a
 //! statement) is a [`Use`] of the place as long as it lives, and can be moved from one edition to the next: `swap` does.
-//! An edition that was replaced stays mapped, and is listed as long as the process lives.
+//! An edition that was replaced stays mapped, and is listed as long as the process lives; of one in a process of its own
+//! nothing is left when that has ended.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,11 @@ impl Edition {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Arc::new(Edition { number, version: version.to_owned(), library })
+    }
+
+    /// It ran in a process of its own, which has ended.
+    fn is_gone(&self) -> bool {
+        self.library.isolated.as_ref().is_some_and(|kept| kept.0.is_over())
     }
 
     /// It is the same file, mapped once.
@@ -139,7 +145,9 @@ impl Place {
         if let Some(before) = before {
             // What serves all rules is destroyed when the last of them lets go.
             before.library.retire();
-            lock(&self.past).push(before);
+            let mut past = lock(&self.past);
+            past.retain(|edition| !edition.is_gone());
+            past.push(before);
         }
     }
 
@@ -164,7 +172,9 @@ impl Place {
         let open: Vec<(String, u64)> = self.uses().iter().flat_map(|one| one.open()).collect();
         let now = self.now();
         let mut all: Vec<(Arc<Edition>, Vec<String>)> = Vec::new();
-        for edition in lock(&self.past).iter().rev() {
+        let mut past = lock(&self.past);
+        past.retain(|edition| !edition.is_gone());
+        for edition in past.iter().rev() {
             let of = open.iter().filter(|(_, number)| *number == edition.number);
             let mut users = names(of.map(|(owner, _)| owner.clone()));
             match all.iter_mut().find(|(known, _)| known.is(edition)) {

@@ -104,11 +104,13 @@ pub struct Slot {
     instance: Option<Instance>,
     provisioned: HashSet<u64>,
     pub connected: HashSet<u64>,
+    /// The last call has failed because the process of the instance has ended.
+    pub fell: bool,
 }
 
 impl Slot {
     pub fn new(symbol: Symbol) -> Slot {
-        Slot { symbol, instance: None, provisioned: HashSet::new(), connected: HashSet::new() }
+        Slot { symbol, instance: None, provisioned: HashSet::new(), connected: HashSet::new(), fell: false }
     }
 
     /// The instance, provisioned for this user.
@@ -179,13 +181,15 @@ impl Slot {
         call: impl FnOnce(F, *const abi::Fault) -> u32,
     ) -> std::result::Result<Texts, (u32, Texts)> {
         let mut texts = Texts::default();
+        self.fell = false;
         let Some(entry) = entry else {
             return Ok(texts);
         };
         match call(entry, &texts.fault()) {
             code::OK => Ok(texts),
             failed => {
-                if failed == code::BUG || self.instance.as_ref().is_some_and(Instance::is_gone) {
+                self.fell = self.instance.as_ref().is_some_and(Instance::is_gone);
+                if failed == code::BUG || self.fell {
                     self.forget();
                 }
                 Err((failed, texts))

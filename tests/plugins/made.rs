@@ -12,7 +12,7 @@ use kuiper::data::Value;
 use kuiper::diag::Fault;
 use kuiper::func::{Body, Ctx, RuleInfo};
 use kuiper::io::{Bus, Env, LookupSpec, SinkSpec, SourceSpec};
-use kuiper::plugin::{Install, Kind, Plugins, Settings};
+use kuiper::plugin::{Install, Isolation, Kind, Plugins, Settings};
 use serde_json::Value as Json;
 use zip::write::SimpleFileOptions;
 
@@ -53,7 +53,10 @@ fn built(what: &[&str], file: &str) -> PathBuf {
         .unwrap();
     assert!(built.success());
     // What is for debuggers only costs time here.
-    let stripped = temporary.join(format!("{}-{}", std::process::id(), file.replace('/', "-")));
+    // Tests that run side by side have one each.
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let stripped = temporary.join(format!("{}-{number}-{}", std::process::id(), file.replace('/', "-")));
     let strip = Command::new("strip").arg("-o").arg(&stripped).arg(target.join("debug").join(file)).status();
     assert!(strip.expect("this test needs `strip`").success());
     stripped
@@ -66,7 +69,9 @@ pub fn zipped(folder: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
     let path = folder.join(format!("{number}.zip"));
     let mut writer = zip::ZipWriter::new(fs::File::create(&path).unwrap());
     for (name, content) in entries {
-        writer.start_file(*name, SimpleFileOptions::default()).unwrap();
+        // Packing takes a program that is built for tests longer than all else.
+        let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        writer.start_file(*name, stored).unwrap();
         writer.write_all(content).unwrap();
     }
     writer.finish().unwrap();
@@ -81,8 +86,18 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Home {
+        Home::with(Isolation::default())
+    }
+
+    /// One whose plugins run in processes of their own.
+    #[allow(dead_code)]
+    pub fn isolated() -> Home {
+        Home::with(Isolation { all: true, program: env!("CARGO_BIN_EXE_kuiper").into(), ..Isolation::default() })
+    }
+
+    fn with(isolation: Isolation) -> Home {
         let folder = tempfile::tempdir().unwrap();
-        let (plugins, told) = Plugins::open(Settings::new(folder.path().join("data")));
+        let (plugins, told) = Plugins::open(Settings { isolation, ..Settings::new(folder.path().join("data")) });
         assert_eq!(told, Vec::<String>::new());
         Home { folder, plugins }
     }
@@ -152,7 +167,8 @@ pub fn lookup_spec(props: Json) -> LookupSpec {
 }
 
 pub fn source_spec(props: Json) -> SourceSpec {
-    SourceSpec { props: object(props), wants_meta: true, wants_acks: false, env: env("rule") }
+    let (props, stream) = (object(props), String::new());
+    SourceSpec { props, wants_meta: true, wants_acks: false, stream, env: env("rule") }
 }
 
 fn object(json: Json) -> serde_json::Map<String, Json> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value as Json, json};
 
@@ -21,6 +22,25 @@ fn with_plugins(data: &Path) {
     }
 }
 
+/// The same, each in a process of its own.
+fn with_isolated(data: &Path) {
+    with_plugins(data);
+    let config = data.parent().unwrap().join("config");
+    fs::create_dir(&config).unwrap();
+    fs::write(config.join("kuiper.yaml"), "plugins:\n  isolation: process\n").unwrap();
+}
+
+/// A server with the plugins in its own process, and one with each in another.
+fn servers() -> [Kuiper; 2] {
+    [Kuiper::start(with_plugins), Kuiper::start(with_isolated)]
+}
+
+/// The process of a plugin, while it runs.
+fn process(kuiper: &Kuiper, kind: &str, name: &str) -> Option<u64> {
+    let described: Json = serde_json::from_str(&kuiper.ask("GET", &format!("/plugins/{kind}/{name}"), "")).unwrap();
+    described["process"]["id"].as_u64()
+}
+
 /// A stream or table with properties of its connector.
 fn with(what: &str, options: &str, extra: &Json) -> String {
     let extra = extra.to_string().replace('"', "\\\"");
@@ -38,68 +58,118 @@ fn text(path: &Path) -> String {
 
 #[test]
 fn rows_are_joined_with_what_a_plugin_finds() {
-    let kuiper = Kuiper::start(with_plugins);
-    let log = kuiper.folder.path().join("asked");
-    kuiper.stream(&rows(&json!([{"id": 2}, {"id": 3}, {"id": 4}, {"id": 2}, {"id": 13}, {"id": 6}])));
-    let table = json!({"word": "hall", "log": log, "lookup": {"cache": true, "cacheMissingKey": true}});
-    let create = with("TABLE rooms", r#"TYPE="rooms", KIND="lookup", DATASOURCE="house", KEY="id""#, &table);
-    kuiper.ask("POST", "/tables", &json!({ "sql": create }).to_string());
-    let file = json!({"file": {"path": "seen", "fileType": "lines", "sendSingle": true}});
-    let sql = "SELECT demo.id, rooms.name FROM demo LEFT JOIN rooms ON demo.id = rooms.id";
-    kuiper.rule("joined", sql, file);
-    let status = kuiper.until("joined", "all rows", |status| {
-        let ledger = &status["ledger"];
-        ledger["out"].as_i64().unwrap() + ledger["dead"].as_object().map_or(0, |dead| dead.len() as i64) == 6
-    });
-    wait_for("the rows", || text(&kuiper.folder.path().join("seen")).lines().count() == 6);
-    assert_eq!(
-        text(&kuiper.folder.path().join("seen")),
-        "{\"id\":2,\"name\":\"hall 2\"}\n{\"id\":3}\n{\"id\":4,\"name\":\"hall 4\"}\n{\"id\":4,\"name\":\"hall 5\"}\n\
-         {\"id\":2,\"name\":\"hall 2\"}\n{\"id\":6,\"name\":\"hall 6\"}\n",
-        "{status:#}"
-    );
-    // The second 2 was known. The table is asked for what is read of it.
-    let asked: Vec<String> = text(&log).lines().map(str::to_owned).collect();
-    assert!(asked.iter().all(|line| line == "name,id of id: 1"), "{asked:?}");
-    assert_eq!(asked.len(), 5);
+    for kuiper in servers() {
+        let log = kuiper.folder.path().join("asked");
+        kuiper.stream(&rows(&json!([{"id": 2}, {"id": 3}, {"id": 4}, {"id": 2}, {"id": 13}, {"id": 6}])));
+        let table = json!({"word": "hall", "log": log, "lookup": {"cache": true, "cacheMissingKey": true}});
+        let create = with("TABLE rooms", r#"TYPE="rooms", KIND="lookup", DATASOURCE="house", KEY="id""#, &table);
+        kuiper.ask("POST", "/tables", &json!({ "sql": create }).to_string());
+        let file = json!({"file": {"path": "seen", "fileType": "lines", "sendSingle": true}});
+        let sql = "SELECT demo.id, rooms.name FROM demo LEFT JOIN rooms ON demo.id = rooms.id";
+        kuiper.rule("joined", sql, file);
+        let status = kuiper.until("joined", "all rows", |status| {
+            let ledger = &status["ledger"];
+            ledger["out"].as_i64().unwrap() + ledger["dead"].as_object().map_or(0, |dead| dead.len() as i64) == 6
+        });
+        wait_for("the rows", || text(&kuiper.folder.path().join("seen")).lines().count() == 6);
+        assert_eq!(
+            text(&kuiper.folder.path().join("seen")),
+            "{\"id\":2,\"name\":\"hall 2\"}\n{\"id\":3}\n{\"id\":4,\"name\":\"hall 4\"}\n{\"id\":4,\"name\":\"hall 5\"}\n\
+             {\"id\":2,\"name\":\"hall 2\"}\n{\"id\":6,\"name\":\"hall 6\"}\n",
+            "{status:#}"
+        );
+        // The second 2 was known. The table is asked for what is read of it.
+        let asked: Vec<String> = text(&log).lines().map(str::to_owned).collect();
+        assert!(asked.iter().all(|line| line == "name,id of id: 1"), "{asked:?}");
+        assert_eq!(asked.len(), 5);
 
-    let wrong = with("TABLE wrong", r#"TYPE="rooms", KIND="lookup""#, &json!({"wrod": "x"}));
-    let told = kuiper.refused("POST", "/tables", &json!({ "sql": wrong }).to_string());
-    assert!(told.contains("`rooms`: property `wrod` is not known; did you mean `word`?"), "{told}");
-    let none = with("TABLE none", r#"TYPE="steps", KIND="lookup""#, &json!({}));
-    let told = kuiper.refused("POST", "/tables", &json!({ "sql": none }).to_string());
-    assert!(told.contains("types of lookup tables: memory, rooms"), "{told}");
+        let wrong = with("TABLE wrong", r#"TYPE="rooms", KIND="lookup""#, &json!({"wrod": "x"}));
+        let told = kuiper.refused("POST", "/tables", &json!({ "sql": wrong }).to_string());
+        assert!(told.contains("`rooms`: property `wrod` is not known; did you mean `word`?"), "{told}");
+        let none = with("TABLE none", r#"TYPE="steps", KIND="lookup""#, &json!({}));
+        let told = kuiper.refused("POST", "/tables", &json!({ "sql": none }).to_string());
+        assert!(told.contains("types of lookup tables: memory, rooms"), "{told}");
+    }
 }
 
-#[test]
-fn nothing_is_lost_or_doubled_over_crashes() {
-    const COUNT: usize = 30_000;
-    let mut kuiper = Kuiper::start(with_plugins);
+/// A rule that keeps numbers, counts and middles exactly, though the server is killed, and a process of the source.
+fn exactly_once(mut kuiper: Kuiper) {
+    const COUNT: usize = 20_000;
     kuiper.stream(&with("STREAM steps", r#"TYPE="steps""#, &json!({"count": COUNT, "batch": 10})));
-    let seen = kuiper.folder.path().join("seen");
-    let rule = json!({
-        "id": "kept",
-        "sql": "SELECT n, visits('all') AS v, CASE WHEN n % 2 = 0 THEN visits('even') END AS e FROM steps",
-        "actions": [{"lines": {"path": seen, "sendSingle": true, "prefix": "{{.n}}="}}],
-        "options": {"qos": 2, "checkpointInterval": "50ms"},
-    });
-    kuiper.ask("POST", "/rules", &rule.to_string());
+    let (seen, middles) = (kuiper.folder.path().join("seen"), kuiper.folder.path().join("middles"));
+    let rule = |id: &str, sql: &str, path: &Path, prefix: &str| {
+        let rule = json!({
+            "id": id, "sql": sql, "actions": [{"lines": {"path": path, "sendSingle": true, "prefix": prefix}}],
+            "options": {"qos": 2, "checkpointInterval": "50ms"},
+        });
+        kuiper.ask("POST", "/rules", &rule.to_string());
+    };
+    let visits = "SELECT n, visits('all') AS v, CASE WHEN n % 2 = 0 THEN visits('even') END AS e FROM steps";
+    rule("kept", visits, &seen, "{{.n}}=");
+    rule("grouped", "SELECT middle(n) AS m FROM steps GROUP BY COUNTWINDOW(1000)", &middles, "");
     for part in 1..4 {
         wait_for("a part of the rows", || text(&seen).lines().count() > part * COUNT / 8);
         kuiper.kill();
         kuiper.again();
+        let Some(first) = process(&kuiper, "sources", "steps") else { continue };
+        let begun = text(&seen).lines().count();
+        wait_for("more rows", || text(&seen).lines().count() > begun);
+        assert!(Command::new("kill").args(["-9", &first.to_string()]).status().unwrap().success());
+        wait_for("the next process", || process(&kuiper, "sources", "steps").is_some_and(|next| next != first));
     }
     kuiper.until("kept", "all rows", |status| text(&seen).lines().count() >= COUNT && status["status"] == "running");
-    let text = text(&seen);
-    let mut lines = text.lines();
+    wait_for("all windows", || text(&middles).lines().count() >= COUNT / 1000);
+    let numbers = text(&seen);
+    let mut lines = numbers.lines();
     for n in 0..COUNT {
         let even = if n % 2 == 0 { format!("\"e\":{},", n / 2 + 1) } else { String::new() };
         let line = lines.next().unwrap();
         assert_eq!(line, format!("{n}={{{even}\"n\":{n},\"v\":{}}}", n + 1));
     }
     assert_eq!(lines.next(), None);
+    let expected: String = (0..COUNT / 1000).map(|n| format!("{{\"m\":{}}}\n", n * 1000 + 500)).collect();
+    assert_eq!(text(&middles), expected);
     assert!(kuiper.log().contains("back to "), "{}", kuiper.log());
     assert!(kuiper.log().contains("resumed with "), "{}", kuiper.log());
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_over_crashes() {
+    exactly_once(Kuiper::start(with_plugins));
+}
+
+#[test]
+fn nor_is_it_where_plugins_run_in_processes_that_are_killed() {
+    exactly_once(Kuiper::start(with_isolated));
+}
+
+#[test]
+fn a_lookup_whose_process_is_killed_is_asked_again_and_no_row_is_lost() {
+    let kuiper = Kuiper::start(with_isolated);
+    let ids: Vec<Json> = (0..3_000).map(|n| json!({"id": n % 5 * 2, "n": n})).collect();
+    let stream = json!({"data": ids, "interval": "1ms", "loop": false});
+    kuiper.stream(&with("STREAM demo", r#"TYPE="simulator""#, &stream));
+    let create = with("TABLE rooms", r#"TYPE="rooms", KIND="lookup", DATASOURCE="house", KEY="id""#, &json!({}));
+    kuiper.ask("POST", "/tables", &json!({ "sql": create }).to_string());
+    let seen = kuiper.folder.path().join("seen");
+    let file = json!({"file": {"path": "seen", "fileType": "lines", "sendSingle": true}});
+    kuiper.rule("joined", "SELECT n, rooms.name FROM demo INNER JOIN rooms ON demo.id = rooms.id", file);
+    for part in 1..4 {
+        wait_for("some rows", || text(&seen).lines().count() > part * 300);
+        let first = process(&kuiper, "sources", "rooms").unwrap();
+        assert!(Command::new("kill").args(["-9", &first.to_string()]).status().unwrap().success());
+        wait_for("the next process", || process(&kuiper, "sources", "rooms").is_some_and(|next| next != first));
+    }
+    let status = kuiper.until("joined", "all rows", |status| status["ledger"]["in"] == 3_000);
+    kuiper.until("joined", "its end", |status| status["ledger"]["out"] == 3_000);
+    assert_eq!(status["ledger"]["dead"], json!({}), "{status:#}");
+    // Of the room 4 there are two.
+    wait_for("the rows", || text(&seen).lines().count() == 3_600);
+    let numbers = text(&seen);
+    let mut numbers: Vec<i64> =
+        numbers.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()["n"].as_f64().unwrap() as i64).collect();
+    numbers.dedup();
+    assert_eq!(numbers, (0..3_000).collect::<Vec<i64>>());
 }
 
 #[test]
@@ -130,31 +200,32 @@ fn a_user_sets_the_position_of_a_source() {
 
 #[test]
 fn what_a_plugin_stores_is_there_after_a_restart_of_the_rule() {
-    let kuiper = Kuiper::start(with_plugins);
-    kuiper.stream(&with("STREAM ticks", r#"TYPE="counted""#, &json!({"interval": "10ms"})));
-    let rule = json!({
-        "id": "ticking",
-        "sql": "SELECT n, run, visits() AS v FROM ticks",
-        "actions": [{"file": {"path": "seen", "fileType": "lines", "sendSingle": true}}],
-        "options": {"qos": 1},
-    });
-    kuiper.ask("POST", "/rules", &rule.to_string());
-    let seen = kuiper.folder.path().join("seen");
-    for part in 1..4 {
-        wait_for("rows", || text(&seen).lines().count() > part * 5);
+    for kuiper in servers() {
+        kuiper.stream(&with("STREAM ticks", r#"TYPE="counted""#, &json!({"interval": "10ms"})));
+        let rule = json!({
+            "id": "ticking",
+            "sql": "SELECT n, run, visits() AS v FROM ticks",
+            "actions": [{"file": {"path": "seen", "fileType": "lines", "sendSingle": true}}],
+            "options": {"qos": 1},
+        });
+        kuiper.ask("POST", "/rules", &rule.to_string());
+        let seen = kuiper.folder.path().join("seen");
+        for part in 1..4 {
+            wait_for("rows", || text(&seen).lines().count() > part * 5);
+            kuiper.ask("POST", "/rules/ticking/stop", "");
+            kuiper.ask("POST", "/rules/ticking/start", "");
+        }
+        wait_for("rows", || text(&seen).lines().count() > 20);
         kuiper.ask("POST", "/rules/ticking/stop", "");
-        kuiper.ask("POST", "/rules/ticking/start", "");
+        let rows: Vec<Json> = text(&seen).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let numbers: Vec<i64> = rows.iter().map(|row| row["n"].as_f64().unwrap() as i64).collect();
+        let mut each = numbers.clone();
+        each.dedup();
+        let all: Vec<i64> = (1..=*numbers.last().unwrap()).collect();
+        assert_eq!(each, all, "each follows the one before, though one may be given again");
+        assert_eq!(rows.last().unwrap()["v"].as_i64().unwrap(), rows.len() as i64, "{rows:?}");
+        assert_eq!(rows.last().unwrap()["run"].as_f64(), Some(4.0));
     }
-    wait_for("rows", || text(&seen).lines().count() > 20);
-    kuiper.ask("POST", "/rules/ticking/stop", "");
-    let rows: Vec<Json> = text(&seen).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let numbers: Vec<i64> = rows.iter().map(|row| row["n"].as_f64().unwrap() as i64).collect();
-    let mut each = numbers.clone();
-    each.dedup();
-    let all: Vec<i64> = (1..=*numbers.last().unwrap()).collect();
-    assert_eq!(each, all, "each follows the one before, though one may be given again");
-    assert_eq!(rows.last().unwrap()["v"].as_i64().unwrap(), rows.len() as i64, "{rows:?}");
-    assert_eq!(rows.last().unwrap()["run"].as_f64(), Some(4.0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kuiper.h"
@@ -76,10 +77,35 @@ static void store(const kuiper_context *context, const char *name, int64_t numbe
     context->state_put(context, key, &value);
 }
 
+/* What only one can have at a time, as a port; without a path everybody has it. */
+static int locked(const char *path, int *holds) {
+    if (path && !*holds) {
+        int file = open(path, O_CREAT | O_EXCL | O_WRONLY, 0600);
+        if (file < 0) {
+            return 0;
+        }
+        close(file);
+        *holds = 1;
+    }
+    return 1;
+}
+
+static void unlocked(const char *path, int *holds) {
+    if (*holds) {
+        unlink(path);
+        *holds = 0;
+    }
+}
+
 /* The sink: numbers into a file, which hold what it is given back until it is closed. */
 
 typedef struct {
     char *path;
+    /* While there is a file of that path, nothing is taken. */
+    char *hold;
+    /* A file that is there while it is connected, and no other can be. */
+    char *lock;
+    int holds;
     FILE *file;
 } tally;
 
@@ -98,6 +124,10 @@ static uint32_t tally_provision(void *self, const kuiper_context *context, const
     tally *sink = self;
     free(sink->path);
     sink->path = copied(property(properties, "path"));
+    free(sink->hold);
+    sink->hold = copied(property(properties, "hold"));
+    free(sink->lock);
+    sink->lock = copied(property(properties, "lock"));
 #ifdef NO_PROVISION
     return fail(fault, KUIPER_NEVER, "property `tone` is missing: it must be a text");
 #endif
@@ -109,6 +139,9 @@ static uint32_t tally_connect(void *self, const kuiper_context *context, const k
 #ifdef NO_CONNECTION
     return fail(fault, KUIPER_LATER, "nobody answers");
 #endif
+    if (!locked(sink->lock, &sink->holds)) {
+        return fail(fault, KUIPER_LATER, "the port is in use");
+    }
     sink->file = sink->file ? sink->file : fopen(sink->path, "a");
     if (!sink->file) {
         return fail(fault, KUIPER_LATER, "the file cannot be opened");
@@ -131,6 +164,9 @@ static void write_rows(tally *sink, const kuiper_batch *rows) {
 
 static uint32_t tally_collect(void *self, const kuiper_context *context, const kuiper_batch *rows, size_t *done, const kuiper_fault *fault) {
     (void)fault;
+    while (((tally *)self)->hold && access(((tally *)self)->hold, F_OK) == 0) {
+        usleep(1000);
+    }
     write_rows(self, rows);
     *done = rows->height;
     store(context, "taken", stored(context, "taken") + (int64_t)rows->height);
@@ -152,11 +188,14 @@ static uint32_t tally_close(void *self, const kuiper_context *context, const kui
         fclose(sink->file);
         sink->file = NULL;
     }
+    unlocked(sink->lock, &sink->holds);
     return KUIPER_OK;
 }
 
 static void tally_destroy(void *self) {
     free(((tally *)self)->path);
+    free(((tally *)self)->hold);
+    free(((tally *)self)->lock);
     free(self);
 }
 
@@ -191,13 +230,8 @@ static uint32_t ticks_connect(void *self, const kuiper_context *context, const k
 #ifdef NO_CONNECTION
     return fail(fault, KUIPER_LATER, "nobody answers");
 #endif
-    if (source->lock && !source->holds) {
-        int file = open(source->lock, O_CREAT | O_EXCL | O_WRONLY, 0600);
-        if (file < 0) {
-            return fail(fault, KUIPER_LATER, "the port is in use");
-        }
-        close(file);
-        source->holds = 1;
+    if (!locked(source->lock, &source->holds)) {
+        return fail(fault, KUIPER_LATER, "the port is in use");
     }
     kuiper_str none = {NULL, 0};
     context->status(context, KUIPER_CONNECTED, none);
@@ -288,15 +322,132 @@ static uint32_t ticks_close(void *self, const kuiper_context *context, const kui
     (void)context;
     (void)fault;
     ticks *source = self;
-    if (source->holds) {
-        unlink(source->lock);
-        source->holds = 0;
-    }
+    unlocked(source->lock, &source->holds);
     return KUIPER_OK;
 }
 
 static void ticks_destroy(void *self) {
     free(((ticks *)self)->lock);
+    free(self);
+}
+
+/* A source that is acknowledged: what was, stands in a file, number by number, and the next instance gives what does not, as a broker does.
+ * A token names the instance too; one that another instance gave is a line `foreign`. */
+
+enum { NUMBERS = 1 << 20 };
+
+typedef struct {
+    char *told;
+    int64_t pace;
+    uint64_t own;
+    /* How many were given from each number on; -1: it was acknowledged before. */
+    int16_t *given;
+    int64_t heard;
+} acks;
+
+static void *acks_create(void *data, const kuiper_fault *fault) {
+    (void)data;
+    (void)fault;
+    acks *source = calloc(1, sizeof *source);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    source->own = ((uint64_t)now.tv_nsec ^ (uint64_t)now.tv_sec << 20) & 0x3fffffff;
+    source->given = calloc(NUMBERS, sizeof *source->given);
+    return source;
+}
+
+static uint32_t acks_provision(void *self, const kuiper_context *context, const kuiper_value *properties, const kuiper_fault *fault) {
+    (void)context;
+    (void)fault;
+    acks *source = self;
+    free(source->told);
+    source->told = copied(property(properties, "told"));
+    source->pace = number(property(properties, "pace"), 1000);
+    return source->told ? KUIPER_OK : fail(fault, KUIPER_NEVER, "property `told` is missing: it must be a text");
+}
+
+static uint32_t acks_connect(void *self, const kuiper_context *context, const kuiper_fault *fault) {
+    (void)self;
+    (void)fault;
+    kuiper_str none = {NULL, 0};
+    context->status(context, KUIPER_CONNECTED, none);
+    return KUIPER_OK;
+}
+
+static void hear(const kuiper_output *output, const kuiper_value *tokens, size_t count) {
+    acks *source = output->host;
+    FILE *told = fopen(source->told, "a");
+    for (size_t n = 0; told && n < count; n++) {
+        uint64_t token = (uint64_t)tokens[n].data.int_value;
+        if (token >> 32 != source->own) {
+            fprintf(told, "foreign\n");
+            continue;
+        }
+        int64_t first = (int64_t)(token & 0xffffffff);
+        for (int64_t one = first; one < first + source->given[first]; one++) {
+            fprintf(told, "%lld\n", (long long)one);
+        }
+    }
+    if (told) {
+        fclose(told);
+    }
+    source->heard += (int64_t)count;
+}
+
+/* What is told meanwhile; waits so long for the first. */
+static uint32_t acks_hear(acks *source, const kuiper_context *context, uint64_t nanos) {
+    kuiper_output output = {sizeof output, 0, source, hear, NULL};
+    return context->acknowledged(context, nanos, &output);
+}
+
+static uint32_t acks_subscribe(void *self, const kuiper_context *context, const kuiper_fault *fault) {
+    acks *source = self;
+    FILE *told = fopen(source->told, "r");
+    long long done;
+    while (told && fscanf(told, "%lld", &done) == 1) {
+        source->given[done] = -1;
+    }
+    if (told) {
+        fclose(told);
+    }
+    int64_t most = source->pace / 500, next = 0;
+    for (;;) {
+        while (next < NUMBERS && source->given[next] < 0) {
+            next++;
+        }
+        if (next + most >= NUMBERS) {
+            return fail(fault, KUIPER_NEVER, "there are no more numbers");
+        }
+        kuiper_str columns[1] = {S("n")};
+        kuiper_value values[128];
+        int64_t count = 0;
+        while (count < most && count < 128 && source->given[next + count] == 0) {
+            values[count] = integer(next + count);
+            count++;
+        }
+        source->given[next] = (int16_t)count;
+        kuiper_batch batch = {sizeof batch, 0, columns, 1, (size_t)count, values, NULL, NULL, NULL};
+        kuiper_emission emission = {sizeof emission, 0, NULL, source->own << 32 | (uint64_t)next};
+        if (context->emit_rows_with(context, &batch, &emission) != KUIPER_OK) {
+            return KUIPER_OK;
+        }
+        next += count;
+        acks_hear(source, context, 0);
+        if (context->wait(context, 2000000)) {
+            return KUIPER_OK;
+        }
+    }
+}
+
+static uint32_t acks_close(void *self, const kuiper_context *context, const kuiper_fault *fault) {
+    (void)fault;
+    acks_hear(self, context, 0);
+    return KUIPER_OK;
+}
+
+static void acks_destroy(void *self) {
+    free(((acks *)self)->told);
+    free(((acks *)self)->given);
     free(self);
 }
 
@@ -419,7 +570,10 @@ PROPERTY(path, "path", "a text", KUIPER_REQUIRED)
 PROPERTY(pace, "pace", "an integer", 0)
 PROPERTY(count, "count", "an integer", 0)
 PROPERTY(lock, "lock", "a text", 0)
-static const kuiper_property *const of_sink[] = {&path};
+PROPERTY(hold, "hold", "a text", 0)
+PROPERTY(told, "told", "a text", KUIPER_REQUIRED)
+static const kuiper_property *const of_sink[] = {&path, &hold, &lock};
+static const kuiper_property *const of_acks[] = {&told, &pace};
 static const kuiper_property *const of_source[] = {&pace, &count, &lock};
 
 static const kuiper_sink tally_table = {
@@ -432,6 +586,11 @@ static const kuiper_source ticks_table = {
 #ifdef POSITIONS
     .rewind = ticks_rewind,
 #endif
+};
+static const kuiper_source acks_table = {
+    .size = sizeof acks_table, .create = acks_create, .provision = acks_provision, .connect = acks_connect,
+    .subscribe = acks_subscribe, .close = acks_close,
+    .destroy = acks_destroy,
 };
 static const kuiper_lookup lookup_table = {
     .size = sizeof lookup_table, .create = ticks_create, .provision = ticks_provision, .connect = ticks_connect, .find = ticks_find,
@@ -449,13 +608,16 @@ static const kuiper_function total_table = {
 
 static const kuiper_symbol tally_symbol = {
     .size = sizeof tally_symbol, .kind = KUIPER_SINK, .name = S("Tally"), .flags = KUIPER_ONE_AS_ROW, .table = &tally_table,
-    .properties = of_sink, .properties_count = 1, STATES};
+    .properties = of_sink, .properties_count = 3, STATES};
 static const kuiper_symbol ticks_symbol = {
     .size = sizeof ticks_symbol, .kind = KUIPER_SOURCE, .name = S("Ticks"), .table = &ticks_table, .properties = of_source,
     .properties_count = 3, STATES};
 static const kuiper_symbol pulls_symbol = {
     .size = sizeof pulls_symbol, .kind = KUIPER_SOURCE, .name = S("Pulls"), .flags = KUIPER_PULLED, .table = &ticks_table,
     .properties = of_source, .properties_count = 3, STATES};
+static const kuiper_symbol acks_symbol = {
+    .size = sizeof acks_symbol, .kind = KUIPER_SOURCE, .name = S("Acks"), .table = &acks_table, .properties = of_acks,
+    .properties_count = 2};
 static const kuiper_symbol lookup_symbol = {
     .size = sizeof lookup_symbol, .kind = KUIPER_LOOKUP, .name = S("TicksLookup"), .table = &lookup_table, .properties = of_source,
     .properties_count = 3, STATES};
@@ -472,7 +634,7 @@ static const kuiper_symbol total_symbol = {
     .size = sizeof total_symbol, .kind = KUIPER_FUNCTION, .name = S("total"), .flags = KUIPER_AGGREGATE, .signature = S("(int) -> int"),
     .table = &total_table, STATES};
 
-static const kuiper_symbol *const symbols[] = {&tally_symbol, &ticks_symbol, &pulls_symbol, &lookup_symbol, &calls_symbol, &total_symbol,
+static const kuiper_symbol *const symbols[] = {&tally_symbol, &ticks_symbol, &pulls_symbol, &acks_symbol, &lookup_symbol, &calls_symbol, &total_symbol,
 #ifndef NO_EDITION
     &edition_symbol,
 #endif

@@ -1,12 +1,14 @@
 //! The lookup `mysql`: rows of a table by the values of some of its columns.
 //!
 //! Questions that come together are one statement, a part of it for each question: so it is the server that compares, by the
-//! collation and the index of each column, and each row says which question it answers. Values are bound.
+//! collation and the index of each column, and each row says which question it answers. Values are bound. A statement of the
+//! user's own, a template, is made for each question; a value in it cannot end the quotes that it stands between.
 
-use kuiper_plugin::{Answers, Batch, Context, Error, Lookup, Result, Rows};
+use kuiper_plugin::{Answers, Batch, Context, Error, Lookup, Owned, Record, Result, Row, Rows};
 use mysql_async::Value as Cell;
 
 use crate::address::Address;
+use crate::query::{template, written};
 use crate::reader::{bound, record, Reader};
 use crate::table::quoted;
 
@@ -17,8 +19,10 @@ kuiper_plugin::properties! {
         /// The server and its database, as the sink's.
         #[secret]
         url: String as "url" | "dburl",
-        /// The table.
-        datasource: String,
+        /// The table; needed where there is no template.
+        datasource: String = String::new(),
+        /// A statement of your own: `templateSql`, in which `{{.column}}` is what the column is compared with.
+        template_sql_query_cfg: Record = Record::new(),
     }
 }
 
@@ -29,6 +33,8 @@ const SIZES: [usize; 4] = [64, 16, 4, 1];
 #[derive(Default)]
 pub struct MysqlLookup {
     table: String,
+    /// What is asked instead of the table.
+    template: Option<String>,
     reader: Option<Reader>,
 }
 
@@ -36,18 +42,28 @@ impl Lookup for MysqlLookup {
     type Config = LookupOptions;
 
     fn provision(&mut self, _: &Context, options: LookupOptions) -> Result<()> {
-        self.table = table(&options.datasource)?;
+        self.template = template(&options.template_sql_query_cfg)?;
+        self.table = match &self.template {
+            Some(_) => String::new(),
+            None => table(&options.datasource)?,
+        };
         self.reader = Some(Reader::new(Address::read(&options.url)?)?);
         Ok(())
     }
 
     /// Reaches the server, and asks whether the table is there.
     fn connect(&mut self, context: &Context) -> Result<()> {
+        if self.template.is_some() {
+            return self.reader()?.connect(context);
+        }
         let statement = format!("SELECT 1 FROM {} LIMIT 0", self.table);
         self.reader()?.rows(context, &statement, Vec::new()).map(drop)
     }
 
     fn find(&mut self, context: &Context, questions: Rows<'_>, fields: &[&str], answers: &Answers<'_>) -> Result<()> {
+        if let Some(template) = self.template.clone() {
+            return self.find_by(&template, context, questions, answers);
+        }
         let columns: Vec<&str> = match questions.iter().next() {
             Some(first) => first.iter().map(|(name, _)| name).collect(),
             None => return Ok(()),
@@ -82,6 +98,24 @@ impl Lookup for MysqlLookup {
 }
 
 impl MysqlLookup {
+    /// Asks by a template, once for each question. NULL is equal to nothing.
+    fn find_by(&mut self, template: &str, context: &Context, questions: Rows<'_>, answers: &Answers<'_>) -> Result<()> {
+        let is_null = |row: &Row<'_>| row.iter().any(|(_, value)| value.is_null());
+        for (number, question) in questions.iter().enumerate().filter(|(_, question)| !is_null(question)) {
+            let values: Record =
+                question.iter().map(|(name, value)| (name, written(&value.to_owned(), None))).collect();
+            let statement = context.template(template, &Owned::Object(values))?;
+            let mut found = Batch::new();
+            for row in self.reader()?.rows(context, &statement, Vec::new())? {
+                found.push(record(&row, 0));
+            }
+            if !found.is_empty() {
+                answers.rows(number, &found);
+            }
+        }
+        Ok(())
+    }
+
     fn reader(&mut self) -> Result<&mut Reader> {
         self.reader.as_mut().ok_or_else(|| Error::bug("it was not provisioned"))
     }
@@ -90,7 +124,9 @@ impl MysqlLookup {
 /// The name of a table in backticks, and where it is given its database.
 pub fn table(name: &str) -> Result<String> {
     match name.trim() {
-        "" => Err(Error::never("property `datasource` is empty: it must be the name of a table")),
+        "" => Err(Error::never(
+            "property `datasource` is empty: it must be the name of a table, or `templateSqlQueryCfg` a statement",
+        )),
         name => Ok(name.split('.').map(quoted).collect::<Vec<_>>().join(".")),
     }
 }

@@ -33,10 +33,8 @@ impl Query {
     /// Reads `internalSqlQueryCfg` and `templateSqlQueryCfg`; the second wins where both are given.
     pub fn read(internal: &Record, template: &Record) -> Result<Query> {
         if !template.is_empty() {
-            let fields = Fields::new("templateSqlQueryCfg", template, &["templateSql"])?;
-            let text = fields.text("templateSql")?.filter(|text| !text.trim().is_empty());
-            let text = text.ok_or_else(|| fields.wrong("`templateSql` is missing: it must be a text"))?;
-            return Ok(Query::Template { text, indexes: fields.indexes()? });
+            let fields = Fields::new(TEMPLATE, template, &["templateSql"])?;
+            return Ok(Query::Template { text: fields.statement()?, indexes: fields.indexes()? });
         }
         if internal.is_empty() {
             return Err(Error::never(
@@ -59,6 +57,16 @@ impl Query {
             Query::Table { indexes, .. } | Query::Template { indexes, .. } => indexes,
         }
     }
+}
+
+/// The statement of a `templateSqlQueryCfg` without tracking columns; nothing where it was not given.
+pub fn template(given: &Record) -> Result<Option<String>> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    let fields = Fields { property: TEMPLATE, record: given };
+    fields.only(given, &["templateSql"])?;
+    fields.statement().map(Some)
 }
 
 /// The statement for the rows behind a position, which names columns in the order in which they count.
@@ -105,6 +113,9 @@ pub fn written(value: &Owned, format: Option<&str>) -> Owned {
     }
 }
 
+/// The property that holds a statement of the user's own.
+const TEMPLATE: &str = "templateSqlQueryCfg";
+
 /// Members of an object among the properties.
 struct Fields<'r> {
     property: &'static str,
@@ -142,6 +153,11 @@ impl<'r> Fields<'r> {
             Some(Owned::Text(text)) => Ok(Some(text.clone())),
             Some(other) => Err(self.wrong(&format!("`{name}` must be a text, found {other}"))),
         }
+    }
+
+    fn statement(&self) -> Result<String> {
+        let text = self.text("templateSql")?.filter(|text| !text.trim().is_empty());
+        text.ok_or_else(|| self.wrong("`templateSql` is missing: it must be a text"))
     }
 
     fn indexes(&self) -> Result<Vec<Index>> {

@@ -1,6 +1,7 @@
 //! The PUB socket: a thread that accepts, and for each subscriber one that reads its wishes and one that writes to it.
 //!
 //! A subscriber has a line of [`LINE`] messages; one that is full is passed over, so that a slow subscriber holds up nobody.
+//! What a subscriber did not get is counted, whether its line was full or it went before it had all.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +25,15 @@ pub struct Publisher {
     shared: Arc<Shared>,
     listener: Arc<Listener>,
     accepts: Option<JoinHandle<()>>,
+}
+
+/// Who got a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given {
+    /// Subscribers that wish it.
+    pub wished: usize,
+    /// Those in whose lines it stands.
+    pub taken: usize,
 }
 
 #[derive(Default)]
@@ -60,26 +70,43 @@ impl Publisher {
     }
 
     /// Gives a message to all whose wishes it meets. Without a topic the message itself is what they choose by.
-    pub fn publish(&self, topic: &[u8], payload: &[u8]) {
+    pub fn publish(&self, topic: &[u8], payload: &[u8]) -> Given {
         let (first, bytes): (&[u8], Vec<u8>) = match topic {
             b"" => (payload, message(&[payload])),
             topic => (topic, message(&[topic, payload])),
         };
         let bytes: Arc<[u8]> = bytes.into();
+        let mut given = Given { wished: 0, taken: 0 };
         for subscriber in self.shared.subscribers().iter() {
             if !subscriber.wishes.iter().any(|wish| first.starts_with(wish)) {
                 continue;
             }
-            // One that is gone is taken off the list by whoever reads from it.
-            if let Err(TrySendError::Full(_)) = subscriber.line.try_send(bytes.clone()) {
-                self.shared.missed.fetch_add(1, Ordering::Relaxed);
+            match subscriber.line.try_send(bytes.clone()) {
+                Ok(()) => {
+                    given.wished += 1;
+                    given.taken += 1;
+                }
+                Err(TrySendError::Full(_)) => {
+                    given.wished += 1;
+                    self.shared.missed.fetch_add(1, Ordering::Relaxed);
+                }
+                // It is gone, and is taken off the list by whoever reads from it.
+                Err(TrySendError::Disconnected(_)) => {}
             }
         }
+        given
     }
 
-    /// Messages that subscribers did not get because their line was full.
+    /// Messages that subscribers did not get.
     pub fn missed(&self) -> u64 {
         self.shared.missed.load(Ordering::Relaxed)
+    }
+
+    /// Closes it, and says how many messages subscribers did not get in all its life.
+    pub fn close(self) -> u64 {
+        let shared = self.shared.clone();
+        drop(self);
+        shared.missed.load(Ordering::Relaxed)
     }
 }
 
@@ -123,7 +150,10 @@ fn serve(stream: Stream, number: u64, shared: &Arc<Shared>) {
         peer.stream().limit(None, Some(LIMIT)).and_then(|()| Ok((peer.stream().twin()?, peer.stream().twin()?)));
     let Ok((writer, handle)) = handles else { return };
     let (line, waiting) = sync_channel(LINE);
-    let writes = thread::spawn(move || write(writer, &waiting));
+    let writes = thread::spawn({
+        let shared = shared.clone();
+        move || write(writer, &waiting, &shared)
+    });
     let subscriber = Subscriber { number, wishes: Vec::new(), line, stream: handle, writes: Some(writes) };
     {
         let mut all = shared.subscribers();
@@ -156,11 +186,13 @@ fn wish(wishes: &mut Vec<Vec<u8>>, frame: Frame) {
     }
 }
 
-fn write(mut stream: Stream, waiting: &Receiver<Arc<[u8]>>) {
+fn write(mut stream: Stream, waiting: &Receiver<Arc<[u8]>>, shared: &Shared) {
     while let Ok(bytes) = waiting.recv() {
         if stream.write_all(&bytes).is_err() {
             // Whoever reads from it hears of it.
             stream.shut();
+            let lost = 1 + waiting.try_iter().count();
+            shared.missed.fetch_add(lost as u64, Ordering::Relaxed);
             return;
         }
     }

@@ -95,11 +95,18 @@ pub unsafe extern "C" fn count(this: *const abi::Context, key: abi::Str, by: i64
     // SAFETY: see above.
     unsafe {
         at(this, 0, |desk| {
-            let (key, mut states) = (key.to_text(), lock(&desk.states));
+            let key = key.to_text();
+            if by != 0 {
+                match &*lock(&desk.report) {
+                    // What a source or sink counts is for users to see, whether it is kept or not.
+                    Some(report) => report.count(&key, by),
+                    None => desk.stored(),
+                }
+            }
+            let mut states = lock(&desk.states);
             let now = states.get(&key).and_then(Value::as_i64).unwrap_or(0).saturating_add(by);
             if by != 0 {
                 states.insert(key, Value::Int(now));
-                desk.stored();
             }
             now
         })

@@ -1,6 +1,7 @@
 //! Emissions that all rules are done with, by their tokens, until the guest asks for them.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct Tokens {
     news: Condvar,
     /// Emissions that rules are not done with.
     open: watch::Sender<usize>,
+    /// There was one.
+    used: AtomicBool,
 }
 
 #[derive(Default)]
@@ -25,13 +28,15 @@ struct State {
 }
 
 impl Tokens {
-    /// An emission is on its way whose end will be told.
+    /// An emission is on its way whose end will be told; said before anybody can be done with it.
     pub fn gave(&self) {
+        self.used.store(true, Ordering::Release);
         self.open.send_modify(|open| *open += 1);
     }
 
-    pub fn are_open(&self) -> bool {
-        *self.open.borrow() > 0
+    /// Whether there was ever an emission whose end is told.
+    pub fn are_used(&self) -> bool {
+        self.used.load(Ordering::Acquire)
     }
 
     /// Returns when the rules are done with all of them.

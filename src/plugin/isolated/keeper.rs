@@ -32,8 +32,8 @@ const LOOK: (libc::c_int, libc::c_int) = (2000, 100);
 pub struct Keeper {
     plugin: Arc<str>,
     path: PathBuf,
-    /// Open, so that it can be loaded again when it was removed.
-    library: File,
+    /// Open, so that it can be loaded again when it was removed; closed when nobody keeps it any more.
+    library: Mutex<Option<File>>,
     settings: Arc<Isolation>,
     gate: Arc<Gate>,
     state: Mutex<State>,
@@ -73,7 +73,7 @@ impl Keeper {
         let keeper = Arc::new(Keeper {
             plugin: plugin.into(),
             path: path.to_owned(),
-            library,
+            library: Mutex::new(Some(library)),
             settings: settings.clone(),
             gate: Arc::new(Gate::new(plugin, settings.log_lines)),
             state: Mutex::new(State { now: Now::Over, uses: 0, retired: false, deaths: 0, last: None }),
@@ -106,7 +106,8 @@ impl Keeper {
         loop {
             let life = Stopwatch::start();
             let home = begun.as_ref().map(|(_, home)| *home);
-            let started = Process::start(&self.plugin, &self.settings, &self.library, &self.gate);
+            let started =
+                self.library().and_then(|file| Process::start(&self.plugin, &self.settings, &file, &self.gate));
             let died = match started {
                 Err(text) => Err(text),
                 Ok(process) => match self.loaded(&process, home) {
@@ -137,8 +138,7 @@ impl Keeper {
                 return;
             }
             if state.is_idle() {
-                state.now = Now::Over;
-                self.changed.notify_all();
+                self.end(&mut state);
                 return;
             }
             let text: Arc<str> = died.map_or_else(Into::into, |death| death.text);
@@ -153,13 +153,31 @@ impl Keeper {
             let waited = self.changed.wait_timeout_while(state, pause, |state| !state.is_idle());
             let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if state.is_idle() {
-                state.now = Now::Over;
+                self.end(&mut state);
                 return;
             }
             state.now = Now::Starting;
             drop(state);
             pause = (pause * 2).min(PAUSES.1);
         }
+    }
+
+    /// The file, open.
+    fn library(&self) -> Result<File, String> {
+        let mut library = lock(&self.library);
+        let cannot = |error: std::io::Error| format!("its library cannot be read: {error}");
+        match &*library {
+            Some(file) => file.try_clone().map_err(cannot),
+            // It was over, and someone wants an instance all the same.
+            None => library.insert(File::open(&self.path).map_err(cannot)?).try_clone().map_err(cannot),
+        }
+    }
+
+    /// Nobody keeps it, and its process has ended.
+    fn end(&self, state: &mut State) {
+        state.now = Now::Over;
+        *lock(&self.library) = None;
+        self.changed.notify_all();
     }
 
     /// Has the process load the library; what it offers is read where someone wants to know.
@@ -269,6 +287,12 @@ impl Keeper {
             }
             self.changed.notify_all();
         }
+    }
+
+    /// Whether there is no process any more, nor will there be one.
+    pub fn is_over(&self) -> bool {
+        let state = lock(&self.state);
+        state.is_idle() && matches!(state.now, Now::Over)
     }
 
     pub fn standing(&self) -> Standing {

@@ -267,7 +267,7 @@ impl<'m> Answer<'m> {
         }
         // SAFETY: see above.
         let (put, fail) = unsafe { (has!(output, put), has!(output, fail)) };
-        let (Some(put), Some(fail)) = (put, fail) else { return Ok(0) };
+        let Some(put) = put else { return Ok(0) };
         let mut values = Vec::new();
         for _ in 0..count {
             let value = self.rest.value()?;
@@ -280,7 +280,10 @@ impl<'m> Answer<'m> {
                 if !values.is_empty() {
                     put(output, values.as_ptr(), values.len());
                 }
-                fail(output, abi::Str { pointer: value.data.pointer.cast(), len: value.len as usize });
+                // An output of a plugin's own, for a state or a token, need not take failures.
+                if let Some(fail) = fail {
+                    fail(output, abi::Str { pointer: value.data.pointer.cast(), len: value.len as usize });
+                }
             }
             values.clear();
         }

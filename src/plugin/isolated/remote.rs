@@ -23,6 +23,8 @@ use super::wire::{Broken, Message, Writer};
 
 /// How long making an instance waits for a process that does not run.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a lookup, which is not tried again: longer than the longest pause between two processes.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What stands behind a symbol.
 pub struct Remote {
@@ -80,7 +82,7 @@ fn table(kind: u32, entries: u64) -> *const c_void {
         kind::LOOKUP => leaked(abi::Lookup {
             size: size_of::<abi::Lookup>() as u32,
             reserved: 0,
-            create: has(entry::CREATE).then_some(create as _),
+            create: has(entry::CREATE).then_some(create_lookup as _),
             provision: has(entry::PROVISION).then_some(provision as _),
             connect: has(entry::CONNECT).then_some(connect as _),
             find: has(entry::FIND).then_some(find as _),
@@ -301,10 +303,20 @@ impl Instance {
 // What follows is called by the engine as a plugin's entries are; pointers keep the contract.
 
 unsafe extern "C" fn create(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
+    // SAFETY: the contract.
+    unsafe { created(data, fault, PATIENCE) }
+}
+
+unsafe extern "C" fn create_lookup(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
+    // SAFETY: the contract.
+    unsafe { created(data, fault, LOOKUP_PATIENCE) }
+}
+
+unsafe fn created(data: *mut c_void, fault: *const abi::Fault, patience: Duration) -> *mut c_void {
     // SAFETY: `data` is what the symbol was given, which is never freed.
     let remote: &'static Remote = unsafe { &*data.cast::<Remote>() };
     let made = || -> Result<*mut c_void, Failure> {
-        let process = remote.keeper.process(PATIENCE).map_err(|text| Failure::Said(code::LATER, text))?;
+        let process = remote.keeper.process(patience).map_err(|text| Failure::Said(code::LATER, text))?;
         let mut lane = process.open_lane()?;
         let made = Made::new(remote, process, &mut lane)?;
         Ok(Box::into_raw(Box::new(Instance { made, lane })).cast())

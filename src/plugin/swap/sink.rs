@@ -1,14 +1,15 @@
-//! Sinks move between two deliveries, and while there is nothing to deliver.
+//! Sinks move between two deliveries, and while there is nothing to deliver. A new instance that cannot connect while the
+//! old one is there (a port) is connected after that was closed; where this fails too the old one is taken up again.
 
 use std::mem;
 use std::sync::{Arc, Mutex};
 
 use kuiper_plugin::abi::kind;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::data::Value;
-use crate::diag::{Diagnostic, Fault, Result};
+use crate::diag::{Diagnostic, Fault, Result, Retry};
 use crate::io::{Content, LinkStatus, Parcel, RefusedRow, Report, Sink, SinkPlan, SinkSpec, Stopped};
 use crate::plugin::desk::States;
 use crate::plugin::library::{Library, Symbol};
@@ -42,7 +43,8 @@ impl plan::Planned for Sinks {
     type Spec = SinkSpec;
     type Fitted = Fitted;
     type Seat = Seat;
-    type Own = ();
+    /// Of those that are connected in the place of the old ones: where to say that they are taken.
+    type Own = Mutex<Vec<oneshot::Sender<()>>>;
 
     const KIND: u32 = kind::SINK;
     const WHAT: &'static str = "sink";
@@ -68,8 +70,19 @@ struct Seat {
     ready: Mutex<Option<Next>>,
     /// Ready, and to be taken.
     next: Mutex<Option<Next>>,
-    /// Rung when there is something to be taken.
+    /// To be connected in the place of the old one.
+    attempt: Mutex<Option<Attempt>>,
+    /// Rung when there is something to be taken, or tried.
     bell: Notify,
+}
+
+/// A version that is to be connected after the old one was closed.
+struct Attempt {
+    fit: Fit,
+    /// Hears how that went.
+    told: oneshot::Sender<Result<(), String>>,
+    /// Says whether it is taken; where nobody says so any more it is not.
+    verdict: oneshot::Receiver<()>,
 }
 
 impl Drop for Seat {
@@ -88,6 +101,18 @@ struct Next {
 }
 
 impl Plan {
+    /// A new instance, connected; its state is a copy until it is the one that runs.
+    async fn connected(&self, seat: &Seat, fit: &Fit) -> Result<Next> {
+        let states = States::default();
+        let before = lock(&seat.runs).fitted.symbol;
+        Carry::between(&before, &fit.fitted.symbol).carry(&lock(&seat.states), &states);
+        let mut guest = fit.fitted.open(states.clone());
+        // Its connection is not the one that is shown.
+        let (report, link) = Report::timed(self.spec.env.clock.clone());
+        guest.connect(report).await?;
+        Ok(Next { fit: fit.clone(), guest, states, link })
+    }
+
     fn opened(self: &Arc<Self>) -> Result<Box<dyn Sink>> {
         let fit = self.fit()?;
         let states = States::default();
@@ -98,6 +123,7 @@ impl Plan {
             states: Mutex::new(states),
             ready: Mutex::default(),
             next: Mutex::default(),
+            attempt: Mutex::default(),
             bell: Notify::new(),
         });
         self.sit(&seat);
@@ -132,21 +158,41 @@ impl Use for Plan {
                 self.name
             ));
         }
+        *lock(&self.next) = Some(fit.clone());
         for seat in self.seats() {
-            let states = States::default();
-            Carry::between(&before.symbol, &fit.fitted.symbol).carry(&lock(&seat.states), &states);
-            let mut guest = fit.fitted.open(states.clone());
-            // Its connection is not the one that is shown.
-            let (report, link) = Report::timed(self.spec.env.clock.clone());
-            guest.connect(report).await.map_err(|fault| format!("the new version cannot connect: {fault}"))?;
-            *lock(&seat.ready) = Some(Next { fit: fit.clone(), guest, states, link });
+            match self.connected(&seat, &fit).await {
+                Ok(next) => *lock(&seat.ready) = Some(next),
+                Err(fault) if fault.retry() == Retry::Never => return Err(unconnected(&fault)),
+                // The old one may be in its way.
+                Err(fault) => return Ok(Ready::InTurn(unconnected(&fault))),
+            }
         }
-        *lock(&self.next) = Some(fit);
         Ok(Ready::Beside)
+    }
+
+    async fn prepare_in_turn(&self, _: &Arc<Edition>) -> Result<(), String> {
+        let Some(fit) = lock(&self.next).clone() else { return Ok(()) };
+        for seat in self.seats() {
+            if lock(&seat.ready).is_some() {
+                continue;
+            }
+            let (told, hears) = oneshot::channel();
+            let (judge, verdict) = oneshot::channel();
+            *lock(&seat.attempt) = Some(Attempt { fit: fit.clone(), told, verdict });
+            seat.bell.notify_one();
+            // One that is closed meanwhile is opened with the new version.
+            hears.await.unwrap_or(Ok(()))?;
+            lock(&self.own).push(judge);
+        }
+        Ok(())
     }
 
     fn commit(&self, _: &Arc<Edition>) {
         self.take_next();
+        for verdict in lock(&self.own).drain(..) {
+            // One that was closed meanwhile is not there to hear it.
+            let _ = verdict.send(());
+        }
         for seat in self.seats() {
             if let Some(ready) = lock(&seat.ready).take() {
                 *lock(&seat.next) = Some(ready);
@@ -157,8 +203,12 @@ impl Use for Plan {
 
     fn abandon(&self) {
         *lock(&self.next) = None;
-        // An instance that is dropped is closed.
-        self.seats().iter().for_each(|seat| drop(lock(&seat.ready).take()));
+        lock(&self.own).clear();
+        for seat in self.seats() {
+            // An instance that is dropped is closed.
+            let (ready, attempt) = (lock(&seat.ready).take(), lock(&seat.attempt).take());
+            drop((ready, attempt));
+        }
     }
 
     fn forgot(&self) -> bool {
@@ -187,10 +237,18 @@ impl Seated {
         if !matches!(self.hand, Hand::Here(_)) {
             return matches!(self.hand, Hand::Moving(_));
         }
-        let Some(next) = lock(&self.seat.next).take() else { return false };
+        let next = lock(&self.seat.next).take();
+        let attempt = lock(&self.seat.attempt).take();
+        if next.is_none() && attempt.is_none() {
+            return false;
+        }
         if let Hand::Here(old) = mem::replace(&mut self.hand, Hand::Lost) {
             let (plan, seat, report) = (self.plan.clone(), self.seat.clone(), self.report.clone());
-            self.hand = Hand::Moving(tokio::spawn(change(plan, seat, old, next, report)));
+            self.hand = Hand::Moving(match (next, attempt) {
+                (Some(next), _) => tokio::spawn(change(plan, seat, old, next, report)),
+                (None, Some(attempt)) => tokio::spawn(attempted(plan, seat, old, attempt, report)),
+                (None, None) => tokio::spawn(async { old }),
+            });
         }
         true
     }
@@ -227,6 +285,10 @@ impl Seated {
     }
 }
 
+fn unconnected(fault: &Fault) -> String {
+    format!("the new version cannot connect: {fault}")
+}
+
 /// The old instance ends, and then the new one is there.
 async fn change(
     plan: Arc<Plan>,
@@ -235,17 +297,68 @@ async fn change(
     next: Next,
     report: Option<Report>,
 ) -> Box<Guest> {
-    let Next { fit, mut guest, states, link } = next;
+    let position = closed(&plan, &mut old).await;
+    moved(&plan, &seat, next, position, report).await
+}
+
+/// The old instance ends, and the new one is there if it can be connected and is taken; else one of the old version.
+async fn attempted(
+    plan: Arc<Plan>,
+    seat: Arc<Seat>,
+    mut old: Box<Guest>,
+    attempt: Attempt,
+    report: Option<Report>,
+) -> Box<Guest> {
+    let Attempt { fit, told, verdict } = attempt;
+    let position = closed(&plan, &mut old).await;
+    let why = match plan.connected(&seat, &fit).await {
+        Ok(next) => {
+            // Who asked may have stopped waiting, and then says nothing more.
+            if told.send(Ok(())).is_ok() && verdict.await.is_ok() {
+                return moved(&plan, &seat, next, position, report).await;
+            }
+            None
+        }
+        Err(fault) => Some((told, unconnected(&fault))),
+    };
+    let (again, states) = (lock(&seat.runs).fitted.clone(), lock(&seat.states).clone());
+    let mut guest = again.open(states);
+    let (hidden, _) = Report::timed(plan.spec.env.clock.clone());
+    let mut back = guest.connect(report.unwrap_or(hidden)).await;
+    if back.is_ok()
+        && let Some(position) = position.filter(|_| keeps(again.symbol))
+    {
+        back = guest.resume(&position).await;
+    }
+    if let Err(fault) = back {
+        // Its first delivery says so again, and then it is connected again as after an outage.
+        tracing::error!(rule = plan.owner(), plugin = plan.name, "the old version cannot be taken up again: {fault}");
+    }
+    if let Some((told, why)) = why {
+        // As above.
+        let _ = told.send(Err(why));
+    }
+    Box::new(guest)
+}
+
+/// Closes an instance, and gives where it stood.
+async fn closed(plan: &Plan, old: &mut Guest) -> Option<Value> {
     let rule = plan.owner();
     let position = old.position().await.unwrap_or_default();
-    let closed = tokio::time::timeout(FAREWELL, old.close()).await;
-    match closed {
+    match tokio::time::timeout(FAREWELL, old.close()).await {
         Ok(Ok(())) => {}
         Ok(Err(fault)) => tracing::error!(rule, plugin = plan.name, "closing the old version failed: {fault}"),
         Err(_) => {
             tracing::error!(rule, plugin = plan.name, "the old version did not close within {} s", FAREWELL.as_secs())
         }
     }
+    position
+}
+
+/// The new instance takes over.
+async fn moved(plan: &Plan, seat: &Seat, next: Next, position: Option<Value>, report: Option<Report>) -> Box<Guest> {
+    let Next { fit, mut guest, states, link } = next;
+    let rule = plan.owner();
     let (before, now) = (lock(&seat.runs).fitted.symbol, fit.fitted.symbol);
     let carried = Carry::between(&before, &fit.fitted.symbol).carry(&lock(&seat.states), &states);
     if !carried {
@@ -323,8 +436,9 @@ impl Sink for Seated {
     }
 
     async fn close(&mut self) -> Result<()> {
-        // What waits to be taken is not.
-        drop(lock(&self.seat.next).take());
+        // What waits to be taken, or tried, is not.
+        let (next, attempt) = (lock(&self.seat.next).take(), lock(&self.seat.attempt).take());
+        drop((next, attempt));
         self.here().await?.close().await
     }
 }

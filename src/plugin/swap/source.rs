@@ -27,7 +27,7 @@ use crate::plugin::uses::{Carry, Edition, Place, Ready, Use, lock};
 use super::{FAREWELL, plan};
 
 /// How long rules may take to be done with what the old version gave and waits to hear of.
-const SETTLES: Duration = Duration::from_secs(2);
+const SETTLES: Duration = Duration::from_secs(5);
 
 /// Checks the properties against what stands in the place, and says how to open.
 pub fn plan(
@@ -135,10 +135,15 @@ impl Plan {
         Ok(Box::new(Seated { plan: self.clone(), first: Some((fit, guest)), position: None, pace: None, cut: false }))
     }
 
-    /// A way into the feed; the author of the plugin may see what goes through.
-    fn gate(&self, inlet: &Inlet, fit: &Fit) -> (Inlet, Gate) {
+    /// A way into the feed for that instance; the author of the plugin may see what goes through.
+    fn gate(&self, inlet: &Inlet, fit: &Fit, guest: &Guest) -> (Inlet, Gate) {
         let (place, owner, version) = (self.place.clone(), self.owner().to_owned(), fit.version.clone());
+        let tokens = guest.tokens();
         Gate::before(inlet, move |messages| {
+            // Here and not where it is given: what is held up before the gate is nobody's to be done with.
+            if messages.iter().any(|message| message.ack.is_some()) {
+                tokens.gave();
+            }
             if place.tap.is_on() {
                 let text = |message: &Message| match &message.payload {
                     Payload::Row(row) => format!("gave {}", shown(&Value::object(row.clone()))),
@@ -152,11 +157,11 @@ impl Plan {
 
     /// A new instance, connected; its state is a copy until it is the one that runs.
     async fn connected(&self, seat: &Seat, fit: &Fit) -> Result<Next, String> {
-        let (inlet, gate) = self.gate(&seat.inlet, fit);
         let states = States::default();
         let before = lock(&seat.phase).runs.fitted.symbol;
         Carry::between(&before, &fit.fitted.symbol).carry(&lock(&self.own), &states);
         let mut guest = fit.fitted.open(states.clone());
+        let (inlet, gate) = self.gate(&seat.inlet, fit, &guest);
         // Its connection is not the one that is shown.
         let (report, link) = Report::timed(self.spec.env.clock.clone());
         match guest.connect(&inlet, &report, &seat.runtime).await {
@@ -278,7 +283,7 @@ impl Source for Seated {
         let Some((fit, guest)) = self.first.take() else {
             return Err(Fault::bug("a source was run twice"));
         };
-        let (way, gate) = self.plan.gate(&inlet, &fit);
+        let (way, gate) = self.plan.gate(&inlet, &fit, &guest);
         gate.open();
         let phase = Phase { runs: fit, ready: None, wish: Wish::GoOn };
         let (place, runtime) = (self.plan.place.clone(), Handle::current());
@@ -318,14 +323,16 @@ impl Seated {
                 () = seat.wished() => {}
             }
             // What it waits to hear of would be given again: that is done with first, and nothing new comes in between.
-            if tokens.are_open() {
-                gate.hold();
+            gate.hold();
+            if tokens.are_used() {
                 tokio::select! {
                     biased;
                     end = &mut run => return Some(end),
                     _ = tokio::time::timeout(SETTLES, tokens.settled()) => {}
                 }
                 gate.shut();
+            } else {
+                gate.open();
             }
             rests.notify_one();
             tokio::time::timeout(FAREWELL, run).await
@@ -441,7 +448,7 @@ impl Seated {
         if let Some(stands) = stands.filter(|_| fit.fitted.seeks()) {
             guest.seek(&stands).await?;
         }
-        let (inlet, gate) = self.plan.gate(&seat.inlet, &fit);
+        let (inlet, gate) = self.plan.gate(&seat.inlet, &fit, &guest);
         gate.open();
         let mut phase = lock(&seat.phase);
         phase.ready = None;
