@@ -30,7 +30,7 @@ fn all_kinds_are_offered_under_their_names() {
             "RoomsLookup",
             "PapersLookup",
             "Lines",
-                "AllLines",
+            "AllLines",
             "Told",
             "visits",
             "allVisits",
