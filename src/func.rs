@@ -135,10 +135,10 @@ pub enum Body {
     /// A scalar that remembers: one instance a call in the statement.
     Stateful(fn() -> Box<dyn Stateful>),
     Aggregate(fn() -> Box<dyn Accumulator>),
-    /// A scalar of a plugin, called with a batch of rows; one instance a call in the statement.
-    Guest(&'static (dyn Fn() -> Box<dyn Guest> + Send + Sync)),
-    /// An aggregate of a plugin.
-    GuestAggregate(&'static (dyn Fn() -> Box<dyn Accumulator> + Send + Sync)),
+    /// A scalar of a plugin, called with a batch of rows; one instance a call in the statement, whose number it is given.
+    Guest(&'static (dyn Fn(u64) -> Box<dyn Guest> + Send + Sync)),
+    /// An aggregate of a plugin; it is given the id of the rule, and the number of the call in the statement.
+    GuestAggregate(&'static (dyn Fn(&Text, u64) -> Box<dyn Accumulator> + Send + Sync)),
     /// Its meaning needs the plan: `meta`, `lag`, `row_number`, `unnest`, `window_start` and their like.
     Special(Special),
 }

@@ -90,13 +90,13 @@ fn aggregates_give_and_go_on_from_what_they_saved() {
     let Body::GuestAggregate(start) = func.body else { panic!("it is an aggregate") };
     let info = RuleInfo::nowhere();
     let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
-    let mut group = start();
+    let mut group = start(&"r".into(), 0);
     assert_eq!(group.give(), Ok(Value::text("")));
     for text in ["a", "ccc", "bb"] {
         group.add(&[Value::text(text)], &ctx).unwrap();
     }
     assert_eq!(group.add(&[Value::Int(1)], &ctx), Err(Fault::eval("a text is needed, found an integer")));
-    let mut later = start();
+    let mut later = start(&"r".into(), 0);
     later.load(group.save()).unwrap();
     later.add(&[Value::text("dd")], &ctx).unwrap();
     assert_eq!((group.give(), later.give()), (Ok(Value::text("ccc")), Ok(Value::text("ccc"))));

@@ -303,7 +303,7 @@ fn group(home: &Home) -> (Box<dyn Accumulator>, impl Fn(&mut dyn Accumulator, i6
         let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
         group.add(&[Value::Int(number)], &ctx).unwrap();
     };
-    (start(), add)
+    (start(&"r".into(), 0), add)
 }
 
 #[test]

@@ -171,7 +171,7 @@ typedef struct kuiper_context {
     void *host;
     kuiper_str rule;
     kuiper_str op;
-    uint64_t site; /* number of the call in the statement */
+    uint64_t site; /* number of the call among those of plugins' functions in the statement */
     void (*retain)(const struct kuiper_context *self);
     void (*release)(const struct kuiper_context *self);
     void (*log)(const struct kuiper_context *self, uint32_t level, kuiper_str text);

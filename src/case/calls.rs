@@ -90,7 +90,7 @@ fn call(func: &Func, args: &[Value], ctx: &Ctx<'_>) -> Result<Came, String> {
 fn accumulator(func: &Func) -> Result<Box<dyn Accumulator>, String> {
     match func.body {
         Body::Aggregate(start) => Ok(start()),
-        Body::GuestAggregate(start) => Ok(start()),
+        Body::GuestAggregate(start) => Ok(start(&Text::default(), 0)),
         _ => Err(format!("`{}` is no aggregate function", func.name)),
     }
 }

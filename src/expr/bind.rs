@@ -30,6 +30,11 @@ pub trait Scope {
 
     /// A call whose meaning needs the plan: an aggregate, a window bound, an analytic function.
     fn planned(&mut self, call: &Call, func: &'static Func, span: Span) -> Result<Bound, Vec<Diagnostic>>;
+
+    /// The number of the next call of a plugin's function, from 0.
+    fn number(&mut self) -> u64 {
+        0
+    }
 }
 
 /// Binds an expression; all findings are collected.
@@ -199,7 +204,11 @@ impl Binder<'_> {
                 Diagnostic::error("K0215", format!("`{}` takes no OVER, since it remembers nothing", func.name))
                     .at(span),
             ),
-            _ => Bound::Call(func, self.list(&call.args)),
+            Body::Guest(_) => {
+                let number = self.scope.number();
+                Bound::Call(func, self.list(&call.args), number)
+            }
+            _ => Bound::Call(func, self.list(&call.args), 0),
         }
     }
 }

@@ -58,7 +58,8 @@ pub enum Bound {
         branches: Vec<(Bound, Bound)>,
         otherwise: Option<Box<Bound>>,
     },
-    Call(&'static Func, Vec<Bound>),
+    /// With the number of the call in the statement, where it is of a plugin's function.
+    Call(&'static Func, Vec<Bound>, u64),
 }
 
 /// The name of an entry of an object.
@@ -131,7 +132,7 @@ impl Bound {
                 }
                 otherwise.iter().for_each(|part| visit(part));
             }
-            Bound::Call(_, args) => args.iter().for_each(visit),
+            Bound::Call(_, args, _) => args.iter().for_each(visit),
             Bound::Replaced(row, values) => {
                 visit(row);
                 values.iter().for_each(|(_, value)| visit(value));
@@ -154,7 +155,7 @@ impl Bound {
 
     /// Whether evaluating it twice over one row gives the same twice and changes nothing.
     pub fn is_pure(&self) -> bool {
-        !self.any(&|part| matches!(part, Bound::Call(func, _) if !func.pure || !matches!(func.body, Body::Scalar(_))))
+        !self.any(&|part| matches!(part, Bound::Call(func, ..) if !func.pure || !matches!(func.body, Body::Scalar(_))))
     }
 
     /// Calls `visit` with each direct part of the expression, to be changed in place. The expression of an alias is
@@ -183,7 +184,7 @@ impl Bound {
                 }
                 otherwise.iter_mut().for_each(|part| visit(part));
             }
-            Bound::Call(_, args) => args.iter_mut().for_each(visit),
+            Bound::Call(_, args, _) => args.iter_mut().for_each(visit),
             Bound::Replaced(row, values) => {
                 visit(row);
                 values.iter_mut().for_each(|(_, value)| visit(value));
@@ -270,7 +271,7 @@ impl fmt::Display for Bound {
                 otherwise.iter().try_for_each(|part| write!(f, " ELSE {part}"))?;
                 f.write_str(" END")
             }
-            Bound::Call(func, args) => {
+            Bound::Call(func, args, _) => {
                 write!(f, "{}(", func.name)?;
                 write_list(f, args)?;
                 f.write_str(")")
@@ -304,7 +305,7 @@ impl PartialEq for Bound {
             (Bound::Unary(x, a), Bound::Unary(y, b)) => x == y && a == b,
             (Bound::Index(a, b), Bound::Index(x, y)) => a == x && b == y,
             (Bound::Binary(one, a, b), Bound::Binary(two, x, y)) => one == two && a == x && b == y,
-            (Bound::Call(one, a), Bound::Call(two, b)) => std::ptr::eq(*one, *two) && a == b,
+            (Bound::Call(one, a, _), Bound::Call(two, b, _)) => std::ptr::eq(*one, *two) && a == b,
             (
                 Bound::Case { subject: a, branches: b, otherwise: c },
                 Bound::Case { subject: x, branches: y, otherwise: z },

@@ -12,7 +12,7 @@ fn context<'a>(frame: &'a Frame<'_>) -> Ctx<'a> {
 }
 
 /// Compiles the call of a function that gives one value a row.
-pub(super) fn call(func: &'static Func, args: &[Bound], making: &mut Making) -> Eval {
+pub(super) fn call(func: &'static Func, args: &[Bound], number: u64, making: &mut Making) -> Eval {
     let failed = move |fault: Fault| match fault {
         Fault::Eval(text) => Fault::eval(format!("call func {} error: {text}", func.name)),
         other => other,
@@ -63,7 +63,7 @@ pub(super) fn call(func: &'static Func, args: &[Bound], making: &mut Making) -> 
         }
         Body::Guest(start) => {
             let args = compiled(args, making);
-            let guest = start();
+            let guest = start(number);
             // What it stores is saved like that of our own functions.
             if !matches!(guest.save(), Value::Array(nothing) if nothing.is_empty()) {
                 let id = making.remember(Box::new(Storing(guest)));

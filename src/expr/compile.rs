@@ -296,7 +296,7 @@ pub(super) fn value(bound: &Bound, making: &mut Making) -> Eval {
         Bound::Case { subject, branches, otherwise } => {
             case(subject.as_deref(), branches, otherwise.as_deref(), making)
         }
-        Bound::Call(func, args) => call(func, args, making),
+        Bound::Call(func, args, number) => call(func, args, *number, making),
         Bound::Binary(..)
         | Bound::Unary(UnaryOp::Not, _)
         | Bound::Between { .. }

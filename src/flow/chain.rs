@@ -180,7 +180,7 @@ impl Chain {
         for (node, (name, next)) in nodes.zip(steps.ops) {
             let op = match node {
                 Node::Paths(paths) => Box::new(Paths::build(paths, plan, &rule, local, now, &account)?),
-                node => operator(node, plan, local, now, &gauge)?,
+                node => operator(node, plan, &rule.id, local, now, &gauge)?,
             };
             links.push(Link { op, name, next, meter: Arc::default() });
         }
@@ -449,7 +449,14 @@ fn node_name(node: &Node) -> &'static str {
     }
 }
 
-fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<Gauge>) -> Result<Box<dyn Operator>> {
+fn operator(
+    node: &Node,
+    plan: &Plan,
+    rule: &Text,
+    local: &TimeZone,
+    now: Time,
+    gauge: &Arc<Gauge>,
+) -> Result<Box<dyn Operator>> {
     Ok(match node {
         Node::Validate { columns, format } => {
             let checked = |(slot, column): &(usize, StreamColumn)| {
@@ -469,9 +476,9 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<G
         Node::Compute { aliases, clause } => Box::new(Compute::new(computed(aliases), clause.stage())),
         Node::Filter { predicate, clause: Clause::Having } => Box::new(Having::new(Predicate::new(predicate))),
         Node::Filter { predicate, clause } => Box::new(Filter::new(Predicate::new(predicate), clause.stage())),
-        Node::Window(windowed) => super::windows::operator(windowed, plan.width, local, now)?,
+        Node::Window(windowed) => super::windows::operator(windowed, plan.width, rule, local, now)?,
         Node::Join(_) | Node::Lookup(_) => super::joins::operator(node, plan)?,
-        Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width)?)),
+        Node::Group { grouping } => Box::new(Group::new(groups(grouping, plan.width, rule)?)),
         Node::Guests { calls, stage } => {
             let mut made = Vec::with_capacity(calls.len());
             for call in calls {
@@ -479,12 +486,12 @@ fn operator(node: &Node, plan: &Plan, local: &TimeZone, now: Time, gauge: &Arc<G
                     return Err(Fault::bug(format!("`{}` was planned as a plugin's function", call.func.name)));
                 };
                 let args = call.args.iter().map(Program::new).collect();
-                made.push(GuestCall { slot: call.slot, func: call.func, guest: guest(), args });
+                made.push(GuestCall { slot: call.slot, func: call.func, guest: guest(call.number), args });
             }
             Box::new(Guests::new(made, stage))
         }
         Node::Aggregate { grouping, each_row, stage } => {
-            Box::new(Aggregate::new(groups(grouping, plan.width)?.at(stage), *each_row))
+            Box::new(Aggregate::new(groups(grouping, plan.width, rule)?.at(stage), *each_row))
         }
         Node::Order { keys } => Box::new(Order::new(order_keys(keys))),
         Node::Analytic { .. }
@@ -541,12 +548,16 @@ fn named(columns: &[Resolved]) -> Vec<Named> {
     columns.iter().map(one).collect()
 }
 
-pub(super) fn groups(grouping: &Grouping, width: usize) -> Result<Groups> {
+/// `rule` is its id.
+pub(super) fn groups(grouping: &Grouping, width: usize, rule: &Text) -> Result<Groups> {
     let mut calls = Vec::with_capacity(grouping.calls.len());
     for call in &grouping.calls {
         let start: Start = match call.func.body {
             Body::Aggregate(start) => Arc::new(start),
-            Body::GuestAggregate(start) => Arc::new(start),
+            Body::GuestAggregate(start) => {
+                let (rule, number) = (rule.clone(), call.number);
+                Arc::new(move || start(&rule, number))
+            }
             _ => return Err(Fault::bug(format!("`{}` was planned as an aggregate", call.func.name))),
         };
         calls.push(AggregateCall {

@@ -3,6 +3,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::clock::Time;
+use crate::data::Text;
 use crate::diag::Result;
 use crate::expr::{Predicate, Program};
 use crate::op::{
@@ -13,11 +14,17 @@ use crate::plan::{self, Window, Windowed};
 
 use super::chain::groups;
 
-/// Turns the window of a plan into its operator. `local` is the zone that windows of processing time are aligned in.
-pub(super) fn operator(windowed: &Windowed, width: usize, local: &TimeZone, now: Time) -> Result<Box<dyn Operator>> {
+/// Turns the window of a plan into its operator. `rule` is its id, `local` is the zone that windows of processing time are aligned in.
+pub(super) fn operator(
+    windowed: &Windowed,
+    width: usize,
+    rule: &Text,
+    local: &TimeZone,
+    now: Time,
+) -> Result<Box<dyn Operator>> {
     let Windowed { window, bounds, grouping, boundless, event } = windowed;
     let zone = local.clone();
-    let groups = grouping.as_ref().map(|grouping| groups(grouping, width)).transpose()?;
+    let groups = grouping.as_ref().map(|grouping| groups(grouping, width, rule)).transpose()?;
     let is_event = event.is_some();
     let grid = |unit, count| Grid { alignment: Alignment { unit, count, zone }, event: event.as_ref().map(stamps) };
     Ok(match window {

@@ -47,14 +47,14 @@ impl Hoist<'_> {
                 self.expr(pattern);
             }
             Bound::Replaced(_, values) => values.iter_mut().for_each(|(_, value)| self.expr(value)),
-            Bound::Call(func, args) => {
+            Bound::Call(func, args, _) => {
                 args.iter_mut().for_each(|arg| self.expr(arg));
                 let later = |arg: &Bound| arg.slots().iter().any(|slot| self.later.contains(slot));
                 if matches!(func.body, Body::Guest(_)) && !args.iter().any(later) {
                     let shown = bound.to_string();
-                    let Bound::Call(func, args) = std::mem::replace(bound, Bound::RowTime) else { return };
+                    let Bound::Call(func, args, number) = std::mem::replace(bound, Bound::RowTime) else { return };
                     let slot = (self.fresh)();
-                    self.calls.push(GuestCall { func, args, slot });
+                    self.calls.push(GuestCall { func, args, slot, number });
                     *bound = Bound::Slot(slot, shown.into());
                 }
             }

@@ -287,7 +287,7 @@ impl Names<'_> {
             Bound::Slot(slot, _) => slots.push(*slot),
             Bound::Row(shape) => slots.extend(shape.columns.iter().map(|(_, slot)| slot).chain(&shape.rest)),
             Bound::Meta(_) | Bound::RowTime => sure = false,
-            Bound::Call(func, _) => sure &= func.pure && matches!(func.body, Body::Scalar(_)),
+            Bound::Call(func, ..) => sure &= func.pure && matches!(func.body, Body::Scalar(_)),
             _ => {}
         });
         for slot in slots {

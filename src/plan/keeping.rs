@@ -1,5 +1,6 @@
 //! What a window keeps of its rows, and why: for explain.
 
+use crate::data::Text;
 use crate::func::Body;
 
 use super::node::{Aggregated, Clause, Node};
@@ -47,7 +48,7 @@ fn reason(windowed: &Windowed, behind: &[Node]) -> &'static str {
 fn joins(call: &Aggregated) -> bool {
     let takes = match call.func.body {
         Body::Aggregate(start) => start().takes(),
-        Body::GuestAggregate(start) => start().takes(),
+        Body::GuestAggregate(start) => start(&Text::default(), 0).takes(),
         _ => false,
     };
     takes && !call.distinct

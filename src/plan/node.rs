@@ -297,11 +297,13 @@ pub struct GuestCall {
     pub func: &'static Func,
     pub args: Vec<Bound>,
     pub slot: usize,
+    /// Of the call in the statement.
+    pub number: u64,
 }
 
 impl std::fmt::Debug for GuestCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", Bound::Call(self.func, self.args.clone()))
+        write!(f, "{}", Bound::Call(self.func, self.args.clone(), 0))
     }
 }
 
@@ -332,7 +334,7 @@ impl AnalyticCall {
 
 impl std::fmt::Debug for AnalyticCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", Bound::Call(self.func, self.args.clone()))?;
+        write!(f, "{}", Bound::Call(self.func, self.args.clone(), 0))?;
         let mut over: Vec<String> = Vec::new();
         if !self.partition.is_empty() {
             let keys: Vec<String> = self.partition.iter().map(ToString::to_string).collect();
@@ -384,6 +386,8 @@ pub struct Aggregated {
     pub distinct: bool,
     pub filter: Option<Bound>,
     pub slot: usize,
+    /// Of the call in the statement, where it is of a plugin's function.
+    pub number: u64,
 }
 
 impl Aggregated {

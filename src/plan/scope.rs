@@ -121,6 +121,8 @@ pub struct Names<'a> {
     pub hints: Cell<u32>,
     /// Whether an aggregate was met since this was last cleared.
     pub met_aggregate: bool,
+    /// Calls of functions of plugins so far.
+    pub numbers: u64,
 }
 
 impl<'a> Names<'a> {
@@ -171,6 +173,7 @@ impl<'a> Names<'a> {
             in_aggregate: false,
             hints: Cell::new(16),
             met_aggregate: false,
+            numbers: 0,
         }
     }
 
@@ -434,7 +437,7 @@ impl<'a> Names<'a> {
             return Err(found);
         }
         self.met_aggregate = true;
-        let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0 };
+        let mut wanted = Aggregated { func, args, distinct: call.distinct, filter, slot: 0, number: 0 };
         let once = func.pure && wanted.args.iter().chain(&wanted.filter).all(Bound::is_pure);
         let (shown, place) = (Text::new(format!("{wanted:?}")), self.in_where());
         let calls = if place { &self.of_where.calls } else { &self.calls };
@@ -444,6 +447,9 @@ impl<'a> Names<'a> {
         }
         alike.push(calls.len());
         wanted.slot = self.fresh();
+        if matches!(func.body, crate::func::Body::GuestAggregate(_)) {
+            wanted.number = self.number();
+        }
         let bound = Bound::Slot(wanted.slot, shown);
         let calls = if place { &mut self.of_where.calls } else { &mut self.calls };
         calls.push(wanted);
@@ -509,6 +515,11 @@ impl Scope for Names<'_> {
 
     fn wildcard(&mut self, wildcard: &Wildcard, span: Span) -> Result<RowShape, Diagnostic> {
         self.all_columns(wildcard, span)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers - 1
     }
 
     fn planned(&mut self, call: &Call, func: &'static Func, span: Span) -> Result<Bound, Vec<Diagnostic>> {

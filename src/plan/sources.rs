@@ -395,7 +395,7 @@ impl Names<'_> {
         let mut parts: Vec<Bound> = wanted.into_iter().map(&mut one).collect();
         match (self.funcs.find("coalesce"), parts.len()) {
             _ if all => Bound::Meta(path),
-            (Some(coalesce), 2..) => Bound::Call(coalesce, parts),
+            (Some(coalesce), 2..) => Bound::Call(coalesce, parts, 0),
             _ => parts.swap_remove(0),
         }
     }

@@ -251,7 +251,7 @@ impl Names<'_> {
             let help = format!("use `{}`", func.name.replace("last_", "last_agg_"));
             return Err(vec![Diagnostic::error("K0245", message).at(span).help(help)]);
         }
-        Ok(Bound::Call(func, Vec::new()))
+        Ok(Bound::Call(func, Vec::new(), 0))
     }
 
     /// The column of a set-returning field: the value whose parts become rows.
@@ -348,7 +348,7 @@ fn analytic_step(calls: Vec<AnalyticCall>, aliases: Vec<(usize, Text, Bound)>) -
 /// Takes the calls that count hits out of a condition and the aliases that it reads: their value is read before the
 /// condition is decided, and the hit is noted after.
 pub(super) fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut dyn FnMut() -> usize) {
-    if let Bound::Call(func, _) = bound
+    if let Bound::Call(func, ..) = bound
         && matches!(func.body, Body::Special(Special::Hit))
     {
         let slot = fresh();
@@ -369,7 +369,7 @@ pub(super) fn take_hits(bound: &mut Bound, hits: &mut Vec<HitCall>, fresh: &mut 
 /// once.
 fn has_hits(bound: &Bound, seen: &mut HashSet<*const Bound>) -> bool {
     match bound {
-        Bound::Call(func, _) if matches!(func.body, Body::Special(Special::Hit)) => true,
+        Bound::Call(func, ..) if matches!(func.body, Body::Special(Special::Hit)) => true,
         Bound::Alias(_, _, of) => seen.insert(Arc::as_ptr(of)) && has_hits(of, seen),
         _ => {
             let mut found = false;

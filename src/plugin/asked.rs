@@ -91,7 +91,7 @@ impl Plugins {
             props.retain(|name, _| symbol.declares(name) || !is_common(name));
         }
         let props = properties(&props);
-        let desk = Desk::new(symbol.home, "", name, 0, States::default(), None);
+        let desk = Desk::new(&symbol, "", name, 0, States::default(), None);
         let worker = Worker::start(symbol);
         Some(worker.call(move |slot| slot.ping(&props, &desk)).await)
     }

@@ -61,6 +61,8 @@ pub struct Desk {
     operator: Box<str>,
     report: Mutex<Option<Report>>,
     states: States,
+    /// What is stored goes when the rule stops, though its `qos` is above 0, and nobody was told of it yet.
+    unkept: AtomicBool,
     home: &'static Home,
     out: Option<Out>,
     tokens: Arc<Tokens>,
@@ -81,15 +83,8 @@ unsafe impl Send for Desk {}
 unsafe impl Sync for Desk {}
 
 impl Desk {
-    /// For one use of a guest whose library has that home.
-    pub fn new(
-        home: &'static Home,
-        rule: &str,
-        operator: &str,
-        site: u64,
-        states: States,
-        out: Option<Out>,
-    ) -> Arc<Desk> {
+    /// For one use of a guest.
+    pub fn new(symbol: &Symbol, rule: &str, operator: &str, site: u64, states: States, out: Option<Out>) -> Arc<Desk> {
         let (rule, operator): (Box<str>, Box<str>) = (rule.into(), operator.into());
         let emits = out.is_some();
         let mut raw = abi::Context {
@@ -122,7 +117,9 @@ impl Desk {
             instance: 0,
             run: 0,
         };
+        let home = symbol.home;
         let run = home.services().map_or(0, |services| services.run(&rule));
+        let unkept = !symbol.keeps() && home.services().is_some_and(|services| services.keeps(&rule));
         Desk::offer(&mut raw, emits, run);
         let (ended, _) = watch::channel(false);
         let tokens = out.as_ref().map_or_else(Arc::default, |out| out.tokens.clone());
@@ -132,6 +129,7 @@ impl Desk {
             operator,
             report: Mutex::default(),
             states,
+            unkept: AtomicBool::new(unkept),
             home,
             out,
             tokens,
@@ -149,9 +147,16 @@ impl Desk {
         Arc::as_ptr(self).cast()
     }
 
-    /// What the guest stored.
-    pub fn states(&self) -> &States {
-        &self.states
+    /// Something was stored. Where that goes though the rule would keep it, its author is told once.
+    fn stored(&self) {
+        if self.unkept.load(Ordering::Relaxed) && self.unkept.swap(false, Ordering::AcqRel) {
+            tracing::warn!(
+                rule = %self.rule,
+                plugin = %self.operator,
+                "what it stores goes when the rule stops, whatever `qos` is: it does not say which versions of its state can be \
+                 read (`state` in `export!`, `state_version` in C)"
+            );
+        }
     }
 
     /// Where the source stands that this one takes over from.
@@ -347,6 +352,7 @@ unsafe extern "C" fn state_put(this: *const abi::Context, key: abi::Str, value: 
                 states.remove(&key.to_text());
             } else {
                 states.insert(key.to_text(), value);
+                desk.stored();
             }
             code::OK
         })

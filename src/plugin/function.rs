@@ -1,6 +1,5 @@
 //! Functions of guests, as rows of the catalogue.
 
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -16,7 +15,6 @@ use super::cross::{Arena, Taken, Texts};
 use super::desk::{Desk, States};
 use super::isolated::patiently;
 use super::library::{Library, Symbol};
-use super::place;
 use super::swap::{Call, Groups};
 use super::uses::{Carry, Place};
 use super::worker::Instance;
@@ -26,11 +24,11 @@ use super::worker::Instance;
 pub fn row(place: &Arc<Place>, library: &Arc<Library>, symbol: Symbol) -> &'static Func {
     let body = if symbol.flags & kind::AGGREGATE != 0 {
         let groups = Groups::enter(place, symbol);
-        let start = move || Box::new(Group::start(&groups)) as Box<dyn Accumulator>;
+        let start = move |rule: &Text, call| Box::new(Group::start(&groups, rule, call)) as Box<dyn Accumulator>;
         Body::GuestAggregate(Box::leak(Box::new(start)))
     } else {
         let (place, library) = (place.clone(), library.clone());
-        let start = move || Box::new(Call::enter(&place, &library, symbol)) as Box<dyn Guest>;
+        let start = move |call| Box::new(Call::enter(&place, &library, symbol, call)) as Box<dyn Guest>;
         Body::Guest(Box::leak(Box::new(start)))
     };
     // SAFETY: the symbol is a function.
@@ -59,13 +57,10 @@ pub fn site(library: &Library, symbol: Symbol) -> Arc<Mutex<Site>> {
     if symbol.singleton && symbol.flags & kind::AGGREGATE == 0 { library.site(symbol.name, new) } else { new() }
 }
 
-/// What stands behind a call, or behind all calls of a singleton.
+/// The instance behind a call, or behind all calls of a singleton. What is stored belongs to the call in either case.
 pub struct Site {
     symbol: Symbol,
     instance: Option<Instance>,
-    desks: HashMap<Text, Arc<Desk>>,
-    /// What it had stored before, until it is called.
-    loaded: States,
 }
 
 /// A call of a singleton may take long: whoever waits for its turn gives the runtime's other tasks away first.
@@ -79,36 +74,7 @@ pub fn locked(site: &Mutex<Site>) -> MutexGuard<'_, Site> {
 
 impl Site {
     fn new(symbol: Symbol) -> Site {
-        Site { symbol, instance: None, desks: HashMap::new(), loaded: States::default() }
-    }
-
-    /// What it stores for the one rule that it belongs to. What one for all rules stores goes with the server.
-    pub fn save(&self) -> Value {
-        let states = self.desks.values().next().map_or(&self.loaded, |desk| desk.states());
-        let kept = if self.symbol.singleton { None } else { place::kept(self.symbol, None, states) };
-        kept.unwrap_or_else(|| Value::array(Vec::new()))
-    }
-
-    /// Goes on with what was saved, also after calls: then they are as if they had not been.
-    pub fn load(&mut self, saved: &Value) -> Result<()> {
-        if matches!(saved, Value::Array(nothing) if nothing.is_empty()) {
-            return Ok(());
-        }
-        let states = self.desks.values().next().map_or(&self.loaded, |desk| desk.states());
-        place::taken_up(self.symbol, saved, states).map(drop)
-    }
-
-    /// Takes over what the other one stored, for a rule if it was called. False where there was some that cannot be read.
-    pub fn inherit(&mut self, other: &Site, rule: Option<&Text>) -> bool {
-        let carry = Carry::between(&other.symbol, &self.symbol);
-        let Some((rule, old)) = rule.and_then(|rule| Some((rule, other.desks.get(rule)?))) else {
-            return carry.carry(&other.loaded, &self.loaded);
-        };
-        let states = States::default();
-        let carried = carry.carry(old.states(), &states);
-        let desk = Desk::new(self.symbol.home, rule, self.symbol.name, 0, states, None);
-        self.desks.insert(rule.clone(), desk);
-        carried
+        Site { symbol, instance: None }
     }
 
     /// The instance; one that panicked was dropped, and is made anew here.
@@ -146,25 +112,19 @@ impl Site {
 
     /// One result a row. A panic costs the one row that it happened at: the others are called without it, on an instance
     /// that is made anew.
-    pub fn call(&mut self, args: &[&Value], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
-        match self.try_call(args, height, ctx) {
+    pub fn call(&mut self, args: &[&Value], height: usize, desk: &Arc<Desk>) -> Vec<Result<Value>> {
+        match self.try_call(args, height, desk) {
             Ok(results) => results,
             Err(Fault::Bug(_)) if height > 1 => {
                 let width = args.len() / height;
-                (0..height).flat_map(|row| self.call(&args[row * width..][..width], 1, ctx)).collect()
+                (0..height).flat_map(|row| self.call(&args[row * width..][..width], 1, desk)).collect()
             }
             Err(fault) => vec![Err(theirs(fault)); height],
         }
     }
 
-    fn try_call(&mut self, args: &[&Value], height: usize, ctx: &Ctx<'_>) -> Result<Vec<Result<Value>>> {
+    fn try_call(&mut self, args: &[&Value], height: usize, desk: &Arc<Desk>) -> Result<Vec<Result<Value>>> {
         let this = self.this()?;
-        if !self.desks.contains_key(&ctx.rule.id) {
-            let desk =
-                Desk::new(self.symbol.home, &ctx.rule.id, self.symbol.name, 0, std::mem::take(&mut self.loaded), None);
-            self.desks.insert(ctx.rule.id.clone(), desk);
-        }
-        let desk = &self.desks[&ctx.rule.id];
         // SAFETY: the symbol is a function.
         let call = unsafe { has!(self.symbol.table.cast::<abi::Function>(), call) };
         let call = call.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
@@ -222,7 +182,11 @@ struct Group {
     number: u64,
     /// The edition that it was asked to follow last.
     seen: u64,
-    rule: Option<Text>,
+    rule: Text,
+    /// The number of the call in the statement.
+    call: u64,
+    /// It has rows, so that the rule uses the plugin.
+    counted: bool,
     symbol: Symbol,
     /// Why there is none, where making it failed.
     made: Result<Made>,
@@ -248,13 +212,14 @@ impl Drop for Made {
 }
 
 impl Group {
-    fn start(groups: &Arc<Groups>) -> Group {
+    fn start(groups: &Arc<Groups>, rule: &Text, call: u64) -> Group {
         let (number, symbol) = groups.now();
         // SAFETY: the symbol is a function.
         let start = unsafe { has!(symbol.table.cast::<abi::Function>(), start) };
         // SAFETY: the instance is of this table; the fault lives until the call returns.
-        let made = Made::new(symbol, |this, fault| start.map(|start| unsafe { start(this, fault) }));
-        Group { groups: groups.clone(), number, seen: number, rule: None, symbol, made }
+        let made = Made::new(symbol, rule, call, |this, fault| start.map(|start| unsafe { start(this, fault) }));
+        let (groups, rule) = (groups.clone(), rule.clone());
+        Group { groups, number, seen: number, rule, call, counted: false, symbol, made }
     }
 
     /// Goes on with the version that stands there now, where that can read what this one saves; else it ends with this one.
@@ -267,19 +232,19 @@ impl Group {
         // SAFETY: the symbols are functions.
         let save = unsafe { has!(self.symbol.table.cast::<abi::Function>(), save) };
         // What it saved is of no use to anyone else, so that nothing is lost where this fails.
-        let loaded = self.asked(save).and_then(|saved| Made::load(symbol, &saved));
+        let loaded = self.asked(save).and_then(|saved| Made::load(symbol, &self.rule, self.call, &saved));
         match loaded {
             Ok(made) => {
                 self.made = Ok(made);
                 self.symbol = symbol;
-                if let Some(rule) = &self.rule {
-                    self.groups.count(rule, self.number, -1);
-                    self.groups.count(rule, number, 1);
+                if self.counted {
+                    self.groups.count(&self.rule, self.number, -1);
+                    self.groups.count(&self.rule, number, 1);
                 }
                 self.number = number;
             }
             Err(fault) => {
-                let (function, rule) = (self.symbol.name, self.rule.as_deref().unwrap_or_default());
+                let (function, rule) = (self.symbol.name, self.rule.as_str());
                 tracing::warn!(
                     rule,
                     function,
@@ -309,7 +274,12 @@ impl Group {
 }
 
 impl Made {
-    fn new(symbol: Symbol, start: impl FnOnce(*mut c_void, *const abi::Fault) -> Option<*mut c_void>) -> Result<Made> {
+    fn new(
+        symbol: Symbol,
+        rule: &str,
+        call: u64,
+        start: impl FnOnce(*mut c_void, *const abi::Fault) -> Option<*mut c_void>,
+    ) -> Result<Made> {
         let instance = Instance::new(symbol)?;
         let mut texts = Texts::default();
         let group = start(instance.this, &texts.fault());
@@ -319,36 +289,36 @@ impl Made {
         }
         // SAFETY: the symbol is a function.
         let discard = unsafe { has!(symbol.table.cast::<abi::Function>(), discard) };
-        let desk = Desk::new(symbol.home, "", symbol.name, 0, States::default(), None);
+        let desk = Desk::new(&symbol, rule, symbol.name, call, States::default(), None);
         Ok(Made { instance, group, discard, desk })
     }
 }
 
 impl Made {
     /// A group made of what another one saved.
-    fn load(symbol: Symbol, saved: &Value) -> Result<Made> {
+    fn load(symbol: Symbol, rule: &str, call: u64, saved: &Value) -> Result<Made> {
         // SAFETY: the symbol is a function.
         let load = unsafe { has!(symbol.table.cast::<abi::Function>(), load) };
         let mut arena = Arena::default();
         let lent = arena.lend(saved);
         // SAFETY: as in `start`; the value lives until the call returns.
-        Made::new(symbol, |this, fault| load.map(|load| unsafe { load(this, &lent, fault) }))
+        Made::new(symbol, rule, call, |this, fault| load.map(|load| unsafe { load(this, &lent, fault) }))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(rule) = &self.rule {
-            self.groups.count(rule, self.number, -1);
+        if self.counted {
+            self.groups.count(&self.rule, self.number, -1);
         }
     }
 }
 
 impl Accumulator for Group {
-    fn add(&mut self, args: &[Value], ctx: &Ctx<'_>) -> Result<()> {
-        if self.rule.is_none() {
-            self.groups.count(&ctx.rule.id, self.number, 1);
-            self.rule = Some(ctx.rule.id.clone());
+    fn add(&mut self, args: &[Value], _: &Ctx<'_>) -> Result<()> {
+        if !self.counted {
+            self.groups.count(&self.rule, self.number, 1);
+            self.counted = true;
         }
         if self.groups.number() != self.seen {
             self.follow();
@@ -381,7 +351,7 @@ impl Accumulator for Group {
     }
 
     fn load(&mut self, saved: Value) -> Result<()> {
-        self.made = Ok(Made::load(self.symbol, &saved)?);
+        self.made = Ok(Made::load(self.symbol, &self.rule, self.call, &saved)?);
         Ok(())
     }
 }

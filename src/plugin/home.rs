@@ -17,6 +17,9 @@ pub trait Services: Send + Sync {
 
     /// How often a rule was started since the server was; 0 for what is no rule.
     fn run(&self, rule: &str) -> u64;
+
+    /// Whether what a rule has counted is to outlive a restart: its `qos` is 1 or 2.
+    fn keeps(&self, rule: &str) -> bool;
 }
 
 /// Empty until the server is set up, which is before any rule is made.

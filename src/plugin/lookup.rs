@@ -76,7 +76,7 @@ impl LookupTable for Table {
             user: next_user(),
             symbol,
             props: self.props.clone(),
-            desk: Desk::new(symbol.home, &self.owner, &self.name, 0, self.states.clone(), None),
+            desk: Desk::new(&symbol, &self.owner, &self.name, 0, self.states.clone(), None),
             columns: columns.into(),
             fields: fields.into(),
             decoder,

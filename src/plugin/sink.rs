@@ -62,7 +62,7 @@ impl Fitted {
             user: next_user(),
             symbol: self.symbol,
             props: self.props.clone(),
-            desk: Desk::new(self.symbol.home, &self.owner, &self.name, 0, states.clone(), None),
+            desk: Desk::new(&self.symbol, &self.owner, &self.name, 0, states.clone(), None),
             states,
             closed: false,
             refused: Vec::new(),
@@ -70,11 +70,15 @@ impl Fitted {
     }
 }
 
-/// Whether it has something to say of where it stands: a position, or what it stores. One instance for all rules has not.
+/// Whether it has something to say of where it stands: a position, or what it stores.
 pub fn keeps(symbol: Symbol) -> bool {
+    tells(symbol) || symbol.keeps()
+}
+
+/// Whether it tells a position. One instance for all rules stands where all of them have brought it.
+fn tells(symbol: Symbol) -> bool {
     // SAFETY: the symbol is a sink.
-    let tells = unsafe { has!(symbol.table.cast::<abi::Sink>(), position) }.is_some();
-    (tells || symbol.keeps()) && !symbol.singleton
+    unsafe { has!(symbol.table.cast::<abi::Sink>(), position) }.is_some() && !symbol.singleton
 }
 
 /// Provisions a throw-away instance. A singleton is not disturbed for a rule that may never run; of it only the names of
@@ -82,7 +86,7 @@ pub fn keeps(symbol: Symbol) -> bool {
 pub fn check(name: &str, symbol: Symbol, props: &Value, owner: &str) -> Result<(), Diagnostic> {
     let refused = |text: String| Diagnostic::error("K1001", format!("`{name}`: {text}"));
     if !symbol.singleton {
-        let desk = Desk::new(symbol.home, owner, name, 0, States::default(), None);
+        let desk = Desk::new(&symbol, owner, name, 0, States::default(), None);
         let mut slot = Slot::new(symbol);
         let provisioned = slot.provisioned(0, props, &desk).map(|_| ());
         return provisioned.map_err(|fault| refused(fault.to_string()));
@@ -186,7 +190,10 @@ impl Sink for Guest {
             return Ok(None);
         }
         let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
-        let told = self.worker.call(move |slot| position(slot, user, &props, &desk)).await?;
+        let told = match tells(self.symbol) {
+            true => self.worker.call(move |slot| position(slot, user, &props, &desk)).await?,
+            false => None,
+        };
         Ok(place::kept(self.symbol, told, &self.states))
     }
 

@@ -115,16 +115,15 @@ impl Fitted {
     }
 }
 
-/// Whether it goes on where it stood: it takes a position itself, or stores what it needs. One instance for all rules
-/// cannot, for each has come as far as it has.
+/// Whether it goes on where it stood: it takes a position itself, or stores what it needs.
 fn seeks(symbol: Symbol) -> bool {
-    (rewinds(symbol) || symbol.keeps()) && !symbol.singleton
+    rewinds(symbol) || symbol.keeps()
 }
 
-/// Whether it takes a position itself.
+/// Whether it takes a position itself. One instance for all rules cannot, for each has come as far as it has.
 pub fn rewinds(symbol: Symbol) -> bool {
     // SAFETY: the symbol is a source.
-    unsafe { has!(symbol.table.cast::<abi::Source>(), rewind) }.is_some()
+    unsafe { has!(symbol.table.cast::<abi::Source>(), rewind) }.is_some() && !symbol.singleton
 }
 
 pub fn is_common(name: &str) -> bool {
@@ -238,7 +237,7 @@ impl Guest {
             stood: Mutex::default(),
             tokens: uses.tokens.clone(),
         };
-        let desk = Desk::new(uses.symbol.home, &uses.env.owner, &uses.name, 0, uses.states.clone(), Some(out));
+        let desk = Desk::new(&uses.symbol, &uses.env.owner, &uses.name, 0, uses.states.clone(), Some(out));
         desk.report_to(report.clone());
         self.desk = Some(desk.clone());
         desk
@@ -265,7 +264,8 @@ impl Source for Guest {
     }
 
     async fn seek(&mut self, position: &Value) -> Result<()> {
-        self.rewind = place::taken_up(self.uses.symbol, position, &self.uses.states)?;
+        let told = place::taken_up(self.uses.symbol, position, &self.uses.states)?;
+        self.rewind = told.filter(|_| !self.uses.symbol.singleton);
         Ok(())
     }
 }

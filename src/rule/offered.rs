@@ -16,9 +16,17 @@ use crate::plugin::Services;
 pub struct Offered {
     facts: Facts,
     secrets: Secrets,
-    runs: Mutex<HashMap<String, u64>>,
+    runs: Mutex<HashMap<String, Run>>,
     /// Positions that the next start of a rule has its source of a stream go to.
     positions: Mutex<HashMap<(String, String), Json>>,
+}
+
+/// What is known of the starts of a rule.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    number: u64,
+    /// The last one was with a `qos` above 0.
+    keeps: bool,
 }
 
 impl Offered {
@@ -27,8 +35,14 @@ impl Offered {
     }
 
     /// A rule starts.
-    pub fn starts(&self, rule: &str) {
-        *self.runs.lock().unwrap_or_else(PoisonError::into_inner).entry(rule.to_owned()).or_default() += 1;
+    pub fn starts(&self, rule: &str, qos: u8) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = runs.entry(rule.to_owned()).or_default();
+        *run = Run { number: run.number + 1, keeps: qos > 0 };
+    }
+
+    fn run_of(&self, rule: &str) -> Run {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(rule).copied().unwrap_or_default()
     }
 
     /// The next start of a rule has its source of a stream go to a position.
@@ -59,6 +73,10 @@ impl Services for Offered {
     }
 
     fn run(&self, rule: &str) -> u64 {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(rule).copied().unwrap_or(0)
+        self.run_of(rule).number
+    }
+
+    fn keeps(&self, rule: &str) -> bool {
+        self.run_of(rule).keeps
     }
 }

@@ -373,7 +373,7 @@ impl Planned for PlannedFlow {
     }
 
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
-        self.host.offered.starts(&self.def.id);
+        self.host.offered.starts(&self.def.id, self.def.options.qos);
         let rule = Arc::new(self.host.rule_info(&self.def.id));
         let keeps = self.keeps()?;
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;

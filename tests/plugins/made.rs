@@ -182,7 +182,7 @@ fn object(json: Json) -> serde_json::Map<String, Json> {
 pub fn call(home: &Home, name: &str, rule: &str) -> impl Fn(&[&[Value]]) -> Vec<Result<Value, Fault>> {
     let func = home.plugins.catalogue().find(name).unwrap_or_else(|| panic!("there is no `{name}`"));
     let Body::Guest(start) = func.body else { panic!("`{name}` is no scalar of a plugin") };
-    let guest = start();
+    let guest = start(0);
     let info = RuleInfo { id: rule.into(), ..RuleInfo::nowhere() };
     move |rows| {
         let ctx = Ctx { now: Time(0), row_time: None, rule: &info };

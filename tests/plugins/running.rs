@@ -263,6 +263,54 @@ fn what_our_plugins_remember_is_there_after_a_restart() {
 }
 
 #[test]
+fn a_function_is_told_of_the_rule_and_of_the_call() {
+    let kuiper = Kuiper::start(with_plugins);
+    kuiper.stream(&rows(&json!([{"n": 1}, {"n": 2}])));
+    let sql = "SELECT called() AS a, CASE WHEN n = 1 THEN called() END AS b, calledForAll(n) AS c, calledForAll(1) AS d \
+               FROM demo WHERE isNull(called()) = false GROUP BY COUNTWINDOW(1)";
+    kuiper.rule("told", sql, json!({"file": {"path": "seen", "fileType": "lines", "sendSingle": true}}));
+    let seen = kuiper.folder.path().join("seen");
+    wait_for("the rows", || text(&seen).lines().count() == 2);
+    let rows: Vec<Json> = text(&seen).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut sites: Vec<u64> = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(rows[0][name]["rule"], "told", "{rows:?}");
+        sites.push(rows[0][name]["site"].as_u64().unwrap());
+        assert!(rows[1][name].is_null() && name == "b" || rows[1][name] == rows[0][name], "{rows:?}");
+    }
+    // One of the five stands in WHERE.
+    sites.sort_unstable();
+    sites.dedup();
+    assert!(sites.len() == 4 && sites[3] <= 4, "{rows:?}");
+}
+
+#[test]
+fn who_stores_what_is_not_kept_is_told_once() {
+    let kuiper = Kuiper::start(with_plugins);
+    kuiper.stream(&rows(&json!([{"n": 1}, {"n": 2}, {"n": 3}])));
+    let log = || kuiper.log();
+    let warnings = |rule: &str| {
+        let log = log();
+        let of_rule = log.lines().filter(|line| line.contains("what it stores goes when the rule stops"));
+        of_rule.filter(|line| line.contains(rule) && line.contains("forgottenVisits")).count()
+    };
+    for (id, function, qos, told) in
+        [("careless", "forgottenVisits", 0, 0), ("careful", "visits", 1, 0), ("mistaken", "forgottenVisits", 1, 1)]
+    {
+        let rule = json!({
+            "id": id,
+            "sql": format!("SELECT {function}() AS v FROM demo"),
+            "actions": [{"file": {"path": id, "fileType": "lines", "sendSingle": true}}],
+            "options": {"qos": qos},
+        });
+        kuiper.ask("POST", "/rules", &rule.to_string());
+        let seen = kuiper.folder.path().join(id);
+        wait_for("the rows", || text(&seen).lines().count() == 3);
+        assert_eq!(warnings(id), told, "{id}: {}", kuiper.log());
+    }
+}
+
+#[test]
 fn metadata_tell_of_lookups_and_functions_and_connections_are_tested() {
     let kuiper = Kuiper::start(with_plugins);
     let ask = |path: &str| -> Json { serde_json::from_str(&kuiper.ask("GET", path, "")).unwrap() };

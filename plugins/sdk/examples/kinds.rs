@@ -6,8 +6,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use kuiper_plugin::{
-    Answers, Batch, BytesSink, Context, Emission, Emits, Emitter, Encoded, Error, ListAggregate, Lookup, Message,
-    Owned, PullSource, Record, Result, Row, Rows, Sink, Source, Time, Value,
+    Aggregate, Answers, Batch, BytesSink, Context, Emission, Emits, Emitter, Encoded, Error, ListAggregate, Lookup,
+    Message, Owned, PullSource, Record, Result, Row, Rows, Sink, Source, Time, Value,
 };
 
 kuiper_plugin::properties! {
@@ -327,6 +327,43 @@ impl kuiper_plugin::Function for Visits {
     }
 }
 
+/// The rule, and the number of the call in its statement.
+fn called(context: &Context) -> Owned {
+    Owned::Object(Record::new().with("rule", context.rule()).with("site", context.site() as i64))
+}
+
+/// Says where it is called.
+#[derive(Default)]
+pub struct Called;
+
+impl kuiper_plugin::Function for Called {
+    fn call(&mut self, context: &Context, _: Row<'_>) -> Result<Owned> {
+        Ok(called(context))
+    }
+}
+
+/// The same of an aggregate function.
+#[derive(Default)]
+pub struct CalledForAll;
+
+impl Aggregate for CalledForAll {
+    fn add(&mut self, _: &Context, _: Row<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    fn result(&mut self, context: &Context) -> Result<Owned> {
+        Ok(called(context))
+    }
+
+    fn save(&self) -> Owned {
+        Owned::Null
+    }
+
+    fn load(&mut self, _: Owned) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// The middle one of all values.
 #[derive(Default)]
 pub struct Middle;
@@ -352,7 +389,12 @@ kuiper_plugin::export! {
     lookup "Rooms" => constructor(Rooms::default) { about: "Rooms by their number." },
     lookup "Papers" => constructor(Papers::default),
     bytes_sink "Lines" => constructor(Lines::default) { state: 1..=1 },
+    bytes_sink "AllLines" => singleton(Lines::default) { state: 1..=1 },
     sink "Told" => constructor(Told::default),
     function "visits" => constructor(Visits::default) { signature: "([text]) -> int", state: 1..=1 },
+    function "allVisits" => singleton(Visits::default) { signature: "([text]) -> int", state: 1..=1 },
+    function "forgottenVisits" => constructor(Visits::default) { signature: "([text]) -> int" },
+    function "called" => constructor(|| Called) { signature: "() -> object" },
+    aggregate "calledForAll" => constructor(|| CalledForAll) { signature: "(any) -> object" },
     list_aggregate "middle" => constructor(Middle::default) { signature: "(int) -> int" },
 }

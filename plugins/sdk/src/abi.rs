@@ -191,7 +191,7 @@ pub struct Context {
     pub rule: Str,
     /// Name of the source, sink or function in the rule.
     pub operator: Str,
-    /// Number of the call in the statement; 0 for sources and sinks.
+    /// Number of the call among those of plugins' functions in the statement, from 0; 0 for sources and sinks.
     pub site: u64,
     /// Keeps the context beyond the call; each needs its `release`.
     pub retain: Option<unsafe extern "C" fn(this: *const Context)>,

@@ -66,7 +66,7 @@ impl Context {
         lent_text(unsafe { (*self.raw).operator })
     }
 
-    /// Number of the call in the statement.
+    /// Number of the call among those of plugins' functions in the statement, from 0; 0 for sources and sinks.
     pub fn site(&self) -> u64 {
         // SAFETY: as in `rule`.
         unsafe { (*self.raw).site }

@@ -24,7 +24,21 @@ fn file(name: &str) -> (std::path::PathBuf, Owned) {
 fn all_kinds_are_offered_under_their_names() {
     assert_eq!(
         host().names(),
-        ["Steps", "Counted", "RoomsLookup", "PapersLookup", "Lines", "Told", "visits", "middle"]
+        [
+            "Steps",
+            "Counted",
+            "RoomsLookup",
+            "PapersLookup",
+            "Lines",
+            "AllLines",
+            "Told",
+            "visits",
+            "allVisits",
+            "forgottenVisits",
+            "called",
+            "calledForAll",
+            "middle"
+        ]
     );
 }
 

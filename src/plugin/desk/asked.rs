@@ -96,10 +96,12 @@ pub unsafe extern "C" fn count(this: *const abi::Context, key: abi::Str, by: i64
     unsafe {
         at(this, 0, |desk| {
             let key = key.to_text();
-            if by != 0
-                && let Some(report) = &*lock(&desk.report)
-            {
-                report.count(&key, by);
+            if by != 0 {
+                match &*lock(&desk.report) {
+                    // What a source or sink counts is for users to see, whether it is kept or not.
+                    Some(report) => report.count(&key, by),
+                    None => desk.stored(),
+                }
             }
             let mut states = lock(&desk.states);
             let now = states.get(&key).and_then(Value::as_i64).unwrap_or(0).saturating_add(by);

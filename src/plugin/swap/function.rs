@@ -10,10 +10,12 @@ use kuiper_plugin::abi::kind;
 use crate::data::{Text, Value};
 use crate::diag::Result;
 use crate::func::{Ctx, Guest};
+use crate::plugin::desk::{Desk, States};
 use crate::plugin::function::{Site, locked, site};
 use crate::plugin::library::{Library, Symbol};
+use crate::plugin::place;
 use crate::plugin::tap::shown;
-use crate::plugin::uses::{Edition, Place, Ready, Use, lock};
+use crate::plugin::uses::{Carry, Edition, Place, Ready, Use, lock};
 
 /// A call in a statement.
 pub struct Call(Arc<Seat>);
@@ -21,6 +23,8 @@ pub struct Call(Arc<Seat>);
 struct Seat {
     place: Arc<Place>,
     name: &'static str,
+    /// The number of the call in the statement.
+    number: u64,
     /// Known from the first call on.
     rule: OnceLock<Text>,
     /// Locked while it is called.
@@ -31,20 +35,27 @@ struct Seat {
     forgot: AtomicBool,
 }
 
+/// One edition, and what was stored in its contexts.
 struct Held {
     number: u64,
     version: Arc<str>,
+    symbol: Symbol,
     site: Arc<Mutex<Site>>,
+    states: States,
+    /// From the first call on.
+    desk: Option<Arc<Desk>>,
 }
 
 impl Call {
-    /// With what stands in the place, or the version that it was planned with where nothing does.
-    pub fn enter(place: &Arc<Place>, library: &Arc<Library>, symbol: Symbol) -> Call {
+    /// With what stands in the place, or the version that it was planned with where nothing does; `number` is that of the
+    /// call in the statement.
+    pub fn enter(place: &Arc<Place>, library: &Arc<Library>, symbol: Symbol, number: u64) -> Call {
         let now = place.now().and_then(|now| Held::of(&now, symbol.name));
-        let held = now.unwrap_or_else(|| Held { number: 0, version: "".into(), site: site(library, symbol) });
+        let held = now.unwrap_or_else(|| Held::new(0, "", library, symbol));
         let seat = Arc::new(Seat {
             place: place.clone(),
             name: symbol.name,
+            number,
             rule: OnceLock::new(),
             held: Mutex::new(held),
             ready: Mutex::default(),
@@ -57,10 +68,21 @@ impl Call {
 }
 
 impl Held {
+    fn new(number: u64, version: &str, library: &Library, symbol: Symbol) -> Held {
+        let site = site(library, symbol);
+        Held { number, version: version.into(), symbol, site, states: States::default(), desk: None }
+    }
+
     fn of(edition: &Edition, name: &str) -> Option<Held> {
         let symbol = edition.library.symbol(kind::FUNCTION, name).filter(|one| one.flags & kind::AGGREGATE == 0)?;
-        let site = site(&edition.library, symbol);
-        Some(Held { number: edition.number, version: edition.version.as_str().into(), site })
+        Some(Held::new(edition.number, &edition.version, &edition.library, symbol))
+    }
+
+    fn call(&mut self, args: &[&Value], rows: usize, rule: &str, number: u64) -> Vec<Result<Value>> {
+        let (symbol, states) = (&self.symbol, &self.states);
+        let new = || Desk::new(symbol, rule, symbol.name, number, states.clone(), None);
+        let desk = self.desk.get_or_insert_with(new);
+        locked(&self.site).call(args, rows, desk)
     }
 }
 
@@ -72,7 +94,7 @@ impl Guest for Call {
         if seat.goes.load(Ordering::Acquire) {
             seat.go(&mut held);
         }
-        let results = locked(&held.site).call(args, rows, ctx);
+        let results = held.call(args, rows, &ctx.rule.id, seat.number);
         if seat.place.tap.is_on() {
             let text = |(row, result): (usize, &Result<Value>)| {
                 let width = args.len() / rows;
@@ -89,12 +111,16 @@ impl Guest for Call {
 
     fn save(&self) -> Value {
         let held = lock(&self.0.held);
-        lock(&held.site).save()
+        place::kept(held.symbol, None, &held.states).unwrap_or_else(|| Value::array(Vec::new()))
     }
 
+    /// Also after calls: then they are as if they had not been.
     fn load(&self, saved: &Value) -> Result<()> {
+        if matches!(saved, Value::Array(nothing) if nothing.is_empty()) {
+            return Ok(());
+        }
         let held = lock(&self.0.held);
-        lock(&held.site).load(saved)
+        place::taken_up(held.symbol, saved, &held.states).map(drop)
     }
 }
 
@@ -103,8 +129,7 @@ impl Seat {
     fn go(&self, held: &mut Held) {
         self.goes.store(false, Ordering::Release);
         let Some(next) = lock(&self.ready).take() else { return };
-        // A singleton may stand behind both.
-        if !Arc::ptr_eq(&next.site, &held.site) && !lock(&next.site).inherit(&lock(&held.site), self.rule.get()) {
+        if !Carry::between(&held.symbol, &next.symbol).carry(&held.states, &next.states) {
             let (rule, function) = (self.owner(), self.name);
             tracing::warn!(
                 rule,
