@@ -3,6 +3,7 @@
 //! - A [`Server`] is what the handlers share. [`serve`] answers on a socket until it is told to end.
 //! - The routes are rows of one table in `routes`; a row names method, path and handler, and the first that fits wins.
 //! - A handler takes a `Call` and gives an `Answer`; what was refused knows its status and code.
+//! - Prometheus scrapes what `metrics` tells, on a port of its own ([`serve_metrics`]) or on that of REST.
 //!
 //! Bodies and codes are those that clients of eKuiper read. Each answer closes its connection.
 
@@ -12,7 +13,9 @@ mod fetch;
 mod json;
 mod keyed;
 mod metadata;
+mod metrics;
 mod plugins;
+mod process;
 mod queues;
 mod routes;
 mod rules;
@@ -55,6 +58,8 @@ pub struct Server {
     external_files: bool,
     /// Bytes that a file may have that is fetched, and how long that may take.
     download: (u64, Duration),
+    /// Whether the REST interface tells the metrics too.
+    metrics: bool,
     /// The status that the process is to end with, once it is to end.
     ending: watch::Sender<Option<u8>>,
 }
@@ -89,8 +94,8 @@ impl Server {
         let (host, told) = Host::open(setup)?;
         let rules = Rules::open(Arc::new(host), engine())?;
         let (external_files, download) = (settings.external_files, settings.download);
-        let ending = watch::Sender::new(None);
-        Ok((Arc::new(Server { rules, external_files, download, ending }), told))
+        let (metrics, ending) = (settings.metrics == Some(settings.listen.port()), watch::Sender::new(None));
+        Ok((Arc::new(Server { rules, external_files, download, metrics, ending }), told))
     }
 
     /// Has the process end with that status, after its answer has gone out.
@@ -164,12 +169,29 @@ pub async fn serve(
     server: Arc<Server>,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
+    answer_on(listener, router(server), end).await
+}
+
+/// Tells the metrics, and nothing else, on the socket until `end`.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    server: Arc<Server>,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    answer_on(listener, metrics::router(server), end).await
+}
+
+async fn answer_on(
+    listener: TcpListener,
+    router: Router,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let listener = listener.tap_io(|stream| {
         // An answer is one write; waiting for more would only delay it.
         let _ = stream.set_nodelay(true);
     });
-    axum::serve(listener, router(server))
+    axum::serve(listener, router)
         .with_graceful_shutdown(end)
         .await
-        .map_err(|error| Fault::unreachable(format!("the REST interface failed: {error}")))
+        .map_err(|error| Fault::unreachable(format!("answering requests failed: {error}")))
 }

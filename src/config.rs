@@ -61,6 +61,8 @@ pub struct Settings {
     /// Names of columns, entries and metadata keys fit whatever their case, where none fits exactly.
     pub ignore_case: bool,
     pub listen: SocketAddr,
+    /// The port on which metrics are told, if they are: one of its own, or that of `listen`.
+    pub metrics: Option<u16>,
     pub data: PathBuf,
     pub shutdown: Duration,
     /// How often schedules and failed rules are looked at, at least.
@@ -147,6 +149,7 @@ impl Settings {
             (None, Some(ip), Some(port)) => Some(SocketAddr::new(ip, port)),
             _ => None,
         };
+        let metrics = metrics(file, listen.map_or(0, |listen| listen.port()));
         let data = flags.data.clone().or_else(|| file.text("basic.data").map(PathBuf::from));
         let shutdown = file.span("basic.gracefulShutdownTimeout");
         // Below a second eKuiper takes its default too.
@@ -172,6 +175,7 @@ impl Settings {
             timezone: timezone?,
             ignore_case: ignore_case?,
             listen: listen?,
+            metrics: metrics?,
             data: data?,
             shutdown: shutdown?,
             patrol: patrol?,
@@ -191,6 +195,18 @@ impl Settings {
 
 /// What an interval of the patrol below a second is taken for.
 const PATROL: Duration = Duration::from_secs(10);
+
+/// The port of the metrics; the inner `None`: there is none. One that is not switched on may be any number.
+fn metrics(file: &mut File, rest: u16) -> Option<Option<u16>> {
+    const PORT: &str = "basic.prometheusPort";
+    let wanted = file.boolean("basic.prometheus");
+    let number = file.whole(PORT)?;
+    match (u16::try_from(number).ok().filter(|port| *port > 0), wanted?) {
+        (Some(port), on) => Some(Some(port).filter(|_| on || port == rest)),
+        (None, false) => Some(None),
+        (None, true) => file.wrong(PORT, &number.to_string(), "a port, 1 to 65535, for `basic.prometheus` is on"),
+    }
+}
 
 const LEVELS_HELP: &str = "one of error, warn, info, debug, trace";
 
@@ -277,6 +293,24 @@ mod tests {
         let flags = Flags { listen: Some(":3333".into()), log_level: Some("debug".into()), ..Flags::default() };
         let (settings, _) = load(yaml, &vars, flags).unwrap();
         assert_eq!((settings.listen.to_string().as_str(), settings.log_level.as_str()), ("127.0.0.1:3333", "debug"));
+    }
+
+    #[test]
+    fn metrics_have_a_port_of_their_own_or_that_of_rest() {
+        let port =
+            |yaml: &str, vars: &[(&str, &str)]| load(yaml, vars, Flags::default()).map(|(found, _)| found.metrics);
+        assert_eq!(port("", &[]).unwrap(), None);
+        assert_eq!(port("basic:\n  prometheus: true\n", &[]).unwrap(), Some(20499));
+        assert_eq!(port("", &[("KUIPER__BASIC__PROMETHEUS", "true")]).unwrap(), Some(20499));
+        assert_eq!(port("basic:\n  prometheusPort: 9081\n", &[]).unwrap(), Some(9081));
+        assert_eq!(port("basic:\n  prometheusPort: 0\n  restPort: 0\n", &[]).unwrap(), None);
+        assert_eq!(port("basic:\n  prometheusPort: -1\n", &[]).unwrap(), None);
+        for number in ["0", "-1", "65536"] {
+            let vars = [("KUIPER__BASIC__PROMETHEUSPORT", number)];
+            let errors = port("basic:\n  prometheus: true\n", &vars).unwrap_err();
+            let text = errors[0].to_string();
+            assert!(errors.len() == 1 && text.contains(&format!("`{number}`, expected a port, 1 to 65535")), "{text}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod time_pattern;
 mod value;
 
 pub use crate::clock::Time;
-pub use batch::{Batch, Delivery, Emissions, Meta};
+pub use batch::{Batch, Delivery, Emissions, Meta, Undecoded};
 pub use datetime::{Civil, DateTime};
 pub use dead::DeadRow;
 pub use layout::{Column, Layout};

@@ -190,9 +190,10 @@ pub trait Accumulator: Send {
     }
 }
 
-/// A scalar function of a plugin: `columns[i][r]` is argument i of row r, of `rows` rows; one result a row.
+/// A scalar function of a plugin.
 pub trait Guest: Send + Sync {
-    fn call(&self, columns: &[Vec<Value>], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
+    /// One result for each of `rows` rows, of which there is one at least; `args` holds their arguments, row after row.
+    fn call(&self, args: &[&Value], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>>;
 
     /// What it stores that is to be saved with the rule; an empty list where it stores nothing.
     fn save(&self) -> Value {

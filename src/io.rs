@@ -33,7 +33,7 @@ use crate::diag::{Diagnostic, Fault, Result};
 
 pub use gate::Gate;
 pub use lookup::{Lookup, LookupPlan, LookupSpec, LookupTable};
-pub use memory::{Bus, Change, MemoryTable};
+pub use memory::{Bus, Change, MemoryTable, Retained, RetainedReader, Stretch, retention};
 pub use reach::refusal;
 pub use rest::is_of_login;
 
@@ -69,6 +69,8 @@ pub struct Chunk {
     pub messages: Vec<Message>,
     /// Where the source stands after the last of them, if it can seek: [`Source::seek`] with it goes on behind them.
     pub position: Option<Value>,
+    /// Rows before them that are gone and were never given, by the reason under which a rule counts them as dropped.
+    pub missed: BTreeMap<&'static str, u64>,
 }
 
 impl std::ops::Deref for Chunk {
@@ -121,7 +123,11 @@ impl Inlet {
         if messages.is_empty() {
             return Ok(());
         }
-        let chunk = Chunk { messages, position };
+        self.send_chunk(Chunk { messages, position, ..Chunk::default() }).await
+    }
+
+    /// The same, also without a message: to say where the source begins, or what is gone.
+    pub async fn send_chunk(&self, chunk: Chunk) -> std::result::Result<(), Closed> {
         match &self.gate {
             Some(gate) => gate.pass(&self.to, chunk).await,
             None => self.to.send(chunk).await.map_err(|_| Closed),
@@ -401,6 +407,8 @@ pub struct SourceSpec {
     pub wants_meta: bool,
     /// A rule wants the source to hold acknowledgements until its sinks have confirmed.
     pub wants_acks: bool,
+    /// The stream or table that it is of; empty where that is none of the catalog.
+    pub stream: String,
     pub env: Env,
 }
 
@@ -490,7 +498,7 @@ mod tests {
 
     pub(super) fn spec(props: Json, root: impl Into<PathBuf>) -> SourceSpec {
         let props = props.as_object().unwrap().clone();
-        SourceSpec { props, wants_meta: false, wants_acks: false, env: env(root) }
+        SourceSpec { props, wants_meta: false, wants_acks: false, stream: String::new(), env: env(root) }
     }
 
     pub(super) fn sink_spec(props: Json, root: impl Into<PathBuf>) -> SinkSpec {

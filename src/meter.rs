@@ -37,6 +37,8 @@ const REASONS: &[&str] = &[
     "queue age",
     "queue damaged",
     "queue drop",
+    "retention",
+    "damaged",
 ];
 
 /// The reason of that name; `other` for one that this version does not know.

@@ -28,6 +28,7 @@ mod props;
 pub mod queues;
 mod reach;
 mod restart;
+mod retained;
 mod rules;
 mod run;
 mod status;

@@ -3,7 +3,7 @@
 //! - [`Store`] is the folder, held by one process at a time; the lock on `kuiper.redb` says so.
 //! - A [`Bucket`] of it maps keys to texts. Each write is on the disk when the call returns.
 //! - [`Uploads`] is the folder of files that a user sent; no name leads out of it.
-//! - A [`Log`] is a folder of what happened, in order: the journal of a rule, the queue of a sink.
+//! - A [`Log`] is a folder of what happened, in order: the journal of a rule, the queue of a sink, what a stream retains.
 //! - [`Snapshots`] are the states of a rule, each written whole or not at all.
 //!
 //! What a name of a user becomes in the name of a file is said in one place, and never leads out of its folder.
@@ -116,6 +116,34 @@ impl Store {
         for rule in names::below(&self.folder.join("queues"))? {
             for sink in names::below(&self.folder.join("queues").join(names::encode(&rule)))? {
                 found.push((rule.clone(), sink));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The folder of a log of what is published to a stream. May not be there yet.
+    pub fn retained(&self, stream: &str, log: &str) -> PathBuf {
+        self.folder.join("retained").join(names::encode(stream)).join(names::encode(log))
+    }
+
+    /// Removes such a log. Says nothing when there is none.
+    pub fn forget_retained(&self, stream: &str, log: &str) -> Result<()> {
+        let folder = self.retained(stream, log);
+        remove(&folder)?;
+        match folder.parent().map(fs::remove_dir) {
+            // Another log of the stream is there.
+            Some(Err(error)) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(cannot("remove", &folder, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The stream and the name of each such log that is there, sorted.
+    pub fn all_retained(&self) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for stream in names::below(&self.folder.join("retained"))? {
+            for log in names::below(&self.folder.join("retained").join(names::encode(&stream)))? {
+                found.push((stream.clone(), log));
             }
         }
         Ok(found)

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "cli/changing.rs"]
+mod changing;
+#[path = "cli/metrics.rs"]
+mod metrics;
 #[path = "cli/queues.rs"]
 mod queues;
 #[path = "cli/told.rs"]

@@ -54,6 +54,27 @@ fn a_source_two_functions_and_a_sink_make_a_rule() {
 }
 
 #[test]
+fn what_an_example_offers_is_read_before_anything_of_it_is_executed() {
+    let home = Home::new();
+    let folder = home.folder.path();
+    let crash = folder.join("crash.h");
+    fs::write(&crash, "#include <stdlib.h>\n__attribute__((constructor)) static void begin(void) { abort(); }\n")
+        .unwrap();
+    compiled::make(folder, &[&format!("CFLAGS=-include {}", crash.display())]);
+    for (symbol, kind, sentence) in [
+        ("Lines", Kind::Sources, "it exports no source `Lines`; it exports sink `Lines`"),
+        ("Ticks", Kind::Sinks, "it exports no sink `Ticks`; it exports source `Ticks`"),
+        ("Vowels", Kind::Sinks, "it exports no sink `Vowels`; it exports function `vowels`"),
+        ("Mad", Kind::Sources, "it exports no source `Mad`; it exports function `mad`"),
+    ] {
+        let library = format!("{symbol}@v1.0.0.so");
+        let zip = home.zip(&[(&library, &fs::read(folder.join(&library)).unwrap())]);
+        let told = home.plugins.install(kind, &made::wish(&symbol.to_lowercase()), &zip).unwrap_err().to_string();
+        assert_eq!(told, format!("`{library}`: {sentence}"));
+    }
+}
+
+#[test]
 fn a_function_in_c_answers_row_by_row() {
     let home = Home::new();
     home.install(Kind::Functions, "vowels", "1.0.0", &examples().join("Vowels@v1.0.0.so"));

@@ -81,6 +81,20 @@ fn from_nothing_to_a_second_version() {
 }
 
 #[test]
+fn by_request() {
+    let server = Kuiper::start(|_| ());
+    let told = typed("By request, as in eKuiper", &server);
+    for expected in [
+        "functions plugin words is created",
+        "plugin words is updated",
+        r#"{"name":"words","plugin":"words"}"#,
+        "functions plugin words is deleted",
+    ] {
+        assert!(told.contains(expected), "`{expected}` is missing in: {told}");
+    }
+}
+
+#[test]
 fn any_language() {
     let server = Kuiper::start(|_| ());
     let told = typed("Any language", &server);

@@ -15,10 +15,14 @@ mod graphs;
 mod http;
 #[path = "rest/living.rs"]
 mod living;
+#[path = "rest/metrics.rs"]
+mod metrics;
 #[path = "rest/queues.rs"]
 mod queues;
 #[path = "rest/refusals.rs"]
 mod refusals;
+#[path = "rest/retaining.rs"]
+mod retaining;
 #[path = "rest/tables.rs"]
 mod tables;
 #[path = "rest/world.rs"]

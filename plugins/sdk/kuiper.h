@@ -5,7 +5,8 @@
  * is borrowed for the call; what you hand over is copied. Nothing may be thrown over the line. An instance is called by one thread at a
  * time; the functions of a context may be called by any thread.
  *
- * A library exports one function, `kuiper_plugin_v1`, and one variable, `KUIPER_PLUGIN_ABI` (see KUIPER_MARKER).
+ * A library exports one function, `kuiper_plugin_v1`, and one variable, `KUIPER_PLUGIN_ABI` (see KUIPER_MARKER); a second variable,
+ * `KUIPER_PLUGIN_SYMBOLS` (see KUIPER_SYMBOLS), has a wrong library refused before anything of it is executed.
  */
 #ifndef KUIPER_H
 #define KUIPER_H
@@ -23,6 +24,22 @@ extern "C" {
 
 /* const unsigned char KUIPER_PLUGIN_ABI[16] = KUIPER_MARKER; read from the file before anything of it is executed */
 #define KUIPER_MARKER {'K', 'U', 'I', 'P', 'E', 'R', '.', 'P', KUIPER_ABI_MAJOR, 0, KUIPER_ABI_MINOR, 0, 0, 0, 0, 0}
+
+#if defined(__GNUC__)
+#define KUIPER_VISIBLE __attribute__((visibility("default")))
+#else
+#define KUIPER_VISIBLE
+#endif
+#ifdef __cplusplus
+#define KUIPER_C extern "C"
+#else
+#define KUIPER_C extern
+#endif
+
+/* What the table will hold, a literal with a line for each symbol: KUIPER_SYMBOLS("source Rooms\n" "lookup RoomsLookup\n" "function vowels") */
+#define KUIPER_SYMBOLS(lines) \
+    KUIPER_C KUIPER_VISIBLE const char KUIPER_PLUGIN_SYMBOLS[sizeof(lines)]; \
+    const char KUIPER_PLUGIN_SYMBOLS[sizeof(lines)] = lines;
 
 /* What a call returns. */
 enum {

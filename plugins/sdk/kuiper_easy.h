@@ -21,18 +21,7 @@
 #define KUIPER_HAS(pointer, field) \
     ((pointer)->size >= (size_t)((const char *)&(pointer)->field - (const char *)(pointer)) + sizeof((pointer)->field))
 
-#if defined(__GNUC__)
-#define KUIPER_VISIBLE __attribute__((visibility("default")))
-#else
-#define KUIPER_VISIBLE
-#endif
-#ifdef __cplusplus
-#define KUIPER_C extern "C"
-#else
-#define KUIPER_C extern
-#endif
-
-/* What a library exports: the marker, and the function that gives its table. */
+/* What a library exports: the marker, and the function that gives its table. KUIPER_SYMBOLS beside it says what stands in the table. */
 #define KUIPER_EXPORT(table) \
     KUIPER_C KUIPER_VISIBLE const unsigned char KUIPER_PLUGIN_ABI[16]; \
     const unsigned char KUIPER_PLUGIN_ABI[16] = KUIPER_MARKER; \

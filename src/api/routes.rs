@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use super::answer::text;
 use super::call::decoded;
-use super::{Answer, Call, Server, keyed, metadata, plugins, queues, rules, streams, system, uploads};
+use super::{Answer, Call, Server, keyed, metadata, metrics, plugins, queues, rules, streams, system, uploads};
 use crate::catalog::What::{Stream, Table};
 use crate::plugin::Part;
 
@@ -60,6 +60,10 @@ const ROUTES: &[Route] = routes! {
     GET "/v2/rules/{}/status" rules::status_v2;
     GET "/rules/{}/topo" rules::topo;
     GET "/rules/{}/explain" rules::explain;
+
+    GET "/metrics" metrics::scrape;
+    GET "/metrics/dump" metrics::dump;
+    GET "/metrics/dump/check" metrics::dumps;
 
     GET "/queues" queues::list;
     GET "/rules/{}/queues" queues::of_rule;
@@ -113,6 +117,10 @@ pub(super) async fn answer(server: Arc<Server>, request: Request) -> Response {
         return moved(&path, request.uri().query());
     }
     let path = known(&path);
+    // On the port of REST only where the settings say so.
+    if path == "/metrics" && !server.metrics {
+        return nowhere();
+    }
     let mut known = false;
     for Route(method, pattern, handler) in ROUTES {
         let Some(params) = fits(pattern, &path) else { continue };
@@ -126,6 +134,11 @@ pub(super) async fn answer(server: Arc<Server>, request: Request) -> Response {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         return response;
     }
+    nowhere()
+}
+
+/// The answer where there is no such path.
+pub(super) fn nowhere() -> Response {
     let mut response = text(StatusCode::NOT_FOUND, "404 page not found\n");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

@@ -91,7 +91,7 @@ impl Journal {
     pub fn again(&self, record: usize, chain: &mut Chain, book: &Arc<Book>, out: &mut Vec<Batch>) -> Result<()> {
         let body = self.log.get(record).ok_or_else(|| Fault::bug("there is no such record"))?;
         match record::read(body, &book.account())? {
-            Record::Push { source, now, batch } => {
+            Record::Push { source, now, batch, .. } => {
                 book.ledger.came(record::recount(&batch, &book.account()));
                 chain.push(source, batch, now, out)
             }

@@ -28,21 +28,21 @@ use project::Project;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Make a project that compiles and passes its test.
+    /// Make a project that compiles and passes its tests, in a folder below this one: sinks/NAME.
     New {
         /// sources, sinks or functions.
         #[arg(value_parser = kind)]
         kind: Kind,
         /// Name of the plugin, as rules will use it.
         name: String,
-        /// Begin with a copy of one of ours.
+        /// Begin with a copy of this one of ours.
         #[arg(long, value_name = "PLUGIN", value_parser = ["mysql", "random", "geohash", "echo", "image", "zmq"])]
         from: Option<String>,
         /// The language to write it in.
         #[arg(long, value_name = "LANG", value_parser = ["rust", "c"], default_value = "rust", conflicts_with = "from")]
         lang: String,
     },
-    /// Compile a project into a library: `Mysql@v1.0.0.so`.
+    /// Compile a project, that of this folder where none is named, into a library: `Mysql@v1.0.0.so`.
     Build(Build),
     /// Try a library against the contract: life cycle, errors, values of every kind, threads, memory. No server is needed.
     Test(test::Test),
@@ -56,13 +56,13 @@ pub(super) enum Command {
         #[arg(long, value_name = "KEY")]
         sign: Option<PathBuf>,
     },
-    /// Make a key pair to sign zips with.
+    /// Make a key pair to sign zips with, as minisign does.
     Keys {
         /// The file of the secret key; that of the public one ends in `.pub`.
         #[arg(default_value = "kuiper.key")]
         file: PathBuf,
     },
-    /// Bring the last build to a server; build and pack first where there is none.
+    /// Pack the last build and bring it to a server, where rules that use the plugin move to it; build it first where there is none.
     Deploy {
         #[command(flatten)]
         which: Which,
@@ -82,11 +82,12 @@ pub(super) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
-    /// Show version, properties and functions of a plugin.
+    /// Show version, properties and functions of a plugin, the rules that use it, and old versions that are still mapped.
     Describe {
         /// sources, sinks or functions.
         #[arg(value_parser = kind)]
         kind: Kind,
+        /// Name of the plugin.
         name: String,
         #[command(flatten)]
         remote: Remote,
@@ -96,6 +97,7 @@ pub(super) enum Command {
         /// sources, sinks or functions.
         #[arg(value_parser = kind)]
         kind: Kind,
+        /// Name of the plugin.
         name: String,
         /// Stop the rules that use it; without this a plugin in use stays.
         #[arg(long)]
@@ -108,13 +110,13 @@ pub(super) enum Command {
 /// Which project: the one in this folder, or one below it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Which {
-    /// The project in sources/NAME or plugins/NAME.
+    /// The project in sources/NAME or plugins/NAME, not that of this folder.
     #[arg(long, value_name = "NAME", group = "which")]
     source: Option<String>,
-    /// The project in sinks/NAME or plugins/NAME.
+    /// The project in sinks/NAME or plugins/NAME, not that of this folder.
     #[arg(long, value_name = "NAME", group = "which")]
     sink: Option<String>,
-    /// The project in functions/NAME or plugins/NAME.
+    /// The project in functions/NAME or plugins/NAME, not that of this folder.
     #[arg(long, value_name = "NAME", group = "which")]
     function: Option<String>,
 }
@@ -123,7 +125,7 @@ pub(super) struct Which {
 pub(super) struct Build {
     #[command(flatten)]
     which: Which,
-    /// Version of the library; that of Cargo.toml where it is not given.
+    /// Version of the library; that of Cargo.toml or the Makefile where it is not given.
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
     /// Compile fast, for looking for errors.

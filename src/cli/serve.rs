@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,10 +65,17 @@ pub(super) fn runtime() -> std::io::Result<Runtime> {
 }
 
 async fn serve(settings: Settings, with_demo: bool) -> ExitCode {
-    let listener = match listen(settings.listen).await {
+    let listener = match listen(settings.listen, "--listen").await {
         Ok(listener) => listener,
         Err(text) => return fail(USAGE, text),
     };
+    let mut scraped = None;
+    if let Some(port) = settings.metrics.filter(|port| *port != settings.listen.port()) {
+        match listen((Ipv4Addr::UNSPECIFIED, port).into(), "basic.prometheusPort").await {
+            Ok(listener) => scraped = Some(listener),
+            Err(text) => return fail(USAGE, text),
+        }
+    }
     let (server, told) = match Server::open(&settings, with_demo) {
         Ok(opened) => opened,
         Err(fault) => return fail(USAGE, fault),
@@ -81,10 +89,13 @@ async fn serve(settings: Settings, with_demo: bool) -> ExitCode {
     };
     let address = listener.local_addr().unwrap_or(settings.listen);
     tracing::info!("kuiper {} answers on http://{address}", env!("CARGO_PKG_VERSION"));
+    if let Some(port) = settings.metrics {
+        tracing::info!("Serving prometheus metrics on port http://localhost:{port}/metrics");
+    }
     let (close, closed) = tokio::sync::oneshot::channel::<()>();
-    let answering = tokio::spawn(api::serve(listener, server.clone(), async {
-        let _ = closed.await;
-    }));
+    let closed = closed.map(drop).shared();
+    let scraped = scraped.map(|listener| tokio::spawn(api::serve_metrics(listener, server.clone(), closed.clone())));
+    let answering = tokio::spawn(api::serve(listener, server.clone(), closed));
     let rules = server.rules.clone();
     let resuming = tokio::spawn(async move { rules.resume().await });
     if with_demo && let Err(text) = demo::begin(&server, address).await {
@@ -113,20 +124,23 @@ async fn serve(settings: Settings, with_demo: bool) -> ExitCode {
     if answered.is_err() {
         answering.abort();
     }
+    // Whoever is at it reads of rules that have stopped.
+    scraped.iter().for_each(|scraped| scraped.abort());
     tracing::info!("stopped");
     status
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, String> {
+/// `by`: what chooses the address.
+async fn listen(address: SocketAddr, by: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => {
-            format!("{address} is in use; stop the program that listens there, or choose another with `--listen`")
+            format!("{address} is in use; stop the program that listens there, or choose another with `{by}`")
         }
         ErrorKind::AddrNotAvailable => {
-            format!("{address} is no address of this machine; choose another with `--listen`")
+            format!("{address} is no address of this machine; choose another with `{by}`")
         }
         ErrorKind::PermissionDenied => {
-            format!("listening on {address} is not allowed; choose a port above 1023 with `--listen`")
+            format!("listening on {address} is not allowed; choose a port above 1023 with `{by}`")
         }
         _ => format!("cannot listen on {address}: {error}"),
     })

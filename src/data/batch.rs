@@ -20,6 +20,17 @@ pub struct Delivery {
     pub line: u16,
 }
 
+/// A message that is no record of its format, on its way into the input log of a rule: when that has it, it is dead.
+pub struct Undecoded {
+    /// The row before which it came.
+    pub row: u32,
+    pub fault: Fault,
+    pub delivery: Option<Delivery>,
+    pub receipt: Receipt,
+    /// Where rows that fail are told of: what it said, and where it came from.
+    pub letter: Option<(Value, Value)>,
+}
+
 /// Which rows of a batch that leaves a rule belong together: an emission is what one trigger gives to the sinks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Emissions {
@@ -48,6 +59,7 @@ pub struct Batch {
     deliveries: Vec<Option<Delivery>>,
     selected: Vec<u32>,
     faults: Vec<(u32, Fault)>,
+    undecoded: Vec<Undecoded>,
     /// How far the event time has come behind so many rows.
     marks: Vec<(u32, Time)>,
     pub emissions: Emissions,
@@ -84,7 +96,7 @@ impl Batch {
 
     /// No row is selected, none has failed, and it says nothing of the time.
     pub fn is_empty(&self) -> bool {
-        self.selected.is_empty() && self.faults.is_empty() && self.marks.is_empty()
+        self.selected.is_empty() && self.faults.is_empty() && self.undecoded.is_empty() && self.marks.is_empty()
     }
 
     /// Adds a selected row of absent values, to be filled by the caller.
@@ -134,9 +146,40 @@ impl Batch {
         self.deliveries.get(row).copied().flatten()
     }
 
-    /// An input log has the rows: their sources may forget them. Only for a batch whose receipts were not cloned yet.
+    /// The messages that selected rows came with, and those that are no records, in their order.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        let mut broken = self.undecoded.iter().peekable();
+        let mut all: Vec<Delivery> = Vec::new();
+        for row in &self.selected {
+            while let Some(before) = broken.next_if(|broken| broken.row <= *row) {
+                all.extend(before.delivery);
+            }
+            all.extend(self.delivery(*row as usize));
+        }
+        all.extend(broken.filter_map(|broken| broken.delivery));
+        // Rows of one message come one after the other.
+        all.dedup();
+        all
+    }
+
+    /// Adds a message that is no record, behind the rows so far.
+    pub fn add_undecoded(&mut self, message: Undecoded) {
+        self.undecoded.push(message);
+    }
+
+    pub fn undecoded(&self) -> &[Undecoded] {
+        &self.undecoded
+    }
+
+    pub fn take_undecoded(&mut self) -> Vec<Undecoded> {
+        std::mem::take(&mut self.undecoded)
+    }
+
+    /// An input log has the rows, and the messages that are none: their sources may forget them. Only for a batch whose
+    /// receipts were not cloned yet.
     pub fn log(&mut self) {
         self.receipts.iter_mut().for_each(Receipt::log);
+        self.undecoded.iter_mut().for_each(|message| message.receipt.log());
     }
 
     /// Drops all metadata.
@@ -182,6 +225,10 @@ impl Batch {
     /// Takes the receipt of a row; what is left promises nothing.
     pub fn take_receipt(&mut self, row: usize) -> Receipt {
         std::mem::take(&mut self.receipts[row])
+    }
+
+    pub fn receipt_mut(&mut self, row: usize) -> &mut Receipt {
+        &mut self.receipts[row]
     }
 
     pub fn receipt(&self, row: usize) -> &Receipt {
@@ -261,6 +308,7 @@ impl Batch {
             deliveries: Vec::new(),
             selected,
             faults: self.faults.iter().filter(|(at, _)| *at > first).cloned().collect(),
+            undecoded: Vec::new(),
             marks: Vec::new(),
             emissions,
             trigger: self.trigger,

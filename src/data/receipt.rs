@@ -303,6 +303,13 @@ impl Receipt {
         if let Some(entry) = self.0.as_mut().and_then(Arc::get_mut) {
             entry.ack = None;
             entry.logged = true;
+        }
+        self.turn();
+    }
+
+    /// The row counts on the page of the account that is written now. To be called before the receipt is cloned.
+    pub fn turn(&mut self) {
+        if let Some(entry) = self.0.as_mut().and_then(Arc::get_mut) {
             *entry.page.get_mut() = entry.account.as_ref().map_or(0, |account| account.page());
         }
     }

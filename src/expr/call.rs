@@ -69,27 +69,13 @@ pub(super) fn call(func: &'static Func, args: &[Bound], making: &mut Making) -> 
                 let id = making.remember(Box::new(Storing(guest)));
                 return Box::new(move |frame, env| {
                     let args = all(&args, frame, env)?;
-                    if let Some(answer) = guarded(func, &args) {
-                        return Ok(answer);
-                    }
                     match env.states.borrow_mut().get_mut(id) {
                         Some(state) => state.call(&args, &context(frame)).map_err(failed),
                         None => Err(Fault::bug("a function without its state")),
                     }
                 });
             }
-            Box::new(move |frame, env| {
-                let args = all(&args, frame, env)?;
-                if let Some(answer) = guarded(func, &args) {
-                    return Ok(answer);
-                }
-                let columns: Vec<Vec<Value>> = args.into_iter().map(|arg| vec![arg]).collect();
-                let mut results = guest.call(&columns, 1, &context(frame));
-                match results.pop() {
-                    Some(result) => result.map_err(failed),
-                    None => Err(Fault::bug(format!("the plugin of `{}` gave no result", func.name))),
-                }
-            })
+            Box::new(move |frame, env| one(&*guest, &all(&args, frame, env)?, &context(frame)).map_err(failed))
         }
         Body::Aggregate(_) | Body::GuestAggregate(_) | Body::Special(_) => {
             Box::new(move |_, _| Err(Fault::bug(format!("`{}` was compiled as a scalar", func.name))))
@@ -102,8 +88,7 @@ struct Storing(Box<dyn Guest>);
 
 impl Stateful for Storing {
     fn call(&mut self, args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
-        let columns: Vec<Vec<Value>> = args.iter().map(|arg| vec![arg.clone()]).collect();
-        self.0.call(&columns, 1, ctx).pop().unwrap_or_else(|| Err(Fault::bug("a plugin gave no result")))
+        one(&*self.0, args, ctx)
     }
 
     fn save(&self) -> Value {
@@ -113,6 +98,12 @@ impl Stateful for Storing {
     fn load(&mut self, saved: Value) -> Result<()> {
         self.0.load(&saved)
     }
+}
+
+/// The result for one row.
+fn one(guest: &dyn Guest, args: &[Value], ctx: &Ctx<'_>) -> Result<Value> {
+    let args: Vec<&Value> = args.iter().collect();
+    guest.call(&args, 1, ctx).pop().unwrap_or_else(|| Err(Fault::bug("the plugin gave no result")))
 }
 
 fn compiled(args: &[Bound], making: &mut Making) -> Vec<Eval> {

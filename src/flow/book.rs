@@ -78,6 +78,15 @@ impl Book {
         ledger.settle(term, fate.reason(), rows, held);
     }
 
+    /// So many rows came and are dropped for that reason before any operator had them.
+    pub fn miss(&self, reason: &'static str, rows: u64) {
+        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        self.ledger.came(rows);
+        let ledger = if self.logs() { &self.since } else { &self.ledger };
+        ledger.settle(Term::Dropped, reason, rows, false);
+        drop(gate);
+    }
+
     /// Whether what operators throw away counts as dead from here on.
     pub fn set_breaks(&self, breaks: bool) {
         self.breaks.store(breaks, Ordering::Release);

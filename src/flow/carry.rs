@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value as Json;
 
-use crate::data::{Object, Text, Value};
+use crate::data::{Object, Text, Value, pack};
+use crate::diag::Result;
 
 /// An operator of the new plan that goes on with the state of one of the old.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +121,11 @@ impl Slots {
     /// Looks for rows, which stand under `row` or `first` beside what is promised for them.
     fn state(&self, state: &Value) -> Value {
         match state {
+            bundle if pack::bundled(bundle).is_some() => {
+                // One that cannot be read is no state: whoever loads it says so.
+                let all: Result<Vec<Value>> = pack::unbundle(bundle).collect();
+                all.map_or_else(|_| bundle.clone(), |all| Value::array(all.iter().map(|one| self.state(one)).collect()))
+            }
             Value::Array(all) => Value::array(all.iter().map(|one| self.state(one)).collect()),
             Value::Object(object) => {
                 let keeps = object.get("held").is_some();

@@ -112,15 +112,8 @@ impl Route {
         self.letter(payload, &fault, Fate::dead(&fault), None, position, vec![receipt]);
     }
 
-    /// A message of a source is no record of its format.
-    pub fn message(&self, stream: &Text, message: &Message, fault: &Fault, receipt: Receipt) {
-        let payload = match &message.payload {
-            Payload::Bytes(bytes) => text_or_base64(bytes),
-            Payload::Row(row) => Value::object(row.clone()),
-            Payload::Error(_) => Value::Null,
-        };
-        let packet = message.delivery.map(|delivery| delivery.id);
-        let position = position(stream, Some(message.time), message.meta.as_ref(), packet);
+    /// A message of a source is no record of its format; see [`told_of`].
+    pub fn message(&self, (payload, position): (Value, Value), fault: &Fault, receipt: Receipt) {
         self.letter(payload, fault, Fate::DeadDecode, None, position, vec![receipt]);
     }
 
@@ -237,6 +230,17 @@ impl Route {
     pub fn close(&self) {
         self.0.to.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
+}
+
+/// What is told of a message that is no record of its format: what it said, and where it came from.
+pub fn told_of(stream: &Text, message: &Message) -> (Value, Value) {
+    let payload = match &message.payload {
+        Payload::Bytes(bytes) => text_or_base64(bytes),
+        Payload::Row(row) => Value::object(row.clone()),
+        Payload::Error(_) => Value::Null,
+    };
+    let packet = message.delivery.map(|delivery| delivery.id);
+    (payload, position(stream, Some(message.time), message.meta.as_ref(), packet))
 }
 
 /// Where a row came from.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use crate::clock::Time;
 use crate::codec::{self, Decoder, Wanted, WantedColumn};
-use crate::data::{Account, Batch, Delivery, Fate, Kind, Object, Receipt, SourceAck, Text, Value};
+use crate::data::{Account, Batch, Delivery, Fate, Kind, Object, Receipt, SourceAck, Text, Undecoded, Value};
 use crate::diag::{Fault, Result};
 use crate::io::{Message, Payload};
 
+use super::dead::told_of;
 use super::feed::{FeedSpec, Subscriber};
 
 /// How messages become rows for the present subscribers.
@@ -133,8 +134,7 @@ impl Decoding {
                     tally.rows += 1;
                     one.meter.failed(fault.to_string(), now);
                     let receipt = Receipt::new(account.clone(), message.ack.take());
-                    bury(one, &self.stream, &message, &fault, receipt);
-                    batch.note(before, fault);
+                    bury(one, &self.stream, &message, fault, receipt, &mut batch);
                 }
                 Decoded::Told(fault) => {
                     one.meter.failed(fault.to_string(), now);
@@ -199,12 +199,19 @@ fn digest(bytes: &[u8]) -> u64 {
     digest
 }
 
-/// A message is no record: it is dead, for this subscriber.
-fn bury(to: &Subscriber, stream: &Text, message: &Message, fault: &Fault, receipt: Receipt) {
+/// A message is no record: it is dead, for this subscriber; one that logs its input counts it when the log has it.
+fn bury(to: &Subscriber, stream: &Text, message: &Message, fault: Fault, receipt: Receipt, batch: &mut Batch) {
+    let row = batch.rows();
+    if to.logs {
+        let letter = to.book.dead.is_some().then(|| told_of(stream, message));
+        let delivery = known(to, message);
+        return batch.add_undecoded(Undecoded { row: row as u32, fault, delivery, receipt, letter });
+    }
     match &to.book.dead {
-        Some(route) => route.message(stream, message, fault, receipt),
+        Some(route) => route.message(told_of(stream, message), &fault, receipt),
         None => receipt.settle(Fate::DeadDecode),
     }
+    batch.note(row, fault);
 }
 
 /// What several rules want, put together.
@@ -279,8 +286,8 @@ impl Copy {
             if let Some(fault) = broken {
                 tally.rows += 1;
                 to.meter.failed(fault.to_string(), now);
-                bury(to, stream, message, &fault, Receipt::new(account.clone(), message.ack.clone()));
-                batch.note(before, fault);
+                let receipt = Receipt::new(account.clone(), message.ack.clone());
+                bury(to, stream, message, fault, receipt, &mut batch);
                 continue;
             }
             // An empty list is a message like others; no row of it will speak for it.

@@ -6,6 +6,7 @@
 //! to join or leave is heard. Nothing that was decoded is dropped by a change of subscribers or by the end of the
 //! source. Before the channel of a rule ends, the rule is told why.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ use super::task::Ended;
 const INLET_CHUNKS: usize = 4;
 /// How long a source may take to end by itself once its inlet is closed.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How long one who holds a feed waits for what is being given.
+const HOLDING: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two openings of a source.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -67,6 +70,8 @@ pub struct Fed {
     pub batch: Batch,
     /// Where the source stands after it, if that can seek.
     pub position: Option<Value>,
+    /// Rows before it that are gone, by reason; counted by whoever logs it.
+    pub missed: BTreeMap<&'static str, u64>,
 }
 
 /// A rule that is fed, by one of its sources.
@@ -86,8 +91,14 @@ pub struct Subscriber {
 enum Command {
     Join(u64, Subscriber),
     Leave(u64),
-    /// Nothing is given to anyone until it is open, or gone.
-    Hold(watch::Receiver<bool>),
+    Hold(Gate),
+}
+
+/// Nothing is given to anyone until it is open, or gone.
+struct Gate {
+    open: watch::Receiver<bool>,
+    /// To be told when nothing is being given any more.
+    shut: Option<oneshot::Sender<()>>,
 }
 
 /// A running feed. It ends when all handles are gone.
@@ -109,7 +120,8 @@ impl Feed {
         let (commands, heard) = mpsc::channel(16);
         let (report, link) = Report::timed(spec.clock.clone());
         let readers = Arc::new(Readers::new(gate.clone()));
-        let driver = Driver { gate, ..Driver::new(spec, heard, report, readers.clone()) };
+        let gates = gate.into_iter().map(|open| Gate { open, shut: None }).collect();
+        let driver = Driver { gates, ..Driver::new(spec, heard, report, readers.clone()) };
         let task = tokio::spawn(driver.run());
         Feed { commands, readers, link, task }
     }
@@ -127,11 +139,15 @@ impl Feed {
     }
 
     /// Gives nothing to anyone until what is returned is dropped: a rule that leaves and comes back meanwhile misses
-    /// nothing. The source waits, as for a rule that is full.
+    /// nothing. The source waits, as for a rule that is full. Returns when all has been given that was being given; where
+    /// a rule takes it that slowly, some seconds later.
     pub async fn hold(&self) -> watch::Sender<bool> {
-        let (held, gate) = watch::channel(false);
+        let (held, open) = watch::channel(false);
+        let (shut, is_shut) = oneshot::channel();
         // A feed that has ended has nothing to give.
-        let _ = self.commands.send(Command::Hold(gate)).await;
+        if self.commands.send(Command::Hold(Gate { open, shut: Some(shut) })).await.is_ok() {
+            let _ = tokio::time::timeout(HOLDING, is_shut).await;
+        }
         held
     }
 
@@ -160,8 +176,8 @@ impl Feed {
 struct Driver {
     spec: FeedSpec,
     commands: mpsc::Receiver<Command>,
-    /// None once it is open.
-    gate: Option<watch::Receiver<bool>>,
+    /// Those that are not open yet: all have to be.
+    gates: Vec<Gate>,
     report: Report,
     readers: Arc<Readers>,
     subscribers: Vec<(u64, Subscriber)>,
@@ -207,7 +223,7 @@ impl Driver {
         Driver {
             spec,
             commands,
-            gate: None,
+            gates: Vec::new(),
             report,
             readers,
             subscribers: Vec::new(),
@@ -223,15 +239,15 @@ impl Driver {
     async fn run(mut self) {
         loop {
             // Without a subscriber nothing is read, so that nothing is read for no one.
-            while self.subscribers.is_empty() || (self.gate.is_some() && !self.is_left()) {
+            while self.subscribers.is_empty() || (self.is_held() && !self.is_left()) {
                 if self.deserted {
                     return;
                 }
-                let mut gate = self.gate.clone();
+                let mut gate = self.next_gate();
                 tokio::select! {
                     biased;
                     _ = self.hear() => {}
-                    _ = opened(&mut gate) => self.gate = None,
+                    _ = opened(&mut gate) => drop(self.gates.remove(0)),
                 }
             }
             if self.is_left() {
@@ -276,9 +292,12 @@ impl Driver {
             loop {
                 tokio::select! {
                     _ = &mut pausing => break,
-                    _ = self.hear() => if self.is_left() {
-                        return Close::Left;
-                    },
+                    _ = self.hear() => {
+                        self.next_gate();
+                        if self.is_left() {
+                            return Close::Left;
+                        }
+                    }
                 }
             }
             pause = (pause * 2).min(PAUSES.1);
@@ -309,14 +328,14 @@ impl Driver {
                 // comes.
                 chunks.close();
             }
-            let mut gate = self.gate.clone();
+            let mut gate = self.next_gate();
             tokio::select! {
                 biased;
                 _ = self.hear(), if !self.deserted => {}
                 _ = run.ended() => {}
                 _ = over(&mut farewell), if !run.is_over() => run.work = None,
-                _ = opened(&mut gate), if !self.is_left() => self.gate = None,
-                chunk = chunks.recv(), if !dry && (self.gate.is_none() || self.is_left()) => match chunk {
+                _ = opened(&mut gate), if !self.is_left() => drop(self.gates.remove(0)),
+                chunk = chunks.recv(), if !dry && (!self.is_held() || self.is_left()) => match chunk {
                     Some(chunk) => self.distribute(chunk, &mut run).await?,
                     None => dry = true,
                 },
@@ -332,11 +351,23 @@ impl Driver {
                 self.subscribers.push((id, subscriber));
                 self.decoding = None;
             }
-            // One that is not open yet at the start waits for more.
-            Some(Command::Hold(gate)) => drop(self.gate.get_or_insert(gate)),
+            Some(Command::Hold(gate)) => self.gates.push(gate),
             Some(Command::Leave(id)) => self.leave(id),
             None => self.deserted = true,
         }
+    }
+
+    fn is_held(&self) -> bool {
+        !self.gates.is_empty()
+    }
+
+    /// The first gate that is not open yet. To be called while nothing is being given, which those who shut one are told.
+    fn next_gate(&mut self) -> Option<watch::Receiver<bool>> {
+        for shut in self.gates.iter_mut().filter_map(|gate| gate.shut.take()) {
+            // Who does not wait any more needs no word.
+            let _ = shut.send(());
+        }
+        self.gates.first().map(|gate| gate.open.clone())
     }
 
     fn leave(&mut self, id: u64) {
@@ -389,8 +420,11 @@ impl Driver {
         if self.readers.all_go() {
             return Ok(());
         }
-        self.chunks += 1;
-        let Chunk { messages, position } = chunk;
+        let Chunk { messages, position, missed } = chunk;
+        // Without a message it says where the source begins, or what is gone.
+        let bare = messages.is_empty();
+        self.chunks += u64::from(!bare);
+        self.tell_missed(&missed);
         if self.decoding.is_none() {
             let accounts = self.subscribers.iter().map(|(id, one)| self.account(*id, one)).collect();
             self.decoding = Some(Decoding::new(&self.spec, &self.subscribers, accounts)?);
@@ -400,10 +434,11 @@ impl Driver {
         // Who has room is served first, so that one who has none holds the others up as little as can be.
         let (mut late, mut gone) = (Vec::new(), Vec::new());
         for ((id, subscriber), batch) in self.subscribers.iter().zip(batches) {
-            if batch.is_empty() {
+            if batch.is_empty() && !(subscriber.logs && (bare || !missed.is_empty())) {
                 continue;
             }
-            let fed = Fed { source: subscriber.source, batch, position: position.clone() };
+            let missed = if subscriber.logs { missed.clone() } else { BTreeMap::new() };
+            let fed = Fed { source: subscriber.source, batch, position: position.clone(), missed };
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
@@ -423,6 +458,20 @@ impl Driver {
         }
         gone.into_iter().for_each(|id| self.leave(id));
         Ok(())
+    }
+
+    /// Rows are gone that the source never gave: each rule counts them, one with a log when they are in it.
+    fn tell_missed(&self, missed: &BTreeMap<&'static str, u64>) {
+        for (reason, rows) in missed {
+            let text = format!("{rows} rows of `{}` are gone before they could be read: {reason}", self.spec.stream);
+            tracing::warn!("{text}");
+            for (_, subscriber) in &self.subscribers {
+                subscriber.meter.failed(text.clone(), self.spec.clock.now());
+                if !subscriber.logs {
+                    subscriber.book.miss(reason, *rows);
+                }
+            }
+        }
     }
 
     /// Gives a batch to a rule that makes the feed wait. Meanwhile the source runs on and wishes are heard; a rule that
@@ -473,4 +522,5 @@ pub fn settle_all(mut batch: Batch, fate: Fate) {
     for row in 0..batch.rows() {
         batch.take_receipt(row).settle(fate);
     }
+    batch.take_undecoded().into_iter().for_each(|message| message.receipt.settle(fate));
 }

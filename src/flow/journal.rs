@@ -158,6 +158,8 @@ fn fail_deep(batch: &mut Batch) {
         if batch.row(at).iter().all(pack::fits) && pack::fits(&meta) {
             left.push(row);
         } else {
+            // It counts with the record, which says it too.
+            batch.receipt_mut(at).turn();
             batch.fail(at, pack::too_deep());
         }
     }
@@ -201,16 +203,17 @@ impl Journal {
             self.known.resize_with(fed.source + 1, Known::default);
         }
         self.known[fed.source].take_out(&mut fed.batch);
-        if fed.batch.is_empty() {
+        if fed.batch.is_empty() && fed.position.is_none() && fed.missed.is_empty() {
             return Ok(None);
         }
-        let body = match record::push(fed.source, now, &fed.batch, fed.position.as_ref()) {
+        let mut body = match record::push(fed.source, now, &fed.batch, fed.position.as_ref()) {
             Ok(body) => body,
             Err(_) => {
                 fail_deep(&mut fed.batch);
                 record::push(fed.source, now, &fed.batch, fed.position.as_ref())?
             }
         };
+        record::put_missed(&mut body, &fed.missed);
         self.ahead.extend(fed.position.take().map(|position| (fed.source, position)));
         self.calls += 1;
         self.append(&body).map(Some)

@@ -75,6 +75,14 @@ impl Account for Seat {
         self.book.unhold(rows);
     }
 
+    fn page(&self) -> u32 {
+        self.book.page()
+    }
+
+    fn settle_on(&self, page: u32, fate: Fate, rows: u64, held: bool) {
+        self.book.settle_on(page, fate, rows, held);
+    }
+
     fn gives_back(&self) -> bool {
         self.over.load(Ordering::Acquire) || self.readers.all_go() || !self.readers.beside(self.id)
     }

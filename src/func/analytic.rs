@@ -99,12 +99,31 @@ fn check_changed_cols(args: &[Arg]) -> std::result::Result<(), String> {
     literal(args, 1, "a boolean", is_bool)
 }
 
-/// The last values, oldest first. There is no result from them before there are as many as the offset.
+/// The last values. There is no result from them before there are as many as the offset.
 #[derive(Default)]
 struct Lag {
-    kept: VecDeque<Value>,
+    /// By itself, for most keep no more than this one, and there may be a million of them.
+    oldest: Option<Value>,
+    later: VecDeque<Value>,
     /// The default that the first call gave.
     default: Option<Value>,
+}
+
+impl Lag {
+    fn len(&self) -> usize {
+        usize::from(self.oldest.is_some()) + self.later.len()
+    }
+
+    fn push(&mut self, value: Value) {
+        match &self.oldest {
+            Some(_) => self.later.push_back(value),
+            None => self.oldest = Some(value),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Value> {
+        std::mem::replace(&mut self.oldest, self.later.pop_front())
+    }
 }
 
 impl Analytic for Lag {
@@ -115,33 +134,36 @@ impl Analytic for Lag {
         };
         let offset = usize::try_from(offset).map_err(|_| wrong(args, 1, "an integer that is not negative"))?;
         let ignore_null = if args.len() > 3 { boolean(args, 3)? } else { true };
-        let default = self.default.get_or_insert_with(|| arg(args, 2).or_null());
+        let default = self.default.get_or_insert_with(|| arg(args, 2).or_null()).clone();
         let value = arg(args, 0);
         let taken = when && !(ignore_null && value.is_null());
         if offset == 0 {
             // The current value; kept for rows that do not count.
             if taken {
-                self.kept = VecDeque::from([value.clone()]);
+                (self.oldest, self.later) = (Some(value.clone()), VecDeque::new());
             }
-            return Ok(self.kept.back().unwrap_or(default).clone());
+            return Ok(self.later.back().or(self.oldest.as_ref()).unwrap_or(&default).clone());
         }
+        let oldest = if self.len() < offset { None } else { self.oldest.as_ref() };
         if !taken {
-            return Ok(if self.kept.len() < offset { default.clone() } else { self.kept[0].clone() });
+            return Ok(oldest.unwrap_or(&default).clone());
         }
-        let result = if self.kept.len() < offset { default.clone() } else { self.kept.pop_front().unwrap_or_default() };
-        self.kept.push_back(value.or_null());
+        let result = if oldest.is_some() { self.pop().unwrap_or_default() } else { default };
+        self.push(value.or_null());
         Ok(result.or_null())
     }
 
     fn save(&self) -> Value {
         let default = self.default.iter().cloned().collect();
-        Value::array(vec![Value::array(default), Value::array(self.kept.iter().cloned().collect())])
+        let kept = self.oldest.iter().chain(&self.later).cloned().collect();
+        Value::array(vec![Value::array(default), Value::array(kept)])
     }
 
     fn load(&mut self, saved: Value) -> Result<()> {
         let [default, kept] = parts(&saved)?;
         let (Value::Array(default), Value::Array(kept)) = (default, kept) else { return Err(foreign()) };
-        *self = Lag { kept: kept.iter().cloned().collect(), default: default.first().cloned() };
+        let mut kept = kept.iter().cloned();
+        *self = Lag { oldest: kept.next(), later: kept.collect(), default: default.first().cloned() };
         Ok(())
     }
 }

@@ -2,8 +2,10 @@
 //! topic gets them, without encoding.
 //!
 //! The [`Bus`] holds a bounded queue for each subscriber. A full one makes the publisher wait; nothing is dropped. With
-//! no subscriber a row is gone, as with any broker. Filters are MQTT's: `+` is one level, `#` the rest.
+//! no subscriber a row is gone, as with any broker, but for streams that retain what is published: it is in their logs
+//! before the publisher goes on. Filters are MQTT's: `+` is one level, `#` the rest.
 
+mod retained;
 mod table;
 
 use std::collections::HashMap;
@@ -11,18 +13,21 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Map, Value as Json};
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::data::{Meta, Object, Value};
+use crate::data::{Meta, Object, Value, pack};
 use crate::diag::{Diagnostic, Fault, Result};
 
 use super::{
     Connector, Content, End, Inlet, Link, LookupPlan, LookupSpec, Message, Parcel, Payload, RefusedRow, Report, Sink,
     SinkPlan, SinkSpec, Source, SourcePlan, SourceSpec, Stopped, Takes, props,
 };
+use retained::RetainedSource;
 use table::Shelved;
 
+pub use retained::{Retained, RetainedReader, Stretch};
 pub use table::{Change, MemoryTable};
 
 pub(super) const CONNECTOR: Connector = Connector {
@@ -47,11 +52,13 @@ struct SourceOptions {
     datasource: String,
     /// Publications that wait for the stream before their publisher has to.
     buffer_length: u32,
+    /// Rows that are kept on the disk, about: the newest, for rules that are not there when they come. 0: none.
+    retention: u32,
 }
 
 impl Default for SourceOptions {
     fn default() -> Self {
-        SourceOptions { datasource: String::new(), buffer_length: 1024 }
+        SourceOptions { datasource: String::new(), buffer_length: 1024, retention: 0 }
     }
 }
 
@@ -77,6 +84,8 @@ struct TableOptions {
     key: String,
     /// Has no meaning for a table, which takes each row at once.
     buffer_length: u32,
+    /// Has no meaning for a table, whose rows are there as long as it is.
+    retention: u32,
 }
 
 /// Topics in memory, by which memory sinks feed memory sources. Cheap to clone; one a server.
@@ -90,6 +99,15 @@ struct Topics {
     wild: Vec<(String, Subscriber)>,
     /// Lookup tables, with the topics that they take up.
     tables: Vec<(String, Weak<MemoryTable>)>,
+    /// Streams that retain what is published, the newest last.
+    logs: Vec<Keeper>,
+}
+
+/// The log of a stream, until no one holds it any more.
+struct Keeper {
+    stream: String,
+    filter: String,
+    log: Weak<dyn Retained>,
 }
 
 #[derive(Clone)]
@@ -103,6 +121,13 @@ struct Subscriber {
 struct Publication {
     topic: Arc<str>,
     rows: Arc<Vec<Object>>,
+}
+
+/// Rows on their way to a topic, and what each does to lookup tables.
+struct Outgoing {
+    topic: String,
+    rows: Vec<Object>,
+    changes: Vec<Change>,
 }
 
 /// A place on the bus; dropping it unsubscribes.
@@ -148,9 +173,51 @@ impl Bus {
         table
     }
 
-    /// Gives rows to all who subscribe to the topic, and waits for those whose queue is full. `changes` says what each
-    /// row does to lookup tables.
-    async fn publish(&self, topic: &str, rows: Vec<Object>, changes: &[Change]) {
+    /// Enters the log of a stream: what is published to the topics is in it from now on, until no one holds it any more.
+    pub fn retain(&self, stream: &str, filter: &str, log: &Arc<dyn Retained>) {
+        let keeper = Keeper { stream: stream.to_owned(), filter: filter.to_owned(), log: Arc::downgrade(log) };
+        let mut topics = self.lock();
+        topics.logs.retain(|other| other.log.strong_count() > 0);
+        topics.logs.push(keeper);
+    }
+
+    /// The log that the stream has now.
+    fn log(&self, stream: &str, filter: &str) -> Option<Arc<dyn Retained>> {
+        let topics = self.lock();
+        let of_it = topics.logs.iter().rev().find(|one| one.stream == stream && one.filter == filter);
+        of_it.and_then(|keeper| keeper.log.upgrade())
+    }
+
+    /// Whether a stream retains what is published to the topic.
+    fn retains(&self, topic: &str) -> bool {
+        self.lock().logs.iter().any(|one| matches(&one.filter, topic))
+    }
+
+    /// Brings rows into the logs of all streams that retain them.
+    async fn keep(&self, publications: &[Outgoing]) -> Result<()> {
+        let logs: Vec<(String, Arc<dyn Retained>)> = {
+            let topics = self.lock();
+            let alive = |one: &Keeper| Some((one.filter.clone(), one.log.upgrade()?));
+            topics.logs.iter().filter_map(alive).collect()
+        };
+        for (filter, log) in logs {
+            let mut records = Vec::new();
+            for one in publications.iter().filter(|one| matches(&filter, &one.topic)) {
+                for row in &one.rows {
+                    records.push(retained::record(&one.topic, row)?);
+                }
+            }
+            if !records.is_empty() {
+                log.keep(records).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives rows to all who subscribe to the topic, and waits for those whose queue is full.
+    async fn publish(&self, outgoing: Outgoing) {
+        let Outgoing { topic, rows, changes } = outgoing;
+        let topic = topic.as_str();
         let tables: Vec<Arc<MemoryTable>> = {
             let topics = self.lock();
             let fits = |(filter, _): &&(String, Weak<MemoryTable>)| matches(filter, topic);
@@ -216,8 +283,9 @@ pub(super) fn valid_filter(filter: &str) -> bool {
         })
 }
 
-fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
-    let (options, warnings) = props::read::<SourceOptions>(&spec.props, &SOURCE)?;
+/// Reads the options of a source, and checks them.
+fn options(props: &Map<String, Json>) -> Result<(SourceOptions, Vec<Diagnostic>), Diagnostic> {
+    let (options, warnings) = props::read::<SourceOptions>(props, &SOURCE)?;
     if options.datasource.is_empty() {
         return Err(props::missing(&SOURCE, "datasource", "`DATASOURCE=\"topic/of/a/sink\"`"));
     }
@@ -225,7 +293,35 @@ fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let expected = "a topic in which `+` and `#` stand alone between slashes, `#` at the end";
         return Err(props::wrong(&SOURCE, "datasource", format_args!("`{}`", options.datasource), expected));
     }
+    Ok((options, warnings))
+}
+
+/// What a stream of this type with these properties retains: the topics, and how many rows; `None`: nothing.
+///
+/// # Errors
+/// What is wrong with the properties.
+pub fn retention(props: &Map<String, Json>) -> Result<Option<(String, u64)>, Diagnostic> {
+    let (SourceOptions { datasource, retention, .. }, _) = options(props)?;
+    Ok((retention > 0).then(|| (datasource, retention.into())))
+}
+
+fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
+    let (options, mut warnings) = options(&spec.props)?;
     let (bus, clock, wants_meta) = (spec.env.bus, spec.env.clock, spec.wants_meta);
+    if options.retention > 0 && !spec.stream.is_empty() {
+        let (stream, filter) = (spec.stream, options.datasource);
+        let open = move || {
+            let missing = || Fault::unreachable(format!("what `{stream}` retains cannot be read: its log is not open"));
+            let log = bus.log(&stream, &filter).ok_or_else(missing)?;
+            Ok(Box::new(RetainedSource::new(stream.clone(), log, clock.clone(), wants_meta)) as Box<dyn Source>)
+        };
+        return Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: true, warnings });
+    }
+    if options.retention > 0 {
+        let text = "property `retention` has no effect here: nothing is kept for a source that has no name of its own";
+        let help = "create a stream with it, CREATE STREAM, and name that one";
+        warnings.push(Diagnostic::warning("K0638", text).help(help));
+    }
     let open = move || {
         // From here on, not only once it runs: so that nothing is missed that is published after the rule is started.
         let from = bus.subscribe(&options.datasource, options.buffer_length as usize);
@@ -236,7 +332,11 @@ fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
 
 fn plan_lookup(spec: LookupSpec) -> Result<LookupPlan, Diagnostic> {
     const NAMES: props::Names = props::Names::source("a lookup table of type `memory`", &["bufferLength"]);
-    let (options, warnings) = props::read::<TableOptions>(&spec.props, &NAMES)?;
+    let (options, mut warnings) = props::read::<TableOptions>(&spec.props, &NAMES)?;
+    if options.retention > 0 {
+        let text = format!("property `retention` of {} has no effect", NAMES.of);
+        warnings.push(Diagnostic::warning("K0621", text).help("leave it out"));
+    }
     if options.datasource.is_empty() {
         return Err(props::missing(&NAMES, "datasource", "`DATASOURCE=\"topic/of/a/sink\"`"));
     }
@@ -320,6 +420,34 @@ struct MemorySink {
 }
 
 impl MemorySink {
+    /// What a parcel publishes, but for rows that are refused.
+    fn read(&mut self, number: usize, parcel: &Parcel) -> Result<Outgoing> {
+        let topic = parcel.prop("topic", &self.options.topic);
+        if topic.is_empty() || topic.contains(['+', '#']) {
+            let text = format!("cannot publish to the topic `{topic}`: a topic has no wildcards and is not empty");
+            return Err(Fault::refused(text));
+        }
+        let Content::Rows(set) = &parcel.content else {
+            return Err(Fault::bug("the memory sink was given bytes"));
+        };
+        let is_kept = self.bus.retains(topic);
+        let (mut rows, mut changes) = (Vec::with_capacity(set.rows.len()), Vec::new());
+        for (row, object) in set.objects().into_iter().enumerate() {
+            let change = match self.change(&object) {
+                Ok(_) if is_kept && !retained::fits(&object) => Err(pack::too_deep()),
+                change => change,
+            };
+            match change {
+                Ok(change) => {
+                    rows.push(object);
+                    changes.push(change);
+                }
+                Err(fault) => self.refused.push(RefusedRow { parcel: number, row, fault }),
+            }
+        }
+        Ok(Outgoing { topic: topic.to_owned(), rows, changes })
+    }
+
     /// What a row does to lookup tables, by its own word: without one it is put.
     fn change(&self, row: &Object) -> Result<Change> {
         let SinkOptions { rowkind_field: field, key_field: key, .. } = &self.options;
@@ -352,31 +480,25 @@ impl Sink for MemorySink {
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> Result<(), Stopped> {
         self.refused.clear();
-        for (delivered, parcel) in parcels.iter().enumerate() {
-            let topic = parcel.prop("topic", &self.options.topic);
-            let stopped = |fault| Stopped { delivered, fault };
-            if topic.is_empty() || topic.contains(['+', '#']) {
-                let text = format!("cannot publish to the topic `{topic}`: a topic has no wildcards and is not empty");
-                return Err(stopped(Fault::refused(text)));
-            }
-            match &parcel.content {
-                Content::Rows(rows) => {
-                    let (mut taken, mut changes) = (Vec::with_capacity(rows.rows.len()), Vec::new());
-                    for (row, object) in rows.objects().into_iter().enumerate() {
-                        match self.change(&object) {
-                            Ok(change) => {
-                                taken.push(object);
-                                changes.push(change);
-                            }
-                            Err(fault) => self.refused.push(RefusedRow { parcel: delivered, row, fault }),
-                        }
-                    }
-                    self.bus.publish(topic, taken, &changes).await;
+        let (mut publications, mut stopped) = (Vec::with_capacity(parcels.len()), None);
+        for (number, parcel) in parcels.iter().enumerate() {
+            match self.read(number, parcel) {
+                Ok(publication) => publications.push(publication),
+                Err(fault) => {
+                    stopped = Some(Stopped { delivered: number, fault });
+                    break;
                 }
-                Content::Bytes(_) => return Err(stopped(Fault::bug("the memory sink was given bytes"))),
             }
         }
-        Ok(())
+        // All of them with one write, and before anyone else has them: what the disk does not take is nowhere.
+        if let Err(fault) = self.bus.keep(&publications).await {
+            self.refused.clear();
+            return Err(Stopped { delivered: 0, fault });
+        }
+        for publication in publications {
+            self.bus.publish(publication).await;
+        }
+        stopped.map_or(Ok(()), Err)
     }
 
     fn refused(&mut self) -> Vec<RefusedRow> {
@@ -390,106 +512,4 @@ impl Sink for MemorySink {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::json;
-    use tokio::task::yield_now;
-
-    use crate::data::Layout;
-    use crate::io::tests::{env, sink_spec, spec};
-    use crate::io::{Env, RowSet};
-
-    use super::*;
-
-    fn source(env: &Env, filter: &str, wants_meta: bool) -> Box<dyn Source> {
-        let props = json!({"datasource": filter, "bufferLength": 1});
-        let spec = SourceSpec { env: env.clone(), wants_meta, ..spec(props, ".") };
-        (plan_source(spec).unwrap().open)().unwrap()
-    }
-
-    fn sink(env: &Env, topic: &str) -> Box<dyn Sink> {
-        let spec = SinkSpec { env: env.clone(), ..sink_spec(json!({"topic": topic}), ".") };
-        (plan_sink(spec).unwrap().open)().unwrap()
-    }
-
-    fn parcel(topic: Option<&str>, n: i64) -> Parcel {
-        let layout = Arc::new(Layout::from_iter(["a"]));
-        let rows = RowSet { layout, rows: vec![vec![Value::Int(n)]], single: false };
-        let props = topic.map(|topic| ("topic".to_owned(), topic.to_owned())).into_iter().collect();
-        Parcel { content: Content::Rows(rows), props }
-    }
-
-    #[test]
-    fn wildcards_are_anchored() {
-        for (filter, topic, yes) in [
-            ("a/+", "a/b", true),
-            ("a/+", "x/a/b/c", false),
-            ("a/+", "a/b/c", false),
-            ("a/#", "a/b/c", true),
-            ("a/#", "a", true),
-            ("#", "a/b", true),
-            ("+/b", "a/b", true),
-            ("a.c", "abc", false),
-            ("a", "a/b", false),
-            ("a/b", "a", false),
-        ] {
-            assert_eq!(matches(filter, topic), yes, "{filter} {topic}");
-        }
-        assert!(valid_filter("a/+/b/#") && !valid_filter("a/#/b") && !valid_filter("a+") && !valid_filter(""));
-    }
-
-    #[tokio::test]
-    async fn rows_go_to_all_who_match_with_the_actual_topic() {
-        let env = env(".");
-        let (mut one, mut all) = (source(&env, "a/b", true), source(&env, "a/+", false));
-        let mut sink = sink(&env, "a/{{.x}}");
-        sink.deliver(&[parcel(Some("a/b"), 1)]).await.unwrap();
-        let (inlet, mut from) = Inlet::bounded(4);
-        let (other, mut others) = Inlet::bounded(4);
-        tokio::spawn(async move { one.run(inlet, Report::new().0).await });
-        tokio::spawn(async move { all.run(other, Report::new().0).await });
-        let message = from.recv().await.unwrap().remove(0);
-        assert_eq!(message.payload, Payload::Row([("a", Value::Int(1))].into_iter().collect()));
-        assert_eq!(message.meta.unwrap().get("topic"), Some(&Value::text("a/b")));
-        assert!(others.recv().await.unwrap()[0].meta.is_none());
-        let stopped = sink.deliver(&[parcel(Some("a/b"), 2), parcel(Some("a/#"), 3)]).await.unwrap_err();
-        assert_eq!((stopped.delivered, stopped.fault.reason()), (1, "refused"));
-    }
-
-    #[tokio::test]
-    async fn a_full_subscriber_makes_the_publisher_wait_and_loses_nothing() {
-        let env = env(".");
-        let mut slow = source(&env, "t", false);
-        let mut sink = sink(&env, "t");
-        let publisher = tokio::spawn(async move {
-            for n in 0..100 {
-                sink.deliver(&[parcel(None, n)]).await.unwrap();
-            }
-        });
-        for _ in 0..1_000 {
-            yield_now().await;
-        }
-        assert!(!publisher.is_finished());
-        let (inlet, mut from) = Inlet::bounded(1);
-        tokio::spawn(async move { slow.run(inlet, Report::new().0).await });
-        let mut seen = Vec::new();
-        while seen.len() < 100 {
-            seen.extend(from.recv().await.unwrap().into_iter().map(|message| message.payload));
-        }
-        let row = |n| Payload::Row([("a", Value::Int(n))].into_iter().collect());
-        assert_eq!(seen, (0..100).map(row).collect::<Vec<_>>());
-        publisher.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_subscriber_that_leaves_frees_the_publisher() {
-        let env = env(".");
-        let gone = source(&env, "t", false);
-        let mut sink = sink(&env, "t");
-        sink.deliver(&[parcel(None, 1)]).await.unwrap();
-        let waiting = tokio::spawn(async move { sink.deliver(&[parcel(None, 2)]).await });
-        yield_now().await;
-        drop(gone);
-        assert_eq!(waiting.await.unwrap(), Ok(()));
-        assert!(env.bus.lock().exact.is_empty());
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Value, key};
+use crate::data::{Account, Batch, Value, key, pack};
 use crate::diag::{Fault, Result};
 use crate::expr::{Predicate, Program};
 use crate::func::analytic::{Analytic as State, start_analytic};
@@ -77,17 +77,17 @@ impl AnalyticCall {
         for part in &self.partition {
             key::add(key, &part.eval(&frame)?);
         }
-        if !self.states.contains_key(key) {
-            let fresh = self.start()?;
-            self.states.insert(key.clone(), fresh);
-        }
-        let Some(state) = self.states.get_mut(key) else {
-            return Err(Fault::bug("an analytic call without its state"));
-        };
         let context = Ctx { now: cx.now, row_time: Some(batch.time(row)), rule: cx.rule };
-        state
-            .step(args, when, &context)
-            .map_err(|fault| fault.context(format_args!("call func {} error: ", self.func.name)))
+        let stepped = match self.states.get_mut(key) {
+            Some(state) => state.step(args, when, &context),
+            None => {
+                let mut fresh = self.start()?;
+                let stepped = fresh.step(args, when, &context);
+                self.states.insert(key.clone(), fresh);
+                stepped
+            }
+        };
+        stepped.map_err(|fault| fault.context(format_args!("call func {} error: ", self.func.name)))
     }
 
     fn programs(&self) -> impl Iterator<Item = &Program> {
@@ -96,25 +96,24 @@ impl AnalyticCall {
 
     fn save(&self) -> Value {
         // Their order means nothing, and the rule waits for this.
-        let states =
-            self.states.iter().map(|(key, state)| Value::array(vec![Value::bytes(key), state.save()])).collect();
+        let states = self.states.iter().map(|(key, state)| Value::array(vec![Value::bytes(key), state.save()]));
         Value::array(vec![
             save_all(self.programs()),
             self.when.as_ref().map_or(Value::Null, Predicate::save),
-            Value::array(states),
+            pack::bundle(states),
         ])
     }
 
     fn load(&mut self, saved: &Value) -> Result<()> {
         let Value::Array(parts) = saved else { return Err(broken()) };
-        let [programs, when, Value::Array(states)] = parts.as_slice() else { return Err(broken()) };
+        let [programs, when, states] = parts.as_slice() else { return Err(broken()) };
         load_all(self.args.iter_mut().chain(&mut self.partition), programs.clone())?;
         if let Some(predicate) = &mut self.when {
             predicate.load(when.clone())?;
         }
         self.states.clear();
-        for entry in states.iter() {
-            let Value::Array(entry) = entry else { return Err(broken()) };
+        for entry in pack::unbundle(states) {
+            let Value::Array(entry) = entry? else { return Err(broken()) };
             let [Value::Bytes(key), saved] = entry.as_slice() else { return Err(broken()) };
             let mut state = self.start()?;
             state.load(saved.clone())?;

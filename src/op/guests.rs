@@ -3,7 +3,7 @@ use std::sync::Arc;
 use crate::data::{Account, Batch, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::Program;
-use crate::func::{Ctx, Func, Guest, guarded};
+use crate::func::{Ctx, Func, Guest};
 
 use super::compute::{fail_rows, load_all, save_all};
 use super::{Cx, Operator, Out, Saved};
@@ -29,41 +29,47 @@ impl Guests {
 
     fn call(&self, call: &GuestCall, batch: &mut Batch, cx: &Cx<'_>) {
         let rows = batch.selected().to_vec();
-        let mut columns: Vec<Vec<Value>> = call.args.iter().map(|_| Vec::with_capacity(rows.len())).collect();
-        let mut asked = 0;
-        // What is known of each row before the call: its answer, its fault, or nothing yet.
-        let mut answers: Vec<Result<Option<Value>>> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let frame = cx.frame(batch, *row as usize);
-            let args = call.args.iter().map(|arg| arg.eval(&frame)).collect::<Result<Vec<Value>>>();
-            answers.push(args.map(|args| {
-                let answer = guarded(call.func, &args);
-                if answer.is_none() {
-                    asked += 1;
-                    columns.iter_mut().zip(args).for_each(|(column, arg)| column.push(arg));
+        // The rows that the plugin is asked for, and those that failed, each with its place in the selection.
+        let (mut asked, mut failed) = (Vec::with_capacity(rows.len()), Vec::new());
+        // What had to be computed; what a column holds is lent as it stands there.
+        let mut computed = Vec::new();
+        for (place, row) in rows.into_iter().enumerate() {
+            let before = computed.len();
+            let frame = cx.frame(batch, row as usize);
+            let mut programs = call.args.iter().filter(|arg| arg.slot().is_none());
+            match programs.try_for_each(|program| program.eval(&frame).map(|value| computed.push(value))) {
+                Ok(()) => asked.push((place, row)),
+                Err(fault) => {
+                    computed.truncate(before);
+                    failed.push((place, row, fault));
                 }
-                answer
-            }));
-        }
-        let row_time = rows.first().map(|row| batch.time(*row as usize));
-        let context = Ctx { now: cx.now, row_time, rule: cx.rule };
-        let results = if asked == 0 { Vec::new() } else { call.guest.call(&columns, asked, &context) };
-        let mut results = results
-            .into_iter()
-            .map(|result| result.map_err(|fault| fault.context(format_args!("call func {} error: ", call.func.name))));
-        let mut failed = Vec::new();
-        for (row, answer) in rows.into_iter().zip(answers) {
-            let value = match answer {
-                Ok(Some(answer)) => Ok(answer),
-                Ok(None) => results.next().unwrap_or_else(|| Err(Fault::bug("the plugin gave too few results"))),
-                Err(fault) => Err(fault),
-            };
-            match value {
-                Ok(value) => batch.row_mut(row as usize)[call.slot] = value,
-                Err(fault) => failed.push((row, fault.context(self.stage))),
             }
         }
-        fail_rows(batch, failed);
+        if let Some((_, first)) = asked.first() {
+            let context = Ctx { now: cx.now, row_time: Some(batch.time(*first as usize)), rule: cx.rule };
+            let (mut args, mut made) = (Vec::with_capacity(asked.len() * call.args.len()), computed.iter());
+            for (_, row) in &asked {
+                let row = batch.row(*row as usize);
+                args.extend(call.args.iter().filter_map(|arg| match arg.slot() {
+                    Some(slot) if matches!(row[slot], Value::Absent) => Some(&Value::Null),
+                    Some(slot) => Some(&row[slot]),
+                    None => made.next(),
+                }));
+            }
+            let mut results = call.guest.call(&args, asked.len(), &context).into_iter();
+            for (place, row) in asked {
+                match results.next() {
+                    Some(Ok(value)) => batch.row_mut(row as usize)[call.slot] = value,
+                    Some(Err(fault)) => {
+                        let fault = fault.context(format_args!("call func {} error: ", call.func.name));
+                        failed.push((place, row, fault));
+                    }
+                    None => failed.push((place, row, Fault::bug("the plugin gave too few results"))),
+                }
+            }
+        }
+        failed.sort_by_key(|(place, ..)| *place);
+        fail_rows(batch, failed.into_iter().map(|(_, row, fault)| (row, fault.context(self.stage))).collect());
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::data::{Account, Fate, Held, Meta, Object, Text, Time, Value};
+use crate::data::{Account, Fate, Held, Meta, Object, Text, Time, Value, pack};
 use crate::diag::{Fault, Result};
 use crate::func::Accumulator;
 
@@ -77,7 +77,7 @@ impl Tally {
             ]))
         });
         Value::object(Object::from_iter([
-            ("groups", Value::array(groups.collect())),
+            ("groups", pack::bundle(groups)),
             ("failed", self.failed.as_ref().map_or(Value::Null, |fault| Value::text(fault.to_string()))),
             ("failed_rows", self.failed_rows.save()),
         ]))
@@ -97,9 +97,8 @@ impl Tally {
             let rows = saved.get("failed_rows").and_then(|held| Held::load(held, account));
             tally.failed_rows = rows.ok_or_else(broken)?;
         }
-        let Some(Value::Array(groups)) = saved.get("groups") else { return Err(broken()) };
-        for group in groups.iter() {
-            let Value::Object(group) = group else { return Err(broken()) };
+        for group in pack::unbundle(saved.get("groups").ok_or_else(broken)?) {
+            let Value::Object(group) = group? else { return Err(broken()) };
             let part = |name: &str| group.get(name).cloned().ok_or_else(broken);
             let (Value::Text(key), Value::Array(states), Value::Array(seen), Value::Int(time)) =
                 (part("key")?, part("state")?, part("seen")?, part("time")?)

@@ -24,7 +24,7 @@ fn stream(name: &str) -> Option<Stream> {
 fn catalogue() -> Catalogue {
     struct Nothing;
     impl Guest for Nothing {
-        fn call(&self, _: &[Vec<Value>], _: usize, _: &Ctx<'_>) -> Vec<crate::diag::Result<Value>> {
+        fn call(&self, _: &[&Value], _: usize, _: &Ctx<'_>) -> Vec<crate::diag::Result<Value>> {
             Vec::new()
         }
     }

@@ -15,7 +15,7 @@ use super::source::is_common;
 use super::uses::Edition;
 use super::worker::Worker;
 use super::{Kind, Plugins, Services, name, sink, swap};
-use crate::diag::{Diagnostic, Fault, Result};
+use crate::diag::{Diagnostic, Result};
 use crate::io::{LookupPlan, LookupSpec};
 
 /// What is asked about.
@@ -52,7 +52,7 @@ impl Plugins {
 
     fn lookup_symbol(&self, name: &str) -> Option<(Arc<Edition>, Symbol)> {
         let (state, plugin) = (self.state(), name::canonical(name));
-        let wanted = format!("{}Lookup", name::symbol(&plugin));
+        let wanted = name::lookup_symbol(&name::symbol(&plugin));
         let edition = &state.loaded.get(&(Kind::Sources, plugin))?.edition;
         edition.library.symbol(kind::LOOKUP, &wanted).map(|symbol| (edition.clone(), symbol))
     }
@@ -93,20 +93,6 @@ impl Plugins {
         let props = properties(&props);
         let desk = Desk::new(symbol.home, "", name, 0, States::default(), None);
         let worker = Worker::start(symbol);
-        let reached = worker.call(move |slot| {
-            let this = slot.provisioned(0, &props, &desk)?;
-            let table = slot.symbol.table;
-            // SAFETY: the kind says what the table is.
-            let ping = unsafe {
-                match slot.symbol.kind {
-                    kind::SOURCE => has!(table.cast::<abi::Source>(), ping),
-                    kind::LOOKUP => has!(table.cast::<abi::Lookup>(), ping),
-                    _ => has!(table.cast::<abi::Sink>(), ping),
-                }
-            };
-            let ping = ping.ok_or_else(|| Fault::setup("the plugin has no code that tests a connection"))?;
-            slot.step(Some(ping), this, &desk)
-        });
-        Some(reached.await)
+        Some(worker.call(move |slot| slot.ping(&props, &desk)).await)
     }
 }

@@ -297,9 +297,14 @@ unsafe extern "C" fn put(this: *const abi::Output, values: *const abi::Value, co
     // SAFETY: `host` leads to the `Taken` that made the output; the values keep the contract.
     unsafe {
         let all = &mut (*(*this).host.cast::<Taken>()).0;
-        all.extend(pointed(values, count).iter().map(|value| match taken(value) {
-            Value::Absent => Ok(Value::Null),
-            value => Ok(value),
+        all.extend(pointed(values, count).iter().map(|value| {
+            Ok(match value.tag {
+                // What most functions give.
+                tag::INT => Value::Int(value.data.int),
+                tag::FLOAT => Value::Float(value.data.float),
+                tag::MISSING => Value::Null,
+                _ => taken(value),
+            })
         }));
     }
 }

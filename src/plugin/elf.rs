@@ -13,7 +13,7 @@ use goblin::elf::Elf;
 use goblin::elf::header::{EM_386, EM_AARCH64, EM_ARM, EM_PPC64, EM_RISCV, EM_S390, EM_X86_64, ET_DYN};
 use kuiper_plugin::abi::{ENTRY_SYMBOL, MAJOR, MARKER, MARKER_SYMBOL};
 
-use super::name::{Kind, canonical, compare_versions, symbol};
+use super::name::{Kind, canonical, compare_versions, listed, lookup_symbol, symbol};
 
 /// An optional text that a library exports: what its table holds, one `sink Name` a line.
 const LIST_SYMBOL: &str = "KUIPER_PLUGIN_SYMBOLS";
@@ -144,13 +144,11 @@ pub fn check_list(bytes: &[u8], kind: Kind, plugin: &str) -> Result<(), String> 
     let Some(list) = list(bytes) else { return Ok(()) };
     let wanted = symbol(&canonical(plugin));
     let has = |what: &str| list.iter().any(|(kind, name)| kind == what && *name == wanted);
-    let all: Vec<String> = list.iter().map(|(kind, name)| format!("{kind} `{name}`")).collect();
-    let all = if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
+    let lookup = lookup_symbol(&wanted);
+    let all = listed(list.iter().map(|(kind, name)| (kind.as_str(), name.as_str())));
     match kind {
         Kind::Sources if has("source") => Ok(()),
-        Kind::Sources if list.iter().any(|(kind, name)| kind == "lookup" && *name == format!("{wanted}Lookup")) => {
-            Ok(())
-        }
+        Kind::Sources if list.iter().any(|(kind, name)| kind == "lookup" && *name == lookup) => Ok(()),
         Kind::Sinks if has("sink") => Ok(()),
         Kind::Functions if list.iter().any(|(kind, _)| kind == "function") => Ok(()),
         Kind::Functions => Err(format!("it exports no function; it exports {all}")),
@@ -172,7 +170,7 @@ fn list(bytes: &[u8]) -> Option<Vec<(String, String)>> {
             "bytes_sink" => ("sink".to_owned(), name.to_owned()),
             "aggregate" | "list_aggregate" => ("function".to_owned(), name.to_owned()),
             // Its symbol ends so, whether its author wrote it or not.
-            "lookup" => ("lookup".to_owned(), format!("{}Lookup", name.strip_suffix("Lookup").unwrap_or(name))),
+            "lookup" => ("lookup".to_owned(), lookup_symbol(name.strip_suffix("Lookup").unwrap_or(name))),
             other => (other.to_owned(), name.to_owned()),
         })
     };

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use kuiper_plugin::abi;
@@ -147,21 +146,19 @@ impl Site {
 
     /// One result a row. A panic costs the one row that it happened at: the others are called without it, on an instance
     /// that is made anew.
-    pub fn call(&mut self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
-        match self.try_call(columns, 0..height, ctx) {
+    pub fn call(&mut self, args: &[&Value], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
+        match self.try_call(args, height, ctx) {
             Ok(results) => results,
-            Err(Fault::Bug(_)) if height > 1 => (0..height).flat_map(|row| self.call_row(columns, row, ctx)).collect(),
+            Err(Fault::Bug(_)) if height > 1 => {
+                let width = args.len() / height;
+                (0..height).flat_map(|row| self.call(&args[row * width..][..width], 1, ctx)).collect()
+            }
             Err(fault) => vec![Err(theirs(fault)); height],
         }
     }
 
-    fn call_row(&mut self, columns: &[Vec<Value>], row: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
-        self.try_call(columns, row..row + 1, ctx).unwrap_or_else(|fault| vec![Err(theirs(fault))])
-    }
-
-    fn try_call(&mut self, columns: &[Vec<Value>], rows: Range<usize>, ctx: &Ctx<'_>) -> Result<Vec<Result<Value>>> {
+    fn try_call(&mut self, args: &[&Value], height: usize, ctx: &Ctx<'_>) -> Result<Vec<Result<Value>>> {
         let this = self.this()?;
-        let height = rows.len();
         if !self.desks.contains_key(&ctx.rule.id) {
             let desk =
                 Desk::new(self.symbol.home, &ctx.rule.id, self.symbol.name, 0, std::mem::take(&mut self.loaded), None);
@@ -172,12 +169,9 @@ impl Site {
         let call = unsafe { has!(self.symbol.table.cast::<abi::Function>(), call) };
         let call = call.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
         let mut arena = Arena::default();
-        let values: Vec<abi::Value> = rows
-            .flat_map(|row| columns.iter().map(move |column| &column[row]))
-            .map(|value| arena.lend(value))
-            .collect();
-        let batch = arguments(&values, columns.len(), height);
-        let (mut taken, mut texts) = (Taken::default(), Texts::default());
+        let values: Vec<abi::Value> = args.iter().map(|value| arena.lend(value)).collect();
+        let batch = arguments(&values, args.len() / height, height);
+        let (mut taken, mut texts) = (Taken(Vec::with_capacity(height)), Texts::default());
         // SAFETY: the instance is of this table; the pointers live until the call returns.
         let failed = unsafe { call(this, desk.raw(), &batch, &taken.output(), &texts.fault()) };
         if failed != code::OK {

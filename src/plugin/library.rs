@@ -118,6 +118,11 @@ impl Library {
         self.symbols.iter().filter(|symbol| symbol.kind == kind::FUNCTION).copied()
     }
 
+    /// What it exports, as in sentences.
+    pub fn listed(&self) -> String {
+        super::name::listed(self.symbols.iter().map(|symbol| (symbol.what(), symbol.name)))
+    }
+
     /// The worker of a singleton, made by `start` when it is first used.
     pub fn singleton(&self, name: &'static str, start: impl FnOnce() -> Worker) -> Arc<Worker> {
         let mut all = self.singletons.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,17 +200,21 @@ impl Symbol {
         })
     }
 
-    pub fn exported(&self) -> Exported {
-        let what = match self.kind {
+    /// As in sentences: `source`.
+    pub fn what(&self) -> &'static str {
+        match self.kind {
             kind::SOURCE => "source",
             kind::SINK => "sink",
             kind::LOOKUP => "lookup",
             kind::FUNCTION => "function",
             _ => "symbol of a later version",
-        };
+        }
+    }
+
+    pub fn exported(&self) -> Exported {
         Exported {
             name: self.name.into(),
-            what,
+            what: self.what(),
             about: self.about.into(),
             signature: self.signature.into(),
             schema: self.schema(),

@@ -122,9 +122,7 @@ impl Lookup for Guest {
 
     async fn close(&mut self) {
         self.closed = true;
-        let (user, desk) = (self.user, self.desk.clone());
-        desk.stop();
-        if let Err(fault) = self.worker.call(move |slot| close(slot, user, &desk)).await {
+        if let Err(fault) = self.worker.close(self.user, &self.desk).await {
             tracing::warn!(plugin = %self.symbol.name, "closing failed: {fault}");
         }
     }
@@ -133,18 +131,9 @@ impl Lookup for Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         if !self.closed {
-            let (user, desk) = (self.user, self.desk.clone());
-            desk.stop();
-            // No one is left to hear how it went.
-            let _ = self.worker.queue(Box::new(move |slot| drop(close(slot, user, &desk))));
+            self.worker.leave(self.user, &self.desk);
         }
     }
-}
-
-fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
-    // SAFETY: the symbol is a lookup.
-    let close = unsafe { has!(slot.symbol.table.cast::<abi::Lookup>(), close) };
-    slot.close(user, close, desk)
 }
 
 /// A bug of the plugin is no bug of ours: it is the rows' bad luck.
@@ -174,10 +163,7 @@ fn find_once(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, asked:
     let table = slot.symbol.table.cast::<abi::Lookup>();
     let this = slot.provisioned(user, props, desk)?;
     if !slot.connected.contains(&user) {
-        // SAFETY: the symbol is a lookup.
-        let connect = unsafe { has!(table, connect) };
-        slot.step(connect, this, desk)?;
-        slot.connected.insert(user);
+        slot.connect(user, props, desk)?;
     }
     if asked.questions.is_empty() {
         return Ok(Found { rows: Vec::new(), bytes: Vec::new() });

@@ -66,6 +66,17 @@ pub fn symbol(name: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
 }
 
+/// The symbol of the lookup table that stands beside a source of that symbol.
+pub fn lookup_symbol(symbol: &str) -> String {
+    format!("{symbol}Lookup")
+}
+
+/// What a library exports, kinds and names, as in sentences: "sink `Lines`, function `vowels`".
+pub fn listed<'n>(exported: impl IntoIterator<Item = (&'n str, &'n str)>) -> String {
+    let all: Vec<String> = exported.into_iter().map(|(what, name)| format!("{what} `{name}`")).collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+}
+
 /// The name with its first letter in lower case: two names that differ only there are the same plugin.
 pub fn canonical(name: &str) -> String {
     let mut letters = name.chars();

@@ -12,11 +12,10 @@ use crate::func::Func;
 use super::cross::properties;
 use super::elf::{self, Place};
 use super::library::{Library, Symbol};
-use super::name::{FileName, Kind, symbol};
+use super::name::{FileName, lookup_symbol, symbol};
 use super::package::Package;
 use super::sign::PublicKey;
-use super::uses::Places;
-use super::{Exported, function, sink};
+use super::{Exported, function, sink, uses};
 
 /// A library that was loaded.
 pub struct Probe {
@@ -71,7 +70,7 @@ impl Probe {
     /// The functions, as rows of a catalogue; each has its examples.
     pub fn functions(&self) -> Vec<&'static Func> {
         // In no place, where nothing takes its place.
-        let nowhere = Places::default().of(&(Kind::Functions, String::new()));
+        let nowhere = uses::Place::nowhere();
         let row = |symbol| function::row(&nowhere, &self.library, symbol);
         self.library.functions().map(row).collect()
     }
@@ -81,7 +80,7 @@ impl Probe {
         let file = path.file_name().and_then(|name| name.to_str()).and_then(FileName::read);
         let Some(file) = file.filter(|file| !file.version.is_empty()) else { return Ok(()) };
         let wanted = symbol(&file.plugin);
-        let lookup = format!("{wanted}Lookup");
+        let lookup = lookup_symbol(&wanted);
         let fits = |one: &Symbol| match one.kind {
             kind::FUNCTION => true,
             kind::LOOKUP => one.name == lookup,
@@ -90,14 +89,15 @@ impl Probe {
         if self.library.symbols.iter().any(fits) {
             return Ok(());
         }
-        let all: Vec<String> = self.symbols().iter().map(|one| format!("{} `{}`", one.what, one.name)).collect();
-        let all = if all.is_empty() { "nothing".to_owned() } else { all.join(", ") };
-        Err(format!("its name asks for a source or sink `{wanted}`, or for functions; it exports {all}"))
+        Err(format!(
+            "its name asks for a source or sink `{wanted}`, or for functions; it exports {}",
+            self.library.listed()
+        ))
     }
 
     /// Makes what a symbol stands for, with its default properties, and gives it up again.
     pub fn provision(&self, name: &str, what: &str) -> Tried {
-        let found = self.library.symbols.iter().find(|one| one.name == name && one.exported().what == what);
+        let found = self.library.symbols.iter().find(|one| one.name == name && one.what() == what);
         let Some(found) = found else { return Tried::Failed(format!("there is no {what} `{name}`")) };
         let needs: Vec<&str> = found.properties.iter().filter(|one| one.required).map(|one| one.name).collect();
         if !needs.is_empty() {

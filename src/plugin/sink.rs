@@ -157,16 +157,7 @@ impl Sink for Guest {
     async fn connect(&mut self, report: Report) -> Result<()> {
         self.desk.report_to(report);
         let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
-        self.worker
-            .call(move |slot| {
-                let this = slot.provisioned(user, &props, &desk)?;
-                // SAFETY: the symbol is a sink.
-                let connect = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), connect) };
-                slot.step(connect, this, &desk)?;
-                slot.connected.insert(user);
-                Ok(())
-            })
-            .await
+        self.worker.call(move |slot| slot.connect(user, &props, &desk)).await
     }
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped> {
@@ -213,27 +204,16 @@ impl Sink for Guest {
 
     async fn close(&mut self) -> Result<()> {
         self.closed = true;
-        let (user, desk) = (self.user, self.desk.clone());
-        desk.stop();
-        self.worker.call(move |slot| close(slot, user, &desk)).await
+        self.worker.close(self.user, &self.desk).await
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
         if !self.closed {
-            let (user, desk) = (self.user, self.desk.clone());
-            desk.stop();
-            // No one is left to hear how it went.
-            let _ = self.worker.queue(Box::new(move |slot| drop(close(slot, user, &desk))));
+            self.worker.leave(self.user, &self.desk);
         }
     }
-}
-
-fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
-    // SAFETY: the symbol is a sink.
-    let close = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), close) };
-    slot.close(user, close, desk)
 }
 
 /// Where the guest itself says that it stands.

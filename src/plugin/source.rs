@@ -21,7 +21,7 @@ use super::desk::{Desk, Out, States, Tokens};
 use super::library::{Library, Symbol};
 use super::place;
 use super::sink::{check, next_user, worker};
-use super::worker::{Slot, Worker};
+use super::worker::Worker;
 
 /// How long what a source gives is taken after it was told to end, so that it ends where it likes.
 const LINGER: Duration = Duration::from_millis(300);
@@ -257,11 +257,8 @@ impl Source for Guest {
         let uses = &self.uses;
         let end = run(uses, self.connected, self.rewind.take(), &desk, &inlet, &report).await;
         self.cut = desk.was_cut();
-        desk.stop();
         self.desk = None;
-        let user = uses.user;
-        let closed = uses.worker.call(move |slot| close(slot, user, &desk)).await;
-        if let Err(fault) = closed {
+        if let Err(fault) = uses.worker.close(uses.user, &desk).await {
             tracing::warn!(plugin = %uses.name, "closing failed: {fault}");
         }
         end
@@ -276,31 +273,14 @@ impl Source for Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         if let Some(desk) = self.desk.take() {
-            let user = self.uses.user;
-            desk.stop();
-            // No one is left to hear how it went.
-            let _ = self.uses.worker.queue(Box::new(move |slot| drop(close(slot, user, &desk))));
+            self.uses.worker.leave(self.uses.user, &desk);
         }
     }
 }
 
-fn close(slot: &mut Slot, user: u64, desk: &Arc<Desk>) -> Result<()> {
-    // SAFETY: the symbol is a source.
-    let close = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), close) };
-    slot.close(user, close, desk)
-}
-
 async fn connect(uses: &Uses, desk: &Arc<Desk>) -> Result<()> {
     let (user, props, at) = (uses.user, uses.props.clone(), desk.clone());
-    let connected = uses.worker.call(move |slot| {
-        let this = slot.provisioned(user, &props, &at)?;
-        // SAFETY: the symbol is a source.
-        let connect = unsafe { has!(slot.symbol.table.cast::<abi::Source>(), connect) };
-        slot.step(connect, this, &at)?;
-        slot.connected.insert(user);
-        Ok(())
-    });
-    connected.await
+    uses.worker.call(move |slot| slot.connect(user, &props, &at)).await
 }
 
 /// Goes back to where an earlier one stood.

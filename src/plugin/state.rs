@@ -11,7 +11,7 @@ use crate::io;
 
 use super::function;
 use super::home::Offered;
-use super::library::{Library, Symbol};
+use super::library::Library;
 use super::name::{self, Kind};
 use super::shelf::Shelf;
 use super::uses::{Edition, Places};
@@ -73,26 +73,17 @@ impl State {
         }
         let library = Arc::new(library);
         let wanted = name::symbol(plugin);
-        let lookup = format!("{wanted}Lookup");
-        let exported = || {
-            let all: Vec<String> = library
-                .symbols
-                .iter()
-                .map(Symbol::exported)
-                .map(|one| format!("{} `{}`", one.what, one.name))
-                .collect();
-            if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
-        };
+        let lookup = name::lookup_symbol(&wanted);
         let functions = match kind {
             Kind::Sources if library.symbol(kind::SOURCE, &wanted).is_some() => BTreeMap::new(),
             Kind::Sources if library.symbol(kind::LOOKUP, &lookup).is_some() => BTreeMap::new(),
             Kind::Sinks if library.symbol(kind::SINK, &wanted).is_some() => BTreeMap::new(),
             Kind::Functions if library.functions().next().is_none() => {
-                return Err(format!("it exports no function; it exports {}", exported()));
+                return Err(format!("it exports no function; it exports {}", library.listed()));
             }
             Kind::Functions if declared.is_empty() => self.all_offered(plugin, &library, told)?,
             Kind::Functions => self.offered(plugin, &library, declared)?,
-            _ => return Err(format!("it exports no {} `{wanted}`; it exports {}", kind.one(), exported())),
+            _ => return Err(format!("it exports no {} `{wanted}`; it exports {}", kind.one(), library.listed())),
         };
         Ok(Loaded { edition: Edition::new(version, library), functions })
     }

@@ -8,6 +8,7 @@
 
 mod function;
 mod lookup;
+mod plan;
 mod sink;
 mod source;
 

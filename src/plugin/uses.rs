@@ -121,6 +121,11 @@ impl Place {
         }
     }
 
+    /// One that nobody names, so that nothing ever stands there: for what is tried without a server.
+    pub fn nowhere() -> Arc<Place> {
+        Arc::new(Place::new(""))
+    }
+
     /// What stands there; nothing where it was removed.
     pub fn now(&self) -> Option<Arc<Edition>> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()

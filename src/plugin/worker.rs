@@ -54,8 +54,22 @@ impl Worker {
         answered.await.unwrap_or_else(|_| Err(Fault::bug("the thread of the plugin has ended")))
     }
 
+    /// Says goodbye for one user, who hears before that it is being stopped.
+    pub async fn close(&self, user: u64, desk: &Arc<Desk>) -> Result<()> {
+        desk.stop();
+        let desk = desk.clone();
+        self.call(move |slot| slot.close(user, &desk)).await
+    }
+
+    /// The same, where no one is left to hear how it went.
+    pub fn leave(&self, user: u64, desk: &Arc<Desk>) {
+        desk.stop();
+        let desk = desk.clone();
+        let _ = self.queue(Box::new(move |slot| drop(slot.close(user, &desk))));
+    }
+
     /// Puts a job in line, without an answer.
-    pub fn queue(&self, job: Job) -> Result<()> {
+    fn queue(&self, job: Job) -> Result<()> {
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Fault::unreachable("the plugin is busy with earlier calls"),
             TrySendError::Disconnected(_) => Fault::bug("the thread of the plugin has ended"),
@@ -68,6 +82,20 @@ fn work(symbol: Symbol, line: &Receiver<Job>) {
     while let Ok(job) = line.recv() {
         job(&mut slot);
     }
+}
+
+/// An entry that sources, lookups and sinks have alike.
+macro_rules! entry {
+    ($symbol:expr, $name:ident) => {
+        // SAFETY: the kind says what the table is.
+        unsafe {
+            match $symbol.kind {
+                kind::SOURCE => has!($symbol.table.cast::<abi::Source>(), $name),
+                kind::LOOKUP => has!($symbol.table.cast::<abi::Lookup>(), $name),
+                _ => has!($symbol.table.cast::<abi::Sink>(), $name),
+            }
+        }
+    };
 }
 
 /// What the thread keeps: the instance, once it is needed, and what was done with it for which user.
@@ -92,22 +120,31 @@ impl Slot {
             None => self.instance.insert(Instance::new(self.symbol)?).this,
         };
         if !self.provisioned.contains(&user) {
-            let provision = match self.symbol.kind {
-                // SAFETY: the kind says what the table is.
-                kind::SOURCE => unsafe { has!(self.symbol.table.cast::<abi::Source>(), provision) },
-                // SAFETY: as above.
-                kind::LOOKUP => unsafe { has!(self.symbol.table.cast::<abi::Lookup>(), provision) },
-                // SAFETY: as above.
-                _ => unsafe { has!(self.symbol.table.cast::<abi::Sink>(), provision) },
-            };
             let mut arena = Arena::default();
             let lent = arena.lend(props);
             // SAFETY: the instance is of this table; the pointers live until the call returns.
-            let done = self.call(provision, |call, fault| unsafe { call(this, desk.raw(), &lent, fault) });
+            let done = self
+                .call(entry!(self.symbol, provision), |call, fault| unsafe { call(this, desk.raw(), &lent, fault) });
             done.map_err(|(failed, mut texts)| texts.setup(failed))?;
             self.provisioned.insert(user);
         }
         Ok(this)
+    }
+
+    /// Has it reach the outside, for a user.
+    pub fn connect(&mut self, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<()> {
+        let this = self.provisioned(user, props, desk)?;
+        self.step(entry!(self.symbol, connect), this, desk)?;
+        self.connected.insert(user);
+        Ok(())
+    }
+
+    /// Whether it can reach the outside, for a user that does nothing else.
+    pub fn ping(&mut self, props: &Value, desk: &Arc<Desk>) -> Result<()> {
+        let this = self.provisioned(0, props, desk)?;
+        let ping = entry!(self.symbol, ping);
+        let ping = ping.ok_or_else(|| Fault::setup("the plugin has no code that tests a connection"))?;
+        self.step(Some(ping), this, desk)
     }
 
     /// A step in the life of a source or sink, for a user that was provisioned.
@@ -161,10 +198,12 @@ impl Slot {
     }
 
     /// Says goodbye for one user.
-    pub fn close(&mut self, user: u64, step: Option<abi::Step>, desk: &Arc<Desk>) -> Result<()> {
+    fn close(&mut self, user: u64, desk: &Arc<Desk>) -> Result<()> {
         self.connected.remove(&user);
         match &self.instance {
-            Some(instance) if self.provisioned.remove(&user) => self.step(step, instance.this, desk),
+            Some(instance) if self.provisioned.remove(&user) => {
+                self.step(entry!(self.symbol, close), instance.this, desk)
+            }
             _ => Ok(()),
         }
     }

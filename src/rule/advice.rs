@@ -65,9 +65,10 @@ pub(super) fn of_promise(
             "its subscription has QoS 0, at which a broker gives nothing again",
             "set `qos` of the source to 1, by a configuration key or `EXTRA=\"{\\\"qos\\\":1}\"`",
         ),
-        "memory" => (
+        "memory" if !source.seeks => (
             "memory keeps nothing for who is not there",
-            "let the rule that writes to the topic write to a file or to MQTT as well, and read that",
+            "set `retention` of the source to the rows that it is to keep, by a configuration key or \
+             `EXTRA=\"{\\\"retention\\\":100000}\"`",
         ),
         "simulator" => ("the simulator makes its rows up as it goes", "read a file to have each row once"),
         _ if source.seeks => (
@@ -97,7 +98,8 @@ pub(super) fn of_sink(def: &Def, action: &Action) -> Option<Diagnostic> {
 fn of_source(host: &Host, definition: &Definition) -> Vec<Diagnostic> {
     let planned = host.source_props(definition).and_then(|(props, mut warnings)| {
         let rows = props.get("format").cloned().unwrap_or(Json::Null);
-        let spec = SourceSpec { props, wants_meta: false, wants_acks: false, env: host.env(&definition.name) };
+        let stream = definition.name.to_string();
+        let spec = SourceSpec { props, wants_meta: false, wants_acks: false, stream, env: host.env(&definition.name) };
         let source = host.source(definition.connector(), spec)?;
         warnings.extend(source.warnings);
         if source.gives_rows && rows != "json" {
@@ -176,7 +178,8 @@ mod tests {
                 format!(r#"{{"id":"r","sql":"SELECT * FROM s","actions":[{{"nop":{{}}}}],"options":{{"qos":{qos}}}}}"#);
             let (def, _) = Def::parse(&rule, None, &serde_json::Map::new()).unwrap();
             let (props, _) = host.source_props(&stream).unwrap();
-            let spec = SourceSpec { props: props.clone(), wants_meta: false, wants_acks: true, env: host.env("r") };
+            let (name, env) = (stream.name.to_string(), host.env("r"));
+            let spec = SourceSpec { props: props.clone(), wants_meta: false, wants_acks: true, stream: name, env };
             let source = host.source(stream.connector(), spec).unwrap();
             of_promise(&def, &stream, &source, &props).map(|found| found.to_string())
         };
@@ -184,7 +187,10 @@ mod tests {
         let found = told(1, &mqtt(0)).unwrap();
         assert!(found.starts_with("`qos: 1` promises nothing for stream `s`: its subscription has QoS 0"), "{found}");
         assert!(found.contains("set `qos` of the source to 1"), "{found}");
-        assert!(told(2, r#"TYPE="memory", DATASOURCE="a""#).unwrap().contains("memory keeps nothing"));
+        let found = told(2, r#"TYPE="memory", DATASOURCE="a""#).unwrap();
+        assert!(found.contains("memory keeps nothing") && found.contains("set `retention` of the source"), "{found}");
+        let retains = r#"TYPE="memory", DATASOURCE="a", EXTRA="{\"retention\":10}""#.to_owned();
+        assert!(told(2, &format!("{retains}, SHARED=\"true\"")).unwrap().contains("a shared stream"));
         assert!(told(1, r#"TYPE="simulator", DATASOURCE="a""#).unwrap().contains("the simulator makes"));
         assert!(told(1, r#"TYPE="file", DATASOURCE="a", SHARED="true""#).unwrap().contains("a shared stream"));
         for (qos, with) in [
@@ -192,6 +198,7 @@ mod tests {
             (1, mqtt(1)),
             (2, mqtt(2)),
             (2, r#"TYPE="file", DATASOURCE="a""#.to_owned()),
+            (2, retains),
             (0, r#"TYPE="memory", DATASOURCE="a""#.to_owned()),
         ] {
             assert_eq!(told(qos, &with), None, "{with}");

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::offered::Offered;
+use super::retained::Logs;
 use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
 use crate::clock::{Clock, Time};
@@ -94,7 +95,9 @@ pub struct Host {
     pub sink_defaults: Map<String, Json>,
     /// The disk queues of sinks.
     pub queues: Arc<Queues>,
-    bus: Bus,
+    pub(super) bus: Bus,
+    /// The logs of streams that retain what is published.
+    pub(super) retained: Mutex<Logs>,
     root: PathBuf,
     /// Requests may go to this machine and to private networks.
     pub private_net: bool,
@@ -158,6 +161,7 @@ impl Host {
             store,
             ignore_case: setup.ignore_case,
             bus: Bus::default(),
+            retained: Mutex::default(),
             root: setup.root,
             private_net: setup.private_net,
             patrol: setup.patrol,
@@ -169,11 +173,12 @@ impl Host {
             instance: OnceLock::new(),
             reading: watch::Sender::new(true),
         };
-        for table in host.catalog.all(What::Table) {
+        for table in host.catalog.all(What::Table).into_iter().filter(|table| table.is_lookup()) {
             if let Err(found) = host.prepare(&table) {
                 told.push(format!("the lookup table `{}` cannot be made: {found}", table.name));
             }
         }
+        told.extend(host.open_logs());
         Ok((host, told))
     }
 
@@ -315,7 +320,8 @@ impl Host {
         Ok((Shelf { table: made.table, cache, statement: table.statement.clone() }, warnings))
     }
 
-    /// Follows a statement about streams and tables. A lookup table is there at once, or is not defined at all.
+    /// Follows a statement about streams and tables. A lookup table is there at once, and the log of a stream that retains,
+    /// or it is not defined at all.
     pub fn run(&self, command: Command) -> Result<String, catalog::Refused> {
         if let Command::Drop(_, name) = &command {
             let name = name.clone();
@@ -325,11 +331,11 @@ impl Host {
         }
         let Command::Create(definition) = command else { return self.catalog.run(command) };
         let (what, name) = (definition.what, definition.name.clone());
-        let made = if definition.is_lookup() { Some(Definition::clone(&definition)) } else { None };
+        let made = Definition::clone(&definition);
         let answer = self.catalog.run(Command::Create(definition))?;
-        if let Some(Err(found)) = made.map(|definition| self.prepare(&definition)) {
+        if let Err(found) = self.prepare(&made) {
             self.catalog.drop(what, &name)?;
-            return Err(catalog::Refused::Conflict(format!("Create table fails: {found}")));
+            return Err(catalog::Refused::Conflict(format!("Create {} fails: {found}", catalog::word(what))));
         }
         Ok(answer)
     }
@@ -339,16 +345,24 @@ impl Host {
         if definition.is_lookup() { self.shelf(definition).map(drop) } else { Ok(()) }
     }
 
-    /// Makes a stream or table that was defined ready: a lookup table takes rows up from now on.
+    /// Makes a stream or table that was defined ready: a lookup table takes rows up from now on, and a stream that retains
+    /// does so.
     ///
     /// # Errors
-    /// What the connector has against its properties.
+    /// What the connector has against its properties, or the disk against a log.
     pub fn prepare(&self, definition: &Definition) -> Result<(), Diagnostic> {
-        if definition.is_lookup() { self.lookup(definition).map(drop) } else { Ok(()) }
+        if definition.is_lookup() {
+            return self.lookup(definition).map(drop);
+        }
+        let refused = |fault: Fault| Diagnostic::error("K0923", format!("nothing can be retained: {fault}"));
+        self.retain(definition).map_err(refused)
     }
 
-    /// Lets go of a lookup table that was dropped or is defined anew.
+    /// Lets go of a lookup table, or of the log of a stream, that was dropped.
     pub fn release(&self, name: &str) {
+        if let Err(fault) = self.forget_log(name) {
+            tracing::warn!("what `{name}` retained cannot be forgotten: {fault}");
+        }
         self.lookups.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 

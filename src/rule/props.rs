@@ -42,7 +42,8 @@ pub(super) fn check_key(
                 props.insert(name, value);
             }
         }
-        let spec = SourceSpec { props, wants_meta: false, wants_acks: false, env: host.env(key) };
+        let spec =
+            SourceSpec { props, wants_meta: false, wants_acks: false, stream: key.to_owned(), env: host.env(key) };
         host.source(connector, spec).map(|planned| planned.warnings)
     };
     let mut keys = host.catalog.conf_keys().of("sources", connector);

@@ -48,7 +48,8 @@ impl Host {
                     reached.and(closed).map_err(text)
                 }
                 Part::Source => {
-                    let spec = io::SourceSpec { props, wants_meta: false, wants_acks: true, env };
+                    let stream = String::new();
+                    let spec = io::SourceSpec { props, wants_meta: false, wants_acks: true, stream, env };
                     let plan = self.source(name, spec).map_err(|found| found.to_string())?;
                     if !DIAL.contains(&name) {
                         return Ok(());

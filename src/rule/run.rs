@@ -173,7 +173,8 @@ fn feed_spec(
     let owner = if stream.options.shared { stream.name.as_str() } else { def.id.as_str() };
     let format = format_options(stream, &props);
     let given = props.clone();
-    let spec = io::SourceSpec { props, wants_meta, wants_acks: true, env: host.env(owner) };
+    let (name, env) = (host.name_of(stream), host.env(owner));
+    let spec = io::SourceSpec { props, wants_meta, wants_acks: true, stream: name, env };
     let source = host.source(stream.connector(), spec)?;
     warnings.extend(source.warnings.iter().cloned());
     warnings.extend(advice::of_promise(def, stream, &source, &given));
@@ -384,6 +385,7 @@ impl Planned for PlannedFlow {
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         let positions = journal.as_ref().map_or_else(Vec::new, |journal| journal.positions(&self.plan));
         for (stream, mut spec) in self.streams {
+            self.host.retain_as_defined(&stream.name)?;
             // Where a stream is there twice, what the second source has the first one has too.
             let last = self.plan.sources.iter().rposition(|source| source.stream == stream.name);
             spec.seek =

@@ -103,6 +103,15 @@ pub(super) fn ledger(of: &LedgerView) -> Json {
 }
 
 impl NodeStatus {
+    /// Its connection as eKuiper tells it: 1, or 0 while it is being made, or -1.
+    pub fn connection(&self) -> i64 {
+        match self.link.as_ref().map(|link| &link.link) {
+            Some(Link::Connected) => 1,
+            Some(Link::Disconnected(_)) => -1,
+            Some(Link::Connecting) | None => 0,
+        }
+    }
+
     fn print(&self, put: &mut impl FnMut(String, Json)) {
         let kind = match self.kind {
             NodeKind::Source => "source",
@@ -125,12 +134,7 @@ impl NodeStatus {
         }
         let unknown = LinkStatus::default();
         let link = self.link.as_ref().unwrap_or(&unknown);
-        let state = match link.link {
-            Link::Connected => 1,
-            Link::Connecting => 0,
-            Link::Disconnected(_) => -1,
-        };
-        put("connection_status", state.into());
+        put("connection_status", self.connection().into());
         put("connection_last_connected_time", link.connected.0.into());
         put("connection_last_disconnected_time", link.disconnected.0.into());
         put("connection_last_disconnected_message", link.reason.as_str().into());

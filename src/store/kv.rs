@@ -23,6 +23,8 @@ impl Bucket {
     pub const KEYED_STATE: Bucket = Bucket("keyed_state");
     /// Accounts of rules, by rule.
     pub const LEDGERS: Bucket = Bucket("ledgers");
+    /// What is known of the logs of streams that retain, by stream.
+    pub const RETAINED: Bucket = Bucket("retained");
     /// What the server knows of itself: `instance` is its name.
     pub const SERVER: Bucket = Bucket("server");
 

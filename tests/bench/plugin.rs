@@ -1,7 +1,7 @@
-//! What a plugin's function costs: `cargo bench --bench plugin`. The rows of a batch of 100 go through a rule's whole chain,
-//! `SELECT f(n) AS n FROM s`, with a function of our own, with the same one of a plugin in this process, and of a plugin in
-//! a process of its own. Nanoseconds a row and rows a second, the best of nine runs. The plugin is `tests/plugins/unruly.c`,
-//! built with `cc -O2`.
+//! What a plugin's function costs: `cargo bench --bench plugin [-- NAME]`. The rows of a batch of 100 go through a rule's whole chain,
+//! `SELECT f(n) AS n FROM s`, with a function of our own, with one as small of a plugin in this process, and of a plugin in
+//! a process of its own. Nanoseconds a row and rows a second, the best of nine runs. The plugins are `tests/plugins/unruly.c`,
+//! built with `cc -O2`, and `plugins/echo` in Rust, built with `--release` as the projects of `kuiper plugin new` are.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -48,6 +48,17 @@ fn functions(folder: &Path, isolated: bool) -> (Plugins, Catalogue) {
         .current_dir(root)
         .status();
     assert!(built.unwrap().success());
+    // `target/tmp` stands beside `target/release`.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--locked", "-q", "-p", "kuiper-echo", "--target-dir"])
+        .arg(target)
+        // As in the projects of `kuiper plugin new`.
+        .envs([("CARGO_PROFILE_RELEASE_LTO", "true"), ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")])
+        .current_dir(root)
+        .status();
+    assert!(built.unwrap().success());
+    fs::copy(target.join("release/libkuiper_echo.so"), libraries.join("Echo@v1.0.0.so")).unwrap();
     let program = env!("CARGO_BIN_EXE_kuiper").into();
     let isolation = Isolation { all: isolated, program, ..Isolation::default() };
     let (plugins, told) = Plugins::open(Settings { isolation, ..Settings::new(data) });
@@ -92,10 +103,16 @@ fn main() {
     let ways = [
         ("n", "n, no function", &Catalogue::default()),
         ("abs(n)", "abs, our own", &Catalogue::default()),
-        ("plusOne(n)", "plusOne, a plugin in this process", &inside),
-        ("plusOne(n)", "plusOne, a plugin in its own", &isolated),
+        ("plusOne(n)", "plusOne, in C, in this process", &inside),
+        ("echo(n)", "echo, in Rust, in this process", &inside),
+        ("plusOne(n)", "plusOne, in C, in its own", &isolated),
+        ("echo(n)", "echo, in Rust, in its own", &isolated),
     ];
+    let wanted = std::env::args().nth(1).filter(|word| !word.starts_with("--"));
     for (call, name, funcs) in ways {
+        if wanted.as_ref().is_some_and(|wanted| !name.contains(wanted)) {
+            continue;
+        }
         let nanos = measured(call, funcs);
         println!("{name:<34} {nanos:>10.1} {:>14.0}", 1e9 / nanos);
     }

@@ -27,7 +27,8 @@ pub fn env(owner: &str, root: impl Into<PathBuf>) -> Env {
 }
 
 pub fn source(kind: &str, props: Json, env: &Env, wants_acks: bool) -> Box<dyn Source> {
-    let spec = SourceSpec { props: props.as_object().unwrap().clone(), wants_meta: true, wants_acks, env: env.clone() };
+    let (props, stream) = (props.as_object().unwrap().clone(), String::new());
+    let spec = SourceSpec { props, wants_meta: true, wants_acks, stream, env: env.clone() };
     let plan = connector(kind).unwrap().source.unwrap()(spec).map_err(|error| error.to_string()).unwrap();
     (plan.open)().unwrap()
 }

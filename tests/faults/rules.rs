@@ -129,6 +129,8 @@ const SCENES: &[(&str, Version, &[&[Rule]])] = &[
     ("damaged", Version::Five, &[DAMAGED]),
     ("file_to_file", Version::Five, &[&[LINES, WINDOWS]]),
     ("file_to_far", Version::Five, &[FAR]),
+    ("retained_to_file", Version::Five, &[&[LINES, WINDOWS]]),
+    ("retained_to_far", Version::Five, &[FAR]),
 ];
 
 /// Version and rules of a scenario.

@@ -10,11 +10,16 @@ pub fn examples() -> &'static Path {
     BUILT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-examples-c", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut make = Command::new("make");
-        make.arg("-C").arg(root().join("plugins/examples/c")).arg(format!("OUT={}", folder.display()));
-        succeed(make.args(["--quiet", "all"]));
+        make(&folder, &[]);
         folder
     })
+}
+
+/// Has `make` put the libraries of `plugins/examples/c` into a folder; arguments may be variables of the Makefile.
+pub fn make(folder: &Path, arguments: &[&str]) {
+    let mut make = Command::new("make");
+    make.arg("-C").arg(root().join("plugins/examples/c")).arg(format!("OUT={}", folder.display()));
+    succeed(make.args(["--quiet", "all"]).args(arguments));
 }
 
 /// A library of one file, with these options of the compiler.

@@ -257,7 +257,7 @@ fn what_functions_store_is_saved_and_loaded() {
         let Body::Guest(visits) = catalogue.find("visits").unwrap().body else { panic!("`visits` is a scalar") };
         let info = RuleInfo { id: "r".into(), ..RuleInfo::nowhere() };
         let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
-        let call = |guest: &dyn Guest, key: &str| guest.call(&[vec![Value::text(key)]], 1, &ctx).remove(0).unwrap();
+        let call = |guest: &dyn Guest, key: &str| guest.call(&[&Value::text(key)], 1, &ctx).remove(0).unwrap();
         let (one, two) = (visits(), visits());
         assert_eq!(
             (call(&*one, "a"), call(&*one, "a"), call(&*one, "b")),

@@ -56,7 +56,10 @@ fn built(what: &[&str], file: &str) -> PathBuf {
     }
     assert!(command.env("CARGO_TARGET_DIR", target).status().unwrap().success());
     // What is for debuggers only costs time here.
-    let stripped = temporary.join(format!("{}-{}", std::process::id(), file.replace('/', "-")));
+    // Tests that run side by side have one each.
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let stripped = temporary.join(format!("{}-{number}-{}", std::process::id(), file.replace('/', "-")));
     let strip = Command::new("strip").arg("-o").arg(&stripped).arg(target.join("debug").join(file)).status();
     assert!(strip.expect("this test needs `strip`").success());
     stripped
@@ -90,6 +93,7 @@ impl Home {
     }
 
     /// One whose plugins run in processes of their own.
+    #[allow(dead_code)]
     pub fn isolated() -> Home {
         Home::with(Isolation { all: true, program: env!("CARGO_BIN_EXE_kuiper").into(), ..Isolation::default() })
     }
@@ -166,7 +170,8 @@ pub fn lookup_spec(props: Json) -> LookupSpec {
 }
 
 pub fn source_spec(props: Json) -> SourceSpec {
-    SourceSpec { props: object(props), wants_meta: true, wants_acks: false, env: env("rule") }
+    let (props, stream) = (object(props), String::new());
+    SourceSpec { props, wants_meta: true, wants_acks: false, stream, env: env("rule") }
 }
 
 fn object(json: Json) -> serde_json::Map<String, Json> {
@@ -183,9 +188,8 @@ pub fn call(home: &Home, name: &str, rule: &str) -> impl Fn(&[&[Value]]) -> Vec<
     let guest = start();
     let info = RuleInfo { id: rule.into(), ..RuleInfo::nowhere() };
     move |rows| {
-        let width = rows.first().map_or(0, |row| row.len());
-        let columns: Vec<Vec<Value>> = (0..width).map(|n| rows.iter().map(|row| row[n].clone()).collect()).collect();
         let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
-        guest.call(&columns, rows.len(), &ctx)
+        let args: Vec<&Value> = rows.iter().copied().flatten().collect();
+        guest.call(&args, rows.len(), &ctx)
     }
 }

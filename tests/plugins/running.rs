@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value as Json, json};
 
 use super::kuiper_served::{Kuiper, wait_for};
-use super::made::kinds;
+use super::made::{kinds, ours};
 
 /// Copied there by hand, plugins are loaded when the server starts.
 fn with_plugins(data: &Path) {
@@ -227,6 +227,40 @@ fn what_a_plugin_stores_is_there_after_a_restart_of_the_rule() {
         assert_eq!(rows.last().unwrap()["v"].as_i64().unwrap(), rows.len() as i64, "{rows:?}");
         assert_eq!(rows.last().unwrap()["run"].as_f64(), Some(4.0));
     }
+}
+
+#[test]
+fn what_our_plugins_remember_is_there_after_a_restart() {
+    let mut kuiper = Kuiper::start(|data| {
+        for (kind, name, library) in [("sources", "random", "Random"), ("functions", "echo", "Echo")] {
+            let folder = data.join("plugins").join(kind);
+            fs::create_dir_all(&folder).unwrap();
+            fs::copy(ours(name), folder.join(format!("{library}@v1.0.0.so"))).unwrap();
+        }
+    });
+    // Of 100 values two in 30 would be alike.
+    let extra = json!({"interval": "2ms", "seed": 100, "deduplicate": -1, "pattern": {"a": 0}});
+    kuiper.stream(&with("STREAM dice", r#"TYPE="random""#, &extra));
+    let rule = json!({
+        "id": "r",
+        "sql": "SELECT a, accumulateWordCount('one', ' ') AS n FROM dice",
+        "actions": [{"file": {"path": "seen", "fileType": "lines", "sendSingle": true}}],
+        "options": {"qos": 2},
+    });
+    kuiper.ask("POST", "/rules", &rule.to_string());
+    let seen = kuiper.folder.path().join("seen");
+    for part in 1..3 {
+        wait_for("rows", || text(&seen).lines().count() >= part * 30);
+        kuiper.kill();
+        kuiper.again();
+    }
+    wait_for("all values", || text(&seen).lines().count() >= 100);
+    let rows: Vec<Json> = text(&seen).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| rows.iter().map(|row| row[name].as_f64().unwrap() as usize).collect::<Vec<_>>();
+    assert_eq!(of("n"), (1..=rows.len()).collect::<Vec<_>>());
+    let mut values = of("a");
+    values.sort_unstable();
+    assert_eq!(values, (0..100).collect::<Vec<_>>());
 }
 
 #[test]

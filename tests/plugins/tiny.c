@@ -16,7 +16,7 @@ const unsigned char KUIPER_PLUGIN_ABI[16] = KUIPER_MARKER;
 #endif
 
 #ifdef LIST
-const char KUIPER_PLUGIN_SYMBOLS[] = LIST;
+KUIPER_SYMBOLS(LIST)
 #endif
 
 #ifdef GO

@@ -6,23 +6,23 @@ use serde_json::{Value as Json, json};
 
 use super::world::{World, eventually};
 
-fn sql(text: &str) -> String {
+pub fn sql(text: &str) -> String {
     json!({ "sql": text }).to_string()
 }
 
 /// A rule that writes each row as a line of a file.
-fn to_file(w: &World, id: &str, sql: &str) -> String {
+pub fn to_file(w: &World, id: &str, sql: &str) -> String {
     let path = w.home.path().join(id);
     json!({"id": id, "sql": sql, "actions": [{"file": {"path": path, "fileType": "lines", "sendSingle": true}}]})
         .to_string()
 }
 
-fn lines(w: &World, id: &str) -> Vec<Json> {
+pub fn lines(w: &World, id: &str) -> Vec<Json> {
     let text = std::fs::read_to_string(w.home.path().join(id)).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn made(w: &World, path: &str, body: &str) {
+pub async fn made(w: &World, path: &str, body: &str) {
     let reply = w.ask("POST", path, body).await;
     assert_eq!(reply.status, 201, "{body}: {}", reply.body);
 }
@@ -35,16 +35,16 @@ fn file(w: &World, name: &str, rows: &[Json]) -> String {
     format!(r#"WITH (TYPE="file", FORMAT="json", DATASOURCE="{}", CONF_KEY="lines")"#, path.display())
 }
 
-async fn with_lines(w: &World) {
+pub async fn with_lines(w: &World) {
     let reply = w.ask("PUT", "/metadata/sources/file/confKeys/lines", r#"{"fileType": "lines", "path": ""}"#).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
 }
 
-async fn status(w: &World, id: &str) -> Json {
+pub async fn status(w: &World, id: &str) -> Json {
     w.json(&format!("/rules/{id}/status")).await
 }
 
-async fn until(w: &World, id: &str, what: &str, holds: impl Fn(&Json) -> bool) -> Json {
+pub async fn until(w: &World, id: &str, what: &str, holds: impl Fn(&Json) -> bool) -> Json {
     for _ in 0..1000 {
         let status = status(w, id).await;
         if holds(&status) {
@@ -56,7 +56,7 @@ async fn until(w: &World, id: &str, what: &str, holds: impl Fn(&Json) -> bool) -
 }
 
 /// Rows that one rule gives to a topic, for others to read.
-async fn fill(w: &World, id: &str, topic: &str, more: Json, rows: &[Json]) {
+pub async fn fill(w: &World, id: &str, topic: &str, more: Json, rows: &[Json]) {
     made(w, "/streams", &sql(&format!("CREATE STREAM {id}_rows () {}", file(w, &format!("{id}_rows"), rows)))).await;
     let mut memory = json!({"topic": topic, "sendSingle": true});
     memory.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -63,6 +63,11 @@ impl World {
 
     /// The same data folder, after the end of the process.
     pub async fn restarted(self) -> World {
+        self.restarted_with(|_| {}).await
+    }
+
+    /// The same, with other settings than the built-in ones.
+    pub async fn restarted_with(self, change: impl FnOnce(&mut Settings)) -> World {
         self.server.rules.shutdown(Duration::from_secs(5)).await;
         self.task.abort();
         let _ = self.task.await;
@@ -76,7 +81,7 @@ impl World {
             assert!(Instant::now() < limit, "the data folder is still in use");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        World::over(home).await
+        World::with(home, change).await
     }
 
     pub async fn raw(&self, request: &[u8]) -> Reply {

@@ -34,7 +34,7 @@ impl Aggregate for CountPlusOne {
     }
 }
 
-/// How many words this call has seen; the count belongs to the rule's state, and is saved with it.
+/// How many words this call has seen; the count belongs to the rule's state, and is saved with it at `qos` 1 and 2.
 #[derive(Default)]
 pub struct AccumulateWordCount;
 
@@ -72,11 +72,13 @@ kuiper_plugin::export! {
     aggregate "countPlusOne" => constructor(CountPlusOne::default) {
         signature: "(any) -> int",
         about: "How many rows the group has, and one more.",
+        state: 1..=1,
     },
     function "accumulateWordCount" => constructor(|| AccumulateWordCount) {
         signature: "(text, text) -> int",
         about: "How many words all texts so far have; the second argument stands between words.",
         examples: [("accumulateWordCount('one two', ' ')", "2")],
+        state: 1..=1,
     },
 }
 

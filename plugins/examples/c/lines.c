@@ -146,3 +146,4 @@ static const kuiper_plugin plugin = {
 };
 
 KUIPER_EXPORT(plugin)
+KUIPER_SYMBOLS("sink Lines")

@@ -160,3 +160,4 @@ const kuiper_plugin plugin = offered();
 }  // namespace
 
 KUIPER_EXPORT(plugin)
+KUIPER_SYMBOLS("function mad")

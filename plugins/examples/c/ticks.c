@@ -115,3 +115,4 @@ static const kuiper_plugin plugin = {
 };
 
 KUIPER_EXPORT(plugin)
+KUIPER_SYMBOLS("source Ticks")

@@ -95,3 +95,4 @@ static const kuiper_plugin plugin = {
 };
 
 KUIPER_EXPORT(plugin)
+KUIPER_SYMBOLS("function vowels")

@@ -32,6 +32,8 @@ pub struct Random {
     dice: Dice,
     order: VecDeque<String>,
     seen: HashSet<String>,
+    /// The rows of before were taken up.
+    remembers: bool,
 }
 
 impl Default for Random {
@@ -43,6 +45,7 @@ impl Default for Random {
             dice: Dice(RandomState::new().build_hasher().finish()),
             order: VecDeque::new(),
             seen: HashSet::new(),
+            remembers: false,
         }
     }
 }
@@ -63,20 +66,12 @@ impl PullSource for Random {
         Ok(())
     }
 
-    fn connect(&mut self, context: &Context) -> Result<()> {
-        if let (true, Some(Owned::Array(rows))) = (self.deduplicate != 0, context.state(SEEN)) {
-            let texts = rows.into_iter().filter_map(|row| match row {
-                Owned::Text(row) => Some(row),
-                _ => None,
-            });
-            self.order = texts.collect();
-            self.seen = self.order.iter().cloned().collect();
-        }
-        context.connected();
-        Ok(())
-    }
-
     fn pull(&mut self, context: &Context, _: Time, out: &Emitter) -> Result<()> {
+        // Before the first row an earlier version may still be giving its last ones.
+        if !self.remembers {
+            self.remember(context);
+            self.remembers = true;
+        }
         let row: Record = self
             .starts
             .iter()
@@ -90,6 +85,18 @@ impl PullSource for Random {
 }
 
 impl Random {
+    /// Takes up the rows that were given before a restart.
+    fn remember(&mut self, context: &Context) {
+        if let (true, Some(Owned::Array(rows))) = (self.deduplicate != 0, context.state(SEEN)) {
+            let texts = rows.into_iter().filter_map(|row| match row {
+                Owned::Text(row) => Some(row),
+                _ => None,
+            });
+            self.order = texts.collect();
+            self.seen = self.order.iter().cloned().collect();
+        }
+    }
+
     fn is_new(&mut self, context: &Context, row: &Record) -> bool {
         let text = Owned::Object(row.clone()).to_string();
         if !self.seen.insert(text.clone()) {
@@ -131,6 +138,7 @@ impl Dice {
 kuiper_plugin::export! {
     pull_source "Random" => constructor(Random::default) {
         about: "Rows of random integers, one on each interval.",
+        state: 1..=1,
     },
 }
 

@@ -7,6 +7,7 @@ use std::os::raw::c_void;
 
 use crate::abi;
 use crate::context::Context;
+use crate::entries::create;
 use crate::error::{entry, freed, made, Error, Result};
 use crate::export::Maker;
 use crate::rows::{Row, Rows};
@@ -27,6 +28,42 @@ pub trait Function: Send + 'static {
     fn call_all(&mut self, context: &Context, rows: Rows<'_>) -> Vec<Result<Owned>> {
         rows.iter().map(|row| self.call(context, row)).collect()
     }
+
+    /// Hands the values over, one for each row.
+    #[doc(hidden)]
+    fn give(&mut self, context: &Context, rows: Rows<'_>, output: &Results) -> Result<()>
+    where
+        Self: Sized,
+    {
+        let results = self.call_all(context, rows);
+        if results.len() != rows.len() {
+            return Err(Error::bug(format!("{} results for {} rows", results.len(), rows.len())));
+        }
+        for result in &results {
+            match result {
+                Ok(value) => output.put(value),
+                Err(error) => output.fail(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the results of a call go.
+#[doc(hidden)]
+pub struct Results(*const abi::Output);
+
+impl Results {
+    #[inline]
+    fn put(&self, value: &Owned) {
+        // SAFETY: made in `call`, for as long as that runs.
+        unsafe { put(self.0, value) }
+    }
+
+    fn fail(&self, error: &Error) {
+        // SAFETY: as in `put`.
+        unsafe { fail(self.0, error) }
+    }
 }
 
 /// A plain function, as a [`Function`]. Made by `row(f)` in [`export!`](crate::export!).
@@ -45,6 +82,17 @@ where
 {
     fn call(&mut self, _: &Context, arguments: Row<'_>) -> Result<Owned> {
         (self.0)(arguments).map(Into::into)
+    }
+
+    /// Without keeping them all until the last is there.
+    fn give(&mut self, _: &Context, rows: Rows<'_>, output: &Results) -> Result<()> {
+        for row in rows {
+            match (self.0)(row) {
+                Ok(value) => output.put(&value.into()),
+                Err(error) => output.fail(&error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -179,10 +227,6 @@ struct Groups<A: 'static>(&'static Maker<A>);
 
 // In all entries below: `this` and `group` came from the entries that make them, all other pointers are valid for the call.
 
-unsafe extern "C" fn create<F: Function>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
-    made(fault, || Ok((*(data as *const Maker<F>))()))
-}
-
 unsafe extern "C" fn validate<F: Function>(
     this: *mut c_void,
     arguments: *const abi::Value,
@@ -216,20 +260,7 @@ unsafe extern "C" fn call<F: Function>(
     output: *const abi::Output,
     fault: *const abi::Fault,
 ) -> u32 {
-    entry(fault, || {
-        let rows = Rows::lent(arguments);
-        let results = (*(this as *mut F)).call_all(&Context::lent(context), rows);
-        if results.len() != rows.len() {
-            return Err(Error::bug(format!("{} results for {} rows", results.len(), rows.len())));
-        }
-        for result in results {
-            match result {
-                Ok(value) => put(output, &value),
-                Err(error) => fail(output, &error),
-            }
-        }
-        Ok(())
-    })
+    entry(fault, || (*(this as *mut F)).give(&Context::lent(context), Rows::lent(arguments), &Results(output)))
 }
 
 unsafe fn fail(output: *const abi::Output, error: &Error) {

@@ -14,6 +14,8 @@
 pub mod abi;
 mod context;
 mod emitter;
+#[macro_use]
+mod entries;
 mod error;
 pub mod export;
 mod function;

@@ -4,13 +4,13 @@ use std::os::raw::c_void;
 
 use crate::abi;
 use crate::context::Context;
-use crate::error::{entry, freed, made, Result};
-use crate::export::Maker;
+use crate::entries::create;
+use crate::error::{entry, freed, Result};
 use crate::messages::{names, LentMessages, Message};
-use crate::props::{Properties, Props};
+use crate::props::Properties;
 use crate::rows::{Batch, Lent, Rows};
 use crate::source::Emits;
-use crate::value::{Record, Value};
+use crate::value::Record;
 
 /// A lookup. The engine calls `provision`, `connect`, then the finds, then `close`; one thread at a time, not always the same.
 pub trait Lookup: Send + 'static {
@@ -97,23 +97,7 @@ pub(crate) fn table<L: Lookup>() -> abi::Lookup {
 
 // In all entries below: `this` came from `create`, all other pointers are valid for the call, as the contract says.
 
-unsafe extern "C" fn create<L>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
-    made(fault, || Ok((*(data as *const Maker<L>))()))
-}
-
-unsafe extern "C" fn provision<L: Lookup>(
-    this: *mut c_void,
-    context: *const abi::Context,
-    properties: *const abi::Value,
-    fault: *const abi::Fault,
-) -> u32 {
-    entry(fault, || {
-        let mut props = Props::new(Value::lent(&*properties));
-        let config = L::Config::decode(&mut props)?;
-        props.finish()?;
-        (*(this as *mut L)).provision(&Context::lent(context), config)
-    })
-}
+entries!(Lookup: provision; step connect close ping; position);
 
 unsafe extern "C" fn find<L: Lookup>(
     this: *mut c_void,
@@ -129,19 +113,3 @@ unsafe extern "C" fn find<L: Lookup>(
         (*(this as *mut L)).find(&Context::lent(context), Rows::lent(keys), &fields, &answers)
     })
 }
-
-macro_rules! steps {
-    ($($step:ident)*) => {
-        $(
-            unsafe extern "C" fn $step<L: Lookup>(
-                this: *mut c_void,
-                context: *const abi::Context,
-                fault: *const abi::Fault,
-            ) -> u32 {
-                entry(fault, || (*(this as *mut L)).$step(&Context::lent(context)))
-            }
-        )*
-    };
-}
-
-steps!(connect close ping);

@@ -39,6 +39,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Number of rows.
+    #[inline]
     pub fn len(&self) -> usize {
         self.height
     }
@@ -60,6 +61,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The row of that number; it must be less than `len`.
+    #[inline]
     pub fn row(&self, number: usize) -> Row<'a> {
         Row {
             columns: self.columns,
@@ -71,6 +73,7 @@ impl<'a> Rows<'a> {
     }
 
     /// All rows, in order.
+    #[inline]
     pub fn iter(&self) -> RowsIter<'a> {
         RowsIter { rows: *self, next: 0 }
     }
@@ -94,6 +97,7 @@ pub struct RowsIter<'a> {
 impl<'a> Iterator for RowsIter<'a> {
     type Item = Row<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Row<'a>> {
         if self.next >= self.rows.len() {
             return None;
@@ -102,6 +106,7 @@ impl<'a> Iterator for RowsIter<'a> {
         Some(self.rows.row(self.next - 1))
     }
 
+    #[inline]
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = self.rows.len() - self.next;
         (left, Some(left))
@@ -139,6 +144,7 @@ impl<'a> Row<'a> {
     }
 
     /// Argument number `n`; NULL where there is none.
+    #[inline]
     pub fn arg(&self, n: usize) -> Value<'a> {
         self.values.get(n).map_or(Value::Null, Value::lent)
     }

@@ -4,12 +4,12 @@ use std::os::raw::c_void;
 
 use crate::abi;
 use crate::context::Context;
-use crate::error::{entry, freed, made, Error, Result};
-use crate::export::Maker;
+use crate::entries::create;
+use crate::error::{entry, freed, Error, Result};
 use crate::messages::{Encoded, Messages};
-use crate::props::{Properties, Props};
+use crate::props::Properties;
 use crate::rows::{Row, Rows};
-use crate::value::{put, Owned, Value};
+use crate::value::{put, Owned};
 
 /// A sink. The engine calls `provision`, `connect`, then the collects, then `close`; one thread at a time, not always the same.
 pub trait Sink: Send + 'static {
@@ -202,25 +202,10 @@ pub(crate) fn bytes_table<S: BytesSink>() -> abi::Sink {
 
 // In all entries below: `this` came from `create`, all other pointers are valid for the call, as the contract says.
 
-unsafe extern "C" fn create<S>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
-    made(fault, || Ok((*(data as *const Maker<S>))()))
-}
-
-macro_rules! shared_entries {
+/// What [`Sink`] and [`BytesSink`] have alike.
+macro_rules! entries_of_both {
     ($kind:ident) => {
-        pub(super) unsafe extern "C" fn provision<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            properties: *const abi::Value,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || {
-                let mut props = Props::new(Value::lent(&*properties));
-                let config = S::Config::decode(&mut props)?;
-                props.finish()?;
-                (*(this as *mut S)).provision(&Context::lent(context), config)
-            })
-        }
+        entries!($kind: provision; step connect flush close ping; position resume);
 
         pub(super) unsafe extern "C" fn position<S: $kind>(
             this: *mut c_void,
@@ -235,38 +220,13 @@ macro_rules! shared_entries {
                 Ok(())
             })
         }
-
-        pub(super) unsafe extern "C" fn resume<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            position: *const abi::Value,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || {
-                let position = Value::lent(&*position).to_owned();
-                (*(this as *mut S)).resume(&Context::lent(context), position)
-            })
-        }
-
-        shared_entries!($kind connect flush close ping);
-    };
-    ($kind:ident $($step:ident)*) => {
-        $(
-            pub(super) unsafe extern "C" fn $step<S: $kind>(
-                this: *mut c_void,
-                context: *const abi::Context,
-                fault: *const abi::Fault,
-            ) -> u32 {
-                entry(fault, || (*(this as *mut S)).$step(&Context::lent(context)))
-            }
-        )*
     };
 }
 
 mod rows {
     use super::*;
 
-    shared_entries!(Sink);
+    entries_of_both!(Sink);
 
     pub(super) unsafe extern "C" fn collect<S: Sink>(
         this: *mut c_void,
@@ -294,7 +254,7 @@ mod rows {
 mod bytes {
     use super::*;
 
-    shared_entries!(BytesSink);
+    entries_of_both!(BytesSink);
 
     pub(super) unsafe extern "C" fn collect<S: BytesSink>(
         this: *mut c_void,

@@ -5,10 +5,10 @@ use std::os::raw::c_void;
 use crate::abi;
 use crate::context::Context;
 use crate::emitter::Emitter;
-use crate::error::{entry, freed, made, Error, Result};
-use crate::export::Maker;
-use crate::props::{Properties, Props};
-use crate::value::{Owned, Time, Value};
+use crate::entries::create;
+use crate::error::{entry, freed, Error, Result};
+use crate::props::Properties;
+use crate::value::{Owned, Time};
 
 /// What a source hands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,80 +159,10 @@ pub(crate) fn pulled<S: PullSource>() -> abi::Source {
 
 // In all entries below: `this` came from `create`, all other pointers are valid for the call, as the contract says.
 
-unsafe extern "C" fn create<S>(data: *mut c_void, fault: *const abi::Fault) -> *mut c_void {
-    made(fault, || Ok((*(data as *const Maker<S>))()))
-}
-
-macro_rules! shared_entries {
-    ($kind:ident) => {
-        pub(super) unsafe extern "C" fn provision<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            properties: *const abi::Value,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || {
-                let mut props = Props::new(Value::lent(&*properties));
-                let config = S::Config::decode(&mut props)?;
-                props.finish()?;
-                (*(this as *mut S)).provision(&Context::lent(context), config)
-            })
-        }
-
-        pub(super) unsafe extern "C" fn connect<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || (*(this as *mut S)).connect(&Context::lent(context)))
-        }
-
-        pub(super) unsafe extern "C" fn close<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || (*(this as *mut S)).close(&Context::lent(context)))
-        }
-
-        pub(super) unsafe extern "C" fn rewind<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            position: *const abi::Value,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || {
-                let position = Value::lent(&*position).to_owned();
-                (*(this as *mut S)).rewind(&Context::lent(context), position)
-            })
-        }
-
-        pub(super) unsafe extern "C" fn reset<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            position: *const abi::Value,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || {
-                let position = Value::lent(&*position).to_owned();
-                (*(this as *mut S)).reset(&Context::lent(context), position)
-            })
-        }
-
-        pub(super) unsafe extern "C" fn ping<S: $kind>(
-            this: *mut c_void,
-            context: *const abi::Context,
-            fault: *const abi::Fault,
-        ) -> u32 {
-            entry(fault, || (*(this as *mut S)).ping(&Context::lent(context)))
-        }
-    };
-}
-
 mod push {
     use super::*;
 
-    shared_entries!(Source);
+    entries!(Source: provision; step connect close ping; position rewind reset);
 
     pub(super) unsafe extern "C" fn subscribe<S: Source>(
         this: *mut c_void,
@@ -249,7 +179,7 @@ mod push {
 mod pull {
     use super::*;
 
-    shared_entries!(PullSource);
+    entries!(PullSource: provision; step connect close ping; position rewind reset);
 
     pub(super) unsafe extern "C" fn pull<S: PullSource>(
         this: *mut c_void,

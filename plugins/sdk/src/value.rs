@@ -208,6 +208,7 @@ impl fmt::Debug for Object<'_> {
 ///
 /// # Safety
 /// `output` is valid for the call.
+#[inline]
 pub(crate) unsafe fn put(output: *const abi::Output, value: &Owned) {
     let mut arena = Arena::default();
     let lent = arena.lend(value);
@@ -223,6 +224,7 @@ pub(crate) fn lent_text<'a>(text: abi::Str) -> &'a str {
 
 impl<'a> Value<'a> {
     /// Wraps a value of the other side. A tag of a later ABI, and MISSING, are NULL.
+    #[inline]
     pub(crate) fn lent(value: &'a abi::Value) -> Value<'a> {
         // SAFETY: the contract: the tag says which member of the union is set, and pointers lead to `len` things for the call.
         unsafe {
@@ -287,6 +289,7 @@ impl<'a> Value<'a> {
     }
 
     /// A copy that outlives the call.
+    #[inline]
     pub fn to_owned(self) -> Owned {
         match self {
             Value::Null => Owned::Null,
@@ -406,6 +409,7 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// A view of the value for the other side. It lives as long as both the arena and the value.
+    #[inline]
     pub(crate) fn lend(&mut self, value: &Owned) -> abi::Value {
         match value {
             Owned::Null => abi::Value::NULL,

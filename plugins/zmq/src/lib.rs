@@ -98,7 +98,6 @@ impl ZmqSink {
     /// Counts what was not told yet.
     fn tell(&mut self, context: &Context, missed: u64) {
         if missed > self.told {
-            context.count("missed", (missed - self.told) as i64);
             context.warn(format!("{} messages were left out for subscribers that do not keep up", missed - self.told));
             self.told = missed;
         }

@@ -104,6 +104,8 @@ fn adapted_c(text: &str, ours: &str, name: &str) -> String {
     text.replace(&format!("`{ours}`"), &format!("`{name}`"))
         .replace(&format!("\"{}\"", symbol(ours)), &format!("\"{}\"", symbol(name)))
         .replace(&format!("\"{ours}\""), &format!("\"{}\"", name.replace('-', "_")))
+        .replace(&format!(" {}\")", symbol(ours)), &format!(" {}\")", symbol(name)))
+        .replace(&format!(" {ours}\")"), &format!(" {}\")", name.replace('-', "_")))
         .replace(&format!("\"{ours}("), &format!("\"{}(", name.replace('-', "_")))
 }
 
@@ -211,6 +213,8 @@ mod tests {
             for old in [format!("`{}`", ours.name), format!("\"{}", symbol(ours.name)), format!("\"{}", ours.name)] {
                 assert!(!text.contains(&old), "{old} in {text}");
             }
+            let told = if kind == Kind::Functions { "my_own".to_owned() } else { symbol("my-own") };
+            assert!(text.ends_with(&format!("KUIPER_SYMBOLS(\"{} {told}\")\n", kind.one())), "{text}");
         }
         assert!(adapted_c(in_c(Kind::Functions).text, "vowels", "my-own").contains("\"my_own('Temperature')\""));
     }

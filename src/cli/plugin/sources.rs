@@ -21,6 +21,7 @@ pub(super) const SDK: Files = files!("sdk":
     "src/abi/values.rs"
     "src/context.rs"
     "src/emitter.rs"
+    "src/entries.rs"
     "src/error.rs"
     "src/export.rs"
     "src/export/fits.rs"

@@ -1,6 +1,6 @@
 use std::collections::{HashMap, VecDeque};
 
-use crate::data::{Batch, Delivery, Fate};
+use crate::data::{Batch, Delivery, Fate, Undecoded};
 
 /// So many of the last messages may be given again: more than a source gives before the first is acknowledged, and far
 /// fewer than there are numbers, so that a number which was given anew is not taken for the message that had it before.
@@ -78,27 +78,46 @@ impl Known {
     /// Takes the rows out that the log has already, and counts them as such. The others are in it from now on.
     pub fn take_out(&mut self, batch: &mut Batch) {
         let rows = batch.selected();
-        if !rows.iter().any(|row| batch.delivery(*row as usize).is_some()) {
+        if batch.undecoded().is_empty() && !rows.iter().any(|row| batch.delivery(*row as usize).is_some()) {
             return;
         }
         let rows = rows.to_vec();
         let mut left = Vec::with_capacity(rows.len());
+        let mut broken = batch.take_undecoded().into_iter().peekable();
         for row in rows {
-            if let Some(delivery) = batch.delivery(row as usize) {
-                if self.is_known(delivery) {
-                    batch.take_receipt(row as usize).settle(Fate::DroppedDuplicate);
-                    continue;
-                }
-                // Rows of one message come one after the other.
-                let noted = (delivery.id, delivery.digest);
-                if self.fresh == 0 || self.recent.back() != Some(&noted) {
-                    self.recent.push_back(noted);
-                    self.fresh += 1;
-                }
+            while let Some(message) = broken.next_if(|message| message.row <= row) {
+                self.take_out_broken(message, batch);
             }
-            left.push(row);
+            match batch.delivery(row as usize) {
+                Some(delivery) if !self.is_new(delivery) => {
+                    batch.take_receipt(row as usize).settle(Fate::DroppedDuplicate);
+                }
+                _ => left.push(row),
+            }
         }
+        broken.for_each(|message| self.take_out_broken(message, batch));
         batch.select(left);
+    }
+
+    fn take_out_broken(&mut self, message: Undecoded, batch: &mut Batch) {
+        match message.delivery {
+            Some(delivery) if !self.is_new(delivery) => message.receipt.settle(Fate::DroppedDuplicate),
+            _ => batch.add_undecoded(message),
+        }
+    }
+
+    /// Whether the log does not have the message yet; from now on it does.
+    fn is_new(&mut self, delivery: Delivery) -> bool {
+        if self.is_known(delivery) {
+            return false;
+        }
+        // Rows of one message come one after the other.
+        let noted = (delivery.id, delivery.digest);
+        if self.fresh == 0 || self.recent.back() != Some(&noted) {
+            self.recent.push_back(noted);
+            self.fresh += 1;
+        }
+        true
     }
 }
 
@@ -139,6 +158,22 @@ mod tests {
         let mut known = Known::default();
         known.add(&[(7, 70)]);
         assert!(new(&mut known, 1, &[(7, true, 70), (7, true, 70)]).is_empty());
+    }
+
+    #[test]
+    fn a_message_that_is_no_record_is_known_as_others_are() {
+        use crate::diag::Fault;
+        let mut known = Known::default();
+        known.add(&[(1, 11), (2, 22), (3, 33)]);
+        let mut again = batch(1, &[(1, true, 11), (3, true, 33), (4, false, 44)]);
+        for (row, id) in [(1, 2), (3, 5)] {
+            let delivery = Some(Delivery { id, again: id == 2, digest: 11 * u64::from(id), line: 1 });
+            let fault = Fault::decode("no record");
+            again.add_undecoded(Undecoded { row, fault, delivery, receipt: Receipt::none(), letter: None });
+        }
+        known.take_out(&mut again);
+        assert_eq!((again.selected(), again.undecoded().len(), again.undecoded()[0].row), (&[2][..], 1, 3));
+        assert_eq!(known.all(), [(1, 11), (2, 22), (3, 33), (4, 44), (5, 55)]);
     }
 
     #[test]

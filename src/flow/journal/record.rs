@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use crate::clock::Time;
-use crate::data::{Account, Batch, Delivery, Fate, Meta, Object, Receipt, Value, pack};
+use crate::data::{Account, Batch, Fate, Meta, Object, Receipt, Undecoded, Value, pack};
 use crate::diag::{Fault, Result};
 use crate::meter::{SinkView, reason};
 
 /// A record that was read.
 #[allow(clippy::large_enum_variant, reason = "it lives for one turn of a replay")]
 pub enum Record {
-    /// Rows of a source were pushed.
-    Push { source: usize, now: Time, batch: Batch },
+    /// Rows of a source were pushed; others before them were gone, by reason.
+    Push { source: usize, now: Time, batch: Batch, missed: Reasons },
     /// The chain was told the time.
     Tick(Time),
     /// A lookup table answered, or failed.
@@ -49,6 +49,7 @@ const BROKE: u8 = 9;
 
 /// Flags of a push.
 const METAS: u64 = 1;
+const UNDECODED: u64 = 2;
 
 fn broken() -> Fault {
     Fault::bug("a record of the input log cannot be read")
@@ -140,7 +141,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-type Reasons = std::collections::BTreeMap<&'static str, u64>;
+pub type Reasons = std::collections::BTreeMap<&'static str, u64>;
 
 fn put_reasons(into: &mut Vec<u8>, reasons: &Reasons) {
     pack::put_number(into, reasons.len() as u64);
@@ -165,9 +166,7 @@ pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -
     body.push(PUSH);
     pack::put_number(&mut body, source as u64);
     pack::put_signed(&mut body, now.0);
-    // Rows of one message come one after the other.
-    let mut deliveries: Vec<Delivery> = rows.iter().filter_map(|row| batch.delivery(*row as usize)).collect();
-    deliveries.dedup();
+    let deliveries = batch.deliveries();
     pack::put_number(&mut body, deliveries.len() as u64);
     for delivery in deliveries {
         body.extend_from_slice(&delivery.id.to_le_bytes());
@@ -175,7 +174,8 @@ pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -
     }
     pack::put(&mut body, position.unwrap_or(&Value::Absent))?;
     let metas = rows.iter().any(|row| batch.meta(*row as usize).is_some());
-    pack::put_number(&mut body, if metas { METAS } else { 0 });
+    let broken = batch.undecoded();
+    pack::put_number(&mut body, if metas { METAS } else { 0 } | if broken.is_empty() { 0 } else { UNDECODED });
     pack::put_number(&mut body, batch.width() as u64);
     pack::put_number(&mut body, rows.len() as u64);
     for row in rows {
@@ -191,7 +191,25 @@ pub fn push(source: usize, now: Time, batch: &Batch, position: Option<&Value>) -
         pack::put_number(&mut body, rows.partition_point(|row| row < at) as u64);
         put_fault(&mut body, fault);
     }
+    if !broken.is_empty() {
+        pack::put_number(&mut body, broken.len() as u64);
+        for Undecoded { row, fault, letter, .. } in broken {
+            pack::put_number(&mut body, rows.partition_point(|other| other < row) as u64);
+            put_fault(&mut body, fault);
+            body.push(u8::from(letter.is_some()));
+            for value in letter.iter().flat_map(|(payload, position)| [payload, position]) {
+                pack::put(&mut body, if pack::fits(value) { value } else { &Value::Null })?;
+            }
+        }
+    }
     Ok(body)
+}
+
+/// Adds to a push what was gone before its rows.
+pub fn put_missed(push: &mut Vec<u8>, missed: &Reasons) {
+    if !missed.is_empty() {
+        put_reasons(push, missed);
+    }
 }
 
 pub fn tick(now: Time) -> Vec<u8> {
@@ -269,11 +287,16 @@ fn put_counts(into: &mut Vec<u8>, all: &[SinkCount]) -> Result<()> {
     Ok(())
 }
 
-/// Accounts once more for the messages of a push that could not be decoded, and gives how many rows came with it.
+/// How many rows came with a push that was read. Accounts once more for those of them that were dead when it was
+/// written: rows nested too deeply, and messages that could not be decoded in logs that do not keep those.
 pub fn recount(batch: &Batch, account: &Arc<dyn Account>) -> u64 {
-    let undecoded = batch.faults().iter().filter(|(_, fault)| matches!(fault, Fault::Decode(_)));
-    let dead = undecoded.map(|(_, fault)| Receipt::new(account.clone(), None).settle(Fate::dead(fault))).count();
-    (batch.selected().len() + dead) as u64
+    let failed = batch.faults().iter().filter(|(_, fault)| matches!(fault, Fault::Decode(_) | Fault::Encode(_)));
+    let dead = |(_, fault): &(u32, Fault)| {
+        let mut receipt = Receipt::new(account.clone(), None);
+        receipt.log();
+        receipt.settle(Fate::dead(fault));
+    };
+    (batch.selected().len() + batch.undecoded().len() + failed.map(dead).count()) as u64
 }
 
 /// Reads a record; rows that were pushed are accounted for in that account.
@@ -285,7 +308,9 @@ pub fn read(body: &[u8], account: &Arc<dyn Account>) -> Result<Record> {
             let (source, now) = (bytes.size()?, bytes.time()?);
             read_deliveries(&mut bytes)?;
             bytes.value()?;
-            Record::Push { source, now, batch: read_rows(&mut bytes, now, account)? }
+            let batch = read_rows(&mut bytes, now, account)?;
+            let missed = if bytes.0.is_empty() { Reasons::new() } else { bytes.reasons()? };
+            Record::Push { source, now, batch, missed }
         }
         TICK => Record::Tick(bytes.time()?),
         ANSWER => Record::Answer { now: bytes.time()?, rows: read_answer(&mut bytes)? },
@@ -349,11 +374,14 @@ fn read_rows(bytes: &mut Bytes<'_>, now: Time, account: &Arc<dyn Account>) -> Re
         return Err(broken());
     }
     let mut batch = Batch::new(width);
-    for row in 0..rows {
-        let time = Time(now.0.wrapping_sub(bytes.signed()?));
+    let receipt = || {
         let mut receipt = Receipt::new(account.clone(), None);
         receipt.log();
-        let slots = batch.push(time, receipt);
+        receipt
+    };
+    for row in 0..rows {
+        let time = Time(now.0.wrapping_sub(bytes.signed()?));
+        let slots = batch.push(time, receipt());
         for slot in slots {
             *slot = bytes.value()?;
         }
@@ -366,6 +394,14 @@ fn read_rows(bytes: &mut Bytes<'_>, now: Time, account: &Arc<dyn Account>) -> Re
     for _ in 0..bytes.size()? {
         let at = bytes.size()?;
         batch.note(at, bytes.fault()?);
+    }
+    if flags & UNDECODED != 0 {
+        for _ in 0..bytes.size()? {
+            let (row, fault) = (bytes.size()?, bytes.fault()?);
+            let row = u32::try_from(row).map_err(|_| broken())?;
+            let letter = if bytes.byte()? == 0 { None } else { Some((bytes.value()?, bytes.value()?)) };
+            batch.add_undecoded(Undecoded { row, fault, delivery: None, receipt: receipt(), letter });
+        }
     }
     Ok(batch)
 }
@@ -400,6 +436,7 @@ fn read_counts(bytes: &mut Bytes<'_>) -> Result<Vec<SinkCount>> {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::data::Delivery;
     use crate::flow::Book;
 
     /// One record of each kind.
@@ -412,7 +449,12 @@ mod tests {
         }
         batch.set_meta(1, &Meta::new(Object::from_iter([("topic", Value::text("a"))])));
         batch.select(vec![1, 2]);
-        batch.note(2, Fault::decode("what is that"));
+        batch.note(2, Fault::unreachable("what is that"));
+        let delivery = |id| Some(Delivery { id, again: false, digest: 5, line: 0 });
+        for (row, id, letter) in [(2, 20, None), (3, 21, Some((Value::text("{"), Value::Int(3))))] {
+            let fault = Fault::decode("no record");
+            batch.add_undecoded(Undecoded { row, fault, delivery: delivery(id), receipt: Receipt::none(), letter });
+        }
         let sinks = [SinkCount {
             name: "mqtt_0".into(),
             confirmed: 300,
@@ -437,18 +479,23 @@ mod tests {
     #[test]
     fn a_push_comes_back_as_it_was_without_what_was_left_out() {
         let book = Arc::<Book>::default();
-        let Record::Push { source: 1, now: Time(105), batch } = read(&records()[1], &book.account()).unwrap() else {
+        let Record::Push { source: 1, now: Time(105), batch, .. } = read(&records()[1], &book.account()).unwrap()
+        else {
             panic!("it is no push");
         };
         assert_eq!((batch.rows(), batch.selected()), (2, &[0, 1][..]));
         assert_eq!([batch.time(0), batch.time(1)], [Time(101), Time(102)]);
         assert!(matches!(batch.row(1), [Value::Absent, Value::Text(text)] if *text == "row 2"));
         assert_eq!((batch.meta(0).map(|meta| meta.len()), batch.meta(1)), (Some(1), None));
-        assert_eq!(batch.faults(), [(1, Fault::decode("what is that"))]);
+        assert_eq!(batch.faults(), [(1, Fault::unreachable("what is that"))]);
+        let broken: Vec<_> = batch.undecoded().iter().map(|one| (one.row, one.letter.clone())).collect();
+        assert_eq!(broken, [(1, None), (2, Some((Value::text("{"), Value::Int(3))))]);
+        assert_eq!(recount(&batch, &book.account()), 4);
         let Glance::Push { source: 1, rows: 2, deliveries, position } = glance(&records()[1]).unwrap() else {
             panic!("it is no push");
         };
-        assert_eq!((deliveries, position.and_then(|at| at.as_i64())), (vec![(8, 1 << 20), (9, 1 << 40)], Some(44)));
+        let in_order = vec![(8, 1 << 20), (20, 5), (9, 1 << 40), (21, 5)];
+        assert_eq!((deliveries, position.and_then(|at| at.as_i64())), (in_order, Some(44)));
         assert!(
             matches!(read(&records()[3], &book.account()), Ok(Record::Answer { rows: Ok(rows), .. }) if rows.len() == 2)
         );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use crate::data::{Account as _, Fate, Receipt};
+use crate::data::{Account as _, Batch, Fate, Receipt, Undecoded};
 use crate::diag::{Fault, Result};
 
 use super::super::caught::caught_now;
@@ -78,11 +78,15 @@ impl RuleTask {
             book.set_breaks(false);
         }
         match record {
-            Record::Push { source, now, mut batch } => {
+            Record::Push { source, now, mut batch, missed } => {
                 if let Some(book) = &book {
                     book.ledger.came(record::recount(&batch, &book.account()));
+                    missed.iter().for_each(|(reason, rows)| book.miss(reason, *rows));
                 }
+                self.bury(&mut batch);
                 match broken {
+                    // It says where the source stood.
+                    _ if batch.is_empty() => {}
                     None => self.chain.push(source, batch, now, &mut self.out)?,
                     Some(_) => self.chain.bury(&mut batch),
                 }
@@ -140,16 +144,36 @@ impl RuleTask {
         }
         self.waiting.iter_mut().for_each(|fed| fed.batch.log());
         for number in numbers {
-            let Some(fed) = self.waiting.pop_front() else { break };
+            let Some(mut fed) = self.waiting.pop_front() else { break };
             if number.is_none() {
                 continue;
             }
+            if let Some(journal) = &self.journal {
+                fed.missed.iter().for_each(|(reason, rows)| journal.book().miss(reason, *rows));
+            }
+            // It says where the source stands.
+            if fed.batch.is_empty() {
+                continue;
+            }
             self.doing(number);
+            self.bury(&mut fed.batch);
             self.chain.push(fed.source, fed.batch, now, &mut self.out)?;
             self.go_on().await?;
             self.doing(None);
         }
         Ok(())
+    }
+
+    /// The log has the messages that are no records: they are dead.
+    fn bury(&mut self, batch: &mut Batch) {
+        for Undecoded { row, fault, receipt, letter, .. } in batch.take_undecoded() {
+            let route = self.journal.as_ref().and_then(|journal| journal.book().dead.as_ref());
+            match letter.zip(route) {
+                Some((letter, route)) => route.message(letter, &fault, receipt),
+                None => receipt.settle(Fate::dead(&fault)),
+            }
+            batch.note(row as usize, fault);
+        }
     }
 
     /// Brings the log to the disk, however long that takes; false when the rule was left meanwhile.

@@ -4,6 +4,7 @@ mod accounts;
 mod again;
 mod breaking;
 mod changing;
+mod retaining;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -160,6 +160,8 @@ pub struct Rule {
     /// The folder of the journal, and how often a snapshot is taken.
     pub journal: Option<(PathBuf, Duration)>,
     sinks: Vec<(Fake, Json, bool)>,
+    /// What its sinks take.
+    pub takes: Takes,
     /// Where its queues lie.
     queues: Option<Arc<Queues>>,
     /// Takes what lies in the queues, with `resendAlterQueue`.
@@ -192,6 +194,7 @@ pub fn rule(sql: &'static str) -> Rule {
         journal: None,
         sinks: Vec::new(),
         dead: None,
+        takes: Takes::Bytes,
         queues: None,
         second: None,
     }
@@ -254,7 +257,7 @@ impl Rule {
         let sinks = self.sinks.into_iter().enumerate().map(|(n, (fake, props, drop_on_overflow))| {
             let mut props: Map<String, Json> = props.as_object().unwrap().clone();
             let mut common = Common::take(&mut props).unwrap();
-            let shape = Shape::new(&common, layout.clone(), Takes::Bytes, facts.clone()).unwrap();
+            let shape = Shape::new(&common, layout.clone(), self.takes, facts.clone()).unwrap();
             let (name, retrying) = (format!("fake_{n}"), common.retrying);
             let place = Place { rule: "r".into(), sink: name.clone() };
             let keep = common.keeping.take().map(|keeping| Keep {

@@ -349,3 +349,46 @@ async fn a_rule_that_is_dropped_without_a_stop_leaves_nothing_behind() {
     until("the rows", || acks.bad().len() == 3).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
+
+/// As a rule does that is changed while another reads on, again and again.
+#[tokio::test]
+async fn a_rule_that_leaves_and_comes_back_while_the_feed_is_held_misses_nothing() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let stays = sink();
+    let staying = rule("SELECT a FROM demo").to(&stays).start(&feed).await.unwrap();
+    let mut took = Vec::new();
+    let mut changed = sink();
+    let mut changing = rule("SELECT a FROM demo").to(&changed).start(&feed).await.unwrap();
+    let messages: Vec<_> = (0..400).map(|n| acks.rows(n * 5..n * 5 + 5)).collect();
+    let giver = tokio::spawn(async move {
+        for chunk in messages {
+            tap.give(chunk).await;
+            tokio::task::yield_now().await;
+        }
+        tap
+    });
+    let mut changes = 0;
+    while !giver.is_finished() {
+        // The second time the feed may not have seen that it goes on.
+        for _ in 0..2 {
+            let held = feed.hold().await;
+            until("what was on its way", || changing.ledger().under_way() == 0).await;
+            assert_eq!(changing.stop().await.ledger.dropped.len(), 0);
+            took.extend(changed.took());
+            changed = sink();
+            changing = rule("SELECT a FROM demo").to(&changed).start(&feed).await.unwrap();
+            drop(held);
+        }
+        until("some rows", || changing.ledger().came > 0 || giver.is_finished()).await;
+        changes += 1;
+    }
+    let _tap = giver.await.unwrap();
+    until("all rows", || stays.took().len() == 2000 && changing.ledger().under_way() == 0).await;
+    changing.stop().await;
+    took.extend(changed.took());
+    assert!(changes > 1);
+    assert_eq!(took, texts(0..2000));
+    assert_eq!(staying.stop().await.terms(), [2000, 0, 0, 0]);
+}

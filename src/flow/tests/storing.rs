@@ -444,3 +444,33 @@ async fn a_disk_that_fails_loses_nothing_whichever_of_disk_and_sink_comes_back_f
         assert_eq!((left.sink(0).queued, left.terms()), (0, [10, 0, 0, 0]));
     }
 }
+
+/// JSON goes to 128; a plugin's rows may go deeper, and a sink that takes rows as they are has no text of them to keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_nested_too_deeply_for_the_queue_is_dead_and_holds_nothing_up() {
+    use crate::data::{Object, Value, pack};
+    use crate::io::{Message, Payload, Takes};
+
+    let home = tempfile::tempdir().unwrap();
+    let (queues, acks, away) = (queues(&home), Arc::<Acks>::default(), switched(true));
+    let (sink, (mut tap, source)) = (sink_away(&away), tap());
+    let mut rule = rule(SQL).with(&sink, props(json!({})), false).keeping(&queues, None);
+    rule.takes = Takes::Rows;
+    let running = rule.start(&feed(source, &Clock::real())).await.unwrap();
+    let row = |id: u64, levels: usize| {
+        let mut value = Value::Int(id as i64);
+        (0..levels).for_each(|_| value = Value::array(vec![std::mem::take(&mut value)]));
+        Message { payload: Payload::Row(Object::from_iter([("a", value)])), ..acks.row(id) }
+    };
+    tap.give(vec![row(1, pack::DEEPEST), row(2, pack::DEEPEST + 1), row(3, 1)]).await;
+    until("the acknowledgements", || acks.good() == [1, 2, 3]).await;
+    until("the queue", || account(&running).queued == 2).await;
+    assert_eq!(account(&running).dead, [("encode", 1)].into());
+    away.store(false, Ordering::SeqCst);
+    until("those that could be kept", || sink.took().len() == 2).await;
+    // What was kept is what was given, to the last level.
+    let levels: Vec<usize> = sink.took().iter().map(|text| text.matches("Array").count()).collect();
+    assert_eq!(levels, [pack::DEEPEST, 1]);
+    let left = running.stop().await;
+    assert_eq!((left.sink(0).delivered, left.ledger.dead["encode"], left.ledger.out), (2, 1, 2));
+}

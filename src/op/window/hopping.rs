@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::data::{Account, Batch, Fate, Object, Time, Value};
+use crate::data::{Account, Batch, Fate, Object, Time, Value, pack};
 use crate::diag::{Fault, Result};
 use crate::expr::Bounds;
 
@@ -248,17 +248,17 @@ impl Operator for Hopping {
         let (kept, groups) = match &self.content {
             Content::Rows { rows, groups } => {
                 let rows = rows.iter().map(|(time, kept)| Value::array(vec![Value::Int(time.0), kept.save()]));
-                (rows.collect(), groups.as_ref().map_or(Value::Null, |groups| groups.save()))
+                (pack::bundle(rows), groups.as_ref().map_or(Value::Null, |groups| groups.save()))
             }
             Content::Panes { groups, panes } => {
                 let panes = panes.iter().map(|(start, pane)| Value::array(vec![Value::Int(start.0), pane.save()]));
-                (panes.collect(), groups.save())
+                (pack::bundle(panes), groups.save())
             }
         };
         Value::object(Object::from_iter([
             ("next", self.next.map_or(Value::Null, |next| Value::Int(next.0))),
             ("pane", Value::Int(self.pane.0)),
-            ("kept", Value::array(kept)),
+            ("kept", kept),
             ("groups", groups),
         ]))
     }
@@ -270,10 +270,9 @@ impl Operator for Hopping {
         let (next, Value::Int(pane)) = (part("next")?, part("pane")?) else { return Err(broken()) };
         self.next = if let Value::Int(next) = next { Some(Time(*next)) } else { None };
         self.pane = Time(*pane);
-        let Value::Array(saved) = part("kept")? else { return Err(broken()) };
-        let kept = saved.iter().map(|pair| match pair {
+        let kept = pack::unbundle(part("kept")?).map(|pair| match pair? {
             Value::Array(pair) => match pair.as_slice() {
-                [Value::Int(time), kept] => Ok((Time(*time), kept)),
+                [Value::Int(time), kept] => Ok((Time(*time), kept.clone())),
                 _ => Err(broken()),
             },
             _ => Err(broken()),
@@ -282,14 +281,14 @@ impl Operator for Hopping {
             Content::Rows { rows, groups } => {
                 for one in kept {
                     let (time, kept) = one?;
-                    rows.push_back((time, Kept::load(kept, account).ok_or_else(broken)?));
+                    rows.push_back((time, Kept::load(&kept, account).ok_or_else(broken)?));
                 }
                 groups.as_mut().map_or(Ok(()), |groups| groups.load(part("groups")?, account))
             }
             Content::Panes { groups, panes } => {
                 for one in kept {
                     let (start, pane) = one?;
-                    panes.push_back((start, groups.load_tally(pane, account)?));
+                    panes.push_back((start, groups.load_tally(&pane, account)?));
                 }
                 groups.load(part("groups")?, account)
             }

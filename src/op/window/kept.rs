@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Held, Meta, Object, Time, Value};
+use crate::data::{Account, Batch, Held, Meta, Object, Time, Value, pack};
 
 use super::super::tally::{load_row, save_row};
 
@@ -65,10 +65,9 @@ impl Kept {
 
 /// Rows as saved state.
 pub fn save_rows<'a>(rows: impl Iterator<Item = &'a Kept>) -> Value {
-    Value::array(rows.map(Kept::save).collect())
+    pack::bundle(rows.map(Kept::save))
 }
 
 pub fn load_rows<C: FromIterator<Kept>>(saved: &Value, account: &Arc<dyn Account>) -> Option<C> {
-    let Value::Array(saved) = saved else { return None };
-    saved.iter().map(|kept| Kept::load(kept, account)).collect()
+    pack::unbundle(saved).map(|kept| Kept::load(&kept.ok()?, account)).collect()
 }

@@ -131,16 +131,16 @@ fn speak(what: u64, message: &[u8]) -> Option<Message> {
 fn own_lane() -> Lane {
     static NEXT: AtomicU64 = AtomicU64::new(OWN_LANES);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let made = UnixStream::pair().and_then(|(ours, theirs)| {
-        let control = CONTROL.get().ok_or_else(|| std::io::Error::other("there is no engine"))?;
-        control.send([packet::LANE, number, 0, 0], Some(&theirs.into()))?;
-        Ok(Lane::new(number, ours))
-    });
-    made.unwrap_or_else(|error| {
+    let (ours, theirs) = UnixStream::pair().unwrap_or_else(|error| {
         // The plugin has used up all descriptors that it may have.
         says(&format!("no way to the engine is left: {error}"));
         std::process::abort()
-    })
+    });
+    let sent = CONTROL.get().map(|control| control.send([packet::LANE, number, 0, 0], Some(&theirs.into())));
+    match sent {
+        Some(Ok(())) => Lane::new(number, ours),
+        _ => end(),
+    }
 }
 
 /// Writes to what the engine logs of this process.

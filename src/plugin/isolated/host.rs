@@ -63,7 +63,13 @@ fn work(number: u64, lane: OwnedFd) {
     loop {
         // SAFETY: the lane is this thread's own; what a call says on it, it says on this thread, between these two.
         let message = unsafe { (*lane).receive(|| true) };
-        let Ok(mut message) = message else { break };
+        let Ok(mut message) = message else {
+            // SAFETY: as above.
+            if unsafe { !(*lane).is_open() } {
+                end();
+            }
+            break;
+        };
         let Ok(mut answer) = done(&mut message) else { end() };
         // SAFETY: as above.
         if unsafe { (*lane).send(answer.finish()) }.is_err() {

@@ -347,71 +347,38 @@ unsafe fn at<'a>(this: *mut c_void) -> &'a mut Instance {
     unsafe { &mut *this.cast::<Instance>() }
 }
 
-unsafe fn step(what: u64, this: *mut c_void, context: *const abi::Context, fault: *const abi::Fault) -> u32 {
-    // SAFETY: see above, here and below.
-    unsafe { at(this).call(what, context, fault, |_| {}, |_| Ok(())) }
+/// Entries that take nothing, and entries that take one value, by what is asked.
+macro_rules! entries {
+    ($($step:ident = $asked:ident)*; $($of_value:ident = $asked_of:ident)*) => {
+        $(
+            unsafe extern "C" fn $step(
+                this: *mut c_void,
+                context: *const abi::Context,
+                fault: *const abi::Fault,
+            ) -> u32 {
+                // SAFETY: see above, here and below.
+                unsafe { at(this).call(ask::$asked, context, fault, |_| {}, |_| Ok(())) }
+            }
+        )*
+        $(
+            unsafe extern "C" fn $of_value(
+                this: *mut c_void,
+                context: *const abi::Context,
+                value: *const abi::Value,
+                fault: *const abi::Fault,
+            ) -> u32 {
+                unsafe {
+                    let write = |to: &mut Writer| to.flattened(std::slice::from_ref(&*value));
+                    at(this).call(ask::$asked_of, context, fault, write, |_| Ok(()))
+                }
+            }
+        )*
+    };
 }
 
-unsafe fn with_value(
-    what: u64,
-    this: *mut c_void,
-    context: *const abi::Context,
-    value: *const abi::Value,
-    fault: *const abi::Fault,
-) -> u32 {
-    unsafe { at(this).call(what, context, fault, |to| to.flattened(std::slice::from_ref(&*value)), |_| Ok(())) }
-}
-
-unsafe extern "C" fn provision(
-    this: *mut c_void,
-    context: *const abi::Context,
-    properties: *const abi::Value,
-    fault: *const abi::Fault,
-) -> u32 {
-    unsafe { with_value(ask::PROVISION, this, context, properties, fault) }
-}
-
-unsafe extern "C" fn rewind(
-    this: *mut c_void,
-    context: *const abi::Context,
-    position: *const abi::Value,
-    fault: *const abi::Fault,
-) -> u32 {
-    unsafe { with_value(ask::REWIND, this, context, position, fault) }
-}
-
-unsafe extern "C" fn reset(
-    this: *mut c_void,
-    context: *const abi::Context,
-    position: *const abi::Value,
-    fault: *const abi::Fault,
-) -> u32 {
-    unsafe { with_value(ask::RESET, this, context, position, fault) }
-}
-
-unsafe extern "C" fn resume(
-    this: *mut c_void,
-    context: *const abi::Context,
-    position: *const abi::Value,
-    fault: *const abi::Fault,
-) -> u32 {
-    unsafe { with_value(ask::RESUME, this, context, position, fault) }
-}
-
-unsafe extern "C" fn connect(this: *mut c_void, context: *const abi::Context, fault: *const abi::Fault) -> u32 {
-    unsafe { step(ask::CONNECT, this, context, fault) }
-}
-
-unsafe extern "C" fn subscribe(this: *mut c_void, context: *const abi::Context, fault: *const abi::Fault) -> u32 {
-    unsafe { step(ask::SUBSCRIBE, this, context, fault) }
-}
-
-unsafe extern "C" fn ping(this: *mut c_void, context: *const abi::Context, fault: *const abi::Fault) -> u32 {
-    unsafe { step(ask::PING, this, context, fault) }
-}
-
-unsafe extern "C" fn flush(this: *mut c_void, context: *const abi::Context, fault: *const abi::Fault) -> u32 {
-    unsafe { step(ask::FLUSH, this, context, fault) }
+entries! {
+    connect = CONNECT subscribe = SUBSCRIBE ping = PING flush = FLUSH closed = CLOSE;
+    provision = PROVISION rewind = REWIND reset = RESET resume = RESUME
 }
 
 /// After it the context is gone, also where the plugin has no such entry.
@@ -423,14 +390,14 @@ unsafe extern "C" fn close(this: *mut c_void, context: *const abi::Context, faul
             return code::OK;
         }
         let has_close = instance.made.remote.entries & entry::CLOSE != 0;
-        let closed = if has_close { step(ask::CLOSE, this, context, fault) } else { code::OK };
+        let went = if has_close { closed(this, context, fault) } else { code::OK };
         let forgotten = || {
             let instance = at(this);
             instance.made.forget(&mut instance.lane, Some(context));
         };
         // A bug of ours leaves the context to the process.
         let _ = catch_unwind(AssertUnwindSafe(forgotten));
-        closed
+        went
     }
 }
 

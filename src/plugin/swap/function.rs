@@ -65,17 +65,18 @@ impl Held {
 }
 
 impl Guest for Call {
-    fn call(&self, columns: &[Vec<Value>], height: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
+    fn call(&self, args: &[&Value], rows: usize, ctx: &Ctx<'_>) -> Vec<Result<Value>> {
         let seat = &self.0;
         seat.rule.get_or_init(|| ctx.rule.id.clone());
         let mut held = lock(&seat.held);
         if seat.goes.load(Ordering::Acquire) {
             seat.go(&mut held);
         }
-        let results = locked(&held.site).call(columns, height, ctx);
+        let results = locked(&held.site).call(args, rows, ctx);
         if seat.place.tap.is_on() {
             let text = |(row, result): (usize, &Result<Value>)| {
-                let args: Vec<String> = columns.iter().map(|column| shown(&column[row])).collect();
+                let width = args.len() / rows;
+                let args: Vec<String> = args[row * width..][..width].iter().map(|arg| shown(arg)).collect();
                 let result = result
                     .as_ref()
                     .map_or_else(|fault| format!("failed: {fault}"), |value| format!("= {}", shown(value)));

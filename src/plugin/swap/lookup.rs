@@ -12,7 +12,7 @@ use crate::io::{Lookup, LookupPlan, LookupSpec, LookupTable};
 use crate::plugin::desk::States;
 use crate::plugin::library::Symbol;
 use crate::plugin::lookup;
-use crate::plugin::name::symbol;
+use crate::plugin::name::{lookup_symbol, symbol};
 use crate::plugin::tap::shown;
 use crate::plugin::uses::{Carry, Edition, Place, Ready, Use, lock};
 
@@ -48,7 +48,7 @@ struct Fit {
 }
 
 fn fitted(name: &str, place: &Place, edition: &Edition, spec: &LookupSpec) -> Result<Fit, Diagnostic> {
-    let wanted = format!("{}Lookup", symbol(&place.name));
+    let wanted = lookup_symbol(&symbol(&place.name));
     let found = edition.library.symbol(kind::LOOKUP, &wanted);
     let none = || Diagnostic::error("K1002", format!("the plugin `{name}` has no lookup table"));
     let found = found.ok_or_else(none)?;

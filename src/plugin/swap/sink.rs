@@ -2,8 +2,9 @@
 //! old one is there (a port) is connected after that was closed; where this fails too the old one is taken up again.
 
 use std::mem;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
+use kuiper_plugin::abi::kind;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -11,12 +12,12 @@ use crate::data::Value;
 use crate::diag::{Diagnostic, Fault, Result, Retry};
 use crate::io::{Content, LinkStatus, Parcel, RefusedRow, Report, Sink, SinkPlan, SinkSpec, Stopped};
 use crate::plugin::desk::States;
-use crate::plugin::library::Symbol;
+use crate::plugin::library::{Library, Symbol};
 use crate::plugin::sink::{Fitted, Guest, fit, keeps};
 use crate::plugin::tap::shown;
 use crate::plugin::uses::{Carry, Edition, Place, Ready, Use, lock};
 
-use super::FAREWELL;
+use super::{FAREWELL, plan};
 
 /// What a sink takes over from the engine where it declares a property of that name.
 const TAKEN_OVER: &[&str] = &["fields"];
@@ -29,51 +30,36 @@ pub fn plan(
     symbol: Symbol,
     spec: SinkSpec,
 ) -> Result<SinkPlan, Diagnostic> {
-    let fitted = Fit {
-        number: edition.number,
-        version: edition.version.as_str().into(),
-        fitted: fit(name, &edition.library, symbol, &spec)?,
-    };
-    let takes = fitted.fitted.takes();
-    let (place, seats, next) = (place.clone(), Mutex::default(), Mutex::default());
-    let plan = Arc::new(Plan {
-        name: name.to_owned(),
-        place,
-        spec,
-        fit: Mutex::new(fitted),
-        seats,
-        next,
-        verdicts: Mutex::default(),
-        forgot: Mutex::default(),
-    });
-    plan.place.enter(Arc::downgrade(&plan) as Weak<dyn Use>);
+    let plan = Plan::new(name, place, edition, symbol, spec)?;
+    let takes = lock(&plan.fit).fitted.takes();
     let open = move || plan.opened();
     Ok(SinkPlan { open: Box::new(open), takes, warnings: Vec::new() })
 }
 
-/// The properties, as one edition takes them.
-#[derive(Clone)]
-struct Fit {
-    number: u64,
-    version: Arc<str>,
-    fitted: Fitted,
+/// The sink of a rule.
+struct Sinks;
+
+impl plan::Planned for Sinks {
+    type Spec = SinkSpec;
+    type Fitted = Fitted;
+    type Seat = Seat;
+    /// Of those that are connected in the place of the old ones: where to say that they are taken.
+    type Own = Mutex<Vec<oneshot::Sender<()>>>;
+
+    const KIND: u32 = kind::SINK;
+    const WHAT: &'static str = "sink";
+
+    fn owner(spec: &SinkSpec) -> &str {
+        &spec.env.owner
+    }
+
+    fn fit(name: &str, library: &Arc<Library>, symbol: Symbol, spec: &SinkSpec) -> Result<Fitted, Diagnostic> {
+        fit(name, library, symbol, spec)
+    }
 }
 
-/// The sink of a rule, open or not.
-struct Plan {
-    name: String,
-    place: Arc<Place>,
-    spec: SinkSpec,
-    fit: Mutex<Fit>,
-    /// Sinks that are open.
-    seats: Mutex<Vec<Weak<Seat>>>,
-    /// What was made ready.
-    next: Mutex<Option<Fit>>,
-    /// Of those that are connected in the place of the old ones: where to say that they are taken.
-    verdicts: Mutex<Vec<oneshot::Sender<()>>>,
-    /// State was left behind.
-    forgot: Mutex<bool>,
-}
+type Fit = plan::Fit<Fitted>;
+type Plan = plan::Plan<Sinks>;
 
 /// What an open sink shares with those who move it.
 struct Seat {
@@ -115,33 +101,6 @@ struct Next {
 }
 
 impl Plan {
-    fn owner(&self) -> &str {
-        &self.spec.env.owner
-    }
-
-    fn seats(&self) -> Vec<Arc<Seat>> {
-        lock(&self.seats).iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// The properties as the edition takes them that stands there now.
-    fn fit(&self) -> Result<Fit> {
-        let mut fit = lock(&self.fit);
-        if fit.number != self.place.number() {
-            let gone = || Fault::setup(format!("the sink plugin `{}` was removed", self.name));
-            let now = self.place.now().ok_or_else(gone)?;
-            *fit = self.fitted(&now).map_err(Fault::setup)?;
-        }
-        Ok(fit.clone())
-    }
-
-    fn fitted(&self, edition: &Edition) -> Result<Fit, String> {
-        let symbol =
-            edition.library.symbol(kuiper_plugin::abi::kind::SINK, &crate::plugin::name::symbol(&self.place.name));
-        let symbol = symbol.ok_or_else(|| format!("it exports no sink `{}`", self.name))?;
-        let fitted = fit(&self.name, &edition.library, symbol, &self.spec).map_err(|found| found.to_string())?;
-        Ok(Fit { number: edition.number, version: edition.version.as_str().into(), fitted })
-    }
-
     /// A new instance, connected; its state is a copy until it is the one that runs.
     async fn connected(&self, seat: &Seat, fit: &Fit) -> Result<Next> {
         let states = States::default();
@@ -167,9 +126,7 @@ impl Plan {
             attempt: Mutex::default(),
             bell: Notify::new(),
         });
-        let mut seats = lock(&self.seats);
-        seats.retain(|seat| seat.strong_count() > 0);
-        seats.push(Arc::downgrade(&seat));
+        self.sit(&seat);
         Ok(Box::new(Seated { plan: self.clone(), seat, hand: Hand::Here(Box::new(guest)), report: None }))
     }
 }
@@ -225,16 +182,14 @@ impl Use for Plan {
             seat.bell.notify_one();
             // One that is closed meanwhile is opened with the new version.
             hears.await.unwrap_or(Ok(()))?;
-            lock(&self.verdicts).push(judge);
+            lock(&self.own).push(judge);
         }
         Ok(())
     }
 
     fn commit(&self, _: &Arc<Edition>) {
-        if let Some(fit) = lock(&self.next).take() {
-            *lock(&self.fit) = fit;
-        }
-        for verdict in lock(&self.verdicts).drain(..) {
+        self.take_next();
+        for verdict in lock(&self.own).drain(..) {
             // One that was closed meanwhile is not there to hear it.
             let _ = verdict.send(());
         }
@@ -248,7 +203,7 @@ impl Use for Plan {
 
     fn abandon(&self) {
         *lock(&self.next) = None;
-        lock(&self.verdicts).clear();
+        lock(&self.own).clear();
         for seat in self.seats() {
             // An instance that is dropped is closed.
             let (ready, attempt) = (lock(&seat.ready).take(), lock(&seat.attempt).take());
@@ -257,7 +212,7 @@ impl Use for Plan {
     }
 
     fn forgot(&self) -> bool {
-        mem::take(&mut lock(&self.forgot))
+        Plan::forgot(self)
     }
 }
 
@@ -412,7 +367,7 @@ async fn moved(plan: &Plan, seat: &Seat, next: Next, position: Option<Value>, re
             plugin = plan.name,
             "the new version does not say that it can read the state of the old one, and begins without"
         );
-        *lock(&plan.forgot) = true;
+        plan.forget();
     }
     if let Some(position) = position.filter(|_| keeps(now) && now.reads(before.state_version.into()))
         && let Err(fault) = guest.resume(&position).await

@@ -7,9 +7,10 @@
 use std::mem;
 use std::pin::pin;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kuiper_plugin::abi::kind;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -17,14 +18,13 @@ use crate::data::Value;
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{End, Gate, Inlet, LinkStatus, Message, Payload, Report, Source, SourcePlan, SourceSpec};
 use crate::plugin::desk::States;
-use crate::plugin::library::Symbol;
-use crate::plugin::name::symbol;
+use crate::plugin::library::{Library, Symbol};
 use crate::plugin::place;
 use crate::plugin::source::{Fitted, Guest, fit, rewinds};
 use crate::plugin::tap::shown;
 use crate::plugin::uses::{Carry, Edition, Place, Ready, Use, lock};
 
-use super::FAREWELL;
+use super::{FAREWELL, plan};
 
 /// How long rules may take to be done with what the old version gave and waits to hear of.
 const SETTLES: Duration = Duration::from_secs(5);
@@ -37,47 +37,39 @@ pub fn plan(
     symbol: Symbol,
     spec: SourceSpec,
 ) -> Result<SourcePlan, Diagnostic> {
-    let fitted = fit(name, &edition.library, symbol, &spec)?;
-    let fit = Fit { number: edition.number, version: edition.version.as_str().into(), fitted };
-    let (gives_rows, seeks) = (fit.fitted.gives_rows(), fit.fitted.seeks());
-    let plan = Arc::new(Plan {
-        name: name.to_owned(),
-        place: place.clone(),
-        spec,
-        fit: Mutex::new(fit),
-        states: Mutex::default(),
-        seats: Mutex::default(),
-        next: Mutex::default(),
-        forgot: Mutex::default(),
-    });
-    plan.place.enter(Arc::downgrade(&plan) as Weak<dyn Use>);
+    let plan = Plan::new(name, place, edition, symbol, spec)?;
+    let (gives_rows, seeks) = {
+        let fit = lock(&plan.fit);
+        (fit.fitted.gives_rows(), fit.fitted.seeks())
+    };
     let open = move || plan.opened();
     Ok(SourcePlan { open: Box::new(open), gives_rows, seeks, warnings: Vec::new() })
 }
 
-/// The properties, as one edition takes them.
-#[derive(Clone)]
-struct Fit {
-    number: u64,
-    version: Arc<str>,
-    fitted: Fitted,
+/// The source of a rule or stream.
+struct Sources;
+
+impl plan::Planned for Sources {
+    type Spec = SourceSpec;
+    type Fitted = Fitted;
+    type Seat = Seat;
+    /// What it stores.
+    type Own = Mutex<States>;
+
+    const KIND: u32 = kind::SOURCE;
+    const WHAT: &'static str = "source";
+
+    fn owner(spec: &SourceSpec) -> &str {
+        &spec.env.owner
+    }
+
+    fn fit(name: &str, library: &Arc<Library>, symbol: Symbol, spec: &SourceSpec) -> Result<Fitted, Diagnostic> {
+        fit(name, library, symbol, spec)
+    }
 }
 
-/// The source of a rule or stream, open or not.
-struct Plan {
-    name: String,
-    place: Arc<Place>,
-    spec: SourceSpec,
-    fit: Mutex<Fit>,
-    /// Lives as long as the plan.
-    states: Mutex<States>,
-    /// Sources that run.
-    seats: Mutex<Vec<Weak<Seat>>>,
-    /// What was made ready.
-    next: Mutex<Option<Fit>>,
-    /// State was left behind.
-    forgot: Mutex<bool>,
-}
+type Fit = plan::Fit<Fitted>;
+type Plan = plan::Plan<Sources>;
 
 /// What a source that runs shares with those who move it.
 struct Seat {
@@ -137,35 +129,9 @@ impl Drop for Seat {
 }
 
 impl Plan {
-    fn owner(&self) -> &str {
-        &self.spec.env.owner
-    }
-
-    fn seats(&self) -> Vec<Arc<Seat>> {
-        lock(&self.seats).iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// The properties as the edition takes them that stands there now.
-    fn fit(&self) -> Result<Fit> {
-        let mut fit = lock(&self.fit);
-        if fit.number != self.place.number() {
-            let gone = || Fault::setup(format!("the source plugin `{}` was removed", self.name));
-            let now = self.place.now().ok_or_else(gone)?;
-            *fit = self.fitted(&now).map_err(Fault::setup)?;
-        }
-        Ok(fit.clone())
-    }
-
-    fn fitted(&self, edition: &Edition) -> Result<Fit, String> {
-        let found = edition.library.symbol(kuiper_plugin::abi::kind::SOURCE, &symbol(&self.place.name));
-        let found = found.ok_or_else(|| format!("it exports no source `{}`", self.name))?;
-        let fitted = fit(&self.name, &edition.library, found, &self.spec).map_err(|found| found.to_string())?;
-        Ok(Fit { number: edition.number, version: edition.version.as_str().into(), fitted })
-    }
-
     fn opened(self: &Arc<Self>) -> Result<Box<dyn Source>> {
         let fit = self.fit()?;
-        let guest = fit.fitted.open(lock(&self.states).clone());
+        let guest = fit.fitted.open(lock(&self.own).clone());
         Ok(Box::new(Seated { plan: self.clone(), first: Some((fit, guest)), position: None, pace: None, cut: false }))
     }
 
@@ -193,7 +159,7 @@ impl Plan {
     async fn connected(&self, seat: &Seat, fit: &Fit) -> Result<Next, String> {
         let states = States::default();
         let before = lock(&seat.phase).runs.fitted.symbol;
-        Carry::between(&before, &fit.fitted.symbol).carry(&lock(&self.states), &states);
+        Carry::between(&before, &fit.fitted.symbol).carry(&lock(&self.own), &states);
         let mut guest = fit.fitted.open(states.clone());
         let (inlet, gate) = self.gate(&seat.inlet, fit, &guest);
         // Its connection is not the one that is shown.
@@ -261,9 +227,7 @@ impl Use for Plan {
     }
 
     fn commit(&self, _: &Arc<Edition>) {
-        if let Some(fit) = lock(&self.next).take() {
-            *lock(&self.fit) = fit;
-        }
+        self.take_next();
         for seat in self.seats() {
             let mut phase = lock(&seat.phase);
             if phase.ready.is_some() {
@@ -289,7 +253,7 @@ impl Use for Plan {
     }
 
     fn forgot(&self) -> bool {
-        mem::take(&mut lock(&self.forgot))
+        Plan::forgot(self)
     }
 }
 
@@ -324,11 +288,7 @@ impl Source for Seated {
         let phase = Phase { runs: fit, ready: None, wish: Wish::GoOn };
         let (place, runtime) = (self.plan.place.clone(), Handle::current());
         let seat = Arc::new(Seat { place, inlet, runtime, phase: Mutex::new(phase), bell: Notify::new() });
-        {
-            let mut seats = lock(&self.plan.seats);
-            seats.retain(|seat| seat.strong_count() > 0);
-            seats.push(Arc::downgrade(&seat));
-        }
+        self.plan.sit(&seat);
         let mut running = Running { guest, inlet: way, gate };
         loop {
             if let Some(end) = self.until_wished(&seat, running, &report).await {
@@ -440,7 +400,7 @@ impl Seated {
         let Next { fit, mut guest, states, inlet, gate, link } = next;
         let plan = &self.plan;
         let (old, new) = (lock(&seat.phase).runs.fitted.symbol, fit.fitted.symbol);
-        let was = lock(&plan.states).clone();
+        let was = lock(&plan.own).clone();
         let carried = Carry::between(&old, &new).carry(&was, &states);
         // What it stored may be ahead of the last emission that was taken, where the next one was not.
         let stands = if self.cut { self.position.clone() } else { place::kept(old, told(&self.position), &was) };
@@ -454,9 +414,9 @@ impl Seated {
                 plugin = plan.name,
                 "the new version does not say that it can read the state of the old one, and begins without"
             );
-            *lock(&plan.forgot) = true;
+            plan.forget();
         }
-        *lock(&plan.states) = states;
+        *lock(&plan.own) = states;
         if let Some(pace) = self.pace.take() {
             guest.keep_pace(pace);
         }
@@ -475,7 +435,7 @@ impl Seated {
     /// Takes the version up again that ran before.
     async fn go_back(&mut self, seat: &Seat) -> Result<Running> {
         let fit = lock(&seat.phase).runs.clone();
-        let states = lock(&self.plan.states).clone();
+        let states = lock(&self.plan.own).clone();
         let stands = if self.cut {
             self.position.clone()
         } else {

@@ -15,8 +15,7 @@ use crate::func::arity;
 use crate::plugin::cross::Arena;
 use crate::plugin::function::row;
 use crate::plugin::library::{Library, Symbol};
-use crate::plugin::name::Kind;
-use crate::plugin::uses::Places;
+use crate::plugin::uses::Place;
 
 use super::desk::{Taken, Texts};
 use super::sample::{MANY, kinds, lend};
@@ -103,8 +102,7 @@ fn table(bench: &Bench) -> Checked {
 
 /// Arguments of the types that the signature names, as few as it allows.
 pub fn fitting(library: &Arc<Library>, symbol: Symbol) -> Vec<Value> {
-    let nowhere = Places::default().of(&(Kind::Functions, String::new()));
-    let func = row(&nowhere, library, symbol);
+    let func = row(&Place::nowhere(), library, symbol);
     let count = (0..=20).find(|count| arity(func).fits(*count)).unwrap_or(1);
     let list = symbol.signature.split(") ->").next().unwrap_or_default();
     let words: Vec<&str> = list.trim_start_matches('(').split(',').map(str::trim).collect();

@@ -1,5 +1,6 @@
 //! The account after a crash: each row in it once, where it truly ended.
 
+use crate::flow::journal::record;
 use crate::meter::LedgerView;
 
 use super::*;
@@ -37,9 +38,17 @@ async fn around(sql: &'static str, at: i64) -> (LedgerView, LedgerView) {
     until("the end", || running.ledger().balances() && running.ledger().came == 4).await;
     let before = running.ledger();
     running.kill().await;
-    let (_tap, running) = start().await;
-    until("the rows", || running.ledger().balances() && running.ledger().came == before.came).await;
-    let after = running.ledger();
+    let (mut tap, running) = start().await;
+    // What comes new comes behind what is done again.
+    tap.give(acks.rows(5..6)).await;
+    until("the log", || acks.good().len() == 5).await;
+    until("the rows", || running.ledger().balances()).await;
+    let mut after = running.ledger();
+    after.came -= 1;
+    match after.held > before.held {
+        true => after.held -= 1,
+        false => after.out -= 1,
+    }
     running.kill().await;
     (before, after)
 }
@@ -80,5 +89,131 @@ async fn a_message_that_is_no_record_is_counted_after_a_crash_too() {
     let running = world.running.as_ref().unwrap();
     until("the row", || running.ledger().held == 1).await;
     assert_eq!((running.ledger().came, running.ledger().dead["decode"]), (2, 1));
+    world.running.take().unwrap().kill().await;
+}
+
+/// Where the last rows stand in the log.
+fn last_push(folder: &Path) -> u64 {
+    let (view, _) = View::open(folder).unwrap();
+    let mut reader = view.read(view.first()).unwrap();
+    let mut last = 0;
+    while let Some((sequence, body)) = reader.next().unwrap() {
+        if matches!(record::glance(&body), Ok(record::Glance::Push { .. })) {
+            last = sequence;
+        }
+    }
+    last
+}
+
+/// A snapshot waits for results that a sink has not confirmed; what ends meanwhile is no part of it, and is done again.
+#[tokio::test]
+async fn what_ends_while_a_snapshot_waits_for_a_sink_is_counted_once() {
+    let clock = Clock::stopped_at(Time(1_000));
+    let home = tempfile::tempdir().unwrap();
+    let sink = sink().shut();
+    let start = async || {
+        let (tap, source) = tap();
+        let mut rule = rule("SELECT a, lag(a) AS l FROM demo WHERE a < 4").to(&sink).at(&clock);
+        rule.journal = Some((home.path().to_owned(), Duration::from_secs(2)));
+        (tap, rule.start(&feed(source, &clock)).await.unwrap())
+    };
+    let acks = Arc::<Acks>::default();
+    let (mut tap, running) = start().await;
+    tap.give(vec![acks.message(0, "{"), acks.row(1), acks.row(2), acks.row(3)]).await;
+    until("the results", || running.sink_results() == 3).await;
+    clock.set(Time(4_000));
+    settle().await;
+    tap.give(vec![acks.message(4, "{"), acks.row(5), acks.row(6)]).await;
+    until("the log", || acks.good().len() == 7).await;
+    until("their ends", || running.ledger().filtered == 2 && running.ledger().dead.get("decode") == Some(&2)).await;
+    assert!(Snapshots::sequences(home.path()).unwrap().is_empty());
+    sink.open();
+    until("the snapshot", || !Snapshots::sequences(home.path()).unwrap().is_empty()).await;
+    until("the end", || running.ledger().out == 3).await;
+    let taken = Snapshots::sequences(home.path()).unwrap()[0];
+    assert!(taken <= last_push(home.path()), "the snapshot has it all");
+    let before = running.ledger();
+    assert!(before.came == 7 && before.balances(), "{before:?}");
+    running.kill().await;
+    let (mut tap, running) = start().await;
+    // What comes new comes behind what is done again.
+    tap.give(acks.rows(7..8)).await;
+    until("the log", || acks.good().len() == 8).await;
+    until("the rows", || running.ledger().balances()).await;
+    assert_eq!(running.ledger(), LedgerView { came: 8, filtered: 3, ..before });
+    running.kill().await;
+}
+
+/// The acknowledgement of a message that is no record was lost with the process: it comes again, and is known as rows are.
+#[tokio::test]
+async fn a_message_that_is_no_record_and_is_given_again_after_a_crash_is_known() {
+    let mut world = World::new(&SUMS, HOUR);
+    world.start().await;
+    let chunk = vec![world.message(1, "{", false), world.message(2, r#"{"a":2}"#, false), world.message(3, "[", false)];
+    world.taps[0].give(chunk).await;
+    until("the acknowledgements", || world.acks[0].good() == [1, 2, 3]).await;
+    world.running.take().unwrap().kill().await;
+    world.start().await;
+    let chunk = vec![
+        world.message(1, "{", true),
+        world.message(2, r#"{"a":2}"#, true),
+        world.message(3, "[", true),
+        world.message(4, "(", false),
+    ];
+    world.taps[0].give(chunk).await;
+    let running = world.running.as_ref().unwrap();
+    until("the acknowledgements", || world.acks[1].good() == [1, 2, 3, 4]).await;
+    until("the dead", || running.ledger().dead.get("decode") == Some(&3)).await;
+    let ledger = running.ledger();
+    assert_eq!((ledger.came, ledger.held, ledger.dropped["duplicate"]), (7, 1, 3), "{ledger:?}");
+    world.running.take().unwrap().kill().await;
+}
+
+/// What the log does not have is not acknowledged, and not counted either.
+#[tokio::test]
+async fn a_message_that_is_no_record_counts_when_the_log_has_it_and_its_letter_comes_after_a_crash() {
+    let (home, clock) = (tempfile::tempdir().unwrap(), Clock::stopped_at(Time(0)));
+    let (acks, out) = (Arc::<Acks>::default(), sink());
+    let start = async |dead: &Fake| {
+        let (tap, source) = tap();
+        let mut rule = rule("SELECT a, lag(a) AS l FROM demo").to(&out).at(&clock);
+        rule.journal = Some((home.path().to_owned(), HOUR));
+        rule.dead = Some((dead.clone(), serde_json::json!({"sendSingle": true})));
+        (tap, rule.start(&feed(source, &clock)).await.unwrap())
+    };
+    let dead = sink().shut();
+    let (mut tap, running) = start(&dead).await;
+    tap.give(vec![acks.row(1), acks.message(2, "{\"a\":"), acks.row(3)]).await;
+    // The letter is as good as written: the log has what it says.
+    until("the log", || acks.good() == [1, 2, 3]).await;
+    until("the results", || out.took().len() == 2).await;
+    running.kill().await;
+    let dead = sink();
+    let (_tap, running) = start(&dead).await;
+    until("the letter", || dead.took().len() == 1).await;
+    until("the dead", || running.ledger().dead.get("decode") == Some(&1) && running.ledger().came == 3).await;
+    let letter: serde_json::Value = serde_json::from_str(&dead.took()[0]).unwrap();
+    assert_eq!((&letter["payload"], &letter["position"]["stream"]), (&"{\"a\":".into(), &"demo".into()), "{letter}");
+    running.kill().await;
+}
+
+/// A row that the log cannot keep counts with the record that says so.
+#[tokio::test]
+async fn a_row_that_is_nested_too_deeply_is_counted_after_a_crash_too() {
+    let mut world = World::new(&SUMS, HOUR);
+    world.start().await;
+    let mut value = Value::Int(1);
+    (0..=crate::data::pack::DEEPEST).for_each(|_| value = Value::array(vec![std::mem::take(&mut value)]));
+    let row = crate::data::Object::from_iter([("a", value)]);
+    let deep = Message { payload: crate::io::Payload::Row(row), ..world.message(1, "", false) };
+    let chunk = vec![deep, world.message(2, r#"{"a":2}"#, false)];
+    world.taps[0].give(chunk).await;
+    let running = world.running.as_ref().unwrap();
+    until("the rows", || running.ledger().held == 1 && running.ledger().dead.get("encode") == Some(&1)).await;
+    world.running.take().unwrap().kill().await;
+    world.start().await;
+    let running = world.running.as_ref().unwrap();
+    until("the row", || running.ledger().held == 1).await;
+    assert_eq!((running.ledger().came, running.ledger().dead.get("encode")), (2, Some(&1)));
     world.running.take().unwrap().kill().await;
 }
