@@ -94,7 +94,7 @@ fn rows_are_joined_with_what_a_plugin_finds() {
 
 /// A rule that keeps numbers, counts and middles exactly, though the server is killed, and a process of the source.
 fn exactly_once(mut kuiper: Kuiper) {
-    const COUNT: usize = 10_000;
+    const COUNT: usize = 6_000;
     kuiper.stream(&with("STREAM steps", r#"TYPE="steps""#, &json!({"count": COUNT, "batch": 10})));
     let (seen, middles) = (kuiper.folder.path().join("seen"), kuiper.folder.path().join("middles"));
     let rule = |id: &str, sql: &str, path: &Path, prefix: &str| {
