@@ -44,14 +44,17 @@ fn built(what: &[&str], file: &str) -> PathBuf {
     // The folder for temporary files stands in that of the build.
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let target = temporary.parent().unwrap();
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--offline", "--locked", "--quiet"])
-        .args(what)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("CARGO_TARGET_DIR", target)
-        .status()
-        .unwrap();
-    assert!(built.success());
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--offline", "--locked", "--quiet"]).args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What cargo tells this program about itself would have the build scripts of others run again, here and in the build after
+    // this one, and all that needs them be compiled again.
+    let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| own.iter().any(|own| name.to_string_lossy().starts_with(own)))
+    {
+        command.env_remove(name);
+    }
+    assert!(command.env("CARGO_TARGET_DIR", target).status().unwrap().success());
     // What is for debuggers only costs time here.
     // Tests that run side by side have one each.
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
