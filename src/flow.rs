@@ -194,12 +194,15 @@ impl Flow {
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
         let (ended_to, ended) = watch::channel(None);
         // A journal says itself what its accounts go on from.
-        let carried = if spec.journal.is_some() { Accounts::default() } else { spec.carried.clone() };
+        let mut carried = if spec.journal.is_some() { Accounts::default() } else { spec.carried.clone() };
         let letters = Arc::new(dead::columns());
         let rule = spec.rule.id.clone();
-        let outlet = |sink: SinkSpec, layout: &Arc<Layout>, dead: Option<Route>, anchor: Option<Arc<Anchor>>| {
+        let outlet = |sink: SinkSpec,
+                      layout: &Arc<Layout>,
+                      dead: Option<Route>,
+                      anchor: Option<Arc<Anchor>>,
+                      carried: &Accounts| {
             let is_letters = Arc::ptr_eq(layout, &letters);
-            let before = if is_letters { &spec.carried } else { &carried };
             Outlet::start(OutletSpec {
                 log: ErrorLog::new(format!("rule `{rule}`, sink `{}`", sink.name)),
                 rule: rule.to_string(),
@@ -217,11 +220,11 @@ impl Flow {
                 anchor,
                 ended: ended_to.clone(),
                 stall: spec.stall,
-                carried: before.sinks.get(&sink.name).cloned().unwrap_or_default(),
+                carried: carried.sinks.get(&sink.name).cloned().unwrap_or_default(),
             })
         };
         let cemetery = |sink: SinkSpec| {
-            Cemetery::open(rule.clone(), &spec.plan, &spec.clock, || outlet(sink, &letters, None, None))
+            Cemetery::open(rule.clone(), &spec.plan, &spec.clock, || outlet(sink, &letters, None, None, &spec.carried))
         };
         let mut cemeteries: Vec<Cemetery> = spec.dead.map(cemetery).into_iter().collect();
         let common = cemeteries.first().map(|cemetery| cemetery.route.clone());
@@ -237,6 +240,9 @@ impl Flow {
                 (chain, Some(journal))
             }
         };
+        if let Some(journal) = &journal {
+            carried.sinks = journal.carried();
+        }
         let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
@@ -284,7 +290,7 @@ impl Flow {
                 let own = sink.dead.take().map(|dead| cemetery(*dead));
                 let route = own.as_ref().map(|own| own.route.clone()).or_else(|| common.clone());
                 cemeteries.extend(own);
-                outlet(sink, &layout, route, journal.as_ref().and_then(|journal| journal.anchor(n)))
+                outlet(sink, &layout, route, journal.as_ref().and_then(|journal| journal.anchor(n)), &carried)
             })
             .unzip();
         let sink = |((to, outlet), ports): ((_, &Outlet), _)| SinkInlet { to, account: outlet.account.clone(), ports };

@@ -218,6 +218,13 @@ impl Reasons {
         *counts.entry(reason).or_default() += count;
     }
 
+    /// Gives what it was before.
+    fn set(&self, reason: &'static str, count: u64) -> u64 {
+        let mut counts = self.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        let before = if count == 0 { counts.remove(reason) } else { counts.insert(reason, count) };
+        before.unwrap_or_default()
+    }
+
     fn view(&self) -> ByReason {
         self.0.lock().unwrap_or_else(|broken| broken.into_inner()).clone()
     }
@@ -252,6 +259,14 @@ pub struct SinkView {
 }
 
 impl SinkView {
+    /// What has come to its end. What was given up at a stop is to be given again, and not counted.
+    pub fn settled(&self) -> SinkView {
+        let SinkView { delivered, mut dropped, dead, .. } = self.clone();
+        dropped.remove("stop");
+        let results = delivered + dropped.values().sum::<u64>() + dead.values().sum::<u64>();
+        SinkView { results, delivered, queued: 0, dropped, dead }
+    }
+
     pub fn balances(&self) -> bool {
         self.results
             == self.delivered + self.queued + self.dropped.values().sum::<u64>() + self.dead.values().sum::<u64>()
@@ -296,15 +311,11 @@ impl SinkAccount {
         self.dead.add(reason, rows);
     }
 
-    /// Goes on from what was counted before a restart. What was given up then is to be given again, and not counted.
-    pub fn restore(&self, before: &SinkView) {
-        let dropped = before.dropped.iter().filter(|(reason, _)| **reason != "stop");
-        dropped.for_each(|(reason, rows)| self.dropped.add(reason, *rows));
-        before.dead.iter().for_each(|(reason, rows)| self.dead.add(reason, *rows));
-        self.delivered(before.delivered);
-        let view = self.view();
-        let ended = view.delivered + view.dropped.values().sum::<u64>() + view.dead.values().sum::<u64>();
-        self.came(ended);
+    /// So many rows were dropped for that reason in all, whatever was counted.
+    pub fn recount(&self, reason: &'static str, rows: u64) {
+        self.results.fetch_add(rows, Ordering::Relaxed);
+        let before = self.dropped.set(reason, rows);
+        self.results.fetch_sub(before, Ordering::Relaxed);
     }
 
     pub fn view(&self) -> SinkView {

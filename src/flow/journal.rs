@@ -15,7 +15,7 @@ mod open;
 pub mod record;
 mod state;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -313,10 +313,14 @@ impl Journal {
         self.ports.iter().map(count).map(settled).collect()
     }
 
+    /// What the accounts of the sinks go on from.
+    pub fn carried(&self) -> BTreeMap<String, SinkView> {
+        self.ports.iter().map(|port| (port.name.clone(), port.restored.settled())).collect()
+    }
+
     /// Where the task gives what leaves the chain: each sink, in order.
     pub fn set_sinks(&mut self, accounts: impl Iterator<Item = Arc<SinkAccount>>) {
         for (port, account) in self.ports.iter_mut().zip(accounts) {
-            account.restore(&port.restored);
             port.account = Some(account);
         }
         self.noted = self.counts();

@@ -305,6 +305,7 @@ impl Driver {
             done = async { tokio::try_join!(front, live, stored).map(drop) } => done,
             done = warns => done,
             fault = store.keep_synced() => Err(fault),
+            fault = store.keep_noted() => Err(fault),
         };
         store.rest().await;
         done.err()

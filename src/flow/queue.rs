@@ -2,8 +2,9 @@
 //!
 //! - A [`Queue`] is a [`Log`] and the count of what is in it. Parcels come in by [`Queue::append`] and are there for good
 //!   after [`Queue::commit`]; they are given out by [`Queue::take`], *fly*, and leave by [`Queue::finish`].
-//! - What has left is noted in the log itself, every page and twice a second at most: after a crash what had left since
-//!   comes once more, and nothing is missing.
+//! - What has left is noted in the log itself, every page, and by who owns the queue within [`NOTING`]: after a crash what
+//!   had left since comes once more, and nothing is missing. The note says too how many rows were thrown away since the
+//!   queue is there, so that they count once, whenever the account was stored.
 //! - *Pages* count what waits, a few hundred parcels each, so that the memory it takes does not grow with the queue. What
 //!   goes beyond its [`Limits`] is thrown away page by page, the oldest first; what flies is not touched.
 //! - [`Queues`] knows all queues of a data folder; who opens one that is open already shares it.
@@ -15,6 +16,7 @@ mod kept;
 mod tests;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use crate::diag::Result;
 use crate::io::Parcel;
 use crate::store::{Log, LogOptions, Reader, Recovered, Sync};
 
-use frame::{Frame, Glance, Stored};
+use frame::{Frame, Glance, Note, Stored};
 
 pub use frame::put as frame_of;
 
@@ -31,8 +33,8 @@ pub use kept::{Kept, Place, Queues, Removed, Standing, Thrown};
 
 /// Bytes of a frame beside its body, about.
 const HEAD: u64 = 16;
-/// How often it is noted what has left, at least while something does.
-const NOTING: Duration = Duration::from_millis(500);
+/// How long it may be that what has left is not noted.
+pub const NOTING: Duration = Duration::from_millis(500);
 /// A page is no larger than this.
 const PAGE_BYTES: u64 = 1 << 20;
 
@@ -106,9 +108,13 @@ pub struct Queue {
     /// Appended and not committed.
     fresh: Vec<Flying>,
     fresh_fly: usize,
-    /// All before this is noted to be done.
-    noted: u64,
+    /// Sequences behind something that flies which were thrown away.
+    gaps: Vec<Range<u64>>,
+    /// The last note.
+    noted: Note,
     since: Stopwatch,
+    /// Rows that were thrown away before those of `thrown`; `None` where only an account can know that.
+    told: Option<Thrown>,
     /// Rows that are gone against the user's wish, and were not told yet.
     pub(super) thrown: Thrown,
 }
@@ -121,33 +127,40 @@ impl Queue {
             bytes => (bytes / 8).clamp(64 << 10, 4 << 20),
         };
         let (log, recovered) = Log::open(folder, LogOptions { segment_bytes, sync: limits.sync })?;
-        let mut noted = log.first();
+        let mut noted = Note { done: log.first(), ..Note::default() };
         let mut reader = log.read(log.first())?;
         while let Some((_, body)) = reader.next()? {
-            if let Ok(Glance::Done(sequence)) = frame::glance(&body) {
-                noted = noted.max(sequence);
+            if let Ok(Glance::Done(note)) = frame::glance(&body) {
+                noted = Note { done: note.done.max(noted.done), ..note };
             }
         }
+        let from = noted.done;
         let mut queue = Queue {
             limits,
             pages: VecDeque::new(),
             flying: VecDeque::new(),
-            head: noted,
+            head: from,
             reader: None,
             fresh: Vec::new(),
             fresh_fly: 0,
+            gaps: noted.gaps.clone(),
+            told: noted.whole.then_some(noted.thrown),
+            thrown: if noted.whole { Thrown::default() } else { noted.thrown },
             noted,
             since: Stopwatch::start(),
-            thrown: Thrown::default(),
             log,
         };
-        let mut reader = queue.log.read(noted)?;
+        let mut reader = queue.log.read(from)?;
         while let Some((sequence, body)) = reader.next()? {
             if let Ok(Glance::Parcel { time, rows }) = frame::glance(&body)
-                && sequence >= noted
+                && sequence >= from
+                && !queue.is_gap(sequence)
             {
                 queue.count(Flying { sequence, time, rows, bytes: body.len() as u64 + HEAD });
             }
+        }
+        if queue.is_empty() {
+            (queue.head, queue.noted.done) = (queue.log.next(), queue.log.next());
         }
         Ok((queue, recovered))
     }
@@ -271,8 +284,22 @@ impl Queue {
 
     fn drop_page(&mut self) -> Option<Page> {
         let page = self.pages.pop_front()?;
+        self.leave(self.head..page.end);
         (self.head, self.reader) = (page.end, None);
         Some(page)
+    }
+
+    /// What is thrown away behind something that flies is not given out again when that comes back.
+    fn leave(&mut self, gap: Range<u64>) {
+        let Some(flies) = self.flying.back() else { return };
+        match self.gaps.last_mut() {
+            Some(last) if last.start > flies.sequence => *last = last.start.min(gap.start)..last.end.max(gap.end),
+            _ => self.gaps.push(gap),
+        }
+    }
+
+    fn is_gap(&self, sequence: u64) -> bool {
+        self.gaps.iter().any(|gap| gap.contains(&sequence))
     }
 
     /// Gives out the oldest parcels that wait, at most so many, and the rows that each counts for. What has grown too old is
@@ -293,6 +320,9 @@ impl Queue {
                 break;
             };
             self.head = sequence + 1;
+            if self.is_gap(sequence) {
+                continue;
+            }
             let length = body.len() as u64 + HEAD;
             let stored = match frame::read(body) {
                 Ok(Frame::Done) => continue,
@@ -302,10 +332,12 @@ impl Queue {
             let rows = self.uncount(sequence, length, stored.as_ref().ok());
             let Ok(Stored { time, rows: _, parcel }) = stored else {
                 self.thrown.damaged += u64::from(rows);
+                self.leave(sequence..self.head);
                 continue;
             };
             if self.is_old(time, now) {
                 self.thrown.old += u64::from(rows);
+                self.leave(sequence..self.head);
                 continue;
             }
             bytes += length;
@@ -341,7 +373,8 @@ impl Queue {
     /// The first of what flies have arrived, or are given up.
     pub fn finish(&mut self, count: usize) {
         self.flying.drain(..count.min(self.flying.len()));
-        if self.is_empty() || self.done() - self.noted >= self.limits.page as u64 || self.since.elapsed() >= NOTING {
+        if self.is_empty() || self.done() - self.noted.done >= self.limits.page as u64 || self.since.elapsed() >= NOTING
+        {
             self.note();
         }
     }
@@ -365,33 +398,86 @@ impl Queue {
         self.flying.front().map_or(self.head, |one| one.sequence)
     }
 
+    /// All before this has left.
+    fn end(&self) -> u64 {
+        if self.is_empty() { self.log.next() } else { self.done() }
+    }
+
+    /// Something has left and is not noted yet.
+    pub fn owes_note(&self) -> bool {
+        self.end() != self.noted.done || self.total() != self.noted.thrown
+    }
+
     /// Notes what has left, and gives the space back.
     pub fn note(&mut self) {
         self.since = Stopwatch::start();
-        let done = if self.is_empty() { self.log.next() } else { self.done() };
-        if done == self.noted || !self.fresh.is_empty() {
+        if !self.owes_note() || !self.fresh.is_empty() {
             return;
         }
-        let noted = self.log.append(&frame::done(done)).and_then(|_| self.log.sync());
-        match noted {
-            Ok(()) => self.noted = done,
-            // A disk that is full has no room for a note; what is deleted below may make some.
-            Err(_) => self.log.discard(),
-        }
+        let done = self.end();
+        self.gaps.retain(|gap| gap.end > done);
+        // A disk that is full has no room for a note; what is deleted below may make some.
+        self.write_note(done);
         let end = if self.is_empty() { self.log.next() } else { done };
         if let Err(fault) = self.log.drop_before(end) {
             tracing::warn!("the space of a queue cannot be given back: {fault}");
         }
         if self.is_empty() {
-            (self.head, self.noted, self.reader) = (self.log.next(), self.log.next(), None);
+            // The note has gone with all else, and what it counts must not.
+            self.noted.thrown = Thrown::default();
+            if self.total() != Thrown::default() {
+                self.write_note(self.log.next());
+            }
+            (self.head, self.noted.done, self.reader) = (self.log.next(), self.log.next(), None);
         }
+    }
+
+    fn write_note(&mut self, done: u64) {
+        let note = Note { done, gaps: self.gaps.clone(), thrown: self.total(), whole: self.told.is_some() };
+        match self.log.append(&frame::done(&note)).and_then(|_| self.log.sync()) {
+            Ok(()) => self.noted = note,
+            Err(_) => self.log.discard(),
+        }
+    }
+
+    /// Rows that were thrown away since the queue is there, as far as it knows.
+    fn total(&self) -> Thrown {
+        self.told.unwrap_or_default().plus(self.thrown)
+    }
+
+    /// What was thrown away since the last time.
+    pub(super) fn tell(&mut self) -> Thrown {
+        let thrown = std::mem::take(&mut self.thrown);
+        self.told = Some(self.told.unwrap_or_default().plus(thrown));
+        thrown
+    }
+
+    /// Compares the account of who takes the queue over, which may be older or younger than the last note, and gives how
+    /// many rows were thrown away in all: what the queue knows is what fits to what lies in it.
+    pub fn settle(&mut self, account: Thrown) -> Thrown {
+        let total = self.told.unwrap_or(account).plus(std::mem::take(&mut self.thrown));
+        self.told = Some(total);
+        total
     }
 
     /// Throws away all that waits; what flies is left. Says how much it was.
     pub fn clear(&mut self) -> Sum {
+        let gone = self.empty();
+        self.note();
+        gone
+    }
+
+    /// A user throws away all that waits.
+    pub fn remove(&mut self) -> Sum {
+        let gone = self.empty();
+        self.thrown.removed += gone.rows;
+        self.note();
+        gone
+    }
+
+    fn empty(&mut self) -> Sum {
         let before = self.sum();
         while self.drop_page().is_some() {}
-        self.note();
         let left = self.sum();
         Sum {
             messages: before.messages - left.messages,
@@ -419,7 +505,8 @@ impl Queue {
         while seen.len() < most
             && let Some((sequence, body)) = reader.next()?
         {
-            let there = sequence >= self.head || self.flying.iter().any(|one| one.sequence == sequence);
+            let there = sequence >= self.head && !self.is_gap(sequence)
+                || self.flying.iter().any(|one| one.sequence == sequence);
             if there && let Ok(Frame::Parcel(Stored { time, rows, parcel })) = frame::read(body) {
                 seen.push(Seen { sequence, time, rows, parcel });
             }

@@ -84,7 +84,9 @@ fn the_session_of_the_guide_without_a_server() {
     server.child.wait().unwrap();
     check(&session, |args| run(server.folder.path(), &with(args)));
     let list = run(server.folder.path(), &with(&["queue", "list"]));
-    assert_eq!((list.status, list.out.as_str()), (0, "No queues are found.\n"));
+    // It is empty, and there still: the next start finds in it what was dropped, and counts it.
+    let row: Vec<&str> = list.out.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!((list.status, &row[..4.min(row.len())]), (0, &["alarms", "mqtt_0", "0", "0"][..]), "{}", list.out);
     let empty = TempDir::new().unwrap();
     let said = run(empty.path(), &["queue", "list", "--data", "data"]);
     assert_eq!((said.status, said.err.as_str()), (2, "kuiper: there is no data folder `data`\n"));

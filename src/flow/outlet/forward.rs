@@ -8,6 +8,8 @@
 //! With a *side queue* (`resendAlterQueue`) live parcels go past the disk, and a second sink sends what lies there. While
 //! the disk cannot be written the front waits, and so do the rule and its source.
 
+mod upkeep;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +23,6 @@ use crate::flow::queue::{Kept, Queue, Thrown, frame_of};
 use crate::flow::shape::{Keeping, Priority};
 use crate::io::{Parcel, Sink};
 use crate::meter::{NodeMeter, SinkAccount};
-use crate::store::Sync;
 
 use super::courier::{Attempt, Courier};
 use super::{idle, stop};
@@ -129,21 +130,6 @@ impl Store {
         }
     }
 
-    /// Takes the queue over: what lies there is part of the account from now on.
-    pub async fn begin(&self) -> Result<()> {
-        let clear = self.keeping.clear_at_stop;
-        let ((rows, cleared), _) = self
-            .queue(move |queue| {
-                queue.rewind();
-                (queue.sum().rows, if clear { queue.clear().rows } else { 0 })
-            })
-            .await?;
-        self.account.came(rows);
-        self.account.queued(rows - cleared);
-        self.account.dropped("stop", cleared);
-        Ok(())
-    }
-
     /// The front gives no more.
     pub async fn end(&self) {
         self.state.lock().await.ended = true;
@@ -154,20 +140,6 @@ impl Store {
         self.live.notify_one();
         self.kept.work.notify_one();
         self.room.notify_one();
-    }
-
-    /// Brings what lies in the queue to the disk now and then, where that is what the user wants. Never ends.
-    pub async fn keep_synced(&self) -> Fault {
-        let Sync::Interval(span) = self.keeping.limits.sync else { return std::future::pending().await };
-        loop {
-            tokio::time::sleep(span).await;
-            if self.kept.is_empty() {
-                continue;
-            }
-            if let Err(fault) = self.queue(Queue::sync).await.and_then(|(synced, _)| synced) {
-                self.full(&fault, &mut false);
-            }
-        }
     }
 
     /// Puts parcels into memory or on the disk; waits while neither has room. False when it was stopped meanwhile.
@@ -562,37 +534,5 @@ impl Store {
             state.flights[work.slot()] = None;
         }
         self.wake();
-    }
-
-    /// Brings to the disk what is in memory when all has ended, or throws away what lies there if the user wants that.
-    pub async fn rest(&self) {
-        let mut state = self.state.lock().await;
-        let State { memory, flights, .. } = &mut *state;
-        let clear = self.keeping.clear_at_stop && *self.stopped.borrow();
-        let written = match clear {
-            true => Ok(()),
-            false => self.write(flights[0].as_mut(), !self.aside, &mut [memory]).await,
-        };
-        let rested = self.queue(move |queue| {
-            queue.rewind();
-            let cleared = if clear { queue.clear().rows } else { 0 };
-            queue.rest().map(|()| cleared)
-        });
-        match rested.await.and_then(|(rested, thrown)| {
-            self.threw(thrown);
-            rested
-        }) {
-            Ok(cleared) => {
-                self.account.unqueued(cleared);
-                self.account.dropped("stop", cleared);
-            }
-            Err(fault) => self.full(&fault, &mut false),
-        }
-        if let Err(fault) = written {
-            self.full(&fault, &mut false);
-        }
-        // What could not be written goes back to the source.
-        flights.iter_mut().for_each(|flight| *flight = None);
-        memory.settle(usize::MAX, Fate::Abandoned);
     }
 }

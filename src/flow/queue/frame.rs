@@ -1,6 +1,7 @@
 //! What stands in a queue's log: a parcel with when it came and how many rows it counts for, or the note that all before
-//! some sequence is done. Bytes that are none of these give a fault, never a panic.
+//! some sequence is done, and what became of it. Bytes that are none of these give a fault, never a panic.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use crate::clock::Time;
 use crate::data::{Column, Layout, Text, pack};
 use crate::diag::{Fault, Result};
 use crate::io::{Content, Parcel, RowSet};
+
+use super::Thrown;
 
 /// First byte of a frame.
 const DONE: u8 = 0;
@@ -31,14 +34,22 @@ pub struct Stored {
     pub parcel: Parcel,
 }
 
+/// What has left a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// All before this sequence is delivered or dropped.
+    pub done: u64,
+    /// Sequences behind it that were dropped while parcels before them were in the hands of the sink.
+    pub gaps: Vec<Range<u64>>,
+    /// Rows that were dropped since the queue is there, or, when not `whole`, since an account of them was lost.
+    pub thrown: Thrown,
+    pub whole: bool,
+}
+
 /// What a frame is, as far as counting it goes.
 pub enum Glance {
-    Parcel {
-        time: Time,
-        rows: u32,
-    },
-    /// All before this sequence is delivered or dropped.
-    Done(u64),
+    Parcel { time: Time, rows: u32 },
+    Done(Note),
 }
 
 /// Adds the frame of a parcel. Fails with `Encode` where its values are nested too deeply.
@@ -70,10 +81,15 @@ pub fn put(out: &mut Vec<u8>, parcel: &Parcel, rows: u32, now: Time) -> Result<(
     Ok(())
 }
 
-/// The frame which notes that all before the sequence is done.
-pub fn done(sequence: u64) -> Vec<u8> {
+/// The frame of a note.
+pub fn done(note: &Note) -> Vec<u8> {
     let mut out = vec![DONE];
-    out.extend(sequence.to_le_bytes());
+    out.extend(note.done.to_le_bytes());
+    out.push(u8::from(note.whole));
+    let Thrown { full, old, damaged, removed } = note.thrown;
+    [full, old, damaged, removed].into_iter().for_each(|rows| out.extend(rows.to_le_bytes()));
+    count(&mut out, note.gaps.len());
+    note.gaps.iter().flat_map(|gap| [gap.start, gap.end]).for_each(|end| out.extend(end.to_le_bytes()));
     out
 }
 
@@ -90,7 +106,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
 pub fn glance(body: &[u8]) -> Result<Glance> {
     let mut from = Cursor(body);
     match from.byte()? {
-        DONE => Ok(Glance::Done(from.u64()?)),
+        DONE => Ok(Glance::Done(from.note()?)),
         BYTES | ROWS => Ok(Glance::Parcel { time: Time(from.u64()? as i64), rows: from.u32()? }),
         _ => Err(damaged()),
     }
@@ -148,6 +164,20 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| damaged())
     }
 
+    fn note(&mut self) -> Result<Note> {
+        let mut note = Note { done: self.u64()?, ..Note::default() };
+        // Earlier versions noted no more.
+        if self.0.is_empty() {
+            return Ok(note);
+        }
+        note.whole = self.byte()? != 0;
+        note.thrown = Thrown { full: self.u64()?, old: self.u64()?, damaged: self.u64()?, removed: self.u64()? };
+        for _ in 0..self.u32()? {
+            note.gaps.push(self.u64()?..self.u64()?);
+        }
+        Ok(note)
+    }
+
     fn rows(&mut self) -> Result<RowSet> {
         let single = self.byte()? != 0;
         let mut columns = Vec::new();
@@ -200,8 +230,12 @@ mod tests {
             assert_eq!((stored.time, stored.rows), (Time(-5), 7));
             assert_eq!(format!("{:?}", stored.parcel), format!("{parcel:?}"));
         }
-        assert!(matches!(glance(&done(9)).unwrap(), Glance::Done(9)));
-        assert!(matches!(read(done(9)).unwrap(), Frame::Done));
+        let thrown = Thrown { full: 1, old: 2, damaged: 3, removed: 4 };
+        let note = Note { done: 9, gaps: vec![10..12, 15..16], thrown, whole: true };
+        assert!(matches!(glance(&done(&note)).unwrap(), Glance::Done(read) if read == note));
+        assert!(matches!(read(done(&note)).unwrap(), Frame::Done));
+        let short = [&[DONE][..], &9u64.to_le_bytes()].concat();
+        assert!(matches!(glance(&short).unwrap(), Glance::Done(read) if read == Note { done: 9, ..Note::default() }));
     }
 
     #[test]

@@ -31,6 +31,21 @@ impl Thrown {
             (self.removed, "queue drop"),
         ]
     }
+
+    /// What an account has, by reason, of them.
+    pub fn of(dropped: impl Fn(&str) -> u64) -> Thrown {
+        let [full, old, damaged, removed] = Thrown::default().reasons().map(|(_, reason)| dropped(reason));
+        Thrown { full, old, damaged, removed }
+    }
+
+    pub(super) fn plus(self, more: Thrown) -> Thrown {
+        Thrown {
+            full: self.full + more.full,
+            old: self.old + more.old,
+            damaged: self.damaged + more.damaged,
+            removed: self.removed + more.removed,
+        }
+    }
 }
 
 /// Whose queue it is.
@@ -52,6 +67,8 @@ pub struct Kept {
     pub seat: Arc<tokio::sync::Mutex<()>>,
     /// Something has changed that the outlet should look at.
     pub work: Notify,
+    /// Something has left that is not noted yet.
+    pub owes: Notify,
 }
 
 impl Kept {
@@ -63,6 +80,7 @@ impl Kept {
             threw: AtomicBool::new(false),
             seat: Arc::default(),
             work: Notify::new(),
+            owes: Notify::new(),
         };
         kept.with(|_| ());
         kept
@@ -75,6 +93,9 @@ impl Kept {
         self.empty.store(queue.is_empty(), Ordering::Release);
         self.waits.store(queue.waits(), Ordering::Release);
         self.threw.store(queue.thrown != Thrown::default(), Ordering::Release);
+        if queue.owes_note() {
+            self.owes.notify_one();
+        }
         result
     }
 
@@ -91,7 +112,7 @@ impl Kept {
     /// Takes what was thrown away since the last time. Blocks only where something was.
     pub fn thrown(&self) -> Thrown {
         match self.threw.load(Ordering::Acquire) {
-            true => self.with(|queue| std::mem::take(&mut queue.thrown)),
+            true => self.with(Queue::tell),
             false => Thrown::default(),
         }
     }
@@ -175,23 +196,15 @@ impl Queues {
         kept.with(|queue| queue.look(from, most)).map(Some)
     }
 
-    /// Throws away what waits in a queue, also while its rule runs; `None` where there is no such queue.
+    /// Throws away what waits in a queue, whether its rule runs or not; `None` where there is no such queue.
     pub fn clear(&self, place: &Place) -> Result<Option<Removed>> {
         if !self.places(Some(&place.rule))?.contains(place) {
             return Ok(None);
         }
         let kept = self.open(place, None)?;
-        let sum = kept.with(|queue| {
-            let sum = queue.clear();
-            queue.thrown.removed += sum.rows;
-            sum
-        });
+        // Where no sink runs, the next one finds in the queue how much it was.
+        let sum = kept.with(Queue::remove);
         kept.work.notify_one();
-        // Of a sink that does not run nothing is left.
-        if let Ok(seat) = kept.seat.clone().try_lock_owned() {
-            self.delete(place, kept)?;
-            drop(seat);
-        }
         Ok(Some(Removed { place: place.clone(), sum }))
     }
 

@@ -193,6 +193,75 @@ fn what_a_user_removes_is_gone_but_for_what_flies() {
     assert!(open(&home, limits()).is_empty());
 }
 
+/// The queue as it would be found if the process were killed now.
+fn killed(home: &tempfile::TempDir, limits: Limits) -> (Queue, tempfile::TempDir) {
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(home.path()).unwrap().map(|file| file.unwrap()) {
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    (open(&copy, limits), copy)
+}
+
+#[test]
+fn what_is_thrown_away_behind_what_flies_does_not_come_back_with_it() {
+    let home = tempfile::tempdir().unwrap();
+    let few = Limits { messages: 30, ..limits() };
+    let mut queue = open(&home, few);
+    put(&mut queue, 0, 30, 1);
+    assert_eq!(take(&mut queue, 5, 1), all(0, 5));
+    put(&mut queue, 30, 50, 1);
+    let there = [all(0, 5), all(30, 50)].concat();
+    assert_eq!((waiting(&queue), queue.thrown.full), (there.clone(), 50));
+    assert!(queue.owes_note());
+    queue.note();
+    assert!(!queue.owes_note());
+    let (mut found, _copy) = killed(&home, few);
+    assert_eq!((waiting(&found), found.sum().messages), (there.clone(), 25));
+    assert_eq!(take(&mut found, 3, 1), all(0, 3));
+    found.rewind();
+    // What is left of it goes too.
+    assert_eq!(take(&mut found, 3, 1), all(0, 3));
+    found.remove();
+    found.rewind();
+    assert_eq!((take(&mut found, 100, 1), found.thrown.removed), (all(0, 3), 44));
+    queue.rewind();
+    assert_eq!((waiting(&queue), queue.sum().messages), (there.clone(), 25));
+    assert_eq!(take(&mut queue, 100, 1), there);
+    queue.finish(25);
+    assert!(queue.is_empty() && queue.thrown.damaged == 0);
+    put(&mut queue, 50, 60, 1);
+    let (found, _copy) = killed(&home, few);
+    assert_eq!(waiting(&found), all(50, 60));
+}
+
+#[test]
+fn what_was_thrown_away_is_counted_once_whatever_the_account_says() {
+    let home = tempfile::tempdir().unwrap();
+    let few = Limits { messages: 30, ..limits() };
+    let mut queue = open(&home, few);
+    let full = |rows| Thrown { full: rows, ..Thrown::default() };
+    assert_eq!(queue.settle(full(6)), full(6), "a queue that knows nothing believes the account");
+    put(&mut queue, 0, 45, 1);
+    assert_eq!(queue.tell(), full(40));
+    queue.note();
+    // Of accounts that were stored before and after.
+    for account in [6, 46, 60] {
+        let (mut found, _copy) = killed(&home, few);
+        assert_eq!((found.settle(full(account)), found.sum().rows), (full(46), 50));
+        assert_eq!(found.tell(), Thrown::default());
+    }
+    // What is delivered takes the note with it, but for what it counts.
+    take(&mut queue, 100, 1);
+    queue.finish(25);
+    assert!(queue.is_empty() && !queue.owes_note());
+    let (mut found, _copy) = killed(&home, few);
+    assert!(found.is_empty() && !found.owes_note());
+    assert_eq!(found.settle(Thrown::default()), full(46));
+    put(&mut found, 0, 3, 1);
+    found.remove();
+    assert_eq!(found.settle(full(46)), Thrown { removed: 6, ..full(46) });
+}
+
 #[test]
 fn queues_of_a_folder_are_shared_listed_and_removed() {
     use crate::store::Store;
@@ -223,4 +292,20 @@ fn queues_of_a_folder_are_shared_listed_and_removed() {
     assert!(queues.remove("b").unwrap().is_empty(), "there was nothing in it");
     assert!(queues.list(None).unwrap().is_empty());
     assert!(queues.clear(&place("a", "mqtt_0")).unwrap().is_none());
+}
+
+#[test]
+fn what_is_removed_from_a_queue_that_no_one_has_is_found_by_who_has_it_next() {
+    use crate::store::Store;
+    use std::sync::Arc;
+
+    let home = tempfile::tempdir().unwrap();
+    let queues = || Queues::new(Arc::new(Store::open(home.path()).unwrap()));
+    let place = Place { rule: "a".into(), sink: "mqtt_0".into() };
+    queues().open(&place, Some(limits())).unwrap().with(|queue| put(queue, 0, 3, 1));
+    assert_eq!(queues().clear(&place).unwrap().unwrap().sum.rows, 6);
+    let kept = queues().open(&place, Some(limits())).unwrap();
+    let account = Thrown { full: 8, ..Thrown::default() };
+    assert_eq!(kept.with(|queue| queue.settle(account)), Thrown { removed: 6, ..account });
+    assert!(kept.is_empty());
 }

@@ -366,6 +366,88 @@ async fn what_a_user_removes_from_a_running_queue_is_counted() {
     running.stop().await;
 }
 
+/// The data folder with the queue as it would be found if the process were killed now.
+fn killed(home: &tempfile::TempDir) -> tempfile::TempDir {
+    let (copy, folder) = (tempfile::tempdir().unwrap(), "queues/r/fake_0");
+    std::fs::create_dir_all(copy.path().join(folder)).unwrap();
+    for file in std::fs::read_dir(home.path().join(folder)).unwrap().map(|file| file.unwrap()) {
+        // One that is deleted meanwhile is not needed.
+        let _ = std::fs::copy(file.path(), copy.path().join(folder).join(file.file_name()));
+    }
+    copy
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_left_the_queue_does_not_come_again_after_a_pause() {
+    let home = tempfile::tempdir().unwrap();
+    let (queues, acks, away) = (queues(&home), Arc::<Acks>::default(), switched(true));
+    // One at each attempt, so that the last is not noted with the others.
+    let left = Arc::new(Mutex::new((30, false)));
+    let (given, away_too) = (left.clone(), away.clone());
+    let sink = sink_that(move |_| {
+        let (left, open) = &mut *given.lock().unwrap();
+        *open = !*open && *left > 0 && !away_too.load(Ordering::SeqCst);
+        *left -= i32::from(*open);
+        if *open { Does::Take } else { Does::Fail(Fault::unreachable("the line is dead")) }
+    });
+    let (mut tap, source) = tap();
+    let rule = rule(SQL).with(&sink, props(json!({})), false).keeping(&queues, None);
+    let running = rule.start(&feed(source, &Clock::real())).await.unwrap();
+    tap.give(acks.rows(0..100)).await;
+    until("the disk", || account(&running).queued == 100).await;
+    away.store(false, Ordering::SeqCst);
+    until("the first", || account(&running).queued == 70).await;
+    // Nothing more leaves, and what has left is noted all the same.
+    let found = || super::kit::queues(&killed(&home)).list(None).unwrap()[0].sum.messages;
+    until("the note", || found() == 70).await;
+    running.give_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_queue_dropped_counts_once_after_a_crash_and_when_a_user_drops_the_rest() {
+    let home = tempfile::tempdir().unwrap();
+    let (queues, acks, away) = (queues(&home), Arc::<Acks>::default(), switched(true));
+    let sink = sink_away(&away);
+    let (mut tap, source) = tap();
+    let given = props(json!({"bufferPageSize": 4, "memoryCacheThreshold": 8, "maxDiskCache": 20}));
+    let first = rule(SQL).with(&sink, given.clone(), false).keeping(&queues, None);
+    let running = first.start(&feed(source, &Clock::real())).await.unwrap();
+    let stale = running.flow.accounts();
+    tap.give(acks.rows(0..100)).await;
+    until("the bound", || {
+        let view = account(&running);
+        view.balances() && view.results == 100 && view.dropped.contains_key("queue full")
+    })
+    .await;
+    let full = account(&running).dropped["queue full"];
+    until("the note", || super::kit::queues(&killed(&home)).list(None).unwrap()[0].sum.rows == 100 - full).await;
+    let copy = killed(&home);
+    let accounts = running.flow.accounts();
+    running.give_up().await;
+    for carried in [accounts.clone(), stale] {
+        let (copy, (_tap, source)) = (killed(&copy), super::kit::tap());
+        let queues = super::kit::queues(&copy);
+        let mut again = rule(SQL).with(&sink, given.clone(), false).keeping(&queues, None);
+        again.carried = carried;
+        let running = again.start(&feed(source, &Clock::real())).await.unwrap();
+        until("the account", || account(&running).queued == 100 - full).await;
+        let view = account(&running);
+        assert_eq!((view.results, view.dropped.get("queue full")), (100, Some(&full)));
+        running.give_up().await;
+    }
+    // As the command line does it while no server runs.
+    assert_eq!(super::kit::queues(&copy).clear(&place()).unwrap().unwrap().sum.rows, 100 - full);
+    let ((_tap, source), queues) = (super::kit::tap(), super::kit::queues(&copy));
+    let mut again = rule(SQL).with(&sink, given, false).keeping(&queues, None);
+    again.carried = accounts;
+    let running = again.start(&feed(source, &Clock::real())).await.unwrap();
+    until("the account", || account(&running).dropped.contains_key("queue drop")).await;
+    let view = account(&running);
+    assert_eq!((view.results, view.queued, view.dropped["queue drop"]), (100, 0, 100 - full));
+    assert!(view.balances(), "{view:?}");
+    running.give_up().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_input_waits_for_the_queue() {
     let home = tempfile::tempdir().unwrap();
