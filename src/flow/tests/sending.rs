@@ -308,6 +308,36 @@ async fn an_outage_lasts_from_its_first_failure_however_often_the_sink_connects(
 }
 
 #[tokio::test]
+async fn a_sink_that_was_never_connected_owes_what_came() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::stopped_at(Time(5_000)));
+    let away = Arc::new(AtomicUsize::new(1));
+    let state = away.clone();
+    let sink = sink_connecting(move || match state.load(Ordering::SeqCst) {
+        0 => Ok(()),
+        _ => Err(Fault::unreachable("nobody listens")),
+    });
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let running = rule("SELECT a FROM demo").to(&sink).at(&clock).start(&feed).await.unwrap();
+    let owed = || running.flow.nodes().last().unwrap().view.owed;
+    until("a try", || sink.connects() > 0).await;
+    assert_eq!(owed(), 0);
+    let before = clock.now().0;
+    tap.give(acks.rows(0..3)).await;
+    until("the debt", || owed() != 0).await;
+    assert!((before..=clock.now().0).contains(&owed()), "{}", owed());
+    let since = owed();
+    clock.set(Time(clock.now().0 + 60_000));
+    tap.give(acks.rows(3..5)).await;
+    assert_eq!(owed(), since);
+    away.store(0, Ordering::SeqCst);
+    until_by(&clock, "the delivery", || sink.took().len() == 5).await;
+    until("no debt", || owed() == 0).await;
+    assert_eq!(sink.took(), texts(0..5));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn errors_go_to_the_sinks_in_their_order() {
     let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
     let sink = sink();
