@@ -300,8 +300,12 @@ fn accounts(found: &Json) {
 fn preview(change: &Json) {
     let names =
         |key: &str| -> Vec<&str> { change[key].as_array().into_iter().flatten().filter_map(Json::as_str).collect() };
-    let lines =
-        [("carried", "goes on with what it knows"), ("anew", "begins anew"), ("lost", "is dropped with what it knows")];
+    // An operator of the one may have the name that another has in the other.
+    let lines = [
+        ("carried", "of the new rule goes on with what the old one knows"),
+        ("anew", "of the new rule begins anew"),
+        ("lost", "of the old rule is dropped with what it knows"),
+    ];
     let mut said = false;
     for (key, what) in lines {
         for name in names(key) {

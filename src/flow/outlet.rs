@@ -158,7 +158,7 @@ impl Outlet {
             anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
         let load = Load::new(account.clone(), meter.clone());
-        let driver = Driver { from, packer, load, courier, keep: spec.keep, ended: spec.ended };
+        let driver = Driver { from, first: None, packer, load, courier, keep: spec.keep, ended: spec.ended };
         let task = tokio::spawn(async move {
             let fault = driver.run().await;
             ends.send_replace(true);
@@ -225,6 +225,8 @@ enum Next {
 
 struct Driver {
     from: Taker<Outgoing>,
+    /// What came first while there was no sink to give it to.
+    first: Option<Outgoing>,
     packer: Packer,
     /// What has a parcel and is not confirmed.
     load: Load,
@@ -252,7 +254,8 @@ impl Driver {
             self.end(fault.as_ref()).await;
             return fault;
         }
-        let mut sink = match self.courier.open().await {
+        let Driver { from, first, courier, .. } = &mut *self;
+        let mut sink = match owing(from, first, &courier.meter.clone(), courier.open()).await {
             Ok(sink) => sink,
             Err(fault) => {
                 self.end(fault.as_ref()).await;
@@ -313,12 +316,17 @@ impl Driver {
 
     /// Delivers until the rule gives no more, the outlet is stopped, or the sink can never work.
     async fn serve(&mut self, sink: &mut dyn Sink) -> Option<Fault> {
-        let mut connected = match self.courier.connect(sink, &mut self.load, &mut 0).await {
+        let Driver { from, first, load, courier, .. } = &mut *self;
+        let meter = courier.meter.clone();
+        let mut connected = match owing(from, first, &meter, courier.connect(sink, load, &mut 0)).await {
             Ok(connected) => connected,
             Err(fault) => return Some(fault),
         };
         loop {
-            let next = self.next(sink).await;
+            let next = match self.first.take() {
+                Some(first) => Next::Rows(first),
+                None => self.next(sink).await,
+            };
             let last = matches!(next, Next::End);
             match next {
                 Next::Rows(outgoing) => self.packer.take(outgoing, &mut self.load),
@@ -332,6 +340,9 @@ impl Driver {
                 self.packer.take(outgoing, &mut self.load);
             }
             self.courier.meter.waiting(self.from.waiting() as u64);
+            if self.load.parcels().is_empty() {
+                meter.owes_nothing();
+            }
             if !connected {
                 match self.courier.connect(sink, &mut self.load, &mut 0).await {
                     Ok(now) => connected = now,
@@ -377,8 +388,32 @@ impl Driver {
         }
         self.load.settle(usize::MAX, Fate::Abandoned);
         self.packer.abandon();
+        if let Some(first) = self.first.take() {
+            first.settle(&self.courier.account, Fate::Abandoned);
+        }
         self.from.drain(|outgoing| outgoing.settle(&self.courier.account, Fate::Abandoned)).await;
     }
+}
+
+/// Makes the sink ready, however long it takes; meanwhile it owes what comes, from the first on.
+async fn owing<T>(
+    from: &mut Taker<Outgoing>,
+    first: &mut Option<Outgoing>,
+    meter: &NodeMeter,
+    ready: impl Future<Output = T>,
+) -> T {
+    let mut ready = std::pin::pin!(ready);
+    if first.is_none() {
+        tokio::select! {
+            biased;
+            done = &mut ready => return done,
+            Some(outgoing) = from.take() => {
+                meter.owes(outgoing.at);
+                *first = Some(outgoing);
+            }
+        }
+    }
+    ready.await
 }
 
 /// Makes parcels of what the rule gives and stores them, until it gives no more or the outlet is stopped.

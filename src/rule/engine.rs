@@ -64,8 +64,11 @@ pub trait Planned: Send {
     /// Starts its tasks. Connections are made in the background, so this waits for no one outside.
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault>;
 
-    /// Called instead of a start when the rule was deleted for good: takes back what it left outside.
-    async fn forget(self: Box<Self>) {}
+    /// Called instead of a start when the rule was deleted for good: takes back what it left outside, and says what
+    /// could not be taken back.
+    async fn forget(self: Box<Self>) -> Vec<Fault> {
+        Vec::new()
+    }
 }
 
 /// One operator of a plan.

@@ -18,6 +18,13 @@ pub(super) fn undelivered(before: &RunStatus, after: &RunStatus) -> String {
     }
 }
 
+/// What an error says, as one more sentence of the answer.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    format!(" {}{}.", first.collect::<String>(), letters.as_str())
+}
+
 /// Where its dead letters are, for each sink that has any.
 pub(super) fn dead_letters(host: &Host, def: &Def, run: &RunStatus) -> String {
     let of_actions = def.actions.iter().filter_map(|action| {
@@ -55,6 +62,7 @@ mod tests {
         assert_eq!(undelivered(&run(7, 2, 0), &run(0, 2, 0)), "");
         assert_eq!(undelivered(&run(7, 2, 0), &run(0, 3, 0)), " 1 row that it held went undelivered.");
         assert_eq!(undelivered(&run(7, 2, 0), &run(4, 3, 0)), " 5 rows that it held went undelivered.");
+        assert_eq!(sentence("the session is there"), " The session is there.");
         let (home, host) = host();
         let rule = r#"{"id":"r","sql":"SELECT * FROM s","options":{"deadLetter":{"file":{"path":"d.jsonl"}}},
             "actions":[{"nop":{"deadLetter":{"mqtt":{"server":"tcp://h","topic":"t"}}}},{"log":{}}]}"#;

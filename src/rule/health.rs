@@ -1,7 +1,7 @@
 //! How a rule is doing, told by its progress.
 //!
-//! A rule that runs is healthy, or degraded with the cause: a connection that is not there, a sink that confirms nothing
-//! of what it has, rows that an operator does not let go. Silence of a source is no illness, for nobody knows whether
+//! A rule that runs is healthy, or degraded with the cause: a journal that cannot be written, a
+//! connection that is not there, a sink that confirms nothing of what it has, rows that an operator does not let go. Silence of a source is no illness, for nobody knows whether
 //! it has anything to say.
 
 use std::time::Duration;
@@ -72,6 +72,12 @@ fn illness(run: &RunStatus, started: Time, now: Time) -> Option<String> {
         NodeKind::Op => format!("the operator `{}`", node.name),
         NodeKind::Sink => format!("the sink `{}`", node.name),
     };
+    // What cannot be written to the disk holds up everything else, and is said by nothing else.
+    if let Some(journal) = &run.journal
+        && !journal.trouble.is_empty()
+    {
+        return Some(journal.trouble.clone());
+    }
     // A connection that is away explains all that follows from it.
     for node in &run.nodes {
         let Some(link) = &node.link else { continue };
@@ -100,6 +106,7 @@ fn span(since: Time, now: Time) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::JournalView;
     use crate::io::LinkStatus;
     use crate::meter::NodeView;
 
@@ -145,6 +152,18 @@ mod tests {
             assert_eq!(health.reason, expected);
             assert_eq!(health.state, if expected.is_empty() { "healthy" } else { "degraded" });
         }
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_is_the_cause() {
+        let trouble = "the input log cannot be written: cannot write `x.log`: the disk is full";
+        let journal = JournalView { trouble: trouble.into(), ..JournalView::default() };
+        let nodes = vec![sink(20_000, 0)];
+        let run = RunStatus { nodes, busy: Some(Time(99_000)), journal: Some(journal), ..RunStatus::default() };
+        let health = Health::of(State::Running, "", &run, Time(80_000), NOW);
+        assert_eq!((health.state, health.reason.as_str()), ("degraded", trouble));
+        let mended = RunStatus { nodes: vec![], journal: Some(JournalView::default()), ..run };
+        assert_eq!(Health::of(State::Running, "", &mended, Time(80_000), NOW).state, "healthy");
     }
 
     #[test]

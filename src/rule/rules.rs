@@ -257,7 +257,8 @@ impl Rules {
             let (held, left): (Vec<Hold>, _) = held.into_iter().partition(|hold| now_read.contains(&hold.stream));
             release(left).await;
             if !reads(&old).iter().all(|name| now_read.contains(name)) {
-                me.forget(&old).await;
+                let left = me.forget(&old).await;
+                warnings.extend(left.into_iter().map(|text| Diagnostic::warning("K0917", text)));
             }
             if triggered {
                 me.launch(&rule, &mut control, planned).await;
@@ -293,7 +294,7 @@ impl Rules {
                 Ok(Err(fault)) => tracing::warn!(rule = id, "the state of the rule cannot be removed: {fault}"),
                 Err(_) => tracing::error!(rule = id, "removing the state of the rule panicked"),
             }
-            me.forget(&rule.def()).await;
+            let left: String = me.forget(&rule.def()).await.iter().map(|text| farewell::sentence(text)).collect();
             me.host.offered.forget(&id);
             let (queues, name) = (me.host.queues.clone(), id.clone());
             let gone = match tokio::task::spawn_blocking(move || queues.remove(&name)).await {
@@ -303,7 +304,7 @@ impl Rules {
             };
             let held = farewell::undelivered(&before, &after);
             let letters = farewell::dead_letters(&me.host, &rule.def(), &after);
-            Ok(format!("Rule {id} is dropped.{held}{gone}{letters}"))
+            Ok(format!("Rule {id} is dropped.{held}{gone}{letters}{left}"))
         })
         .await
     }
@@ -322,14 +323,20 @@ impl Rules {
     }
 
     /// Takes back what the source of a rule that is gone has left outside, unless it is shared and another rule needs it.
-    async fn forget(&self, def: &Def) {
-        let Ok(planned) = self.plan(def) else { return };
+    /// Gives what could not be taken back.
+    async fn forget(&self, def: &Def) -> Vec<String> {
+        let Ok(planned) = self.plan(def) else { return Vec::new() };
         let shared = |name: &str| self.host.catalog.find(name).is_some_and(|found| found.options.shared);
         if planned.sources().iter().any(|name| shared(name) && !self.readers(name).is_empty()) {
-            return;
+            return Vec::new();
         }
-        if tokio::time::timeout(FORGETTING, planned.forget()).await.is_err() {
-            tracing::warn!(rule = def.id, "what the rule left outside could not be taken back in time");
+        match tokio::time::timeout(FORGETTING, planned.forget()).await {
+            Ok(left) => left.iter().map(Fault::to_string).collect(),
+            Err(_) => {
+                let text = "what the rule left outside could not be taken back in time";
+                tracing::warn!(rule = def.id, "{text}");
+                vec![text.to_owned()]
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 
@@ -447,10 +448,10 @@ impl Planned for PlannedFlow {
         Ok(Arc::new(RunningFlow::new(common, drains, flow)))
     }
 
-    async fn forget(self: Box<Self>) {
-        for (stream, feed) in self.streams {
-            forget(&stream.name, feed.source).await;
-        }
+    async fn forget(self: Box<Self>) -> Vec<Fault> {
+        let each =
+            self.streams.into_iter().map(|(stream, feed)| async move { forget(&stream.name, feed.source).await });
+        join_all(each).await.into_iter().flatten().collect()
     }
 }
 
@@ -489,14 +490,12 @@ async fn lease(host: &Host, id: &str, leases: &Leases) -> Result<Arc<()>, Fault>
 }
 
 /// Has a source take back what it left outside, such as a session that a broker keeps for it.
-async fn forget(stream: &str, source: SourcePlan) {
+async fn forget(stream: &str, source: SourcePlan) -> Option<Fault> {
     let forgotten = match (source.open)() {
         Ok(mut source) => source.forget().await,
         Err(fault) => Err(fault),
     };
-    if let Err(fault) = forgotten {
-        tracing::warn!(stream, "what the source left outside could not be taken back: {fault}");
-    }
+    forgotten.inspect_err(|fault| tracing::warn!(stream, "{fault}")).err()
 }
 
 #[cfg(test)]

@@ -79,8 +79,9 @@ impl Planned for ScriptPlan {
         assert!(!self.sql.contains("explode"), "as asked");
         Ok(Arc::new(ScriptRun { end: self.end, stops: self.stops }))
     }
-    async fn forget(self: Box<Self>) {
+    async fn forget(self: Box<Self>) -> Vec<Fault> {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
+        Vec::new()
     }
 }
 

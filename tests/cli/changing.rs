@@ -18,15 +18,18 @@ fn a_dry_run_tells_what_an_update_would_keep_and_changes_nothing() {
 
     write("SELECT a, lag(a) AS before FROM quiet LIMIT 3");
     let told = server.done(&dry);
-    assert!(told.lines().count() == 1 && told.ends_with(" goes on with what it knows\n"), "{told}");
+    assert!(
+        told.lines().count() == 1 && told.ends_with(" of the new rule goes on with what the old one knows\n"),
+        "{told}"
+    );
     let change = server.json(&dry);
     assert_eq!((change["carried"].as_array().unwrap().len(), &change["lost"]), (1, &Json::Array(vec![])), "{change}");
 
     write("SELECT a, lag(b) AS before FROM quiet");
     let told = server.done(&dry);
     let lines: Vec<&str> = told.lines().collect();
-    assert!(lines.len() == 2 && lines[0].ends_with(" begins anew"), "{told}");
-    assert!(lines[1].ends_with(" is dropped with what it knows"), "{told}");
+    assert!(lines.len() == 2 && lines[0].ends_with(" of the new rule begins anew"), "{told}");
+    assert!(lines[1].ends_with(" of the old rule is dropped with what it knows"), "{told}");
 
     write("SELECT a FROM quiet WHERE");
     let wrong = server.ask(&dry);

@@ -305,6 +305,9 @@ impl Courier {
         if delivered > 0 {
             self.meter.confirmed(self.clock.now());
         }
+        if delivered > 0 || fault.as_ref().is_none_or(|fault| fault.whose() == Whose::Row) {
+            self.report.proven();
+        }
         Some(Attempt { delivered, refused: sink.refused(), fault })
     }
 
@@ -338,6 +341,7 @@ impl Courier {
             if fault.retry() == Retry::Never {
                 return Delivered::Failed(fault);
             }
+            self.report.doubt();
             self.away(&fault);
             if self.again(&fault, load, &mut tries).await {
                 return Delivered::Away;

@@ -284,6 +284,7 @@ impl Store {
             }
             self.landed(courier, work, delivered, &refused, row).await;
             if let Some(fault) = fault.filter(|fault| fault.whose() != Whose::Row) {
+                courier.report.doubt();
                 return Some(fault);
             }
         }

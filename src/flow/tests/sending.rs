@@ -277,6 +277,67 @@ async fn the_link_of_a_sink_tells_of_an_outage_and_of_its_end() {
 }
 
 #[tokio::test]
+async fn an_outage_lasts_from_its_first_failure_however_often_the_sink_connects() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::stopped_at(Time(0)));
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counts = tries.clone();
+    // It connects each time, as one does that has no connection of its own.
+    let sink = sink_that(move |_| match counts.fetch_add(1, Ordering::SeqCst) {
+        0..6 => Does::Fail(Fault::unreachable("no")),
+        _ => Does::Take,
+    });
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let running = rule("SELECT a FROM demo").to(&sink).at(&clock).start(&feed).await.unwrap();
+    let link = || running.flow.nodes().last().unwrap().link.clone().unwrap();
+    clock.set(Time(1_000));
+    tap.give(acks.rows(0..1)).await;
+    until("the first failure", || matches!(link().link, Link::Disconnected(_))).await;
+    let began = link().disconnected;
+    until_by(&clock, "more failures", || {
+        let link = link();
+        let lasts = matches!(link.link, Link::Disconnected(_)) && link.disconnected == began;
+        tries.load(Ordering::SeqCst) >= 6 || !lasts
+    })
+    .await;
+    assert!(tries.load(Ordering::SeqCst) >= 6 && sink.connects() >= 6);
+    assert_eq!(link().disconnected, began);
+    until_by(&clock, "the end of it", || link().link == Link::Connected).await;
+    assert_eq!((sink.took().len(), link().disconnected), (1, began));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_sink_that_was_never_connected_owes_what_came() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::stopped_at(Time(5_000)));
+    let away = Arc::new(AtomicUsize::new(1));
+    let state = away.clone();
+    let sink = sink_connecting(move || match state.load(Ordering::SeqCst) {
+        0 => Ok(()),
+        _ => Err(Fault::unreachable("nobody listens")),
+    });
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let running = rule("SELECT a FROM demo").to(&sink).at(&clock).start(&feed).await.unwrap();
+    let owed = || running.flow.nodes().last().unwrap().view.owed;
+    until("a try", || sink.connects() > 0).await;
+    assert_eq!(owed(), 0);
+    let before = clock.now().0;
+    tap.give(acks.rows(0..3)).await;
+    until("the debt", || owed() != 0).await;
+    assert!((before..=clock.now().0).contains(&owed()), "{}", owed());
+    let since = owed();
+    clock.set(Time(clock.now().0 + 60_000));
+    tap.give(acks.rows(3..5)).await;
+    assert_eq!(owed(), since);
+    away.store(0, Ordering::SeqCst);
+    until_by(&clock, "the delivery", || sink.took().len() == 5).await;
+    until("no debt", || owed() == 0).await;
+    assert_eq!(sink.took(), texts(0..5));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn errors_go_to_the_sinks_in_their_order() {
     let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
     let sink = sink();

@@ -21,6 +21,9 @@ pub(super) const KEEP_ALIVE: u16 = 30;
 /// How long the socket, and then the broker, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long someone who drops a rule waits for the broker, which can be told later.
+const FORGETTING: Duration = Duration::from_secs(2);
+
 const BROKER: Peer = Peer { who: "the broker", address: "server", plain: "tcp://" };
 
 /// Where a broker listens.
@@ -93,9 +96,18 @@ impl Dialer {
         self.connect(topics, !self.keeps_session).await.map_err(|why| format!("`{}`: {why}", self.address))
     }
 
-    /// Makes the broker forget the session.
+    /// Makes the broker forget the session. An error is what is left, why, and how to end it.
     pub(super) async fn forget(&self) -> Result<(), String> {
-        let (mut wire, _) = self.connect(false, true).await.map_err(|why| format!("`{}`: {why}", self.address))?;
+        let connected = timeout(FORGETTING, self.connect(false, true)).await;
+        let (mut wire, _) = connected.unwrap_or_else(|_| Err("the broker does not answer".into())).map_err(|why| {
+            let (id, address) = (&self.client_id, &self.address);
+            let Address { host, port, .. } = address;
+            format!(
+                "the session `{id}` at `{address}` could not be ended, and the broker stores messages for it: {why}. To \
+                 end it, connect once with this client id and a clean session, as \
+                 `mosquitto_sub -h {host} -p {port} -i {id} -t none -E` does"
+            )
+        })?;
         wire.put_disconnect();
         let _ = timeout(PATIENCE, async { wire.flush().await.is_ok() && wire.shutdown().await.is_ok() }).await;
         Ok(())
@@ -241,6 +253,26 @@ mod tests {
         for text in ["", "tcp://", "http://h", "tcp://h:x", "tcp://h:0", "tcp://u@h", "ws://h"] {
             assert!(Address::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_cannot_be_ended_is_named_with_the_way_to_end_it() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dialer = Dialer {
+            address: Address { tls: false, host: "127.0.0.1".into(), port },
+            version: Version::V4,
+            client_id: "kuiper-r1".into(),
+            keeps_session: true,
+            session_expiry: 0,
+            receive_maximum: 10,
+            username: String::new(),
+            password: Secret::default(),
+            tls: None,
+        };
+        let why = dialer.forget().await.unwrap_err();
+        let session = format!("the session `kuiper-r1` at `tcp://127.0.0.1:{port}` could not be ended");
+        assert!(why.starts_with(&session), "{why}");
+        assert!(why.contains(&format!("`mosquitto_sub -h 127.0.0.1 -p {port} -i kuiper-r1 -t none -E`")), "{why}");
     }
 
     #[test]

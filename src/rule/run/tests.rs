@@ -57,7 +57,10 @@ impl Source for Trickle {
 
     async fn forget(&mut self) -> Result<()> {
         FORGOTTEN.lock().unwrap().push(self.owner.clone());
-        Ok(())
+        match self.owner.as_str() {
+            "clings" => Err(crate::diag::Fault::unreachable("the session `clings` could not be ended")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -115,6 +118,18 @@ async fn a_rule_that_is_deleted_takes_back_what_its_source_left_outside() {
     stream(&rules, "other", false);
     rules.update("changed".into(), rule("changed", "other"), false).await.unwrap();
     assert_eq!(forgotten(&owners), ["gone", "stopped", "changed"]);
+}
+
+#[tokio::test]
+async fn the_answer_says_what_could_not_be_taken_back() {
+    let rules = rules();
+    stream(&rules, "sticky", false);
+    stream(&rules, "free", false);
+    rules.create(rule("clings", "sticky")).await.unwrap();
+    let told = rules.update("clings".into(), rule("clings", "free"), false).await.unwrap();
+    assert!(told.warnings.iter().any(|found| found.message == "the session `clings` could not be ended"), "{told:?}");
+    let told = rules.remove("clings".into()).await.unwrap();
+    assert_eq!(told, "Rule clings is dropped. The session `clings` could not be ended.");
 }
 
 #[tokio::test]
