@@ -101,7 +101,7 @@ pub struct FlowSpec {
     pub send_error: bool,
     /// What happens to rows that find the rule full.
     pub overflow: Overflow,
-    /// What its accounts go on from.
+    /// What its accounts go on from; `held` is what a journal has.
     pub carried: Accounts,
     /// How long a sink may be without progress before it is opened again; `None`: for ever.
     pub stall: Option<Duration>,
@@ -193,8 +193,13 @@ impl Flow {
     /// Starts the tasks of a rule and subscribes to its feed.
     pub async fn start(spec: FlowSpec) -> Result<Flow> {
         let (ended_to, ended) = watch::channel(None);
+        let mut carried = Accounts::default();
         // A journal says itself what its accounts go on from.
-        let mut carried = if spec.journal.is_some() { Accounts::default() } else { spec.carried.clone() };
+        if spec.journal.is_none() {
+            carried = spec.carried.clone();
+            // A rule of before held it, in a journal that there is no more.
+            carried.close("changed", false);
+        }
         let letters = Arc::new(dead::columns());
         let rule = spec.rule.id.clone();
         let outlet = |sink: SinkSpec,

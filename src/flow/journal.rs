@@ -85,7 +85,7 @@ struct Port {
 
 impl Port {
     fn confirmed(&self) -> u64 {
-        self.before + self.anchor.confirmed().0
+        self.before + self.anchor.rows()
     }
 }
 
@@ -300,8 +300,8 @@ impl Journal {
 
     fn counts(&self) -> Vec<SinkCount> {
         let count = |port: &Port| {
-            let (confirmed, position) = port.anchor.confirmed();
-            let view = port.account.as_ref().map(|account| account.view()).unwrap_or_default();
+            let (confirmed, position, at) = port.anchor.confirmed();
+            let view = at.or_else(|| port.account.as_ref().map(|account| account.view())).unwrap_or_default();
             SinkCount { name: port.name.clone(), confirmed: port.before + confirmed, position, view }
         };
         // What changes with each result and says nothing of what is settled is left out.

@@ -58,7 +58,7 @@ pub trait Planned: Send {
         Ok(None)
     }
 
-    /// What the accounts of the run go on from; called before it is started.
+    /// What the accounts of the run go on from, with what the run before left held; called before it is started.
     fn carry(&mut self, _accounts: Accounts) {}
 
     /// Starts its tasks. Connections are made in the background, so this waits for no one outside.

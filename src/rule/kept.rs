@@ -1,6 +1,6 @@
 //! What is kept of a rule's account from one life of the server to the next.
 //!
-//! It is written every few seconds while it changes, and at the stop. A server that was killed finds what was counted at
+//! It is written every second while it changes, and at the stop. A server that was killed finds what was counted at
 //! the last writing; rows that were on their way or held then are gone with the process, and count as dropped.
 
 use std::sync::Arc;

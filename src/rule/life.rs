@@ -313,7 +313,8 @@ impl Rule {
         {
             let mut view = self.view();
             let mut carried = view.last.accounts();
-            carried.close("stop", false);
+            // What was held is held still if it is in a journal; whoever opens that knows.
+            carried.close("stop", true);
             view.state = State::Starting;
             view.message.clear();
             view.started = self.host.clock.now();
@@ -383,13 +384,20 @@ impl Rule {
 
     async fn settle(&self, running: &Arc<dyn Running>, state: State, message: &str) {
         self.set_state(State::Stopping, "");
+        let mut lost = false;
         tokio::select! {
             () = running.stop() => {}
             () = self.host.clock.sleep(PATIENCE) => {
+                // What it holds is in no journal.
+                lost = self.def().options.qos == 0;
                 tracing::error!(rule = self.id, "rule did not stop within {} s and is left to itself", PATIENCE.as_secs());
             }
         }
-        let last = running.status();
+        let mut last = running.status();
+        if lost && last.ledger.held > 0 {
+            let held = std::mem::take(&mut last.ledger.held);
+            *last.ledger.dropped.entry("stop").or_default() += u64::try_from(held).unwrap_or_default();
+        }
         let mut view = self.view();
         view.last = last;
         view.running = None;

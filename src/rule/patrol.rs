@@ -15,8 +15,9 @@ use super::life::{Control, Duty, Rule};
 use super::{Planned, Rules, State, kept};
 use crate::clock::{Clock, Time};
 
-/// How long accounts may be changed and not stored.
-const KEEPING: Duration = Duration::from_secs(5);
+/// How long accounts may be changed and not stored: what a crash may set back. All that have changed share one write, and
+/// where none has there is none.
+const KEEPING: Duration = Duration::from_secs(1);
 
 impl Rules {
     /// Begins to look after the rules, once.

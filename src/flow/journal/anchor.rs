@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::data::{Account, Fate, Value};
 use crate::diag::Result;
 use crate::io::Sink;
+use crate::meter::{SinkAccount, SinkView};
 
 /// What one sink has confirmed in this run, and where it stood then, if it can say so: the journal reads what the outlet
 /// writes.
@@ -21,8 +22,8 @@ pub struct Anchor {
 struct Place {
     /// Where the run before stood; taken by the first connection.
     resume: Option<Value>,
-    /// Rows that were confirmed, and where the sink stood then.
-    mark: Option<(u64, Value)>,
+    /// Rows that were confirmed, where the sink stood then, and its account.
+    mark: Option<(u64, Value, SinkView)>,
 }
 
 impl Anchor {
@@ -34,22 +35,28 @@ impl Anchor {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rows that need not be given again, and where the sink stands behind them.
-    pub fn confirmed(&self) -> (u64, Option<Value>) {
+    /// The rows that need not be given again.
+    pub fn rows(&self) -> u64 {
+        self.place().mark.as_ref().map_or_else(|| self.confirmed.load(Ordering::Acquire), |(rows, ..)| *rows)
+    }
+
+    /// The same, where the sink stands behind them, and what its account was there: what it took later is taken back
+    /// after a crash, and counts when it is given again. No account where nothing is taken back.
+    pub fn confirmed(&self) -> (u64, Option<Value>, Option<SinkView>) {
         let place = self.place();
         match &place.mark {
-            Some((rows, position)) => (*rows, Some(position.clone())),
-            None => (self.confirmed.load(Ordering::Acquire), place.resume.clone()),
+            Some((rows, position, view)) => (*rows, Some(position.clone()), Some(view.clone())),
+            None => (self.confirmed.load(Ordering::Acquire), place.resume.clone(), None),
         }
     }
 
     /// The sink is connected: what it took after the run before noted its place is taken back.
-    pub async fn connected(&self, sink: &mut dyn Sink) -> Result<()> {
+    pub async fn connected(&self, sink: &mut dyn Sink, account: &SinkAccount) -> Result<()> {
         let resume = self.place().resume.clone();
         if let Some(position) = resume {
             sink.resume(&position).await?;
         }
-        self.delivered(sink).await?;
+        self.delivered(sink, account).await?;
         // Not before the sink has said where it stands: the journal may note it at any moment, and a kill behind a note
         // of nothing would leave in the sink what is given again.
         self.place().resume = None;
@@ -57,10 +64,10 @@ impl Anchor {
     }
 
     /// The sink has confirmed something, and the receipts of it are settled.
-    pub async fn delivered(&self, sink: &mut dyn Sink) -> Result<()> {
-        let rows = self.confirmed.load(Ordering::Acquire);
+    pub async fn delivered(&self, sink: &mut dyn Sink, account: &SinkAccount) -> Result<()> {
+        let (rows, view) = (self.confirmed.load(Ordering::Acquire), account.view());
         if let Some(position) = sink.position().await? {
-            self.place().mark = Some((rows, position));
+            self.place().mark = Some((rows, position, view));
         }
         Ok(())
     }
@@ -110,11 +117,11 @@ mod tests {
 
     #[tokio::test]
     async fn where_a_sink_stood_is_known_until_it_says_where_it_stands() {
-        let (anchor, mut sink) = (Anchor::new(Some(Value::Int(7))), Slow);
-        let mut connected = Box::pin(anchor.connected(&mut sink));
+        let (anchor, mut sink, account) = (Anchor::new(Some(Value::Int(7))), Slow, SinkAccount::default());
+        let mut connected = Box::pin(anchor.connected(&mut sink, &account));
         assert!(futures_util::FutureExt::now_or_never(&mut connected).is_none());
-        assert_eq!(anchor.confirmed(), (0, Some(Value::Int(7))));
+        assert_eq!(anchor.confirmed(), (0, Some(Value::Int(7)), None));
         connected.await.unwrap();
-        assert_eq!(anchor.confirmed(), (0, Some(Value::Int(8))));
+        assert_eq!(anchor.confirmed(), (0, Some(Value::Int(8)), Some(account.view())));
     }
 }

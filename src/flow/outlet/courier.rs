@@ -132,7 +132,7 @@ impl Courier {
         let connect = async {
             sink.connect(self.report.clone()).await?;
             match &self.anchor {
-                Some(anchor) => anchor.connected(sink).await,
+                Some(anchor) => anchor.connected(sink, &self.account).await,
                 None => Ok(()),
             }
         };
@@ -323,7 +323,7 @@ impl Courier {
                 self.bury(&one.fault, fate, 1, &parcels[one.parcel], Some(one.row), receipts);
             });
             if let Some(anchor) = &self.anchor
-                && let Err(fault) = anchor.delivered(sink).await
+                && let Err(fault) = anchor.delivered(sink, &self.account).await
             {
                 // What it does not say counts as not confirmed.
                 self.log.tell(&fault, self.clock.now());

@@ -158,6 +158,30 @@ async fn a_stream_that_is_dropped_takes_back_what_its_stopped_rules_left_outside
 }
 
 #[tokio::test]
+async fn what_a_window_held_is_dropped_as_changed_when_the_changed_rule_has_none() {
+    let rules = rules();
+    stream(&rules, "held", false);
+    let text = |sql: &str| json!({"id": "w", "sql": sql, "actions": [{"nop": {}}], "options": {"qos": 1}}).to_string();
+    let ledger = || Json::Object(rules.status("w").unwrap().to_json())["ledger"].clone();
+    let until = async |term: &str| {
+        let deadline = Clock::real();
+        tokio::select! {
+            () = async { while ledger()[term] != 1 { tokio::task::yield_now().await } } => {}
+            () = deadline.sleep(Duration::from_secs(5)) => panic!("{}", ledger()),
+        }
+    };
+    rules.create(text("SELECT collect(a) AS all FROM held GROUP BY COUNTWINDOW(9)")).await.unwrap();
+    until("held").await;
+    rules.update("w".into(), text("SELECT a FROM held"), false).await.unwrap();
+    until("out").await;
+    assert_eq!(
+        (&ledger()["in"], &ledger()["held"], &ledger()["dropped"]),
+        (&json!(2), &json!(0), &json!({"changed": 1}))
+    );
+    rules.remove("w".into()).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_status_tells_of_connections_and_rows() {
     let rules = rules();
     stream(&rules, "seen", false);

@@ -217,3 +217,33 @@ async fn a_row_that_is_nested_too_deeply_is_counted_after_a_crash_too() {
     assert_eq!((running.ledger().came, running.ledger().dead.get("encode")), (2, Some(&1)));
     world.running.take().unwrap().kill().await;
 }
+
+/// What a sink had taken since it said last where it stands is taken back after a crash, and is delivered once.
+#[tokio::test]
+async fn what_a_sink_takes_back_after_a_crash_is_delivered_once() {
+    let (clock, home, sink) = (Clock::real(), tempfile::tempdir().unwrap(), sink_that_takes_back());
+    let start = async || {
+        let (tap, source) = tap();
+        let mut rule = rule("SELECT a, lag(a) AS l FROM demo").to(&sink).at(&clock);
+        rule.journal = Some((home.path().to_owned(), HOUR));
+        (tap, rule.start(&feed(source, &clock)).await.unwrap())
+    };
+    let acks = Arc::<Acks>::default();
+    let account = |running: &Running| running.flow.accounts().sinks["fake_0"].clone();
+    let (mut tap, running) = start().await;
+    tap.give(acks.rows(1..3)).await;
+    until("the notes", || confirmed(home.path()) == 2).await;
+    sink.set_says(false);
+    tap.give(acks.rows(3..6)).await;
+    until("the results", || account(&running).delivered == 5).await;
+    // With this row goes to the disk what is known of the sink by now.
+    tap.give(acks.rows(6..7)).await;
+    until("the log", || acks.good().len() == 6).await;
+    running.kill().await;
+    sink.set_says(true);
+    let (_tap, running) = start().await;
+    until("all results", || confirmed(home.path()) == 6).await;
+    let view = account(&running);
+    assert_eq!((sink.took().len(), view.delivered, view.results), (6, 6, 6));
+    running.kill().await;
+}

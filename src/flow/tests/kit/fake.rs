@@ -36,6 +36,8 @@ struct Inner {
     returns_from_idle: bool,
     /// It says where it stands, and takes back what came after.
     takes_back: bool,
+    /// It does not say where it stands while this is false.
+    says: watch::Sender<bool>,
 }
 
 pub fn sink() -> Fake {
@@ -79,6 +81,7 @@ fn fake(change: impl FnOnce(&mut Inner)) -> Fake {
         hanging_connects: 0,
         returns_from_idle: false,
         takes_back: false,
+        says: watch::Sender::new(true),
     };
     change(&mut inner);
     Fake(Arc::new(inner))
@@ -92,6 +95,11 @@ impl Fake {
 
     pub fn open(&self) {
         self.0.open.send_replace(true);
+    }
+
+    /// Whether it says where it stands when it is asked; otherwise it is silent until it does.
+    pub fn set_says(&self, says: bool) {
+        self.0.says.send_replace(says);
     }
 
     /// The messages that it confirmed, in order.
@@ -151,6 +159,8 @@ impl Sink for FakeSink {
 
     async fn position(&mut self) -> Result<Option<Value>> {
         let inner = &self.0.0;
+        let mut says = inner.says.subscribe();
+        says.wait_for(|says| *says).await.unwrap();
         Ok(inner.takes_back.then(|| Value::Int(inner.took.lock().unwrap().len() as i64)))
     }
 
