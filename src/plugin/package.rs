@@ -12,7 +12,7 @@ use zip::ZipArchive;
 
 use super::elf::Place;
 use super::name::{FileName, Kind, canonical, symbol};
-use super::sign::{self, PublicKey};
+use super::sign::{self, Asking, PublicKey};
 
 /// Entries that a zip may have.
 const ENTRIES: usize = 10_000;
@@ -22,6 +22,8 @@ const BYTES: u64 = 512 << 20;
 const RATIO: u64 = 100;
 /// Bytes that may be packed however well.
 const SMALL: u64 = 1 << 20;
+/// Bytes that a signature may have.
+const SIGNATURE: u64 = 4096;
 /// Bytes of the path of an entry, and folders in it.
 const PATH: (usize, usize) = (500, 20);
 
@@ -109,11 +111,16 @@ impl Package {
         Ok(text)
     }
 
-    /// Checks that one of the keys has signed all of it.
-    pub fn check_signature(&mut self, trusted: &[PublicKey]) -> Result<(), String> {
-        let signature = self.read(sign::ENTRY, 4096)?;
+    /// Checks that one of the keys has signed all of it, and returns the number of that key.
+    pub fn check_signature(&mut self, trusted: &[PublicKey], asking: Asking) -> Result<String, String> {
+        let signature = self.read(sign::ENTRY, SIGNATURE)?;
         let signed = self.digests(sign::ENTRY)?;
-        sign::check(signature.as_deref(), &signed, trusted)
+        sign::check(signature.as_deref(), &signed, trusted, asking)
+    }
+
+    /// The number of the key that its signature says it is by, which is not looked into; `None` where it has none.
+    pub fn claimed(&mut self) -> Result<Option<String>, String> {
+        self.read(sign::ENTRY, SIGNATURE)?.map(|signature| sign::claimed(&signature)).transpose()
     }
 
     /// Adds to what is wrong with the library for which machines the zip has others.
