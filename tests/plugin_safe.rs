@@ -241,11 +241,24 @@ async fn ghsa_rj4j_2jph_gg43_no_name_of_a_plugin_rule_or_entry_of_a_zip_is_a_pat
         outside.is_whole(&w, &name);
     }
     let out = w.home.path().join("keep/secret").display().to_string();
-    for entry in ["../../../keep/secret", "etc/../../../../keep/secret", &out, "..\\secret", "C:\\secret", "a\nb"] {
+    for (entry, wrong) in [
+        ("../../../keep/secret", "leads out of the plugin's folder"),
+        ("etc/../../../../keep/secret", "leads out of the plugin's folder"),
+        (&out, "leads out of the plugin's folder"),
+        ("..\\secret", "has a backslash in its name"),
+        ("C:\\secret", "has a backslash in its name"),
+        ("C:secret", "has a colon in its name"),
+        ("a\nb", "has a line break in its name"),
+        (".hidden", "has a name that begins with a dot"),
+        ("etc/.hid", "has a name that begins with a dot"),
+        ("etc/\u{202e}gpj.sh", "has U+202E in its name"),
+        ("Tiny@v1.0.0.so/b", "entry `Tiny@v1.0.0.so` is a file, and `Tiny@v1.0.0.so/b` needs a folder there"),
+        (&format!("etc/{}", "a".repeat(256)), "has too long a name: it has 256 bytes, and 255 are the most"),
+    ] {
         let file = brought("slips.zip", &[("Tiny@v1.0.0.so", &library), (entry, b"theirs")]);
         let reply = w.ask("POST", "/plugins/sinks", &json!({"name": "tiny", "file": file}).to_string()).await;
         assert_eq!(reply.status, 400, "{entry}: {}", reply.body);
-        assert!(reply.body.contains("leads out of the plugin's folder"), "{entry}: {}", reply.body);
+        assert!(reply.body.contains(wrong), "{entry}: {}", reply.body);
         outside.is_whole(&w, entry);
     }
     for file_name in ["Tiny@v...so", "Tiny@v1..0.so", "Tiny@v-1.so", "Tiny@v1 0.so"] {
