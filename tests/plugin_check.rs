@@ -73,6 +73,44 @@ fn a_good_library_is_told_what_it_offers() {
 }
 
 #[test]
+fn a_bare_name_and_a_link_are_files_of_the_folder() {
+    let bench = Bench::new();
+    let here = bench.folder.path();
+    fs::create_dir(bench.path("deep")).unwrap();
+    let other = "-Wl,-soname,libother.so.1";
+    bench.library("deep/libother.so.1", "int other(void) { return 1; }", other);
+    // What it needs lies beside it, and is looked for there as well.
+    let needs = format!("-DNEEDS=other -L{} -l:libother.so.1 -Wl,-rpath,$ORIGIN", bench.path("deep").display());
+    bench.tiny("deep/Tiny@v1.0.0.so", &needs);
+    bench.tiny("Tiny@v1.0.0.so", "");
+    std::os::unix::fs::symlink("Tiny@v1.0.0.so", bench.path("Tiny@v2.0.0.so")).unwrap();
+    for (folder, file) in
+        [(here.into(), "Tiny@v1.0.0.so"), (here.into(), "Tiny@v2.0.0.so"), (bench.path("deep"), "Tiny@v1.0.0.so")]
+    {
+        let said = done(&folder, &["plugin", "check", file]);
+        assert!(said.ends_with(&format!("`{file}` can be loaded here\n")), "{said}");
+        let said = done(&folder, &["plugin", "test", file, "--only", "tinyTwice: its examples"]);
+        assert!(said.contains(" passed, 0 failed"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_told_at_once() {
+    let bench = Bench::new();
+    assert!(Command::new("mkfifo").arg(bench.path("pipe.so")).status().unwrap().success());
+    fs::create_dir(bench.path("folder.so")).unwrap();
+    for (file, what) in [("pipe.so", "a named pipe (FIFO)"), ("folder.so", "a folder"), ("/dev/zero", "a device")] {
+        let output = kuiper(bench.folder.path(), &["plugin", "check", file]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told, format!("kuiper: cannot read `{file}`: it is {what}, not a regular file\n"));
+        assert_eq!(output.status.code(), Some(2));
+        let output = kuiper(bench.folder.path(), &["plugin", "test", file]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told, format!("kuiper: `{file}` cannot be tested: it is {what}, not a regular file\n"));
+    }
+}
+
+#[test]
 fn what_is_no_library_is_told_apart() {
     let bench = Bench::new();
     let whole = fs::read(bench.tiny("whole.so", "")).unwrap();
@@ -425,11 +463,22 @@ fn only_what_a_trusted_key_has_signed_is_installed() {
     assert_eq!(installed(&bench, &zip, &[]), Ok(()));
     let told = installed(&bench, &zip, &[&mine]).unwrap_err();
     assert!(told.starts_with("the zip is not signed, and this server installs only what "), "{told}");
-    assert!(refused(&zip, &["--key", mine.lines().last().unwrap()]).contains("the zip is not signed"));
+    let told = refused(&zip, &["--key", mine.lines().last().unwrap()]);
+    assert!(told.contains("the zip is not signed, and `--key` asks for a signature"), "{told}");
+    assert!(fine(&zip, &[]).starts_with("tinySink.zip is not signed\n"));
 
     done(&folder, &["plugin", "pack", "--sign", "mine.key"]);
     assert_eq!(installed(&bench, &zip, &[&other, &mine]), Ok(()));
-    fine(&zip, &["--key", "mine.key.pub"]);
+    let number = &mine.lines().next().unwrap()["untrusted comment: minisign public key ".len()..];
+    let said = fine(&zip, &["--key", "other.key.pub", "--key", "mine.key.pub"]);
+    let verified = format!("tinySink.zip is signed by the key {number}, and the signature was verified\n");
+    assert!(said.starts_with(&verified), "{said}");
+    let said = fine(&zip, &[]);
+    let told =
+        format!("tinySink.zip says that it is signed by the key {number}; not verified, for no `--key` was given\n");
+    assert!(said.starts_with(&told), "{said}");
+    let told = refused(&zip, &["--key", "other.key.pub"]);
+    assert!(told.ends_with(&format!("the zip is signed by the key {number}, which `--key` does not name")), "{told}");
     let told = installed(&bench, &zip, &[&other]).unwrap_err();
     assert!(told.contains("which is none of `plugins.trustedKeys`"), "{told}");
 

@@ -186,7 +186,11 @@ async fn ghsa_gj54_gwj9_x2c6_an_upload_that_names_a_url_is_fetched_to_where_uplo
         (&url, sum, "has the SHA-256 "),
         (&url, "abc", "`sha256` is no digest; it is 64 hexadecimal digits"),
     ] {
-        let reply = upload(&w, &json!({"name": "got", "file": file, "sha256": sha256})).await;
+        let mut body = json!({"name": "got", "file": file});
+        if !sha256.is_empty() {
+            body["sha256"] = sha256.into();
+        }
+        let reply = upload(&w, &body).await;
         assert_eq!(reply.status, 400, "{file}: {}", reply.body);
         assert!(reply.body.contains(told), "{file}: {}", reply.body);
         assert!(!w.home.path().join("data/uploads/got").exists(), "{file}");
@@ -241,11 +245,24 @@ async fn ghsa_rj4j_2jph_gg43_no_name_of_a_plugin_rule_or_entry_of_a_zip_is_a_pat
         outside.is_whole(&w, &name);
     }
     let out = w.home.path().join("keep/secret").display().to_string();
-    for entry in ["../../../keep/secret", "etc/../../../../keep/secret", &out, "..\\secret", "C:\\secret", "a\nb"] {
+    for (entry, wrong) in [
+        ("../../../keep/secret", "leads out of the plugin's folder"),
+        ("etc/../../../../keep/secret", "leads out of the plugin's folder"),
+        (&out, "leads out of the plugin's folder"),
+        ("..\\secret", "has a backslash in its name"),
+        ("C:\\secret", "has a backslash in its name"),
+        ("C:secret", "has a colon in its name"),
+        ("a\nb", "has a line break in its name"),
+        (".hidden", "has a name that begins with a dot"),
+        ("etc/.hid", "has a name that begins with a dot"),
+        ("etc/\u{202e}gpj.sh", "has U+202E in its name"),
+        ("Tiny@v1.0.0.so/b", "entry `Tiny@v1.0.0.so` is a file, and `Tiny@v1.0.0.so/b` needs a folder there"),
+        (&format!("etc/{}", "a".repeat(256)), "has too long a name: it has 256 bytes, and 255 are the most"),
+    ] {
         let file = brought("slips.zip", &[("Tiny@v1.0.0.so", &library), (entry, b"theirs")]);
         let reply = w.ask("POST", "/plugins/sinks", &json!({"name": "tiny", "file": file}).to_string()).await;
         assert_eq!(reply.status, 400, "{entry}: {}", reply.body);
-        assert!(reply.body.contains("leads out of the plugin's folder"), "{entry}: {}", reply.body);
+        assert!(reply.body.contains(wrong), "{entry}: {}", reply.body);
         outside.is_whole(&w, entry);
     }
     for file_name in ["Tiny@v...so", "Tiny@v1..0.so", "Tiny@v-1.so", "Tiny@v1 0.so"] {
@@ -278,6 +295,54 @@ async fn ghsa_c23q_fw86_9h5x_a_plugin_whose_name_is_a_path_deletes_no_folder() {
     for folder in ["keep", "keep/deep", "data/plugins/sinks"] {
         assert!(w.home.path().join(folder).is_dir(), "{folder}");
     }
+}
+
+#[tokio::test]
+async fn a_request_is_taken_at_its_word_or_refused() {
+    let w = World::new().await;
+    let bench = Bench::new();
+    let library = fs::read(bench.tiny("tiny.so", "")).unwrap();
+    let uploads = w.home.path().join("data/uploads");
+    fs::create_dir_all(&uploads).unwrap();
+    fs::copy(zipped(bench.folder.path(), &[("Tiny@v1.0.0.so", &library)]), uploads.join("tiny.zip")).unwrap();
+    let file = format!("file://{}/tiny.zip", uploads.display());
+    let body = |more: serde_json::Value| {
+        let mut body = json!({"name": "tiny", "file": file});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let wrong = [
+        (json!({"sha265": "00"}), "there is no member `sha265`; did you mean `sha256`?"),
+        (json!({"foo": 1}), "there is no member `foo`; expected `name`, `file`, "),
+        (json!({"sha256": ""}), "`sha256` is no digest; it is 64 hexadecimal digits"),
+        (json!({"sha256": " "}), "`sha256` is no digest; it is 64 hexadecimal digits"),
+        (json!({"sha256": "00"}), "`sha256` is no digest; it is 64 hexadecimal digits"),
+        (json!({"file": "https://me:s3cret@host/x.tar"}), "invalid uri https://host/x.tar: "),
+        (json!({"file": "http://me:s3cret@127.0.0.1:1/x.zip"}), "fail to download file http://127.0.0.1:1/x.zip: "),
+        (json!({"file": "https://me:s3cret@ho st/x.zip"}), "invalid uri ho st/x.zip: "),
+        (json!({"file": "me:s3cret@host/x.zip"}), "invalid uri host/x.zip: "),
+    ];
+    let refuses = async |method: &str, path: &str| {
+        for (more, told) in &wrong {
+            let reply = w.ask(method, path, &body(more.clone())).await;
+            assert_eq!(reply.status, 400, "{method} {more}: {}", reply.body);
+            assert!(reply.body.contains(told), "{method} {more}: {}", reply.body);
+            assert!(!reply.body.contains("s3cret"), "{method} {more}: {}", reply.body);
+        }
+    };
+    refuses("POST", "/plugins/sinks").await;
+    // What eKuiper's clients send, in any case of the letters.
+    let theirs = body(json!({"shellParas": [], "functions": [], "version": "1.0.0"})).replace("\"name\"", "\"Name\"");
+    let reply = w.ask("POST", "/plugins/sinks", &theirs).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    refuses("PUT", "/plugins/sinks/tiny").await;
+    for query in ["force=maybe", "force=", "force", "stop=2"] {
+        let reply = w.ask("DELETE", &format!("/plugins/sinks/tiny?{query}"), "").await;
+        assert_eq!(reply.status, 400, "{query}: {}", reply.body);
+        assert!(reply.body.contains(", expected `true` or `false`"), "{query}: {}", reply.body);
+    }
+    let reply = w.ask("DELETE", "/plugins/sinks/tiny?force=1&stop=false", "").await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "sinks plugin tiny is deleted"));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use axum::extract::Request;
 use serde_json::{Map, Value as Json};
 
 use super::{Refusal, Server};
+use crate::diag::nearest;
 use crate::rule::check_id;
 
 /// The largest body that is read into memory.
@@ -44,6 +45,15 @@ impl Call {
         matches!(self.query(name).as_deref(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
     }
 
+    /// A parameter of the query that says yes or no, and nothing else; where it is not given it says no.
+    pub fn query_flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.query(name).as_deref() {
+            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(_) if self.query_is(name) => Ok(true),
+            Some(other) => Err(Refusal::bad(format!("`{name}` is `{other}`, expected `true` or `false`"))),
+        }
+    }
+
     /// The body as text.
     pub async fn text(self) -> Result<String, Refusal> {
         let bytes = to_bytes(self.request.into_body(), LIMIT)
@@ -75,11 +85,29 @@ impl Members {
         found.filter(|value| !value.is_null())
     }
 
+    /// Refuses members with other names than these.
+    pub fn only(&self, known: &[&str]) -> Result<(), Refusal> {
+        let Some(other) = self.0.keys().find(|key| !known.iter().any(|name| key.eq_ignore_ascii_case(name))) else {
+            return Ok(());
+        };
+        let shown: String = other.chars().take(100).collect();
+        let help = match nearest(other, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("expected `{}`", known.join("`, `")),
+        };
+        Err(Refusal::bad(format!("there is no member `{}`; {help}", shown.escape_debug())))
+    }
+
     /// A text; empty where it is not given.
     pub fn text(&self, name: &str) -> Result<String, Refusal> {
+        self.given(name).map(Option::unwrap_or_default)
+    }
+
+    /// A text that may be left out, which is not the same as an empty one.
+    pub fn given(&self, name: &str) -> Result<Option<String>, Refusal> {
         match self.get(name) {
-            None => Ok(String::new()),
-            Some(Json::String(text)) => Ok(text.clone()),
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text.clone())),
             Some(other) => Err(Refusal::bad(format!("`{name}` must be text, found `{other}`"))),
         }
     }

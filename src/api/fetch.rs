@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::Server;
 use crate::diag::words;
 use crate::io::refusal;
+use crate::plugin::check_regular;
 use crate::store::Upload;
 
 /// How often an answer may point elsewhere.
@@ -21,19 +22,40 @@ const HOPS: usize = 5;
 
 /// Writes what the URL names into the upload; where a digest is given (SHA-256 in hexadecimal), it must have that. The
 /// error is a sentence.
-pub(super) async fn fetch(server: &Arc<Server>, url: &str, sha256: &str, upload: &mut Upload) -> Result<(), String> {
-    let plain = sha256.trim().to_ascii_lowercase();
-    if !plain.is_empty() && (plain.len() != 64 || !plain.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+pub(super) async fn fetch(
+    server: &Arc<Server>,
+    url: &str,
+    sha256: Option<&str>,
+    upload: &mut Upload,
+) -> Result<(), String> {
+    let plain = sha256.map(|given| given.trim().to_ascii_lowercase());
+    if plain.as_ref().is_some_and(|plain| plain.len() != 64 || !plain.bytes().all(|byte| byte.is_ascii_hexdigit())) {
         return Err("`sha256` is no digest; it is 64 hexadecimal digits, as `sha256sum` prints them".to_owned());
     }
     bring(server, url, upload).await?;
-    if plain.is_empty() {
-        return Ok(());
-    }
+    let Some(plain) = plain else { return Ok(()) };
     let found = digest(upload.path()).map_err(|error| format!("cannot read what came: {}", words(&error)))?;
     match found == plain {
         true => Ok(()),
-        false => Err(format!("what came from {url} has the SHA-256 {found}, and {plain} was asked for")),
+        false => Err(format!("what came from {} has the SHA-256 {found}, and {plain} was asked for", shown(url))),
+    }
+}
+
+/// The URL for a sentence or the log, without the user and the password that it may hold. Of what cannot be read as a
+/// URL of the web, all that stands before the last `@` may be such.
+pub(super) fn shown(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut parsed) if parsed.has_host() => {
+            if parsed.username().is_empty() && parsed.password().is_none() {
+                return url.to_owned();
+            }
+            match (parsed.set_username(""), parsed.set_password(None)) {
+                (Ok(()), Ok(())) => parsed.into(),
+                _ => url.rsplit('@').next().unwrap_or_default().to_owned(),
+            }
+        }
+        Ok(parsed) if parsed.scheme() == "file" => url.to_owned(),
+        _ => url.rsplit('@').next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -51,19 +73,26 @@ fn digest(path: &Path) -> std::io::Result<String> {
 }
 
 async fn bring(server: &Arc<Server>, url: &str, upload: &mut Upload) -> Result<(), String> {
-    let parsed =
-        Url::parse(url).map_err(|_| format!("invalid uri {url}: write it as http://…, https://… or file://…"))?;
+    let parsed = Url::parse(url)
+        .map_err(|_| format!("invalid uri {}: write it as http://…, https://… or file://…", shown(url)))?;
     match parsed.scheme() {
         "file" => copy(server, &parsed, upload),
         "http" | "https" => {
-            in_time(server, parsed, upload).await.map_err(|why| format!("fail to download file {url}: {why}"))
+            let done = in_time(server, parsed, upload).await;
+            done.map_err(|why| format!("fail to download file {}: {why}", shown(url)))
         }
-        other => Err(format!("invalid uri {url}: the scheme `{other}` is not http, https or file")),
+        // What looks like a scheme may be a user, and a password behind it.
+        _ if !url.contains("://") => {
+            Err(format!("invalid uri {}: write it as http://…, https://… or file://…", shown(url)))
+        }
+        other => Err(format!("invalid uri {}: the scheme `{other}` is not http, https or file", shown(url))),
     }
 }
 
 fn copy(server: &Arc<Server>, url: &Url, upload: &mut Upload) -> Result<(), String> {
-    let path = url.to_file_path().map_err(|()| format!("invalid uri {url}: it names no file of this machine"))?;
+    let path = url
+        .to_file_path()
+        .map_err(|()| format!("invalid uri {}: it names no file of this machine", shown(url.as_str())))?;
     let uploads = server.host().store.uploads();
     if !server.external_files && !uploads.holds(&path) {
         let exists = |path: &Path| path.starts_with(uploads.folder());
@@ -73,9 +102,7 @@ fn copy(server: &Arc<Server>, url: &Url, upload: &mut Upload) -> Result<(), Stri
         return Err(format!("there is no file `{}`", path.display()));
     }
     let mut read = || -> Result<(), String> {
-        if path.is_dir() {
-            return Err("it is a folder".to_owned());
-        }
+        check_regular(&path)?;
         let mut file = std::fs::File::open(&path).map_err(|error| words(&error))?;
         let mut piece = vec![0; 1 << 16];
         loop {
@@ -107,19 +134,21 @@ async fn download(mut url: Url, most: u64, private: bool, upload: &mut Upload) -
             .resolve_to_addrs(&host, &addresses)
             .connect_timeout(Duration::from_secs(10))
             .build()
-            .map_err(|error| sentence(&error))?;
-        let mut response = client.get(url.clone()).send().await.map_err(|error| sentence(&error))?;
+            .map_err(sentence)?;
+        let mut response = client.get(url.clone()).send().await.map_err(sentence)?;
         let status = response.status();
         if status.is_redirection() {
             let target = response.headers().get(LOCATION).and_then(|target| target.to_str().ok());
             let target = target.ok_or_else(|| format!("cannot download the file with status: {status}"))?;
             let secure = url.scheme() == "https";
-            url = url.join(target).map_err(|_| format!("the server points to `{target}`, which is no address"))?;
+            let to = shown(target);
+            url = url.join(target).map_err(|_| format!("the server points to `{to}`, which is no address"))?;
+            let to = shown(url.as_str());
             if !["http", "https"].contains(&url.scheme()) {
-                return Err(format!("the server points to `{url}`, which is neither http nor https"));
+                return Err(format!("the server points to `{to}`, which is neither http nor https"));
             }
             if secure && url.scheme() == "http" {
-                return Err(format!("the server points from https to `{url}`, which anyone could change on its way"));
+                return Err(format!("the server points from https to `{to}`, which anyone could change on its way"));
             }
             continue;
         }
@@ -131,7 +160,7 @@ async fn download(mut url: Url, most: u64, private: bool, upload: &mut Upload) -
             return Err(too_large());
         }
         let mut size = 0;
-        while let Some(piece) = response.chunk().await.map_err(|error| sentence(&error))? {
+        while let Some(piece) = response.chunk().await.map_err(sentence)? {
             size += piece.len() as u64;
             if size > most {
                 return Err(too_large());
@@ -158,13 +187,39 @@ async fn resolve(url: &Url, private: bool) -> Result<(String, Vec<SocketAddr>), 
 }
 
 /// What went wrong underneath: the outer errors only say that something did.
-fn sentence(error: &reqwest::Error) -> String {
+fn sentence(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "the other side does not answer in time".to_owned();
     }
-    let mut cause: &dyn std::error::Error = error;
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
     words(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, told) in [
+            ("https://host/x.zip", "https://host/x.zip"),
+            ("http://host:1/a@b.zip?c=d@e", "http://host:1/a@b.zip?c=d@e"),
+            ("file:///a@b.zip", "file:///a@b.zip"),
+            ("https://me:secret@host/x.zip", "https://host/x.zip"),
+            ("https://me@host:1/x.zip", "https://host:1/x.zip"),
+            ("https:me:secret@host/x.zip", "https://host/x.zip"),
+            ("HT\ttps://me:secret@host/x.zip", "https://host/x.zip"),
+            ("https://me:sec@ret@host/x.zip", "https://host/x.zip"),
+            ("https://me:sec/ret@host/x.zip", "host/x.zip"),
+            ("https://me:secret@ho st/x.zip", "ho st/x.zip"),
+            ("me:secret@host/x.zip", "host/x.zip"),
+            ("ftp://me:secret@host/x.zip", "ftp://host/x.zip"),
+        ] {
+            assert_eq!(shown(url), told, "{url}");
+        }
+    }
 }

@@ -9,6 +9,9 @@ use crate::rule::check_id;
 /// What the process ends with so that who looks after it starts it again, as eKuiper's does.
 const RESTART: u8 = 100;
 
+/// Members of a request to install: those of eKuiper, and ours. The version is that in the name of the library.
+const MEMBERS: &[&str] = &["name", "file", "shellParas", "functions", "version", "sha256", "isolation"];
+
 /// The kind that the path names; the route lets no other word through.
 fn kind(call: &Call) -> Result<Kind, Refusal> {
     Kind::read(call.param(0)).ok_or_else(|| Refusal::bad(format!("there is no kind of plugin `{}`", call.param(0))))
@@ -65,8 +68,9 @@ fn told(moved: &Moved) -> String {
 async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String, Moved), Refusal> {
     let server = call.server.clone();
     let members = call.members().await?;
+    members.only(MEMBERS)?;
     let (named, file) = (members.text("name")?.trim().to_owned(), members.text("file")?);
-    let sha256 = members.text("sha256")?;
+    let sha256 = members.given("sha256")?;
     let name = match over.clone() {
         Some(path) if !named.is_empty() && named != path => {
             return Err(Refusal::bad(format!("the body names the plugin `{named}`, the path `{path}`")));
@@ -85,7 +89,7 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String
     }
     check_id(&wish.name).map_err(Refusal::bad)?;
     if !file.ends_with(".zip") {
-        return Err(Refusal::bad(format!("invalid uri {file}: `file` must end with .zip")));
+        return Err(Refusal::bad(format!("invalid uri {}: `file` must end with .zip", fetch::shown(&file))));
     }
     if over.is_none() {
         let admitted = server.host().plugins.admit(kind, &wish);
@@ -93,7 +97,7 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String
     }
     // Never finished, so the zip is gone when this function ends.
     let mut zip = server.host().store.uploads().begin(&format!("{name}.zip")).map_err(Refusal::from)?;
-    fetch::fetch(&server, &file, &sha256, &mut zip).await.map_err(Refusal::bad)?;
+    fetch::fetch(&server, &file, sha256.as_deref(), &mut zip).await.map_err(Refusal::bad)?;
     let (plugins, rules) = (server.host().plugins.clone(), server.rules.clone());
     let installed = tokio::task::spawn_blocking(move || match over {
         None => plugins.install(kind, &wish, zip.path()).map(|_| Moved::default()),
@@ -172,7 +176,8 @@ pub(super) async fn rows(call: Call) -> Answer {
 pub(super) async fn drop(call: Call) -> Answer {
     let (kind, name) = (kind(&call)?, call.id(1)?);
     let prefix = format!("delete {} plugin {name} error", kind.many());
-    let (force, stop) = (call.query_is("force"), call.query_is("stop"));
+    let flags = call.query_flag("force").and_then(|force| Ok((force, call.query_flag("stop")?)));
+    let (force, stop) = flags.map_err(|refusal| refusal.prefix(&prefix))?;
     let server = call.server.clone();
     let plugins = server.host().plugins.clone();
     plugins.present(kind, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;

@@ -27,7 +27,7 @@ async fn from_json(call: Call) -> Result<String, Refusal> {
     let server = call.server.clone();
     let members = call.members().await.map_err(|refusal| refusal.prefix("Invalid body: Error decoding file json"))?;
     let (name, content, file) = (members.text("name")?, members.text("content")?, members.text("file")?);
-    let sha256 = members.text("sha256")?;
+    let sha256 = members.given("sha256")?;
     let missing = |what: &str| Refusal::bad(format!("Invalid body: missing necessary field: {what}"));
     if name.is_empty() {
         return Err(missing("`name` of the file"));
@@ -38,7 +38,8 @@ async fn from_json(call: Call) -> Result<String, Refusal> {
         (false, true) => uploads.save(&name, content.as_bytes()).map_err(|fault| failed(fault.into()))?,
         (true, false) => {
             let mut upload = uploads.begin(&name).map_err(|fault| failed(fault.into()))?;
-            fetch::fetch(&server, &file, &sha256, &mut upload).await.map_err(|why| failed(Refusal::bad(why)))?;
+            let fetched = fetch::fetch(&server, &file, sha256.as_deref(), &mut upload).await;
+            fetched.map_err(|why| failed(Refusal::bad(why)))?;
             upload.finish()?
         }
         (true, true) => return Err(missing("`content` or `file`")),

@@ -15,6 +15,7 @@ use serde_json::{Value as Json, json};
 use super::elf;
 use super::library::Library;
 use super::name::{FileName, Kind, symbol};
+use super::regular::read_regular;
 use super::shelf::{Shelf, hash};
 
 /// Where the files of the zip lie below the staging folder.
@@ -96,7 +97,7 @@ impl Staging<'_> {
     /// Checks a library of the zip by reading it, and returns what it read.
     pub fn check(&self, path: &Path) -> Result<Vec<u8>, String> {
         let from = self.unpacked().join(path);
-        let bytes = fs::read(&from).map_err(|error| format!("it cannot be read: {error}"))?;
+        let bytes = read_regular(&from).map_err(|wrong| format!("it cannot be read: {wrong}"))?;
         elf::check(&bytes, &from)?;
         elf::check_list(&bytes, self.change.kind, &self.change.plugin)?;
         Ok(bytes)

@@ -15,6 +15,7 @@ use super::Exported;
 use super::function::Site;
 use super::home::Home;
 use super::isolated::{self, Isolation, Kept};
+use super::regular::whole_path;
 use super::worker::Worker;
 
 /// A mapped library.
@@ -73,8 +74,10 @@ pub struct Property {
 impl Library {
     /// Maps a library that was checked, and reads its table. The file must never be written to again.
     pub fn load(path: &Path) -> Result<Library, String> {
+        // The loader would look for a bare name in folders of its own.
+        let path = whole_path(path).map_err(|wrong| format!("it cannot be found: {wrong}"))?;
         // SAFETY: what the library runs when it is mapped is the author's; the file was found to be a plugin of ours.
-        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+        let handle = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
         let handle = handle.map_err(|error| format!("it cannot be loaded: {}", cause(&error)))?;
         // SAFETY: the name belongs to a function of this type, as the marker that was found says.
         let entry = unsafe { handle.get::<abi::Entry>(abi::ENTRY_SYMBOL.as_bytes()).map(|symbol| *symbol) };
@@ -97,7 +100,8 @@ impl Library {
     /// Has a process of its own map a library that was checked. The file must never be written to again.
     pub fn isolated(plugin: &str, path: &Path, settings: &Arc<Isolation>) -> Result<Library, String> {
         let home: &'static Home = Box::leak(Box::default());
-        let (keeper, symbols) = isolated::load(plugin, path, settings, home)?;
+        let path = whole_path(path).map_err(|wrong| format!("it cannot be found: {wrong}"))?;
+        let (keeper, symbols) = isolated::load(plugin, &path, settings, home)?;
         let isolated = Some(Kept(keeper));
         Ok(Library { home, symbols, singletons: Mutex::default(), sites: Mutex::default(), isolated })
     }

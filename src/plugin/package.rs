@@ -3,16 +3,20 @@
 //! A zip holds the library of a plugin at its top, or for several machines in `bin/<target>/`, or both: the one in the
 //! folder of this machine's target is taken, else the one at the top.
 
+mod path;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
+use crate::diag::words;
+
 use super::elf::Place;
 use super::name::{FileName, Kind, canonical, symbol};
-use super::sign::{self, PublicKey};
+use super::sign::{self, Asking, PublicKey};
 
 /// Entries that a zip may have.
 const ENTRIES: usize = 10_000;
@@ -22,8 +26,10 @@ const BYTES: u64 = 512 << 20;
 const RATIO: u64 = 100;
 /// Bytes that may be packed however well.
 const SMALL: u64 = 1 << 20;
-/// Bytes of the path of an entry, and folders in it.
-const PATH: (usize, usize) = (500, 20);
+/// Bytes that a signature may have.
+const SIGNATURE: u64 = 4096;
+/// Letters of the name of an entry that are shown.
+const SHOWN: usize = 500;
 
 /// A zip that was looked through.
 pub struct Package {
@@ -109,11 +115,16 @@ impl Package {
         Ok(text)
     }
 
-    /// Checks that one of the keys has signed all of it.
-    pub fn check_signature(&mut self, trusted: &[PublicKey]) -> Result<(), String> {
-        let signature = self.read(sign::ENTRY, 4096)?;
+    /// Checks that one of the keys has signed all of it, and returns the number of that key.
+    pub fn check_signature(&mut self, trusted: &[PublicKey], asking: Asking) -> Result<String, String> {
+        let signature = self.read(sign::ENTRY, SIGNATURE)?;
         let signed = self.digests(sign::ENTRY)?;
-        sign::check(signature.as_deref(), &signed, trusted)
+        sign::check(signature.as_deref(), &signed, trusted, asking)
+    }
+
+    /// The number of the key that its signature says it is by, which is not looked into; `None` where it has none.
+    pub fn claimed(&mut self) -> Result<Option<String>, String> {
+        self.read(sign::ENTRY, SIGNATURE)?.map(|signature| sign::claimed(&signature)).transpose()
     }
 
     /// Adds to what is wrong with the library for which machines the zip has others.
@@ -146,7 +157,7 @@ impl Package {
                     }
                 })
             };
-            written.map_err(|error| format!("cannot unpack `{}`: {error}", entry.path.display()))?;
+            written.map_err(|error| format!("cannot unpack `{}`: {}", entry.path.display(), words(&error)))?;
         }
         Ok(())
     }
@@ -157,7 +168,7 @@ const BIN: &str = "bin";
 
 /// Opens a zip, and refuses it where anything in it could do harm.
 fn looked_through(zip: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), String> {
-    let file = File::open(zip).map_err(|error| format!("cannot read the zip: {error}"))?;
+    let file = File::open(zip).map_err(|error| format!("cannot read the zip: {}", words(&error)))?;
     let mut archive = ZipArchive::new(file).map_err(|error| format!("the file is no zip: {error}"))?;
     if archive.len() > ENTRIES {
         return Err(format!("the zip has {} entries, and {ENTRIES} are the most", archive.len()));
@@ -166,19 +177,15 @@ fn looked_through(zip: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), String> 
         return Err("the zip has two entries of the same name".into());
     }
     let mut entries: Vec<Entry> = Vec::with_capacity(archive.len());
-    let mut known = std::collections::HashSet::new();
     let mut bytes = 0u64;
     // Where the packed bytes of each entry begin and end.
     let mut ranges: Vec<(u64, u64)> = Vec::with_capacity(archive.len());
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(|error| format!("the zip is damaged: {error}"))?;
-        let shown: String = String::from_utf8_lossy(entry.name_raw()).chars().take(PATH.0).collect();
+        let shown: String = String::from_utf8_lossy(entry.name_raw()).chars().take(SHOWN).collect();
         let shown = shown.escape_debug().to_string();
-        let path =
-            inside(entry.name_raw()).ok_or_else(|| format!("entry `{shown}` leads out of the plugin's folder"))?;
-        if entry.name_raw().len() > PATH.0 || path.components().count() > PATH.1 {
-            return Err(format!("entry `{shown}` has too long a path"));
-        }
+        let judged = path::judged(entry.name_raw()).map_err(|wrong| format!("entry `{shown}` {wrong}"))?;
+        let Some(path) = judged else { continue };
         if entry.is_symlink() {
             return Err(format!("entry `{shown}` is a link, which a plugin may not bring"));
         }
@@ -198,9 +205,6 @@ fn looked_through(zip: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), String> 
         if bytes > BYTES {
             return Err(format!("the zip holds more than {} MB", BYTES >> 20));
         }
-        if !known.insert(path.clone()) {
-            return Err(format!("the zip has two entries `{shown}`"));
-        }
         if let Some(begin) = entry.data_start() {
             ranges.push((begin, begin.saturating_add(entry.compressed_size())));
         }
@@ -210,18 +214,9 @@ fn looked_through(zip: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), String> 
     if ranges.windows(2).any(|pair| pair[0].1 > pair[1].0) {
         return Err("two entries of the zip share bytes, which is taken for a trap".into());
     }
+    let paths: Vec<(&Path, bool)> = entries.iter().map(|entry| (entry.path.as_path(), entry.folder)).collect();
+    path::fit(&paths)?;
     Ok((archive, entries))
-}
-
-/// The path of an entry; `None` where it would lead out of the folder it is unpacked in, on any system.
-fn inside(raw: &[u8]) -> Option<PathBuf> {
-    let name = std::str::from_utf8(raw).ok()?;
-    if name.is_empty() || name.contains('\\') || name.contains(':') || name.chars().any(char::is_control) {
-        return None;
-    }
-    let path = Path::new(name);
-    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    (plain && !name.starts_with('/')).then(|| path.components().collect())
 }
 
 /// Where a library lies, if it lies where libraries do: at the top, or for a target.
@@ -296,12 +291,24 @@ mod tests {
 
     #[test]
     fn entries_that_lead_out_are_refused() {
-        for name in ["../evil", "a/../../evil", "/etc/evil", "..\\evil", "C:evil", "a\nb", "a/./../../b"] {
-            assert!(inside(name.as_bytes()).is_none(), "{name}");
-        }
         let told = refused(&[("mysql.so", ""), ("etc/../../evil", "")]);
         assert_eq!(told, "entry `etc/../../evil` leads out of the plugin's folder");
-        assert_eq!(inside(b"etc/./a"), Some(PathBuf::from("etc/a")));
+        let told = refused(&[("mysql.so", ""), ("etc/\u{202e}gpj.sh", "")]);
+        assert!(told.starts_with("entry `etc/\\u{202e}gpj.sh` has U+202E in its name"), "{told}");
+        let told = refused(&[("mysql.so", ""), ("etc/a", ""), ("etc/a/b", "")]);
+        assert_eq!(told, "entry `etc/a` is a file, and `etc/a/b` needs a folder there");
+    }
+
+    #[test]
+    fn what_macos_adds_is_left_out() {
+        let entries = [("mysql.so", "b"), (".DS_Store", "x"), ("__MACOSX/._mysql.so", "x"), ("./etc//a", "a")];
+        let (folder, path) = zipped(&entries);
+        let mut package = Package::open(&path, Kind::Sinks, "mysql").ok().unwrap();
+        assert_eq!(package.digests("signature").unwrap().lines().count(), 2);
+        let unpacked = folder.path().join("unpacked");
+        package.unpack(&unpacked).unwrap();
+        assert_eq!(fs::read(unpacked.join("etc/a")).unwrap(), b"a");
+        assert_eq!(fs::read_dir(unpacked).unwrap().count(), 2);
     }
 
     #[test]
@@ -344,9 +351,9 @@ mod tests {
     #[test]
     fn too_much_of_anything_is_refused() {
         let deep = "a/".repeat(20) + "b";
-        assert!(refused(&[("mysql.so", ""), (&deep, "")]).ends_with("has too long a path"));
+        assert!(refused(&[("mysql.so", ""), (&deep, "")]).contains("` has too long a path: it is 21 folders deep"));
         let long = "a".repeat(501);
-        assert!(refused(&[("mysql.so", ""), (&long, "")]).ends_with("has too long a path"));
+        assert!(refused(&[("mysql.so", ""), (&long, "")]).contains("` has too long a path: it has 501 bytes"));
         let many: Vec<String> = (0..ENTRIES).map(|n| n.to_string()).collect();
         let mut entries: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "")).collect();
         entries.push(("mysql.so", ""));
@@ -378,7 +385,7 @@ mod tests {
         );
         assert_eq!(
             changed(&[("mysql.so", ""), ("aaaa", "")], b"aaaa", b"/aaa"),
-            "entry `/aaa` leads out of the plugin's folder"
+            "entry `/aaa` begins with `/`, so it leads out of the plugin's folder"
         );
     }
 

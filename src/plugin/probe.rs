@@ -14,7 +14,7 @@ use super::elf::{self, Place};
 use super::library::{Library, Symbol};
 use super::name::{FileName, lookup_symbol, symbol};
 use super::package::Package;
-use super::sign::PublicKey;
+use super::sign::{Asking, PublicKey};
 use super::{Exported, function, sink, uses};
 
 /// A library that was loaded.
@@ -45,16 +45,33 @@ pub fn check_library(bytes: &[u8], path: &Path, target: Option<&str>) -> Result<
     elf::check_for(bytes, path, &place(target)?)
 }
 
+/// What is known of the signature of a zip. Keys are told by their numbers, as minisign shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// One of the keys that were given has signed it.
+    By(String),
+    /// It says that this key has; no key was given to verify it.
+    Unverified(String),
+    Not,
+}
+
 /// Unpacks a zip into an empty folder, and returns where the library is that this machine, or the target, would take. With
 /// keys, one of them must have signed it.
-pub fn unpack(zip: &Path, target: Option<&str>, keys: &[PublicKey], folder: &Path) -> Result<PathBuf, String> {
+pub fn unpack(
+    zip: &Path,
+    target: Option<&str>,
+    keys: &[PublicKey],
+    folder: &Path,
+) -> Result<(PathBuf, Signed), String> {
     let mut package = Package::open_any(zip, &place(target)?)?;
-    if !keys.is_empty() {
-        package.check_signature(keys)?;
-    }
+    let signed = if keys.is_empty() {
+        package.claimed()?.map_or(Signed::Not, Signed::Unverified)
+    } else {
+        Signed::By(package.check_signature(keys, Asking::Command)?)
+    };
     fs::create_dir_all(folder).map_err(|error| format!("cannot make `{}`: {error}", folder.display()))?;
     package.unpack(folder)?;
-    Ok(folder.join(&package.library.0))
+    Ok((folder.join(&package.library.0), signed))
 }
 
 impl Probe {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::install::Staging;
 use super::package::Package;
+use super::sign::Asking;
 use super::swap::{Judge, Moved, Swap};
 use super::{Description, Install, Kind, Plugins, Refusal, Settings, name, script, shelf};
 
@@ -21,7 +22,7 @@ impl Plugins {
         let (shelf, settings) = self.home()?;
         let mut package = Package::open(zip, kind, &wish.name).map_err(Refusal::Invalid)?;
         if !settings.trusted.is_empty() {
-            package.check_signature(&settings.trusted).map_err(Refusal::Invalid)?;
+            package.check_signature(&settings.trusted, Asking::Server).map_err(Refusal::Invalid)?;
         }
         if package.has("install.sh") && !settings.scripts {
             let text = "the zip has an install.sh, and this server runs none; do by hand what it does and pack the plugin \

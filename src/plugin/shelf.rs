@@ -16,6 +16,7 @@ use super::install::write;
 use super::isolated::Isolation;
 use super::library::Library;
 use super::name::{FileName, Kind, canonical, compare_versions};
+use super::regular::read_regular;
 
 /// The folders.
 #[derive(Clone, Debug)]
@@ -151,7 +152,7 @@ impl Shelf {
 
     /// Checks and maps a library that lies on the shelf.
     pub fn load(&self, kind: Kind, book: &Book) -> Result<Library, String> {
-        let bytes = fs::read(&book.path).map_err(|error| format!("it cannot be read: {error}"))?;
+        let bytes = read_regular(&book.path).map_err(|wrong| format!("it cannot be read: {wrong}"))?;
         elf::check(&bytes, &book.path)?;
         let hash = hash(&bytes);
         if book.file.hash.as_deref() == Some(&hash) {

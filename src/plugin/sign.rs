@@ -177,19 +177,44 @@ impl Signature {
     }
 }
 
-/// Checks that one of the keys has signed the text; the error is a sentence.
-pub fn check(signature: Option<&[u8]>, text: &str, trusted: &[PublicKey]) -> Result<(), String> {
+/// Who wants a signature, for sentences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// A server with trusted keys.
+    Server,
+    /// A command with `--key`.
+    Command,
+}
+
+/// Checks that one of the keys has signed the text, and returns the number of that key; the error is a sentence.
+pub fn check(signature: Option<&[u8]>, text: &str, trusted: &[PublicKey], asking: Asking) -> Result<String, String> {
     let Some(signature) = signature else {
-        return Err("the zip is not signed, and this server installs only what one of its `plugins.trustedKeys` has \
-                    signed; pack it with `kuiper plugin pack --sign KEY`"
-            .to_owned());
+        let only = match asking {
+            Asking::Server => "this server installs only what one of its `plugins.trustedKeys` has signed",
+            Asking::Command => "`--key` asks for a signature",
+        };
+        return Err(format!("the zip is not signed, and {only}; pack it with `kuiper plugin pack --sign KEY`"));
     };
-    let signature = std::str::from_utf8(signature).ok().and_then(Signature::read);
-    let signature = signature.ok_or_else(|| format!("`{ENTRY}` is no signature"))?;
+    let signature = read(signature)?;
     let told = trusted.iter().find_map(|key| key.signed(&signature, text.as_bytes()));
     told.unwrap_or_else(|| {
-        Err(format!("the zip is signed by the key {}, which is none of `plugins.trustedKeys`", shown(signature.id)))
-    })
+        let none = match asking {
+            Asking::Server => "is none of `plugins.trustedKeys`",
+            Asking::Command => "`--key` does not name",
+        };
+        Err(format!("the zip is signed by the key {}, which {none}", shown(signature.id)))
+    })?;
+    Ok(shown(signature.id))
+}
+
+/// The number of the key that a signature says it is by, which nobody has verified; the error is a sentence.
+pub fn claimed(signature: &[u8]) -> Result<String, String> {
+    read(signature).map(|signature| shown(signature.id))
+}
+
+fn read(signature: &[u8]) -> Result<Signature, String> {
+    let signature = std::str::from_utf8(signature).ok().and_then(Signature::read);
+    signature.ok_or_else(|| format!("`{ENTRY}` is no signature"))
 }
 
 /// The number of a key as minisign shows it.
@@ -227,9 +252,10 @@ mod tests {
         let signature = one.sign(b"text", "of today");
         let told = |signature: Option<&str>, text: &str, keys: &[&SecretKey]| {
             let keys: Vec<PublicKey> = keys.iter().map(|key| key.public()).collect();
-            check(signature.map(str::as_bytes), text, &keys)
+            check(signature.map(str::as_bytes), text, &keys, Asking::Server)
         };
-        assert_eq!(told(Some(&signature), "text", &[&two, &one]), Ok(()));
+        assert_eq!(told(Some(&signature), "text", &[&two, &one]), claimed(signature.as_bytes()));
+        assert!(one.public().file().contains(&claimed(signature.as_bytes()).unwrap()));
         let wrong = Err("the signature does not fit the files of the zip".to_owned());
         assert_eq!(told(Some(&signature), "texts", &[&one]), wrong);
         assert_eq!(told(Some(&signature.replace("of today", "of yesterday")), "text", &[&one]), wrong);

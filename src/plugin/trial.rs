@@ -15,7 +15,6 @@ mod sink;
 mod source;
 mod subject;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ use crate::data::Value;
 use super::cross::properties;
 use super::elf;
 use super::library::{Library, Symbol};
+use super::regular::{read_regular, whole_path};
 
 /// What a library is tried with.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +88,8 @@ pub struct Trial {
 impl Trial {
     /// Loads a library; the error is a sentence.
     pub fn open(path: &Path, settings: &TrialSettings) -> Result<Trial, String> {
-        let bytes = fs::read(path).map_err(|error| crate::diag::words(&error).to_string())?;
+        let path = &whole_path(path)?;
+        let bytes = read_regular(path)?;
         elf::check(&bytes, path)?;
         // What is mapped must not change, and whoever tries a library builds it anew soon.
         let library = Arc::new(Library::load(path)?);

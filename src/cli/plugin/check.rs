@@ -15,9 +15,8 @@ use super::super::print::say;
 use super::build::shown;
 use super::cannot;
 use crate::case::example;
-use crate::diag::words;
 use crate::func::Catalogue;
-use crate::plugin::{Probe, PublicKey, Tried, check_library, unpack_zip};
+use crate::plugin::{Probe, PublicKey, Signed, Tried, check_library, read_regular, unpack_zip, whole_path};
 
 /// How often it is looked whether the process has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -44,19 +43,28 @@ pub(super) fn run(args: &Check) -> Result<(), Failure> {
     if args.inside {
         return inside(&args.file);
     }
-    let bytes = fs::read(&args.file)
-        .map_err(|error| Failure::Usage(format!("cannot read `{}`: {}", args.file.display(), words(&error))))?;
+    let unread = |wrong| Failure::Usage(format!("cannot read `{}`: {wrong}", args.file.display()));
+    let file = whole_path(&args.file).map_err(unread)?;
+    let bytes = read_regular(&file).map_err(unread)?;
     let keys = args.key.iter().map(|key| public(key)).collect::<Result<Vec<_>, _>>()?;
     if !bytes.starts_with(b"PK") {
         if !keys.is_empty() {
             return Err(Failure::Usage("only a zip is signed; leave `--key` out".to_owned()));
         }
-        return library(&args.file, &bytes, args);
+        return library(&file, &bytes, args);
     }
     let folder = env::temp_dir().join(format!("kuiper-check-{}", std::process::id()));
-    let checked = unpack_zip(&args.file, args.target.as_deref(), &keys, &folder)
+    let checked = unpack_zip(&file, args.target.as_deref(), &keys, &folder)
         .map_err(|wrong| refused(&args.file, wrong))
-        .and_then(|path| {
+        .and_then(|(path, signed)| {
+            let zip = shown(&args.file);
+            say(match signed {
+                Signed::By(key) => format!("{zip} is signed by the key {key}, and the signature was verified"),
+                Signed::Unverified(key) => {
+                    format!("{zip} says that it is signed by the key {key}; not verified, for no `--key` was given")
+                }
+                Signed::Not => format!("{zip} is not signed"),
+            });
             let bytes = fs::read(&path).map_err(|error| cannot("read", &path, &error))?;
             library(&path, &bytes, args)
         });

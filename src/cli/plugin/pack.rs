@@ -66,7 +66,13 @@ fn packed(folder: &Path, name: &str, libraries: &[PathBuf], key: Option<&SecretK
     let mut folders = vec![folder.join("etc")];
     while let Some(below) = folders.pop().filter(|folder| folder.is_dir()) {
         for entry in fs::read_dir(&below).map_err(|error| cannot("read", &below, &error))? {
-            let path = entry.map_err(|error| cannot("read", &below, &error))?.path();
+            let entry = entry.map_err(|error| cannot("read", &below, &error))?;
+            let path = entry.path();
+            // No server takes it.
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                say(format!("note: {} begins with a dot, and is left out", shown(&path)));
+                continue;
+            }
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
