@@ -344,6 +344,26 @@ fn a_plugin_is_isolated_when_its_installation_says_so_and_not_by_default() {
     let id = described(&kuiper)["process"]["id"].to_string();
     kuiper.ask("DELETE", path, "");
     wait_for("the end of its process", || !Path::new("/proc").join(&id).join("exe").exists());
+
+    // Each of these is one line of the log, also what was refused.
+    let secret = "https://me:secret@127.0.0.1:1/unruly.zip";
+    kuiper.refused("POST", "/plugins/functions", &json!({"name": "unruly", "file": secret}).to_string());
+    kuiper.refused("DELETE", path, "");
+    let log = kuiper.log();
+    let told = |level: &str, what: &str| {
+        let lines = log.lines().filter(|line| line.contains(what) && line.contains("unruly"));
+        assert_eq!(lines.filter(|line| line.contains(level)).count(), 1, "{what}: {log}");
+    };
+    told("INFO", &format!("plugin installed: 1.0.0 from {file}"));
+    told(
+        "WARN",
+        &format!("plugin not replaced from {file}: functions plugin unruly update command error: `isolation` is"),
+    );
+    told("INFO", &format!("plugin replaced: 1.0.0 from {file}"));
+    told("INFO", "plugin deleted: 1.0.0");
+    told("WARN", "plugin not installed from https://127.0.0.1:1/unruly.zip: ");
+    told("WARN", "plugin not deleted: ");
+    assert!(!log.contains("secret"), "{log}");
 }
 
 #[test]
