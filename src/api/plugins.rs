@@ -167,7 +167,13 @@ pub(super) async fn describe(call: Call) -> Answer {
     });
     all["symbols"] = symbols.collect::<Json>();
     all["rules"] = json!(call.server.rules.users(kind, &name));
-    let mapped = found.mapped.iter().map(|one| json!({"version": one.version, "users": one.users}));
+    let mapped = found.mapped.iter().map(|one| {
+        let mut old = json!({"version": one.version, "users": one.users});
+        if let Some(process) = &one.process {
+            old["process"] = json!(process.process);
+        }
+        old
+    });
     all["mapped"] = mapped.collect::<Json>();
     Ok(object(&all))
 }

@@ -264,6 +264,11 @@ impl Keeper {
         }
     }
 
+    /// The file that the process is started from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// An instance was made.
     pub fn begin_use(&self) {
         lock(&self.state).uses += 1;
