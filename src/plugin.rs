@@ -259,8 +259,12 @@ impl Plugins {
     }
 
     pub fn describe(&self, kind: Kind, name: &str) -> Result<Description, Refusal> {
-        let state = self.state();
         let key = (kind, name::canonical(name));
+        // A process may have ended since; who installs something does it afterwards.
+        if let Ok(_changing) = self.0.changing.try_lock() {
+            self.sweep(&key);
+        }
+        let state = self.state();
         let Some(loaded) = state.loaded.get(&key) else {
             return Err(match state.broken.get(&key) {
                 Some(wrong) => Refusal::Invalid(format!("{} plugin `{name}` cannot be loaded: {wrong}", kind.one())),

@@ -452,6 +452,7 @@ fn only_what_a_trusted_key_has_signed_is_installed() {
     let zip = folder.join("tinySink.zip");
     let said = done(&folder, &["plugin", "keys", "mine.key"]);
     assert!(said.contains("plugins.trustedKeys: [RW"), "{said}");
+    assert!(said.contains("mine.key is secret: keep it out of the repository"), "{said}");
     assert_eq!(kuiper(&folder, &["plugin", "keys", "mine.key"]).status.code(), Some(1), "it is not written over");
     done(&folder, &["plugin", "keys", "other.key"]);
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(folder.join("mine.key")).unwrap().permissions());

@@ -16,9 +16,13 @@ use kuiper::Kuiper;
 /// Building for release takes longest.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
+fn guide() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/README.md")).unwrap()
+}
+
 /// The commands below a heading.
 fn commands(heading: &str) -> String {
-    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/README.md")).unwrap();
+    let guide = guide();
     let part = guide.split("\n## ").find(|part| part.starts_with(heading)).unwrap();
     let blocks: Vec<&str> = part.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!blocks.is_empty(), "`{heading}` has no commands");
@@ -100,4 +104,43 @@ fn any_language() {
     let told = typed("Any language", &server);
     assert!(told.contains("8 passed, 0 failed, 0 skipped"), "{told}");
     assert!(told.contains("built functions/vowels/Vowels@v1.0.0.so ("), "{told}");
+}
+
+#[test]
+fn in_a_process_of_its_own() {
+    let server = Kuiper::start(|_| ());
+    let told = typed("In a process of its own", &server);
+    assert_eq!(told.matches("deployed function vowels 1.0.0: ").count(), 2, "{told}");
+    assert!(told.contains("runs in process "), "{told}");
+    let described = server.ask("GET", "/plugins/functions/vowels", "");
+    assert!(described.contains(r#""isolation":"none""#), "{described}");
+}
+
+#[test]
+fn what_is_installed() {
+    let server = Kuiper::start(|_| ());
+    let told = typed("What is installed", &server);
+    for expected in [
+        "bin/aarch64-unknown-linux-gnu/Vowels@v1.0.0.so (",
+        "`Vowels@v1.0.0.so` can be loaded here",
+        "`Vowels@v1.0.0.so` can be loaded on aarch64-unknown-linux-gnu",
+        "kuiper.key is secret",
+    ] {
+        assert!(told.contains(expected), "`{expected}` is missing in: {told}");
+    }
+}
+
+#[test]
+fn no_other_heading_has_commands() {
+    let guide = guide();
+    let parts = guide.split("\n## ").filter(|part| part.contains("```sh"));
+    let headings: Vec<&str> = parts.filter_map(|part| part.lines().next()).collect();
+    let typed = [
+        "From nothing to a second version",
+        "Any language",
+        "In a process of its own",
+        "By request, as in eKuiper",
+        "What is installed",
+    ];
+    assert_eq!(headings, typed);
 }

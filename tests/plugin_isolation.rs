@@ -235,6 +235,7 @@ fn an_aggregate_goes_on_after_its_process_has_ended() {
 #[test]
 fn a_flood_of_lines_is_cut_and_counted() {
     let kuiper = server("");
+    let begun = std::time::Instant::now();
     stream(&kuiper, &json!([{"t": "flood"}, {"t": "print"}, {"t": "b"}]));
     rule(&kuiper, "SELECT unruly(t) AS t FROM demo", json!({}));
     kuiper.until("fragile", "all rows", |status| status["ledger"]["out"] == 3);
@@ -244,8 +245,14 @@ fn a_flood_of_lines_is_cut_and_counted() {
             |line: &str| line.split(" lines of its log were dropped").next()?.rsplit(' ').next()?.parse::<usize>().ok();
         let dropped: usize = log.lines().filter(|line| line.contains("lines of its log")).filter_map(dropped).sum();
         let written = log.matches("line of the flood").count();
-        written < 5_000 && dropped + written == 40_000
+        dropped + written == 40_000
     });
+    // In any second so many, and one warning.
+    let seconds = begun.elapsed().as_secs() as usize + 1;
+    let log = kuiper.log();
+    let (written, told) =
+        (log.matches("line of the flood").count(), log.matches("lines of its log were dropped").count());
+    assert!(written <= 50 * seconds && (1..=seconds).contains(&told), "{written} and {told} in {seconds} s: {log}");
     goes_on(&kuiper);
 }
 
@@ -337,6 +344,26 @@ fn a_plugin_is_isolated_when_its_installation_says_so_and_not_by_default() {
     let id = described(&kuiper)["process"]["id"].to_string();
     kuiper.ask("DELETE", path, "");
     wait_for("the end of its process", || !Path::new("/proc").join(&id).join("exe").exists());
+
+    // Each of these is one line of the log, also what was refused.
+    let secret = "https://me:secret@127.0.0.1:1/unruly.zip";
+    kuiper.refused("POST", "/plugins/functions", &json!({"name": "unruly", "file": secret}).to_string());
+    kuiper.refused("DELETE", path, "");
+    let log = kuiper.log();
+    let told = |level: &str, what: &str| {
+        let lines = log.lines().filter(|line| line.contains(what) && line.contains("unruly"));
+        assert_eq!(lines.filter(|line| line.contains(level)).count(), 1, "{what}: {log}");
+    };
+    told("INFO", &format!("plugin installed: 1.0.0 from {file}"));
+    told(
+        "WARN",
+        &format!("plugin not replaced from {file}: functions plugin unruly update command error: `isolation` is"),
+    );
+    told("INFO", &format!("plugin replaced: 1.0.0 from {file}"));
+    told("INFO", "plugin deleted: 1.0.0");
+    told("WARN", "plugin not installed from https://127.0.0.1:1/unruly.zip: ");
+    told("WARN", "plugin not deleted: ");
+    assert!(!log.contains("secret"), "{log}");
 }
 
 #[test]

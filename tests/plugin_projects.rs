@@ -154,6 +154,10 @@ fn a_new_project_has_a_guide_a_workflow_and_a_version_of_the_contract() {
         let guide = read(&format!("{place}/README.md"));
         assert!(guide.contains(&format!("made for version {} of", kuiper::plugin::abi_version())), "{guide}");
         assert!(guide.contains("kuiper plugin test --"), "{guide}");
+        assert!(
+            read(&format!("{place}/.gitignore")).lines().any(|line| line == "*.key"),
+            "a secret key is not published"
+        );
     }
     assert!(read("sdk/kuiper_easy.h").contains("#if KUIPER_ABI_MAJOR != 1"));
     // An SDK that is too old, or of another contract, is no match.

@@ -164,6 +164,10 @@ fn a_sink_that_is_given_nothing_moves_too() {
     scene.more("quiet", 9);
     let answer = scene.swap("sinks", "tally", "2.0.0", &["VARIANT=2"]);
     assert_eq!(answer, "plugin tally is updated; `quiet` runs on it");
+    let log = scene.kuiper.log();
+    let mut lines =
+        log.lines().filter(|line| line.contains("plugin replaced: 2.0.0 in the place of 1.0.0 from file://"));
+    assert!(lines.next().is_some_and(|line| line.contains("; `quiet` runs on it") && line.contains("INFO")), "{log}");
     // The old one was closed, so that what it held is there.
     assert_eq!(tally(&scene.path("numbers")), [1; 10]);
     // Its state was counted on: one that cannot read it says so.

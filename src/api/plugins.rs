@@ -1,3 +1,5 @@
+mod log;
+
 use axum::http::StatusCode;
 use serde_json::{Value as Json, json};
 
@@ -5,6 +7,8 @@ use super::answer::{object, text};
 use super::{Answer, Call, Refusal, fetch};
 use crate::plugin::{Install, Kind, Line, Moved};
 use crate::rule::check_id;
+
+use self::log::Deed;
 
 /// What the process ends with so that who looks after it starts it again, as eKuiper's does.
 const RESTART: u8 = 100;
@@ -22,12 +26,15 @@ pub(super) async fn list(call: Call) -> Answer {
 }
 
 pub(super) async fn create(call: Call) -> Answer {
-    let kind = kind(&call)?;
-    let name = install(call, kind, None)
-        .await
-        .map_err(|refusal| refusal.prefix(&format!("{} plugins create command error", kind.many())))?
-        .0;
-    Ok(text(StatusCode::CREATED, format!("{} plugin {name} is created", kind.many())))
+    let (kind, server) = (kind(&call)?, call.server.clone());
+    let mut deed = Deed::new(&server, kind, "");
+    let installed = install(call, kind, None, &mut deed).await;
+    let answer = match installed {
+        Ok((name, _)) => Ok(text(StatusCode::CREATED, format!("{} plugin {name} is created", kind.many()))),
+        Err(refusal) => Err(refusal.prefix(&format!("{} plugins create command error", kind.many()))),
+    };
+    deed.close(&server, "installed", &answer);
+    answer
 }
 
 pub(super) async fn update(call: Call) -> Answer {
@@ -36,8 +43,18 @@ pub(super) async fn update(call: Call) -> Answer {
     if call.server.host().plugins.describe(kind, &name).is_err() {
         return Err(Refusal::not_found(format!("{prefix}: not found")));
     }
-    let (_, moved) = install(call, kind, Some(name.clone())).await.map_err(|refusal| refusal.prefix(&prefix))?;
-    Ok(text(StatusCode::OK, format!("plugin {name} is updated{}", told(&moved))))
+    let server = call.server.clone();
+    let mut deed = Deed::new(&server, kind, &name);
+    let installed = install(call, kind, Some(name.clone()), &mut deed).await;
+    let answer = match installed {
+        Ok((_, moved)) => {
+            deed.users = told(&moved);
+            Ok(text(StatusCode::OK, format!("plugin {name} is updated{}", deed.users)))
+        }
+        Err(refusal) => Err(refusal.prefix(&prefix)),
+    };
+    deed.close(&server, "replaced", &answer);
+    answer
 }
 
 /// What became of those who used the version before.
@@ -65,7 +82,7 @@ fn told(moved: &Moved) -> String {
 }
 
 /// Fetches the zip and installs it; `over` is the plugin that is there. Gives its name, and what became of its users.
-async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String, Moved), Refusal> {
+async fn install(call: Call, kind: Kind, over: Option<String>, deed: &mut Deed) -> Result<(String, Moved), Refusal> {
     let server = call.server.clone();
     let members = call.members().await?;
     members.only(MEMBERS)?;
@@ -78,6 +95,7 @@ async fn install(call: Call, kind: Kind, over: Option<String>) -> Result<(String
         Some(path) => path,
         None => named,
     };
+    deed.asks(&name, &file);
     let wish = Install {
         name: name.clone(),
         shell_params: members.texts("shellParas")?,
@@ -153,7 +171,13 @@ pub(super) async fn describe(call: Call) -> Answer {
     });
     all["symbols"] = symbols.collect::<Json>();
     all["rules"] = json!(call.server.rules.users(kind, &name));
-    let mapped = found.mapped.iter().map(|one| json!({"version": one.version, "users": one.users}));
+    let mapped = found.mapped.iter().map(|one| {
+        let mut old = json!({"version": one.version, "users": one.users});
+        if let Some(process) = &one.process {
+            old["process"] = json!(process.process);
+        }
+        old
+    });
     all["mapped"] = mapped.collect::<Json>();
     Ok(object(&all))
 }
@@ -174,6 +198,14 @@ pub(super) async fn rows(call: Call) -> Answer {
 }
 
 pub(super) async fn drop(call: Call) -> Answer {
+    let (kind, name, server) = (kind(&call)?, call.id(1)?, call.server.clone());
+    let mut deed = Deed::new(&server, kind, &name);
+    let answer = remove(call, &mut deed).await;
+    deed.close(&server, "deleted", &answer);
+    answer
+}
+
+async fn remove(call: Call, deed: &mut Deed) -> Answer {
     let (kind, name) = (kind(&call)?, call.id(1)?);
     let prefix = format!("delete {} plugin {name} error", kind.many());
     let flags = call.query_flag("force").and_then(|force| Ok((force, call.query_flag("stop")?)));
@@ -199,6 +231,7 @@ pub(super) async fn drop(call: Call) -> Answer {
         }
         if !users.is_empty() {
             stopped = format!("; stopped: `{}`", users.join("`, `"));
+            deed.users.clone_from(&stopped);
         }
     }
     plugins.remove(kind, &name).map_err(|refused| Refusal::from(refused).prefix(&prefix))?;

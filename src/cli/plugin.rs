@@ -226,9 +226,14 @@ async fn describe(kind: Kind, name: &str, remote: &Remote) -> Result<(), Failure
         rules => say(format!("used by the rules {rules}")),
     }
     for old in found["mapped"].as_array().into_iter().flatten() {
+        let place = match old.get("process") {
+            None => "mapped into the server".to_owned(),
+            Some(Json::Null) => "to be run in a process".to_owned(),
+            Some(id) => format!("mapped into process {id}"),
+        };
         match names(&old["users"]).as_str() {
-            "" => say(format!("version {} is still mapped, and nobody uses it", text(&old["version"]))),
-            users => say(format!("version {} is still mapped; {users} end with it", text(&old["version"]))),
+            "" => say(format!("version {} is still {place}, and nobody uses it", text(&old["version"]))),
+            users => say(format!("version {} is still {place}; {users} end with it", text(&old["version"]))),
         }
     }
     for symbol in found["symbols"].as_array().into_iter().flatten() {

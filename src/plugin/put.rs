@@ -37,6 +37,7 @@ impl Plugins {
             shelf.stage(kind, &key.1).map_err(|error| Refusal::Invalid(format!("cannot install: {error}")))?;
         let swap = self.put_staged(&key, wish, &mut package, staging, settings, judge).map_err(Refusal::Invalid)?;
         let moved = swap.commit();
+        self.sweep(&key);
         Ok((self.describe(kind, &wish.name)?, moved))
     }
 
@@ -84,6 +85,15 @@ impl Plugins {
         state.loaded.insert(key.clone(), loaded);
         state.broken.remove(key);
         Ok(swap)
+    }
+
+    /// Removes copies of libraries whose processes have ended. For who holds `changing`.
+    pub(super) fn sweep(&self, key: &(Kind, String)) {
+        if let Some((shelf, settings)) = &self.0.home
+            && settings.owner
+        {
+            shelf.sweep(key.0, &key.1, &self.place(key.0, &key.1).files());
+        }
     }
 
     /// What `install.sh` of a plugin has printed.

@@ -4,10 +4,12 @@
 //! `plugins/mapped/` copies of the latter, for a file that can be overwritten must not be mapped; `plugins/staged/` what
 //! is being installed; `<kind>/` the yaml and json that came along, and `<kind>/<plugin>/` its `etc`.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
@@ -17,12 +19,15 @@ use super::isolated::Isolation;
 use super::library::Library;
 use super::name::{FileName, Kind, canonical, compare_versions};
 use super::regular::read_regular;
+use super::uses::lock;
 
 /// The folders.
 #[derive(Clone, Debug)]
 pub struct Shelf {
     data: PathBuf,
     isolation: Arc<Isolation>,
+    /// Names of the files that were mapped into this process, where they stay.
+    here: Arc<Mutex<BTreeSet<OsString>>>,
 }
 
 /// A library on the shelf.
@@ -39,7 +44,7 @@ impl Shelf {
     }
 
     pub fn isolating(data: &Path, isolation: &Isolation) -> Shelf {
-        Shelf { data: data.to_path_buf(), isolation: Arc::new(isolation.clone()) }
+        Shelf { data: data.to_path_buf(), isolation: Arc::new(isolation.clone()), here: Arc::default() }
     }
 
     pub fn data(&self) -> &Path {
@@ -128,7 +133,20 @@ impl Shelf {
         if wish.or_else(stored).unwrap_or_else(settings) {
             Library::isolated(plugin, path, &self.isolation)
         } else {
+            lock(&self.here).extend(path.file_name().map(OsString::from));
             Library::load(path)
+        }
+    }
+
+    /// Removes the copies of a plugin's libraries that no process is started from any more. One that was mapped into this
+    /// process is left: installed again, the same file is not mapped a second time.
+    pub fn sweep(&self, kind: Kind, plugin: &str, needed: &[PathBuf]) {
+        for entry in fs::read_dir(self.mapped(kind)).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_of_it = name.to_str().and_then(FileName::read).is_some_and(|file| file.plugin == plugin);
+            if is_of_it && !needed.contains(&path) && !lock(&self.here).contains(&name) {
+                self.discard(&path);
+            }
         }
     }
 
@@ -247,5 +265,21 @@ mod tests {
             .map(|book| book.path.file_name().unwrap().to_string_lossy().into_owned())
             .collect();
         assert_eq!(order, [names[4], names[2], names[1], names[0], names[3]]);
+    }
+
+    #[test]
+    fn copies_go_that_no_process_is_started_from_and_that_were_never_mapped_here() {
+        let data = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(data.path());
+        let folder = shelf.mapped(Kind::Sinks);
+        fs::create_dir_all(&folder).unwrap();
+        let [over, runs, here, other] =
+            ["Lines@v1.so", "Lines@v2.so", "Lines@v3.so", "Mysql@v1.so"].map(|name| folder.join(name));
+        for path in [&over, &runs, &here, &other] {
+            fs::write(path, "no library").unwrap();
+        }
+        assert!(shelf.map(Kind::Sinks, "lines", &here, Some(false)).is_err());
+        shelf.sweep(Kind::Sinks, "lines", std::slice::from_ref(&runs));
+        assert_eq!([&over, &runs, &here, &other].map(|path| path.exists()), [false, true, true, true]);
     }
 }

@@ -7,6 +7,7 @@
 //! nothing is left when that has ended.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use crate::clock::Stopwatch;
 
 use super::desk::States;
+use super::isolated::Standing;
 use super::library::{Library, Symbol};
 use super::name::Kind;
 use super::tap::Tap;
@@ -105,6 +107,8 @@ pub struct Mapped {
     pub version: String,
     /// Who still runs on it: rules, and streams and tables that rules share.
     pub users: Vec<String>,
+    /// Its process, where it has one of its own; else it is mapped into the server.
+    pub process: Option<Standing>,
 }
 
 impl Place {
@@ -183,7 +187,20 @@ impl Place {
                 None => all.push((edition.clone(), users)),
             }
         }
-        all.into_iter().map(|(edition, users)| Mapped { version: edition.version.clone(), users }).collect()
+        let mapped = |(edition, users): (Arc<Edition>, _)| {
+            let process = edition.library.isolated.as_ref().map(|kept| kept.0.standing());
+            Mapped { version: edition.version.clone(), users, process }
+        };
+        all.into_iter().map(mapped).collect()
+    }
+
+    /// The files that processes of its editions are started from, where one may still be.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let now = self.now();
+        let mut past = lock(&self.past);
+        past.retain(|edition| !edition.is_gone());
+        let isolated = past.iter().chain(&now).filter_map(|edition| edition.library.isolated.as_ref());
+        isolated.map(|kept| kept.0.path().to_owned()).collect()
     }
 
     /// A use has moved, or has been made ready.

@@ -27,6 +27,11 @@ fn is_gone(scene: &Scene, kind: &str, name: &str, process: Option<u64>) {
     wait_for("the end of the old process", || !Path::new(&format!("/proc/{process}")).exists());
     let first = json!([{"version": "1.0.0", "users": []}]);
     wait_for("the list of what is mapped", || scene.describe(kind, name)["mapped"] == first);
+    // Of the copies that of the first, which stays mapped, and that of the one that runs.
+    let copies = fs::read_dir(scene.kuiper.folder.path().join("data/plugins/mapped").join(kind)).unwrap();
+    let names = copies.map(|copy| copy.unwrap().file_name().into_string().unwrap().to_lowercase());
+    let left: Vec<String> = names.filter(|copy| copy.starts_with(&format!("{name}@"))).collect();
+    assert!(left.len() <= 2 && left.iter().any(|copy| copy.starts_with(&format!("{name}@v1.0.0+"))), "{left:?}");
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
             _ => cannot("write", path, &error),
         })?;
     }
-    say(format!("made {} (keep it secret) and {}", file.display(), public.display()));
+    say(format!("made {} and {}", file.display(), public.display()));
+    say(format!("{} is secret: keep it out of the repository, as the line `*.key` in .gitignore does", file.display()));
     say(format!("sign with: kuiper plugin pack --sign {}", file.display()));
     say(format!("trust it with: plugins.trustedKeys: [{}]", key.public()));
     Ok(())

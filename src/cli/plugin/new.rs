@@ -45,7 +45,7 @@ pub(super) fn run(kind: Kind, name: &str, from: Option<&str>, c: bool) -> Result
         None => lay(&folder, template(kind), |path, text| (path.replace("NAME", name), filled(text, kind, name)))?,
     }
     put(&folder.join("README.md"), &readme(kind, name, c))?;
-    put(&folder.join(".gitignore"), "/target\n/bin\n/*.so\n/*.zip\n")?;
+    put(&folder.join(".gitignore"), "/target\n/bin\n/*.so\n/*.zip\n*.key\n")?;
     // It is at the top of a repository that the service looks for them.
     put(&here.join(".github/workflows").join(format!("{}-{name}.yml", kind.many())), &workflow(kind, name, c))?;
     say(format!("made {place}, with the SDK beside it in {SDK_FOLDER}"));

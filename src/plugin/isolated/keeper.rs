@@ -150,6 +150,7 @@ impl Keeper {
             state.last = Some(text);
             state.now = Now::Down(Stopwatch::start(), pause);
             self.changed.notify_all();
+            self.gate.settle();
             let waited = self.changed.wait_timeout_while(state, pause, |state| !state.is_idle());
             let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if state.is_idle() {
@@ -177,6 +178,7 @@ impl Keeper {
     fn end(&self, state: &mut State) {
         state.now = Now::Over;
         *lock(&self.library) = None;
+        self.gate.close();
         self.changed.notify_all();
     }
 
@@ -260,6 +262,11 @@ impl Keeper {
             }
             _ => Err(last.to_owned()),
         }
+    }
+
+    /// The file that the process is started from.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// An instance was made.
