@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Time};
 use crate::data::Value;
 use crate::diag::{Fault, Result};
-use crate::meter::{Accounts, LedgerView, Term};
+use crate::meter::{Accounts, LedgerView, SinkView, Term};
 use crate::plan::{self, Plan};
 use crate::store::{Log, LogOptions, Snapshots};
 
@@ -160,7 +160,8 @@ impl Opened {
     }
 
     /// Makes the chain as it was, as far as its plan is the same, and the journal that goes on. `build` makes a chain
-    /// that begins at a time; `sinks` are their names; `carried` is what the accounts go on from where there was no journal.
+    /// that begins at a time; `sinks` are their names; `carried` is what the accounts go on from where there was no journal,
+    /// or nothing of it can be read.
     pub async fn begin(
         self,
         plan: &Plan,
@@ -175,6 +176,7 @@ impl Opened {
         book.set_logs();
         let now = clock.now();
         let (mut taken, mut changed, mut before) = (None, None, None);
+        let mut why = "changed";
         match (&found.snapshot, &found.begin) {
             (Some((_, _, state)), _) if is_of(&state.plan, plan) => {
                 book.ledger.restore(&state.ledger);
@@ -187,18 +189,19 @@ impl Opened {
                     }
                     Err(fault) => {
                         chain.forget();
+                        why = "damaged";
                         found.warnings.push(format!("the state of the rule cannot be loaded, and is lost: {fault}"));
                     }
                 }
             }
             (None, Some((began, before))) if is_of(before, plan) => taken = Some(build(*began)?),
-            // It is the first: the rule had none before.
-            (None, None) if log.is_empty() => {
-                book.ledger.restore(&carried.ledger);
-                before = Some(&carried.sinks);
-            }
             (None, None) => {
-                found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into())
+                // Otherwise it is the first: the rule had none before.
+                if !log.is_empty() {
+                    found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into());
+                }
+                why = "damaged";
+                before = found.go_on(book, carried);
             }
             (Some((_, _, state)), _) if found.calls == 0 => {
                 book.ledger.restore(&state.ledger);
@@ -210,11 +213,12 @@ impl Opened {
                         let held = book.view().held;
                         book.ledger.came(u64::try_from(held).unwrap_or_default());
                         let gone = u64::try_from(state.ledger.held - held).unwrap_or_default();
-                        found.drop_held(book, gone);
+                        found.drop_held(book, gone, why);
                         changed = Some(chain);
                     }
                     Err(fault) => {
                         chain.forget();
+                        why = "damaged";
                         found.warnings.push(format!("the state of the rule cannot be loaded, and is lost: {fault}"));
                     }
                 }
@@ -228,7 +232,9 @@ impl Opened {
         }
         let is_fresh = taken.is_none() && changed.is_none();
         if is_fresh {
-            found.give_up(book);
+            if before.is_none() {
+                found.give_up(book, why);
+            }
             let folder = spec.folder.clone();
             let cleared = tokio::task::spawn_blocking(move || clear(&mut log, &folder).map(|()| log));
             log = cleared.await.map_err(|_| Fault::bug("clearing the journal panicked"))??;
@@ -241,7 +247,10 @@ impl Opened {
         let chain = taken.or(changed).map_or_else(|| build(now), Ok)?;
         let mut journal = found.journal(spec, log, sinks, is_fresh || is_changed, clock)?;
         for port in &mut journal.ports {
-            if let Some(account) = before.and_then(|all| all.get(&port.name)) {
+            // What the log says of a sink is newer.
+            if let Some(account) = before.as_ref().and_then(|all: &Accounts| all.sinks.get(&port.name))
+                && port.restored == SinkView::default()
+            {
                 port.restored = account.clone();
             }
         }
@@ -284,17 +293,35 @@ impl Found {
         self.positions = origins.iter().map(|origin| positions.get((*origin)?).cloned().flatten()).collect();
     }
 
-    /// What was held cannot be gone on with.
-    fn give_up(&mut self, book: &Book) {
-        let held =
-            self.snapshot.as_ref().map_or(0, |(_, _, state)| u64::try_from(state.ledger.held).unwrap_or_default());
-        self.drop_held(book, held + self.rows);
+    /// The accounts go on from those that are kept beside the journal, and what was held then is lost: the log alone does
+    /// not say which of its rows have ended. `None` where rows are in the log and there are no such accounts.
+    fn go_on(&mut self, book: &Book, carried: &Accounts) -> Option<Accounts> {
+        let mut accounts = carried.clone();
+        if accounts.ledger == LedgerView::default() && self.rows > 0 {
+            return None;
+        }
+        let held = u64::try_from(accounts.ledger.held).unwrap_or_default();
+        accounts.close("damaged", false);
+        book.ledger.restore(&accounts.ledger);
+        self.warn_held(held);
+        Some(accounts)
     }
 
-    fn drop_held(&mut self, book: &Book, rows: u64) {
+    /// What was held cannot be gone on with.
+    fn give_up(&mut self, book: &Book, why: &'static str) {
+        let held =
+            self.snapshot.as_ref().map_or(0, |(_, _, state)| u64::try_from(state.ledger.held).unwrap_or_default());
+        self.drop_held(book, held + self.rows, why);
+    }
+
+    fn drop_held(&mut self, book: &Book, rows: u64, why: &'static str) {
+        book.ledger.came(rows);
+        book.ledger.settle(Term::Dropped, why, rows, false);
+        self.warn_held(rows);
+    }
+
+    fn warn_held(&mut self, rows: u64) {
         if rows > 0 {
-            book.ledger.came(rows);
-            book.ledger.settle(Term::Dropped, "changed", rows, false);
             self.warnings.push(format!("{rows} rows that the rule held are dropped"));
         }
     }

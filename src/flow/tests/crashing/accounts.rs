@@ -1,7 +1,7 @@
 //! The account after a crash: each row in it once, where it truly ended.
 
 use crate::flow::journal::record;
-use crate::meter::LedgerView;
+use crate::meter::{Accounts, LedgerView};
 
 use super::*;
 
@@ -246,4 +246,58 @@ async fn what_a_sink_takes_back_after_a_crash_is_delivered_once() {
     let view = account(&running);
     assert_eq!((sink.took().len(), view.delivered, view.results), (6, 6, 6));
     running.kill().await;
+}
+
+/// Of a journal that cannot be read any more the account stands, but for what was held.
+#[tokio::test]
+async fn where_no_snapshot_can_be_read_what_was_held_is_dropped_as_damaged_and_no_more() {
+    for (sql, held) in
+        [("SELECT count(*) AS n FROM demo GROUP BY COUNTWINDOW(4)", 2), ("SELECT a, lag(a) AS l FROM demo", 0)]
+    {
+        let (clock, home, sink) = (Clock::stopped_at(Time(1_000)), tempfile::tempdir().unwrap(), sink());
+        let start = async |carried: Accounts| {
+            let (tap, source) = tap();
+            let mut rule = rule(sql).to(&sink).at(&clock);
+            rule.journal = Some((home.path().to_owned(), Duration::from_secs(2)));
+            rule.carried = carried;
+            (tap, rule.start(&feed(source, &clock)).await.unwrap())
+        };
+        let acks = Arc::<Acks>::default();
+        let (mut tap, running) = start(Accounts::default()).await;
+        for n in 0..5 {
+            tap.give(acks.rows(n * 2..n * 2 + 2)).await;
+            until("the log", || acks.good().len() as u64 == n * 2 + 2).await;
+            until("the ends", || running.ledger().balances()).await;
+            if n == 0 {
+                // A snapshot that has all lets the beginning of the log go.
+                until("the notes", || confirmed(home.path()) == sink.took().len() as u64).await;
+            }
+            let before = Snapshots::sequences(home.path()).unwrap();
+            clock.set(Time(4_000 + n as i64 * 3_000));
+            until("a snapshot", || Snapshots::sequences(home.path()).unwrap() != before).await;
+            until("the end of the beginning", || View::open(home.path()).unwrap().0.first() > 1).await;
+        }
+        let before = running.flow.accounts();
+        assert_eq!((before.ledger.came, before.ledger.held), (10, held));
+        running.kill().await;
+        for sequence in Snapshots::sequences(home.path()).unwrap() {
+            let path = home.path().join(format!("{sequence:020}.snapshot"));
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let (_tap, running) = start(before.clone()).await;
+        let mut expected = LedgerView { held: 0, ..before.ledger };
+        if held > 0 {
+            expected.dropped.insert("damaged", held as u64);
+        }
+        assert_eq!(running.ledger(), expected, "{sql}");
+        assert_eq!(running.flow.accounts().sinks, before.sinks, "{sql}");
+        let warnings = running.flow.journal().unwrap().warnings;
+        let said = format!("{held} rows that the rule held are dropped");
+        assert_eq!(warnings.last().is_some_and(|last| *last == said), held > 0, "{warnings:?}");
+        assert!(warnings.iter().any(|text| text.contains("beginning of the input log is gone")), "{warnings:?}");
+        running.kill().await;
+    }
 }
