@@ -175,7 +175,7 @@ mod tests {
         let wrong = Err("entry `etc/a` is a file, and `etc/a/b` needs a folder there".into());
         assert_eq!(told(&[("etc/a", false), ("etc/a/b", false)]), wrong);
         assert_eq!(told(&[("etc/a/b", false), ("etc/a", false)]), wrong);
-        assert_eq!(told(&[("etc/b", false), ("etc/a/c", false), ("etc/a", false)]).is_err(), true);
+        assert!(told(&[("etc/b", false), ("etc/a/c", false), ("etc/a", false)]).is_err());
         assert_eq!(told(&[("etc/a", false), ("etc/a", true)]), Err("the zip has two entries `etc/a`".into()));
         assert!(told(&[("etc", false)]).unwrap_err().starts_with("entry `etc` is a file"));
     }
