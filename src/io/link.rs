@@ -124,7 +124,7 @@ impl Report {
     }
 
     /// Counts something that no account of the engine knows, such as messages that one of several subscribers did not get.
-    /// A connector that makes up ever more names is not followed beyond [`COUNTS`] of them.
+    /// A connector that makes up ever more names is not followed beyond 64 of them.
     pub fn count(&self, name: &str, by: i64) {
         self.to.send_if_modified(|status| {
             let room = status.counts.len() < COUNTS;
