@@ -26,6 +26,30 @@ const FORGETTING: Duration = Duration::from_secs(2);
 
 const BROKER: Peer = Peer { who: "the broker", address: "server", plain: "tcp://" };
 
+/// How long the broker may be silent while something waits for it: so many looks, each of so long.
+const LOOKS: u32 = 10;
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What comes before the broker has been silent for too long: silent while this process could hear it. When the process was
+/// stopped for a minute, or the machine slept, timers are due before the sockets are looked at, and a broker whose
+/// confirmations lie there unread would be sent everything again.
+pub(super) async fn unless_silent<T>(what: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    match heard(LOOK, what).await {
+        Some(done) => done.map_err(|error| lost(&error)),
+        None => Err(format!("the broker has not answered for {} s", (LOOKS * LOOK).as_secs())),
+    }
+}
+
+async fn heard<T>(look: Duration, what: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(what);
+    for _ in 0..LOOKS {
+        if let Ok(done) = timeout(look, &mut what).await {
+            return Some(done);
+        }
+    }
+    None
+}
+
 /// Where a broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
@@ -235,6 +259,23 @@ impl Backoff {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_was_stopped_still_hears_what_was_said_meanwhile() {
+        let look = Duration::from_millis(10);
+        let mut looked = 0;
+        let answer = std::future::poll_fn(|_| {
+            looked += 1;
+            match looked {
+                // Stopped for longer than the broker may be silent; the answer is seen only at the next look.
+                1 => std::thread::sleep(2 * LOOKS * look),
+                _ => return std::task::Poll::Ready("confirmed"),
+            }
+            std::task::Poll::Pending
+        });
+        assert_eq!(heard(look, answer).await, Some("confirmed"));
+        assert_eq!(heard(look, std::future::pending::<()>()).await, None);
+    }
 
     #[test]
     fn addresses_have_schemes_and_ports() {

@@ -14,7 +14,7 @@ use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::props;
 use crate::io::{Content, Link, Parcel, Report, Sink, SinkPlan, SinkSpec, Stopped, Takes};
 
-use super::dial::{Backoff, Dialer, KEEP_ALIVE, closed, lost};
+use super::dial::{Backoff, Dialer, KEEP_ALIVE, closed, lost, unless_silent};
 use super::options::{SINK, SinkOptions};
 use super::wire::{Ack, Garbage, Head, LARGEST, Packet, Version, Wire};
 
@@ -34,9 +34,6 @@ const PACE: Duration = Duration::from_millis(1);
 
 /// How long a delivery goes on trying by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long the broker may take to confirm.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// A message beyond this size on which the connection breaks so many times in a row is taken to be too large for the
 /// broker, which before MQTT 5 has no other way to say so.
@@ -115,12 +112,6 @@ enum Halt {
 impl From<Garbage> for Halt {
     fn from(garbage: Garbage) -> Halt {
         Halt::Broken(garbage.into())
-    }
-}
-
-impl From<std::io::Error> for Halt {
-    fn from(error: std::io::Error) -> Halt {
-        Halt::Broken(lost(&error))
     }
 }
 
@@ -286,7 +277,7 @@ impl MqttSink {
                 }
                 put += 1;
             }
-            timeout(SILENCE, line.wire.flush()).await.map_err(|_| silent())??;
+            unless_silent(line.wire.flush()).await.map_err(Halt::Broken)?;
             *done = put;
             self.progress();
             refused?;
@@ -335,7 +326,7 @@ impl MqttSink {
                 }
                 put += 1;
             }
-            timeout(SILENCE, line.wire.flush()).await.map_err(|_| silent())??;
+            unless_silent(line.wire.flush()).await.map_err(Halt::Broken)?;
             while stages.get(*done) == Some(&Stage::Confirmed) {
                 *done += 1;
             }
@@ -351,7 +342,7 @@ impl MqttSink {
                     sleep(PACE).await;
                 }
                 heard = Some(Stopwatch::start());
-                timeout(SILENCE, line.wire.fill()).await.map_err(|_| silent())??;
+                unless_silent(line.wire.fill()).await.map_err(Halt::Broken)?;
                 packet = line.wire.next()?;
             }
             while let Some(found) = packet.take() {
@@ -447,10 +438,6 @@ fn size_of(parcel: &Parcel) -> usize {
         Content::Bytes(payload) => payload.len(),
         Content::Rows(_) => 0,
     }
-}
-
-fn silent() -> Halt {
-    Halt::Broken(format!("the broker has not answered for {} s", SILENCE.as_secs()))
 }
 
 /// What it means that a broker confirms a message with a failure.
