@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::identities::Appearance;
 use super::{Def, Host};
 use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
@@ -45,6 +46,11 @@ pub trait Planned: Send {
 
     /// What to tell the author though the rule is fine.
     fn warnings(&self) -> Vec<Diagnostic> {
+        Vec::new()
+    }
+
+    /// As whom its connectors appear at the other side, where that is for one at a time.
+    fn identities(&self) -> Vec<Appearance> {
         Vec::new()
     }
 
