@@ -64,6 +64,11 @@ pub trait Planned: Send {
         Ok(None)
     }
 
+    /// How many rows each operator holds by what an earlier run has left on the disk, in order.
+    async fn held(&mut self) -> Result<Vec<u64>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// What the accounts of the run go on from, with what the run before left held; called before it is started.
     fn carry(&mut self, _accounts: Accounts) {}
 
@@ -104,6 +109,11 @@ pub trait Running: Send + Sync {
     /// so, and says how many rows they have not confirmed.
     async fn drain(&self) -> u64 {
         0
+    }
+
+    /// How many rows each operator holds, in order; nothing where that is not known.
+    async fn held(&self) -> Option<Vec<u64>> {
+        None
     }
 
     /// Stops and joins all tasks. May be called after the end.

@@ -103,6 +103,14 @@ impl Control {
         }
     }
 
+    /// How many rows each operator of the run holds.
+    pub async fn held(&self) -> Option<Vec<u64>> {
+        match &self.run {
+            Some(run) => run.running.held().await,
+            None => None,
+        }
+    }
+
     pub fn is_running(&self) -> bool {
         self.run.is_some()
     }

@@ -395,6 +395,17 @@ impl Planned for PlannedFlow {
         Ok(journal.and_then(|journal| journal.stranded(&self.plan)))
     }
 
+    async fn held(&mut self) -> Result<Vec<u64>, Fault> {
+        if !self.keeps()? {
+            return Ok(Vec::new());
+        }
+        let rule = Arc::new(self.host.rule_info(&self.def.id));
+        match journal(&self.host, &self.def, true, &self.leases).await? {
+            Some(journal) => journal.held(&self.plan, &rule),
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
         self.host.offered.starts(&self.def.id, self.def.options.qos);
         let rule = Arc::new(self.host.rule_info(&self.def.id));
@@ -489,7 +500,10 @@ async fn journal(host: &Host, def: &Def, keeps: bool, leases: &Leases) -> Result
         if keeps {
             return Opened::open(JournalSpec { folder, interval, lease }).map(Some);
         }
-        if folder.is_dir() {
+        let has_anything =
+            || Opened::open(JournalSpec { folder: folder.clone(), interval, lease }).map(|of| of.has_anything());
+        // What cannot be read is lost too.
+        if folder.is_dir() && has_anything().unwrap_or(true) {
             tracing::warn!(rule = id, "the rule keeps no state any more; what it had kept is dropped");
         }
         store.forget_state(&id).map(|()| None)
