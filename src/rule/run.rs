@@ -302,7 +302,12 @@ fn second_sink(
         id.push_str("-resend");
     }
     let durable = def.options.qos > 0;
-    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env: host.env(&def.id) };
+    let mut env = host.env(&def.id);
+    if sink == "mqtt" {
+        // Without a name of its own it would take the connection of the first from it, where the broker is to know both again.
+        env.owner.push_str("-resend");
+    }
+    let spec = io::SinkSpec { props, format: common.format.clone(), durable, env };
     host.sink(sink, spec)
 }
 

@@ -224,7 +224,7 @@ impl Opened {
                     found.warnings.push("the beginning of the input log is gone, and there is no snapshot".into());
                 }
                 why = "damaged";
-                before = found.go_on(book, carried);
+                before = found.go_on(book, carried, why);
             }
             (Some((_, _, state)), _) if found.calls == 0 => {
                 book.ledger.restore(&state.ledger);
@@ -247,12 +247,17 @@ impl Opened {
                 }
             }
             (snapshot, _) => {
-                if let Some((_, _, state)) = snapshot {
-                    book.ledger.restore(&state.ledger);
-                }
+                let then = snapshot.as_ref().map(|(_, _, state)| state.ledger.clone()).unwrap_or_default();
                 // Where nothing has come yet nothing is lost.
                 if found.calls > 0 {
                     found.warnings.push("the rule was changed, and the input log does not fit any more".into());
+                }
+                let logged = then.came + found.rows;
+                before = found.go_on(book, carried, why);
+                match &before {
+                    // What came behind the last writing is in the log alone.
+                    Some(all) => found.drop_held(book, logged.saturating_sub(all.ledger.came), why),
+                    None => book.ledger.restore(&then),
                 }
             }
         }
@@ -321,13 +326,13 @@ impl Found {
 
     /// The accounts go on from those that are kept beside the journal, and what was held then is lost: the log alone does
     /// not say which of its rows have ended. `None` where rows are in the log and there are no such accounts.
-    fn go_on(&mut self, book: &Book, carried: &Accounts) -> Option<Accounts> {
+    fn go_on(&mut self, book: &Book, carried: &Accounts, why: &'static str) -> Option<Accounts> {
         let mut accounts = carried.clone();
         if accounts.ledger == LedgerView::default() && self.rows > 0 {
             return None;
         }
         let held = u64::try_from(accounts.ledger.held).unwrap_or_default();
-        accounts.close("damaged", false);
+        accounts.close(why, false);
         book.ledger.restore(&accounts.ledger);
         self.warn_held(held);
         Some(accounts)

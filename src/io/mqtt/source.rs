@@ -41,7 +41,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 
 pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let (options, mut warnings) = read_source(&spec.props)?;
-    let subscription = options.check(&spec.env, spec.wants_acks, &mut warnings)?;
+    let subscription = options.check(&spec.env, &spec.stream, spec.wants_acks, &mut warnings)?;
     let subscription = Arc::new(subscription);
     let identity = subscription.dialer.identity();
     let (wants_meta, clock, owner) = (spec.wants_meta, spec.env.clock, spec.env.owner);
