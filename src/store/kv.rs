@@ -25,6 +25,8 @@ impl Bucket {
     pub const LEDGERS: Bucket = Bucket("ledgers");
     /// What is known of the logs of streams that retain, by stream.
     pub const RETAINED: Bucket = Bucket("retained");
+    /// What rules that are gone have left at other programs, by whom these take the rule for.
+    pub const LEFT: Bucket = Bucket("left");
     /// What the server knows of itself: `instance` is its name.
     pub const SERVER: Bucket = Bucket("server");
 

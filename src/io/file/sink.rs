@@ -121,7 +121,7 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
             stamp: None,
         }) as Box<dyn Sink>)
     };
-    Ok(SinkPlan { open: Box::new(open), takes: if csv { Takes::Rows } else { Takes::Bytes }, warnings })
+    Ok(SinkPlan { open: Box::new(open), takes: if csv { Takes::Rows } else { Takes::Bytes }, warnings, identity: None })
 }
 
 struct FileSink {
