@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "plugins/damaged.rs"]
+mod damaged;
 #[path = "plugins/made.rs"]
 #[allow(dead_code)]
 mod made;
@@ -108,43 +110,6 @@ fn what_is_no_regular_file_is_told_at_once() {
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(told, format!("kuiper: `{file}` cannot be tested: it is {what}, not a regular file\n"));
     }
-}
-
-#[test]
-fn what_is_no_library_is_told_apart() {
-    let bench = Bench::new();
-    let whole = fs::read(bench.tiny("whole.so", "")).unwrap();
-    let mut program = Vec::new();
-    let own = fs::read("/bin/true").unwrap();
-    program.extend(own);
-    let length = whole.len();
-    let cut = whole[..length / 2].to_vec();
-    let ends = format!("it is truncated: it has {} bytes, and its head tells of ", cut.len());
-    for (name, bytes, sentence) in [
-        ("empty.so", &b""[..], "it is no shared library (ELF): it is empty"),
-        ("text.so", b"hello", "it is no shared library (ELF): it is a text"),
-        (
-            "pe.so",
-            b"MZ\x90\0",
-            "it is no shared library (ELF): it is a library or program of Windows (PE); build it for Linux",
-        ),
-        (
-            "mac.so",
-            b"\xcf\xfa\xed\xfe",
-            "it is no shared library (ELF): it is a library or program of macOS (Mach-O); build it for Linux",
-        ),
-        ("program.so", &program, "it is a program or an object file, not a shared library"),
-    ] {
-        fs::write(bench.path(name), bytes).unwrap();
-        both_say(&bench.path(name), sentence);
-    }
-    fs::write(bench.path("cut.so"), &cut).unwrap();
-    let told = refused(&bench.path("cut.so"), &[]);
-    assert!(told.contains(&ends), "{told}");
-    assert!(not_installed(&bench.path("cut.so")).starts_with(&ends));
-    // A zip in the place of a library is looked into.
-    let zip = zipped(bench.folder.path(), &[("readme", b"")]);
-    assert!(refused(&zip, &[]).ends_with("the zip holds no library, neither at its top nor in `bin/<target>`"));
 }
 
 #[test]
@@ -368,7 +333,16 @@ fn other_machines_and_libcs_are_told_and_targets_are_judged() {
          it for {target}, {musl_target}"
     );
     assert_eq!(told(&without), wrong);
-    assert!(refused(&without, &[]).contains(&format!("it was built for {other}")));
+    assert_eq!(refused(&without, &[]), format!("kuiper: {wrong}"));
+    // One that stands in the folder of another machine than its own.
+    let zip = zipped(bench.folder.path(), &[(&name(&gnu_target), &all[0].1), (&name(&musl_target), &all[2].1)]);
+    let wrong = format!(
+        "`{}`: it was built for {other}, and this machine is {here}; build it with `--target`; the zip also has it for \
+         {musl_target}",
+        name(&gnu_target)
+    );
+    assert_eq!(told(&zip), wrong);
+    assert_eq!(refused(&zip, &[]), format!("kuiper: {wrong}"));
     // Without the plain one there is none for this machine.
     let kept: Vec<(&str, &[u8])> = all[..1].iter().chain(&all[2..3]).map(|(n, b)| (n.as_str(), b.as_slice())).collect();
     let without = zipped(bench.folder.path(), &kept);

@@ -170,6 +170,60 @@ fn rows_that_a_sink_was_given_when_its_process_ended_are_given_again() {
 }
 
 #[test]
+fn a_sink_that_takes_back_has_each_row_once_whatever_ends_its_process() {
+    for single in [true, false] {
+        let kuiper = server("    memory: 400000000\n");
+        let commands = ["segfault", "exit", "kill"];
+        // Of each ten rows, which are delivered together, the sixth; and once when all are written, and it says so.
+        let rows: Vec<Json> = (0..60)
+            .map(|n| match (n / 10, n % 10) {
+                (ten, 5) if ten < 3 => json!({"n": n, "do": once(&kuiper, commands[ten])}),
+                (4, 5) => json!({"n": n, "do": format!("last:{}", once(&kuiper, "abort"))}),
+                _ => json!({"n": n}),
+            })
+            .collect();
+        stream(&kuiper, &json!(rows));
+        let path = kuiper.folder.path().join("rows");
+        let sink = json!({"unruly": {"path": path, "back": true, "sendSingle": single}});
+        let sql = "SELECT * FROM demo GROUP BY COUNTWINDOW(10)";
+        let rule = json!({"id": "fragile", "sql": sql, "actions": [sink], "options": {"qos": 2}});
+        kuiper.ask("POST", "/rules", &rule.to_string());
+        let status = kuiper.until("fragile", "all rows", |status| status["ledger"]["out"] == 60);
+        assert_eq!((&status["ledger"]["in"], &status["ledger"]["dead"]), (&json!(60), &json!({})), "{status:#}");
+        let written: Vec<i64> = fs::read_to_string(&path).unwrap().lines().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(written, (0..60).collect::<Vec<i64>>());
+        assert_eq!(process(&kuiper, "sinks")["deaths"], 4);
+        goes_on(&kuiper);
+    }
+}
+
+#[test]
+fn what_a_function_counts_is_each_row_once_also_when_its_process_ends() {
+    let kuiper = server("");
+    let commands = ["segfault", "kill"];
+    let rows: Vec<Json> = (0..40)
+        .map(|n| match n % 20 {
+            7 => json!({"t": once(&kuiper, commands[n / 20])}),
+            _ => json!({"t": n}),
+        })
+        .collect();
+    stream(&kuiper, &json!(rows));
+    rule(&kuiper, "SELECT unrulySeen(t) AS seen FROM demo", json!({}));
+    let status = kuiper.until("fragile", "all rows", |status| status["ledger"]["out"] == 40);
+    assert_eq!(status["ledger"]["dead"], json!({}), "{status:#}");
+    assert_eq!(seen(&kuiper), (1..=40).map(|n| json!({"seen": n})).collect::<Vec<_>>());
+    kuiper.ask("DELETE", "/rules/fragile", "");
+    fs::remove_file(kuiper.folder.path().join("seen")).unwrap();
+    commands.iter().for_each(|command| drop(once(&kuiper, command)));
+    rule(&kuiper, "SELECT unrulyCount(t) AS seen FROM demo GROUP BY COUNTWINDOW(20)", json!({}));
+    let status = kuiper.until("fragile", "all windows", |status| status["ledger"]["out"] == 40);
+    assert_eq!(status["ledger"]["dead"], json!({}), "{status:#}");
+    assert_eq!(seen(&kuiper), vec![json!({"seen": 20}); 2]);
+    assert_eq!(process(&kuiper, "functions")["deaths"], 4);
+    goes_on(&kuiper);
+}
+
+#[test]
 fn a_sink_that_always_ends_its_process_holds_its_rule_back_and_says_why() {
     let kuiper = server("");
     stream(&kuiper, &json!([{"n": 1}, {"n": 2, "do": "segfault"}, {"n": 3}]));

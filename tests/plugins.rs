@@ -187,6 +187,18 @@ async fn failures_keep_their_kind_and_a_panic_harms_nobody() {
     assert_eq!((stopped.delivered, stopped.fault.retry()), (0, Retry::Later));
     sink.connect(Report::new().0).await.unwrap();
     sink.deliver(&[asked("")]).await.unwrap();
+
+    // Rows that were not flushed went with the instance: they are given again, and then it is known at which it panicked.
+    let rows = [asked(""), asked(""), asked("panic"), asked("")];
+    let stopped = sink.deliver(&rows).await.unwrap_err();
+    assert_eq!((stopped.delivered, stopped.fault.retry()), (0, Retry::Later), "{}", stopped.fault);
+    assert!(stopped.fault.to_string().contains("as asked"), "{}", stopped.fault);
+    sink.connect(Report::new().0).await.unwrap();
+    let stopped = sink.deliver(&rows).await.unwrap_err();
+    assert_eq!(stopped.delivered, 2, "{}", stopped.fault);
+    assert!(matches!(stopped.fault, Fault::Refused(_)), "{}", stopped.fault);
+    sink.connect(Report::new().0).await.unwrap();
+    sink.deliver(&rows[3..]).await.unwrap();
 }
 
 #[test]

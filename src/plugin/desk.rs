@@ -202,6 +202,16 @@ impl Desk {
         *lock(&self.stopped)
     }
 
+    /// What is stored now, to be put back should the call come to nothing.
+    pub fn states(&self) -> HashMap<String, Value> {
+        lock(&self.states).clone()
+    }
+
+    /// Nothing of what was stored since is.
+    pub fn put_back(&self, states: HashMap<String, Value>) {
+        *lock(&self.states) = states;
+    }
+
     /// The guest is gone, with the process that it ran in: a source has ended, and any connection with it.
     pub fn broke(&self, why: &str) {
         *lock(&self.broken) = Some(Fault::unreachable(why));

@@ -14,7 +14,7 @@ use zip::ZipArchive;
 
 use crate::diag::words;
 
-use super::elf::Place;
+use super::elf::{self, Place};
 use super::name::{FileName, Kind, canonical, symbol};
 use super::sign::{self, Asking, PublicKey};
 
@@ -129,9 +129,16 @@ impl Package {
 
     /// Adds to what is wrong with the library for which machines the zip has others.
     pub fn with_targets(&self, wrong: String) -> String {
-        match self.targets.is_empty() || self.library.0.starts_with(BIN) {
+        let own = self.library.0.parent();
+        let others: Vec<&str> = self
+            .targets
+            .iter()
+            .map(String::as_str)
+            .filter(|target| own != Some(&Path::new(BIN).join(target)))
+            .collect();
+        match others.is_empty() {
             true => wrong,
-            false => format!("{wrong}; the zip also has it for {}", self.targets.join(", ")),
+            false => format!("{wrong}; the zip also has it for {}", others.join(", ")),
         }
     }
 
@@ -166,10 +173,29 @@ impl Package {
 /// Where libraries for several machines lie.
 const BIN: &str = "bin";
 
+/// Why a file cannot be read as a zip.
+fn no_zip(zip: &Path, error: &dyn std::fmt::Display) -> String {
+    let mut head = Vec::new();
+    let read = File::open(zip).and_then(|file| file.take(1024).read_to_end(&mut head));
+    match read {
+        Ok(_) if head.starts_with(b"\x7fELF") => {
+            "the file is no zip: it is a library by itself; `kuiper plugin pack` makes a zip of it".into()
+        }
+        Ok(_) if !is_zip(&head) => format!("the file is no zip: it is {}", elf::told(&head)),
+        // Its directory stands at its end.
+        _ => format!("the zip is damaged, or was cut off ({error}); copy it again, or pack it again"),
+    }
+}
+
+/// Whether a file that begins so is a zip, good or bad.
+pub fn is_zip(head: &[u8]) -> bool {
+    [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"].iter().any(|begin| head.starts_with(*begin))
+}
+
 /// Opens a zip, and refuses it where anything in it could do harm.
 fn looked_through(zip: &Path) -> Result<(ZipArchive<File>, Vec<Entry>), String> {
     let file = File::open(zip).map_err(|error| format!("cannot read the zip: {}", words(&error)))?;
-    let mut archive = ZipArchive::new(file).map_err(|error| format!("the file is no zip: {error}"))?;
+    let mut archive = ZipArchive::new(file).map_err(|error| no_zip(zip, &error))?;
     if archive.len() > ENTRIES {
         return Err(format!("the zip has {} entries, and {ENTRIES} are the most", archive.len()));
     }

@@ -82,6 +82,9 @@ pub fn taken_up(symbol: Symbol, place: &Value, states: &States) -> Result<Option
             symbol.name, symbol.state_oldest, symbol.state_version
         )));
     }
-    restore(states, members.get("stored"));
+    // What else is stored lives as long as the rule runs, whatever becomes of an instance.
+    if symbol.keeps() {
+        restore(states, members.get("stored"));
+    }
     Ok(members.get("at").cloned())
 }

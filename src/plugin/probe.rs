@@ -55,14 +55,23 @@ pub enum Signed {
     Not,
 }
 
-/// Unpacks a zip into an empty folder, and returns where the library is that this machine, or the target, would take. With
-/// keys, one of them must have signed it.
-pub fn unpack(
-    zip: &Path,
-    target: Option<&str>,
-    keys: &[PublicKey],
-    folder: &Path,
-) -> Result<(PathBuf, Signed), String> {
+/// A zip that was unpacked.
+pub struct Unpacked {
+    /// Where the library is that this machine, or the target, would take.
+    pub library: PathBuf,
+    pub signed: Signed,
+    package: Package,
+}
+
+impl Unpacked {
+    /// What is wrong with the library: where it stands in the zip, and for which other machines that has it.
+    pub fn refused(&self, wrong: String) -> String {
+        format!("`{}`: {}", self.package.library.0.display(), self.package.with_targets(wrong))
+    }
+}
+
+/// Unpacks a zip into an empty folder. With keys, one of them must have signed it.
+pub fn unpack(zip: &Path, target: Option<&str>, keys: &[PublicKey], folder: &Path) -> Result<Unpacked, String> {
     let mut package = Package::open_any(zip, &place(target)?)?;
     let signed = if keys.is_empty() {
         package.claimed()?.map_or(Signed::Not, Signed::Unverified)
@@ -71,7 +80,7 @@ pub fn unpack(
     };
     fs::create_dir_all(folder).map_err(|error| format!("cannot make `{}`: {error}", folder.display()))?;
     package.unpack(folder)?;
-    Ok((folder.join(&package.library.0), signed))
+    Ok(Unpacked { library: folder.join(&package.library.0), signed, package })
 }
 
 impl Probe {
@@ -110,6 +119,11 @@ impl Probe {
             "its name asks for a source or sink `{wanted}`, or for functions; it exports {}",
             self.library.listed()
         ))
+    }
+
+    /// Checks that the library's list of what it exports, which is read from its file, is right.
+    pub fn listed(&self, bytes: &[u8]) -> Result<(), String> {
+        elf::check_listed(bytes, self.library.symbols.iter().map(|symbol| (symbol.what(), symbol.name)))
     }
 
     /// Makes what a symbol stands for, with its default properties, and gives it up again.

@@ -1,13 +1,34 @@
 //! `install.sh`: what a plugin wants done on the machine that it is installed on. It runs in the folder that its zip was
-//! unpacked in, as the server's user, in a process group of its own that ends with it or with its time.
+//! unpacked in, as the server's user, in a process group of its own that ends with it or with its time. Of the server's
+//! environment, which may hold secrets, it gets what installing takes and no more.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
+
+/// Variables of the environment that are passed on. Those of proxies are so in small and in capital letters.
+const PASSED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "DEBIAN_FRONTEND",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+const PROXIES: &[&str] = &["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"];
 
 /// Bytes of what it prints that are kept, from its end.
 const KEPT: usize = 16 << 10;
@@ -27,11 +48,17 @@ pub fn run(folder: &Path, parameters: &[String], limit: Duration) -> Result<Stri
     }
 }
 
+fn is_passed(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    PASSED.contains(&name) || PROXIES.iter().any(|proxy| name == *proxy || name == proxy.to_uppercase())
+}
+
 /// How it ended, `None` where it took too long; and what it printed.
 fn in_time(folder: &Path, parameters: &[String], limit: Duration) -> io::Result<(Option<ExitStatus>, String)> {
     let (mut output, input) = io::pipe()?;
     let mut command = Command::new("/bin/sh");
     command.arg("install.sh").args(parameters).current_dir(folder);
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_passed(name)));
     command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
     // A group of its own, so that what it starts ends with it.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -130,6 +157,23 @@ mod tests {
         let stopped = "install.sh did not end within 0.3 s and was stopped";
         assert_eq!(ran("sleep 1000 & wait", SHORT), Err(format!("{stopped}; it printed nothing")));
         assert_eq!(ran("echo begun; sleep 1000 & wait", SHORT), Err(format!("{stopped}: begun")));
+    }
+
+    #[test]
+    fn it_gets_no_more_of_the_environment_than_installing_takes() {
+        // Cargo gives this process some that are none of its business.
+        let ours: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
+        assert!(ours.iter().any(|name| name.starts_with("CARGO")), "{ours:?}");
+        let printed = ran("env", LONG).unwrap();
+        let names: Vec<&str> = printed.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+        // The shell sets three by itself.
+        let known = |name: &&str| is_passed(OsStr::new(name)) || ["PWD", "SHLVL", "_", "OLDPWD"].contains(name);
+        assert!(names.iter().all(|name| known(&name)), "{printed}");
+        assert!(names.contains(&"PATH"), "{printed}");
+        let passed = ["HOME", "TMPDIR", "https_proxy", "HTTPS_PROXY", "NO_PROXY"];
+        assert!(passed.iter().all(|name| is_passed(OsStr::new(name))));
+        let secret = ["KUIPER__SECRETS__DB", "Https_Proxy", "MYSQL_PWD", "PATHS", "LD_PRELOAD"];
+        assert!(!secret.iter().any(|name| is_passed(OsStr::new(name))));
     }
 
     #[test]

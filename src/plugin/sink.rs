@@ -13,11 +13,11 @@ use kuiper_plugin::has;
 use serde_json::{Map, Value as Json};
 
 use crate::data::{Layout, Object, Value};
-use crate::diag::{Diagnostic, Fault, Result};
+use crate::diag::{Diagnostic, Fault, Result, Whose};
 use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkSpec, Stopped, Takes, props};
 
 use super::cross::{Arena, Taken, Texts, properties};
-use super::desk::{Desk, States};
+use super::desk::{Desk, States, lock};
 use super::library::{Library, Symbol};
 use super::place;
 use super::worker::{Slot, Worker};
@@ -64,6 +64,8 @@ impl Fitted {
             props: self.props.clone(),
             desk: Desk::new(&self.symbol, &self.owner, &self.name, 0, states.clone(), None),
             states,
+            stood: None,
+            lost: false,
             closed: false,
             refused: Vec::new(),
         }
@@ -145,6 +147,11 @@ pub struct Guest {
     props: Arc<Value>,
     desk: Arc<Desk>,
     states: States,
+    /// Where it said that it stands, with nothing taken since. An instance that is made anew is taken back there.
+    stood: Option<Value>,
+    /// An instance was lost in a delivery. Until one has gone well, parcels are given one by one, so that the one which it
+    /// was lost at is known.
+    lost: bool,
     closed: bool,
     refused: Vec<RefusedRow>,
 }
@@ -154,6 +161,48 @@ impl Guest {
     pub fn report_to(&self, report: Report) {
         self.desk.report_to(report);
     }
+
+    /// Gives parcels to the instance, together.
+    async fn hand(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped> {
+        let stopped = |delivered, fault| Stopped { delivered, fault };
+        let load = match Load::new(parcels, self.symbol) {
+            Ok(load) => load,
+            Err(fault) => return Err(stopped(0, fault)),
+        };
+        let (user, props, desk, takes_back) = (self.user, self.props.clone(), self.desk.clone(), self.stood.is_some());
+        let states = self.states.clone();
+        let delivery = self.worker.call(move |slot| Ok(handed(slot, user, &props, &desk, &load, &states, takes_back)));
+        match delivery.await {
+            Ok((done, lost)) => {
+                self.lost |= lost;
+                if done.delivered > 0 {
+                    self.stood = None;
+                }
+                self.refused = done.refused;
+                done.fault.map_or(Ok(()), |fault| Err(stopped(done.delivered, fault)))
+            }
+            Err(fault) => Err(stopped(0, fault)),
+        }
+    }
+
+    /// Gives them one by one.
+    async fn hand_each(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped> {
+        let mut refused = Vec::new();
+        let mut told = self.stood.is_some();
+        for (number, parcel) in parcels.iter().enumerate() {
+            let handed = self.hand(std::slice::from_ref(parcel)).await;
+            refused.extend(self.refused.drain(..).map(|row| RefusedRow { parcel: number, ..row }));
+            if let Err(Stopped { delivered, fault }) = handed {
+                self.refused = refused;
+                return Err(Stopped { delivered: number + delivered, fault });
+            }
+            // What it does not say counts as taken: nothing is taken back that is not given again.
+            told = told && matches!(self.position().await, Ok(Some(_)));
+        }
+        self.refused = refused;
+        self.lost = false;
+        Ok(())
+    }
 }
 
 #[async_trait::async_trait]
@@ -161,24 +210,16 @@ impl Sink for Guest {
     async fn connect(&mut self, report: Report) -> Result<()> {
         self.desk.report_to(report);
         let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
-        self.worker.call(move |slot| slot.connect(user, &props, &desk)).await
+        self.worker.call(move |slot| slot.connect(user, &props, &desk)).await?;
+        match self.stood.clone().filter(|_| self.lost && tells(self.symbol)) {
+            // What the lost one did with parcels that are given again.
+            Some(stood) => self.resume(&stood).await,
+            None => Ok(()),
+        }
     }
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> std::result::Result<(), Stopped> {
-        let stopped = |delivered, fault| Stopped { delivered, fault };
-        let load = match Load::new(parcels, self.symbol) {
-            Ok(load) => load,
-            Err(fault) => return Err(stopped(0, fault)),
-        };
-        let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
-        let delivery = self.worker.call(move |slot| Ok(deliver(slot, user, &props, &desk, &load)));
-        match delivery.await {
-            Ok(done) => {
-                self.refused = done.refused;
-                done.fault.map_or(Ok(()), |fault| Err(stopped(done.delivered, fault)))
-            }
-            Err(fault) => Err(stopped(0, fault)),
-        }
+        if self.lost { self.hand_each(parcels).await } else { self.hand(parcels).await }
     }
 
     fn refused(&mut self) -> Vec<RefusedRow> {
@@ -191,14 +232,21 @@ impl Sink for Guest {
         }
         let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
         let told = match tells(self.symbol) {
-            true => self.worker.call(move |slot| position(slot, user, &props, &desk)).await?,
+            true => match self.worker.call(move |slot| position(slot, user, &props, &desk)).await? {
+                Some(told) => told,
+                // The instance is lost, and the next one stands nowhere yet.
+                None => return Ok(None),
+            },
             false => None,
         };
-        Ok(place::kept(self.symbol, told, &self.states))
+        self.stood = place::kept(self.symbol, told, &self.states);
+        Ok(self.stood.clone())
     }
 
     async fn resume(&mut self, position: &Value) -> Result<()> {
-        let Some(told) = place::taken_up(self.symbol, position, &self.states)? else { return Ok(()) };
+        let told = place::taken_up(self.symbol, position, &self.states)?;
+        self.stood = Some(position.clone());
+        let Some(told) = told else { return Ok(()) };
         let (user, props, desk) = (self.user, self.props.clone(), self.desk.clone());
         let resumed = self.worker.call(move |slot| {
             let this = slot.provisioned(user, &props, &desk)?;
@@ -223,8 +271,11 @@ impl Drop for Guest {
     }
 }
 
-/// Where the guest itself says that it stands.
-fn position(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<Option<Value>> {
+/// Where the guest itself says that it stands; nothing where it is not connected.
+fn position(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<Option<Option<Value>>> {
+    if !slot.connected.contains(&user) {
+        return Ok(None);
+    }
     let this = slot.provisioned(user, props, desk)?;
     // SAFETY: the symbol is a sink.
     let position = unsafe { has!(slot.symbol.table.cast::<abi::Sink>(), position) };
@@ -233,7 +284,7 @@ fn position(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>) -> Resu
     // SAFETY: the instance is of this table; the pointers live until the call returns.
     let done = slot.call(position, |call, fault| unsafe { call(this, desk.raw(), &output, fault) });
     done.map_err(|(failed, mut texts)| texts.setup(failed))?;
-    taken.0.pop().transpose()
+    taken.0.pop().transpose().map(Some)
 }
 
 /// What is delivered together.
@@ -320,12 +371,47 @@ struct Done {
     fault: Option<Fault>,
 }
 
-fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &Load) -> Done {
+/// Delivers, and says whether the instance was lost. What it was given then leaves nothing behind in what is stored, where
+/// it is given again; and all of it is where the sink takes it back.
+fn handed(
+    slot: &mut Slot,
+    user: u64,
+    props: &Value,
+    desk: &Arc<Desk>,
+    load: &Load,
+    states: &States,
+    takes_back: bool,
+) -> (Done, bool) {
+    let before = lock(states).clone();
+    let mut done = deliver(slot, user, props, desk, load, states);
+    let lost = !slot.connected.contains(&user);
+    if lost && takes_back && done.delivered > 0 {
+        done = Done { fault: done.fault.map(given_again), ..Done::default() };
+    }
+    if lost && done.delivered == 0 {
+        *lock(states) = before;
+    }
+    (done, lost)
+}
+
+/// Why parcels are given again with the row that the instance was lost at.
+fn given_again(fault: Fault) -> Fault {
+    match fault.whose() {
+        Whose::Row => Fault::unreachable(format!("{fault}; the rows before it are given again")),
+        _ => fault,
+    }
+}
+
+fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &Load, states: &States) -> Done {
     let mut done = Done::default();
     match load {
         Load::Rows(runs) => {
             for run in runs {
+                let before = slot.symbol.isolated.then(|| lock(states).clone());
                 if let Err(fault) = one_run(slot, user, props, desk, run, &mut done) {
+                    if let Some(before) = before.filter(|_| slot.fell) {
+                        *lock(states) = before;
+                    }
                     done.fault = Some(fault);
                     break;
                 }
@@ -341,7 +427,8 @@ fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &L
     if done.delivered > 0
         && let Err(fault) = flush(slot, user, props, desk)
     {
-        return Done { fault: Some(fault), ..Done::default() };
+        let lost = done.fault.filter(|_| !slot.connected.contains(&user));
+        return Done { fault: Some(lost.map_or(fault, given_again)), ..Done::default() };
     }
     done
 }

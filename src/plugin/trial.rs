@@ -93,6 +93,7 @@ impl Trial {
         elf::check(&bytes, path)?;
         // What is mapped must not change, and whoever tries a library builds it anew soon.
         let library = Arc::new(Library::load(path)?);
+        elf::check_listed(&bytes, library.symbols.iter().map(|symbol| (symbol.what(), symbol.name)))?;
         let entry = entry(path)?;
         let wanted = |symbol: &&Symbol| settings.symbol.as_deref().is_none_or(|name| name == symbol.name);
         let mut checks: Vec<(String, Bench, Check)> = Vec::new();

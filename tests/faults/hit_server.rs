@@ -66,9 +66,14 @@ fn the_server_is_frozen() {
     scene.begin();
     let frozen = either(30, 180);
     scene.flow(400);
+    // So that it is stopped while confirmations are on their way.
+    scene.outs["pass"].slow(Duration::from_millis(3));
+    scene.flow(100);
     scene.server.signal("STOP");
     scene.pass(1_000 * frozen);
     scene.server.signal("CONT");
+    scene.flow(100);
+    scene.outs["pass"].slow(Duration::ZERO);
     scene.flow(400);
     scene.finish(&format!("SIGSTOP for {} s", frozen));
 }

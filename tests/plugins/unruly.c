@@ -65,6 +65,8 @@ static void obey(const kuiper_context *context, const kuiper_value *command) {
         for (;;) {
             sunk++;
         }
+    } else if (strcmp(word, "kill") == 0) {
+        kill(getpid(), SIGKILL);
     } else if (strcmp(word, "exit") == 0) {
         exit(0);
     } else if (strcmp(word, "overflow") == 0) {
@@ -140,6 +142,19 @@ static uint32_t call(void *self, const kuiper_context *context, const kuiper_bat
 
 static const kuiper_function function = {.size = sizeof(kuiper_function), .create = create_function, .call = call, .destroy = free};
 
+/* How many rows it has seen, by the engine's count; it is counted before the row is obeyed. */
+static uint32_t call_counted(void *self, const kuiper_context *context, const kuiper_batch *rows, const kuiper_output *output, const kuiper_fault *fault) {
+    (void)self, (void)fault;
+    for (size_t row = 0; row < rows->height; row++) {
+        kuiper_value seen = integer(context->count(context, text("rows"), 1));
+        obey(context, &rows->values[row * rows->width]);
+        output->put(output, &seen, 1);
+    }
+    return KUIPER_OK;
+}
+
+static const kuiper_function counted = {.size = sizeof(kuiper_function), .create = create_function, .call = call_counted, .destroy = free};
+
 /* Adds one, a batch at a time. */
 static uint32_t plus_one(void *self, const kuiper_context *context, const kuiper_batch *rows, const kuiper_output *output, const kuiper_fault *fault) {
     (void)self, (void)context, (void)fault;
@@ -193,10 +208,29 @@ static void discard(void *self, void *group) {
 static const kuiper_function sum = {
     .size = sizeof(kuiper_function), .create = create_function, .start = start, .add = add, .result = result, .save = result, .load = load, .discard = discard, .destroy = free};
 
-/* Adds a line with the number of each row to a file, after it has obeyed the row. */
+/* The rows of a group, by the engine's count. */
+static uint32_t add_counted(void *self, const kuiper_context *context, void *group, const kuiper_batch *rows, const kuiper_fault *fault) {
+    for (size_t row = 0; row < rows->height; row++) {
+        context->count(context, text("rows"), 1);
+    }
+    return add(self, context, group, rows, fault);
+}
+
+static uint32_t result_counted(void *self, const kuiper_context *context, void *group, const kuiper_output *output, const kuiper_fault *fault) {
+    (void)self, (void)group, (void)fault;
+    kuiper_value seen = integer(context->count(context, text("rows"), 0));
+    output->put(output, &seen, 1);
+    return KUIPER_OK;
+}
+
+static const kuiper_function counts = {
+    .size = sizeof(kuiper_function), .create = create_function, .start = start, .add = add_counted, .result = result_counted, .save = result, .load = load, .discard = discard, .destroy = free};
+
+/* Adds a line with the number of each row to a file, after it has obeyed the row. With `back` it says where it stands, and then the number is
+ * that of the engine's count. */
 typedef struct {
-    char *path;
-    int file;
+    char *path, *last;
+    int file, back;
 } sink;
 
 static void *create_sink(void *data, const kuiper_fault *fault) {
@@ -210,6 +244,7 @@ static uint32_t provision_sink(void *self, const kuiper_context *context, const 
     (void)context, (void)fault;
     free(((sink *)self)->path);
     ((sink *)self)->path = copied(member(properties, "path"));
+    ((sink *)self)->back = member(properties, "back")->tag == KUIPER_BOOL && member(properties, "back")->data.int_value;
     return KUIPER_OK;
 }
 
@@ -226,11 +261,15 @@ static uint32_t connect_sink(void *self, const kuiper_context *context, const ku
 
 static uint32_t write_row(sink *it, const kuiper_context *context, const kuiper_batch *rows, size_t row, const kuiper_fault *fault) {
     const kuiper_value *command = cell(rows, row, "do"), *number = cell(rows, row, "n");
-    if (command != NULL) {
+    if (command != NULL && command->tag == KUIPER_TEXT && command->len > 5 && memcmp(command->data.pointer, "last:", 5) == 0) {
+        free(it->last);
+        it->last = strndup((const char *)command->data.pointer + 5, command->len - 5);
+    } else if (command != NULL) {
         obey(context, command);
     }
     char line[32];
-    int length = snprintf(line, sizeof line, "%lld\n", number == NULL ? -1LL : (long long)whole(number));
+    int64_t which = it->back ? context->count(context, text("rows"), 1) - 1 : number == NULL ? -1 : whole(number);
+    int length = snprintf(line, sizeof line, "%lld\n", (long long)which);
     if (write(it->file, line, (size_t)length) != length) {
         fault->set(fault, KUIPER_LATER, text("the file cannot be written"));
         return KUIPER_LATER;
@@ -253,6 +292,30 @@ static uint32_t collect_list(void *self, const kuiper_context *context, const ku
     return collect(self, context, rows, &taken, fault);
 }
 
+/* Where the file ends; a command that was to wait for the end of a delivery is obeyed before. */
+static uint32_t position_sink(void *self, const kuiper_context *context, const kuiper_output *output, const kuiper_fault *fault) {
+    (void)fault;
+    sink *it = self;
+    if (it->last != NULL) {
+        kuiper_value command = {KUIPER_TEXT, 0, strlen(it->last), {.pointer = it->last}};
+        obey(context, &command);
+    }
+    if (it->back) {
+        kuiper_value end = integer((int64_t)lseek(it->file, 0, SEEK_END));
+        output->put(output, &end, 1);
+    }
+    return KUIPER_OK;
+}
+
+static uint32_t resume_sink(void *self, const kuiper_context *context, const kuiper_value *position, const kuiper_fault *fault) {
+    (void)context;
+    if (ftruncate(((sink *)self)->file, (off_t)whole(position)) != 0) {
+        fault->set(fault, KUIPER_NEVER, text("the file cannot be cut"));
+        return KUIPER_NEVER;
+    }
+    return KUIPER_OK;
+}
+
 static uint32_t close_sink(void *self, const kuiper_context *context, const kuiper_fault *fault) {
     (void)context, (void)fault;
     close(((sink *)self)->file);
@@ -262,11 +325,12 @@ static uint32_t close_sink(void *self, const kuiper_context *context, const kuip
 
 static void destroy_sink(void *self) {
     free(((sink *)self)->path);
+    free(((sink *)self)->last);
     free(self);
 }
 
 static const kuiper_sink sink_table = {
-    .size = sizeof(kuiper_sink), .create = create_sink, .provision = provision_sink, .connect = connect_sink, .collect = collect, .collect_list = collect_list, .close = close_sink, .destroy = destroy_sink};
+    .size = sizeof(kuiper_sink), .create = create_sink, .provision = provision_sink, .connect = connect_sink, .collect = collect, .collect_list = collect_list, .close = close_sink, .destroy = destroy_sink, .position = position_sink, .resume = resume_sink};
 
 /* Emits `n` from 1 to `count`, and obeys `do` when it has emitted `at`; with `thread`, from a thread of its own. */
 typedef struct {
@@ -354,25 +418,28 @@ static const kuiper_source source_table = {
     .size = sizeof(kuiper_source), .create = create_source, .provision = provision_source, .connect = done, .subscribe = subscribe, .close = close_source, .destroy = free, .rewind = rewind_source};
 
 static const kuiper_property path_property = {sizeof(kuiper_property), KUIPER_REQUIRED, TEXT("path"), TEXT("file"), TEXT("a text"), TEXT("")};
+static const kuiper_property back_property = {sizeof(kuiper_property), 0, TEXT("back"), TEXT("whether"), TEXT("true or false"), TEXT("false")};
 static const kuiper_property count_property = {sizeof(kuiper_property), 0, TEXT("count"), TEXT("how many"), TEXT("an integer"), TEXT("0")};
 static const kuiper_property at_property = {sizeof(kuiper_property), 0, TEXT("at"), TEXT("when"), TEXT("an integer"), TEXT("0")};
 static const kuiper_property do_property = {sizeof(kuiper_property), 0, TEXT("do"), TEXT("what"), TEXT("a text"), TEXT("\"\"")};
 static const kuiper_property thread_property = {sizeof(kuiper_property), 0, TEXT("thread"), TEXT("how"), TEXT("true or false"), TEXT("false")};
-static const kuiper_property *const sink_properties[] = {&path_property};
+static const kuiper_property *const sink_properties[] = {&path_property, &back_property};
 static const kuiper_property *const source_properties[] = {&count_property, &at_property, &do_property, &thread_property};
 static const kuiper_example example = {TEXT("unruly('a')"), TEXT("\"a\"")};
 
 #define SYMBOL .size = sizeof(kuiper_symbol), .exported = KUIPER_CONSTRUCTOR
 static const kuiper_symbol unruly = {SYMBOL, .kind = KUIPER_FUNCTION, .name = TEXT("unruly"), .about = TEXT("Does as it is told."), .table = &function, .signature = TEXT("(any) -> any"), .examples = &example, .examples_count = 1};
 static const kuiper_symbol shared = {.size = sizeof(kuiper_symbol), .exported = KUIPER_SINGLETON, .kind = KUIPER_FUNCTION, .name = TEXT("unrulyShared"), .about = TEXT("The same, one for all."), .table = &function, .signature = TEXT("(any) -> any")};
+static const kuiper_symbol seen = {SYMBOL, .kind = KUIPER_FUNCTION, .name = TEXT("unrulySeen"), .about = TEXT("Counts."), .table = &counted, .signature = TEXT("(any) -> int")};
+static const kuiper_symbol group_seen = {SYMBOL, .kind = KUIPER_FUNCTION, .flags = KUIPER_AGGREGATE, .name = TEXT("unrulyCount"), .about = TEXT("Counts."), .table = &counts, .signature = TEXT("(any) -> int")};
 static const kuiper_symbol plusone = {SYMBOL, .kind = KUIPER_FUNCTION, .name = TEXT("plusOne"), .about = TEXT("Adds one."), .table = &plus, .signature = TEXT("(int) -> int")};
 static const kuiper_symbol sums = {SYMBOL, .kind = KUIPER_FUNCTION, .flags = KUIPER_AGGREGATE, .name = TEXT("unrulySum"), .about = TEXT("Sums."), .table = &sum, .signature = TEXT("(any) -> int")};
-static const kuiper_symbol writes = {SYMBOL, .kind = KUIPER_SINK, .flags = KUIPER_ONE_AS_ROW, .name = TEXT("Unruly"), .about = TEXT("Writes numbers."), .table = &sink_table, .properties = sink_properties, .properties_count = 1};
+static const kuiper_symbol writes = {SYMBOL, .kind = KUIPER_SINK, .flags = KUIPER_ONE_AS_ROW, .name = TEXT("Unruly"), .about = TEXT("Writes numbers."), .table = &sink_table, .properties = sink_properties, .properties_count = 2};
 static const kuiper_symbol emits = {SYMBOL, .kind = KUIPER_SOURCE, .name = TEXT("Unruly"), .about = TEXT("Counts."), .table = &source_table, .properties = source_properties, .properties_count = 4};
-static const kuiper_symbol *const symbols[] = {&unruly, &shared, &plusone, &sums, &writes, &emits};
+static const kuiper_symbol *const symbols[] = {&unruly, &shared, &plusone, &sums, &writes, &emits, &seen, &group_seen};
 
 __attribute__((visibility("default"))) const kuiper_plugin *kuiper_plugin_v1(void) {
-    static const kuiper_plugin plugin = {sizeof plugin, KUIPER_ABI_VERSION, TEXT("unruly"), TEXT("1.0.0"), TEXT("c"), symbols, 6};
+    static const kuiper_plugin plugin = {sizeof plugin, KUIPER_ABI_VERSION, TEXT("unruly"), TEXT("1.0.0"), TEXT("c"), symbols, 8};
     if (getenv("UNRULY_AT_LOAD") != NULL) {
         abort();
     }

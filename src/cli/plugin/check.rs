@@ -16,7 +16,7 @@ use super::build::shown;
 use super::cannot;
 use crate::case::example;
 use crate::func::Catalogue;
-use crate::plugin::{Probe, PublicKey, Signed, Tried, check_library, read_regular, unpack_zip, whole_path};
+use crate::plugin::{Probe, PublicKey, Signed, Tried, check_library, is_zip, read_regular, unpack_zip, whole_path};
 
 /// How often it is looked whether the process has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -47,26 +47,27 @@ pub(super) fn run(args: &Check) -> Result<(), Failure> {
     let file = whole_path(&args.file).map_err(unread)?;
     let bytes = read_regular(&file).map_err(unread)?;
     let keys = args.key.iter().map(|key| public(key)).collect::<Result<Vec<_>, _>>()?;
-    if !bytes.starts_with(b"PK") {
+    if !is_zip(&bytes) {
         if !keys.is_empty() {
             return Err(Failure::Usage("only a zip is signed; leave `--key` out".to_owned()));
         }
-        return library(&file, &bytes, args);
+        return library(&file, &bytes, args, |wrong| format!("`{}`: {wrong}", name_of(&file)));
     }
     let folder = env::temp_dir().join(format!("kuiper-check-{}", std::process::id()));
     let checked = unpack_zip(&file, args.target.as_deref(), &keys, &folder)
         .map_err(|wrong| refused(&args.file, wrong))
-        .and_then(|(path, signed)| {
+        .and_then(|unpacked| {
             let zip = shown(&args.file);
-            say(match signed {
+            say(match &unpacked.signed {
                 Signed::By(key) => format!("{zip} is signed by the key {key}, and the signature was verified"),
                 Signed::Unverified(key) => {
                     format!("{zip} says that it is signed by the key {key}; not verified, for no `--key` was given")
                 }
                 Signed::Not => format!("{zip} is not signed"),
             });
-            let bytes = fs::read(&path).map_err(|error| cannot("read", &path, &error))?;
-            library(&path, &bytes, args)
+            let path = &unpacked.library;
+            let bytes = fs::read(path).map_err(|error| cannot("read", path, &error))?;
+            library(path, &bytes, args, |wrong| unpacked.refused(wrong))
         });
     // What is left of it harms nobody.
     let _ = fs::remove_dir_all(&folder);
@@ -86,10 +87,15 @@ fn refused(file: &Path, wrong: String) -> Failure {
     Failure::Refused(format!("{}: {wrong}", shown(file)))
 }
 
-fn library(path: &Path, bytes: &[u8], args: &Check) -> Result<(), Failure> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Judges a library; `told` says of which file a sentence is, where it cannot be loaded.
+fn library(path: &Path, bytes: &[u8], args: &Check, told: impl Fn(String) -> String) -> Result<(), Failure> {
+    let name = name_of(path);
     let wrong = |wrong: String| Failure::Refused(format!("`{name}`: {wrong}"));
-    check_library(bytes, path, args.target.as_deref()).map_err(wrong)?;
+    check_library(bytes, path, args.target.as_deref()).map_err(|wrong| Failure::Refused(told(wrong)))?;
     if let Some(target) = &args.target {
         say(format!("`{name}` can be loaded on {target}"));
         return Ok(());
@@ -150,8 +156,10 @@ fn how(ended: ExitStatus) -> String {
 /// Loads the library and tries what it offers; each finding is a line.
 fn inside(path: &Path) -> Result<(), Failure> {
     let probe = Probe::open(path).map_err(|wrong| refused(path, wrong))?;
+    let bytes = read_regular(path).map_err(|wrong| refused(path, wrong))?;
     let mut wrong = Vec::new();
     wrong.extend(probe.named(path).err());
+    wrong.extend(probe.listed(&bytes).err());
     for symbol in probe.symbols() {
         let name = format!("{} {}{}", symbol.what, symbol.name, symbol.signature);
         match symbol.what {

@@ -59,6 +59,43 @@ pub(super) fn told(bytes: &[u8]) -> String {
     }
 }
 
+/// Letters of a sentence about a file that are shown: a name in a damaged one may be as long as the file.
+const SHOWN: usize = 1000;
+
+/// What is said of a library whose parts do not fit together.
+pub(super) fn damaged(how: &str) -> String {
+    let how = how.strip_prefix("Malformed entity: ").unwrap_or(how);
+    format!("it is a damaged library ({how}); copy it again, or build it again")
+}
+
+/// A sentence with names out of a file, which may hold anything, in one line that harms no terminal.
+pub(super) fn printable(text: &str) -> String {
+    let harmless =
+        |letter: char| !letter.is_control() && !matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown: String = String::new();
+    for letter in text.chars().take(SHOWN) {
+        match harmless(letter) {
+            true => shown.push(letter),
+            false => shown.extend(letter.escape_unicode()),
+        }
+    }
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Checks the bytes of the head that say how the rest is to be read; a head that is cut is another's to tell.
+pub(super) fn headed(bytes: &[u8]) -> Result<(), String> {
+    let says = |at: usize, known: &[u8]| bytes.get(at).is_none_or(|byte| known.contains(byte));
+    match (says(4, &[1, 2]), says(5, &[1, 2]), says(6, &[1])) {
+        (false, ..) => Err(damaged("its head says neither 32 nor 64 bits")),
+        (_, false, _) => Err(damaged("its head does not say in which order the bytes of its numbers are")),
+        (.., false) => Err(damaged("its head is of another version of ELF")),
+        _ => Ok(()),
+    }
+}
+
 /// Whether an ELF file ends before what its head promises; the error says so.
 pub(super) fn truncated(bytes: &[u8]) -> Option<String> {
     let short = || Some("it is truncated: it ends within its head".to_owned());
@@ -136,6 +173,13 @@ mod tests {
         let long = "ä".repeat(600) + "x";
         assert_eq!(told(&long.as_bytes()[1..]), "data of a kind that is not known here");
         assert_eq!(told(format!("x{long}").as_bytes()), "a text");
+    }
+
+    #[test]
+    fn what_a_file_holds_harms_no_terminal() {
+        assert_eq!(printable("it needs `a\u{1b}[2J\n\u{202e}ä`"), "it needs `a\\u{1b}[2J\\u{a}\\u{202e}ä`");
+        assert_eq!(printable(&"ä".repeat(SHOWN)).chars().count(), SHOWN);
+        assert!(printable(&"ä".repeat(SHOWN + 1)).ends_with("ä…"));
     }
 
     #[test]

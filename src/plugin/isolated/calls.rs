@@ -1,7 +1,9 @@
 //! On the engine's side: functions that live in a process, behind the table of the contract. They outlive their process:
 //! a call that has ended it is made again, row by row, and a row that ends it a second time has an error for its result.
-//! Groups of aggregates are made again from what was saved of them and the rows that came since.
+//! Groups of aggregates are made again from what was saved of them and the rows that came since. What a call that died has
+//! stored is undone, so that each row is counted once.
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,6 +13,9 @@ use kuiper_plugin::abi;
 use kuiper_plugin::abi::code;
 use kuiper_plugin::has;
 
+use crate::data::Value;
+
+use super::super::desk::Desk;
 use super::lane::Lane;
 use super::manifest::entry;
 use super::process::{Death, Process};
@@ -55,12 +60,23 @@ struct Group {
     there: Option<(Arc<Process>, u64)>,
     /// What it can be made of again.
     saved: Option<Vec<u8>>,
+    /// What was stored by then.
+    stored: HashMap<String, Value>,
     /// Arguments that came since, each as a message has them.
     since: Vec<Vec<u8>>,
     /// Rows of its whole life.
     rows: usize,
     /// How many are kept before it is saved.
     most: usize,
+}
+
+/// The desk of a call, where there is a context.
+///
+/// # Safety
+/// The context is null, or one of the engine's that lives as long as is said.
+unsafe fn desk<'d>(context: *const abi::Context) -> Option<&'d Desk> {
+    // SAFETY: see above: every context of the engine is the head of a desk.
+    unsafe { context.cast::<Desk>().as_ref() }
 }
 
 /// How a call went.
@@ -88,6 +104,9 @@ impl Function {
             Err(death) => return Went::Died(death, false),
         };
         let number = lane.number;
+        // SAFETY: the context is of the contract.
+        let desk = unsafe { desk(context) };
+        let before = desk.map(Desk::states);
         let called = || -> Result<Message, Failure> {
             if self.made.as_ref().is_none_or(|made| !Arc::ptr_eq(&made.process, &process)) {
                 self.made = Some(Made::new(self.remote, process.clone(), &mut lane)?);
@@ -106,6 +125,9 @@ impl Function {
                 Went::Answered(process, message)
             }
             Err(Failure::Dead(death)) => {
+                if let (Some(desk), Some(before)) = (desk, before) {
+                    desk.put_back(before);
+                }
                 let blamed = death.blames(number);
                 Went::Died(death, blamed)
             }
@@ -191,7 +213,7 @@ impl Function {
 
 impl Group {
     fn new() -> Group {
-        Group { there: None, saved: None, since: Vec::new(), rows: 0, most: KEPT }
+        Group { there: None, saved: None, stored: HashMap::new(), since: Vec::new(), rows: 0, most: KEPT }
     }
 
     /// Where it is in the process of the instance; made again there where it was in another one.
@@ -212,10 +234,19 @@ impl Group {
                 return Err(Failure::Said(answer.code, String::from_utf8_lossy(answer.text).into_owned()));
             }
             let there = answer.word;
+            // What the rows stored is stored already, and not seen by those before them.
+            let desk = desk(context).filter(|_| !self.since.is_empty());
+            let now = desk.map(Desk::states);
+            if let Some(desk) = desk {
+                desk.put_back(self.stored.clone());
+            }
             for rows in &self.since {
                 let mut writer = made.request(lane, ask::ADD, context)?;
                 writer.word(there).append(rows);
                 asked(&made.process, lane, ask::ADD, &mut writer, context)?;
+            }
+            if let (Some(desk), Some(now)) = (desk, now) {
+                desk.put_back(now);
             }
             self.there = Some((made.process.clone(), there));
             Ok(there)
@@ -285,6 +316,8 @@ impl Pair<'_> {
             // SAFETY: the value lies in the message.
             unsafe { part.flattened(std::slice::from_ref(&value)) };
             self.group.saved = Some(part.raw().to_vec());
+            // SAFETY: the context is of the contract.
+            self.group.stored = unsafe { desk(context) }.map(Desk::states).unwrap_or_default();
             self.group.since.clear();
         }
         Ok(())
