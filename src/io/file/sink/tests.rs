@@ -45,6 +45,34 @@ fn parcels(texts: &[&str]) -> Vec<Parcel> {
 }
 
 #[tokio::test]
+async fn one_sink_alone_writes_to_a_path() {
+    for path in ["out", "{{.a}}"] {
+        let fixture = Fixture::new(json!({"path": path}));
+        let (mut first, mut second) = (fixture.sink(), fixture.sink());
+        let some = |text: &str| {
+            let mut all = parcels(&[text]);
+            all[0].props.extend((path != "out").then(|| ("path".into(), "out".into())));
+            all
+        };
+        first.deliver(&some("1")).await.unwrap();
+        let stopped = second.deliver(&some("2")).await.unwrap_err();
+        assert_eq!(stopped.delivered, 0);
+        assert_eq!(stopped.fault.retry(), crate::diag::Retry::Later);
+        assert!(stopped.fault.to_string().contains("another sink of this server writes to `out`"), "{}", stopped.fault);
+        first.deliver(&some("3")).await.unwrap();
+        // As a new version of a rule begins while the one before ends.
+        let ends = async {
+            first.close().await.unwrap();
+            drop(first);
+        };
+        let (connected, ()) = tokio::join!(second.connect(Report::timed(fixture.clock.clone()).0), ends);
+        connected.unwrap();
+        second.deliver(&some("2")).await.unwrap();
+        assert_eq!(fixture.text("out"), "1\n3\n2\n");
+    }
+}
+
+#[tokio::test]
 async fn lines_are_on_disk_when_deliver_returns_and_a_restart_appends() {
     let fixture = Fixture::new(json!({"path": "sub/out"}));
     let mut sink = fixture.sink();
