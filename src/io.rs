@@ -319,7 +319,7 @@ pub enum Takes {
     Rows,
 }
 
-/// As whom a connector appears at the other side, where a second one that appears so takes the connection from the first.
+/// As whom a connector appears at the other side, where there is room for one that appears so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Equal keys are one and the same.
@@ -328,6 +328,8 @@ pub struct Identity {
     pub name: String,
     /// The property that makes it another.
     pub property: &'static str,
+    /// For people: what becomes of two.
+    pub rivalry: &'static str,
     /// The other side keeps something for it while it is away, until [`Source::forget`].
     pub lasts: bool,
 }

@@ -1,8 +1,8 @@
 //! As whom the rules that run appear at the other side.
 //!
 //! A broker knows a client by its id, and gives the connection to the one that came last: two parts of rules with one
-//! client id would throw each other off for ever. Here stands who runs under which [`Identity`]. Rules that read one shared
-//! stream have one connection together, and are no two.
+//! client id would throw each other off for ever. A file is written by one sink alone. Here stands who runs under which
+//! [`Identity`]. Rules that read one shared stream have one connection together, and are no two.
 //!
 //! What was found is told, to who starts the second rule and in the health of both; it stops neither.
 
@@ -115,12 +115,9 @@ fn told(rule: &str, identity: &Identity, part: &Part, (other, theirs): (&str, &P
         1 => " and one more".to_owned(),
         more => format!(" and {more} more"),
     };
-    let (part, Identity { name, property, .. }) = (part.name(), identity);
+    let (part, Identity { name, property, rivalry, .. }) = (part.name(), identity);
     let theirs_name = theirs.name();
-    let text = format!(
-        "{part} has the {name}, and so has {theirs_name} {whose}{more}: the broker takes the connection from the one \
-         when the other connects"
-    );
+    let text = format!("{part} has the {name}, and so has {theirs_name} {whose}{more}: {rivalry}");
     let help = match theirs {
         // One stream for two rules, each with a connection.
         Part::Source(name) if theirs_name == part => {
@@ -137,7 +134,8 @@ mod tests {
 
     fn of(part: Part, key: &str) -> Appearance {
         let name = format!("client id `{key}` at `tcp://h:1883`");
-        Appearance { identity: Identity { key: key.into(), name, property: "clientid", lasts: false }, part }
+        let rivalry = "there is room for one";
+        Appearance { identity: Identity { key: key.into(), name, property: "clientid", rivalry, lasts: false }, part }
     }
 
     #[test]
@@ -154,9 +152,8 @@ mod tests {
         assert_eq!(
             told("two", &[of(source("s"), "x")]),
             [
-                "the source `s` has the client id `x` at `tcp://h:1883`, and so has the source `s` of rule `one`: the broker \
-              takes the connection from the one when the other connects (make the stream `s` with `SHARED=\"true\"`, or \
-              leave its `clientid` out)"
+                "the source `s` has the client id `x` at `tcp://h:1883`, and so has the source `s` of rule `one`: there is \
+              room for one (make the stream `s` with `SHARED=\"true\"`, or leave its `clientid` out)"
             ]
         );
         let found = told("two", &[of(source("t"), "y")]);

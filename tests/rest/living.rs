@@ -167,6 +167,22 @@ async fn rules_that_take_the_connection_from_one_another_are_told_so() {
 }
 
 #[tokio::test]
+async fn rules_that_write_to_one_file_are_told_so() {
+    let w = World::new().await;
+    let made =
+        w.ask("POST", "/streams", r#"{"sql": "CREATE STREAM rows () WITH (TYPE=\"memory\", DATASOURCE=\"rows\")"}"#);
+    assert_eq!(made.await.status, 201);
+    let out = || json!({"file": {"path": "out.json"}});
+    let make =
+        async |rule: &str| w.ask("POST", "/rules", &reader(rule, "rows", out())).await.all("kuiper-warning").join("\n");
+    assert_eq!(make("one").await, "");
+    let told = make("two").await;
+    let expected = "the sink `file_0` has the path `out.json`, and so has the sink `file_0` of rule `one`: one alone writes to \
+                    a file, and the other waits until it is gone (give each its own `path`)";
+    assert!(told.starts_with(expected), "{told}");
+}
+
+#[tokio::test]
 async fn a_session_that_is_left_at_a_broker_that_is_away_is_ended_when_it_is_there() {
     let w = World::new().await;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

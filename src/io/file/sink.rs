@@ -17,7 +17,7 @@ use crate::codec::{self, FormatOptions, Rows};
 use crate::data::{Layout as Columns, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::props::{self, Period};
-use crate::io::{Content, Env, Link, Parcel, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
+use crate::io::{Content, Env, Identity, Link, Parcel, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
 
 use super::blocking;
 use super::claim::Claim;
@@ -112,6 +112,13 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let (env, format) = (spec.env, spec.format);
     let quoted = format.format == "delimited";
     let how = How { layout, naming, durable: spec.durable, quoted };
+    let identity = (!options.path.contains("{{")).then(|| Identity {
+        key: format!("file {}", env.root.join(&options.path).display()),
+        name: format!("path `{}`", options.path),
+        property: "path",
+        rivalry: "one alone writes to a file, and the other waits until it is gone",
+        lasts: false,
+    });
     let open = move || {
         Ok(Box::new(FileSink {
             path: options.path.clone(),
@@ -127,7 +134,7 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
             stamp: None,
         }) as Box<dyn Sink>)
     };
-    Ok(SinkPlan { open: Box::new(open), takes: if csv { Takes::Rows } else { Takes::Bytes }, warnings, identity: None })
+    Ok(SinkPlan { open: Box::new(open), takes: if csv { Takes::Rows } else { Takes::Bytes }, warnings, identity })
 }
 
 struct FileSink {

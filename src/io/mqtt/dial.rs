@@ -129,6 +129,7 @@ impl Dialer {
             key: format!("mqtt {host} {port} {client_id}"),
             name: format!("client id `{client_id}` at `{}`", self.address),
             property: "clientid",
+            rivalry: "the broker takes the connection from the one when the other connects",
             lasts: self.keeps_session,
         };
         (!self.is_chance).then_some(identity)

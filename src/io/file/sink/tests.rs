@@ -44,6 +44,16 @@ fn parcels(texts: &[&str]) -> Vec<Parcel> {
     texts.iter().map(parcel).collect()
 }
 
+#[test]
+fn sinks_of_one_path_are_told_before_one_waits_for_the_other() {
+    let fixture = Fixture::new(json!({}));
+    let of = |path: &str| plan(sink_spec(json!({"path": path}), fixture.temp.path())).ok().unwrap().identity;
+    let whole = fixture.temp.path().join("out");
+    assert_eq!(of("out").unwrap().key, of(whole.to_str().unwrap()).unwrap().key);
+    assert_ne!(of("out").unwrap().key, of("other").unwrap().key);
+    assert_eq!(of("{{.a}}"), None);
+}
+
 #[tokio::test]
 async fn one_sink_alone_writes_to_a_path() {
     for path in ["out", "{{.a}}"] {
