@@ -13,6 +13,10 @@ const MAGIC: &[u8; 8] = b"kuiperS1";
 /// Magic, sequence, length and check.
 const HEAD: usize = 28;
 
+/// So many bytes are brought to the disk at once. A file system may let whoever wants to have a little of another file there,
+/// as the input log does for each batch, wait for all of it.
+const AHEAD: usize = 8 << 20;
+
 /// So many are kept.
 const KEPT: usize = 3;
 
@@ -46,9 +50,9 @@ pub struct SnapshotsFound {
 }
 
 impl Snapshots {
-    /// Writes a snapshot, which may come in pieces, over one of the same sequence. It is on the disk when the call returns. Older ones beyond
-    /// the third go; returns the sequence of the oldest that is kept. Fails with `Unreachable` when the disk does;
-    /// those from before are there still.
+    /// Writes a snapshot, which may come in pieces, over one of the same sequence. It is on the disk when the call
+    /// returns. Older ones beyond the third go; returns the sequence of the oldest that is kept. Fails with
+    /// `Unreachable` when the disk does; those from before are there still.
     pub fn write<P: AsRef<[u8]>>(folder: &Path, sequence: u64, pieces: &[P]) -> Result<u64> {
         if !folder.is_dir() {
             fs::create_dir_all(folder).map_err(|error| cannot("make", folder, &error))?;
@@ -58,7 +62,15 @@ impl Snapshots {
         let write = || {
             let mut file = File::create(&part)?;
             file.write_all(&head(sequence, pieces))?;
-            pieces.iter().try_for_each(|piece| file.write_all(piece.as_ref()))?;
+            let mut ahead = 0;
+            for piece in pieces {
+                file.write_all(piece.as_ref())?;
+                ahead += piece.as_ref().len();
+                if ahead >= AHEAD {
+                    file.sync_data()?;
+                    ahead = 0;
+                }
+            }
             file.sync_all()
         };
         if let Err(error) = write() {

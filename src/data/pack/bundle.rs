@@ -1,7 +1,7 @@
 //! Many values as one, each of them bytes as soon as it comes: whoever keeps a million has no tree of them to build.
 //!
-//! A [`Packer`] writes a value part by part, and a [`Pack`] is what writes itself with one. A bundle is a list of pieces
-//! of bytes, each of whole values, or one such piece; what is nested too deeply for that stays a list of values. The
+//! A [`Packer`] writes a value part by part, and a [`Pack`] is what writes itself with one. A bundle is bytes, in memory
+//! perhaps in pieces of whole values; [`pieces_of`] joins them. What is nested too deeply stays a list of values. The
 //! rule waits while its state is bundled, and most of that time would go to waiting for memory: so a few values are
 //! looked at together before they are written one by one, and a piece is copied while it is near.
 //!
@@ -18,6 +18,9 @@ use super::{put_bytes, put_number, put_signed, put_within, take_state, take_with
 
 /// The only member of a bundle.
 const BUNDLE: &str = "bundle";
+
+/// The same where it is in pieces.
+const PIECES: &str = "bundle in pieces";
 
 /// A piece ends when it has got this long; a processor keeps so much near.
 const PIECE: usize = 256 << 10;
@@ -149,13 +152,13 @@ pub fn bundle<T: Pack>(values: impl Iterator<Item = T>) -> Value {
             last.clear();
         }
     }
-    let bytes = if pieces.is_empty() {
-        Value::Bytes(last.into())
+    let rest = Value::Bytes(last.into());
+    Value::object(if pieces.is_empty() {
+        Object::from_iter([(BUNDLE, rest)])
     } else {
-        pieces.push(Value::Bytes(last.into()));
-        Value::array(pieces)
-    };
-    Value::object(Object::from_iter([(BUNDLE, bytes)]))
+        pieces.push(rest);
+        Object::from_iter([(PIECES, Value::array(pieces))])
+    })
 }
 
 /// The value of what is nested however deeply.
@@ -186,9 +189,10 @@ pub fn is_bundle(value: &Value) -> bool {
 
 fn pieces(value: &Value) -> Option<&[Value]> {
     let Value::Object(object) = value else { return None };
-    match object.get(BUNDLE).filter(|_| object.len() == 1)? {
-        bytes @ Value::Bytes(_) => Some(std::slice::from_ref(bytes)),
-        Value::Array(all) if all.iter().all(|piece| matches!(piece, Value::Bytes(_))) => Some(all),
+    let (name, value) = object.iter().next().filter(|_| object.len() == 1)?;
+    match (name.as_str(), value) {
+        (BUNDLE, bytes @ Value::Bytes(_)) => Some(std::slice::from_ref(bytes)),
+        (PIECES, Value::Array(all)) if all.iter().all(|piece| matches!(piece, Value::Bytes(_))) => Some(all),
         _ => None,
     }
 }
@@ -207,7 +211,8 @@ fn unpacked(piece: &Value) -> impl Iterator<Item = Result<Value>> {
     })
 }
 
-/// What [`put_state`](super::put_state) adds, in pieces: long bytes that the value has are not copied.
+/// What [`put_state`](super::put_state) adds, in pieces: long bytes that the value has are not copied. Those of a bundle
+/// are one behind the other, as if it had none.
 ///
 /// # Errors
 /// As `put_state`.
@@ -237,6 +242,16 @@ fn add_pieces(pieces: &mut Vec<Arc<[u8]>>, last: &mut Vec<u8>, value: &Value, de
             let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
             last.push(OBJECT);
             put_number(last, object.len() as u64);
+            if let (true, Some(all)) = (object.contains(PIECES), self::pieces(value)) {
+                let all =
+                    || all.iter().filter_map(|piece| if let Value::Bytes(bytes) = piece { Some(bytes) } else { None });
+                put_bytes(last, BUNDLE.as_bytes());
+                last.push(BYTES);
+                put_number(last, all().map(|bytes| bytes.len() as u64).sum());
+                pieces.push(std::mem::take(last).into());
+                pieces.extend(all().cloned());
+                return Ok(());
+            }
             object.iter().try_for_each(|(name, value)| {
                 put_bytes(last, name.as_bytes());
                 add_pieces(pieces, last, value, depth)
@@ -265,12 +280,17 @@ mod tests {
             assert_eq!(is_bundle(&made), pieces_made > 0);
             assert_eq!(pieces(&made).map_or(0, <[Value]>::len), pieces_made);
             assert!(unbundle(&made).map(Result::unwrap).eq(values.iter().cloned()));
-            // As they were kept before, and before that.
+            // In a snapshot it has no pieces.
             let mut whole = Vec::new();
             if values.iter().try_for_each(|value| put_state(&mut whole, value)).is_ok() {
                 let whole = Value::object(Object::from_iter([(BUNDLE, Value::Bytes(whole.into()))]));
+                let state = |bundle| Value::object(Object::from_iter([("a", bundle), ("b", Value::Int(1))]));
+                let mut expected = Vec::new();
+                put_state(&mut expected, &state(whole.clone())).unwrap();
+                assert_eq!(pieces_of(&state(made)).unwrap().concat(), expected);
                 assert!(unbundle(&whole).map(Result::unwrap).eq(values.iter().cloned()));
             }
+            // As they were kept before.
             assert!(unbundle(&Value::array(values.clone())).map(Result::unwrap).eq(values));
         }
     }
@@ -281,7 +301,7 @@ mod tests {
             [bytes] => Value::object(Object::from_iter([(BUNDLE, Value::bytes(bytes))])),
             pieces => {
                 let pieces = pieces.iter().map(|piece| Value::bytes(piece)).collect();
-                Value::object(Object::from_iter([(BUNDLE, Value::array(pieces))]))
+                Value::object(Object::from_iter([(PIECES, Value::array(pieces))]))
             }
         };
         let cases = [
@@ -289,7 +309,8 @@ mod tests {
             (torn(&[&[TEXT, 9]]), 0),
             (torn(&[&[NULL, NULL], &[NULL, TEXT, 9], &[NULL]]), 3),
             (Value::Null, 0),
-            (Value::object(Object::from_iter([(BUNDLE, Value::array(vec![Value::Null]))])), 0),
+            (Value::object(Object::from_iter([(PIECES, Value::array(vec![Value::Null]))])), 0),
+            (Value::object(Object::from_iter([(BUNDLE, Value::Null)])), 0),
         ];
         for (value, good) in cases {
             let all: Vec<_> = unbundle(&value).collect();
