@@ -91,7 +91,7 @@ fn fills_a_small_disk() {
     let disk = Path::new(&disk);
     std::fs::write(disk.join("other"), vec![1; 150_000]).unwrap();
     let snapshots = disk.join("snapshots");
-    Snapshots::write(&snapshots, 1, b"first").unwrap();
+    Snapshots::write(&snapshots, 1, &[b"first"]).unwrap();
     let options = LogOptions { segment_bytes: 20_000, sync: Sync::Always };
     let (mut log, _) = Log::open(&disk.join("log"), options).unwrap();
     let (mut full, mut confirmed) = (0, 0);
@@ -107,7 +107,7 @@ fn fills_a_small_disk() {
         assert_eq!(fault.retry(), Retry::Later);
         assert!(fault.to_string().ends_with("the disk is full"), "{fault}");
         full += 1;
-        let told = Snapshots::write(&snapshots, 2, &[0; 100_000]).unwrap_err();
+        let told = Snapshots::write(&snapshots, 2, &[[0; 100_000]]).unwrap_err();
         assert!(told.to_string().ends_with("the disk is full"), "{told}");
         assert_eq!(Snapshots::load(&snapshots).unwrap().newest, Some((1, b"first".to_vec())));
         // What was confirmed is there all the while.

@@ -4,6 +4,8 @@
 //! order. Whoever reads gets an error for bytes that no value has, never a panic and never more memory than the bytes
 //! call for. The bytes of a value end by themselves, so that values can stand one behind the other.
 
+mod bundle;
+
 use std::sync::Arc;
 
 use jiff::tz::{Offset, TimeZone};
@@ -11,6 +13,8 @@ use jiff::tz::{Offset, TimeZone};
 use crate::diag::{Fault, Result};
 
 use super::{DateTime, Object, Text, Value};
+
+pub use bundle::{Pack, Packer, bundle, is_bundle, pieces_of, unbundle};
 
 const SECOND: i128 = 1_000_000_000;
 
@@ -22,9 +26,6 @@ const WRAPS: usize = 40;
 
 /// So much is reserved for a list before its items are seen.
 const RESERVED: usize = 64;
-
-/// The only member of a bundle.
-const BUNDLE: &str = "bundle";
 
 const ABSENT: u8 = 0;
 const NULL: u8 = 1;
@@ -120,58 +121,6 @@ fn put_within(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Many values as one, of which each is bytes as soon as it comes: whoever keeps a million has no tree of them to build.
-/// Where one is nested too deeply for [`put_state`], they stay as they are.
-pub fn bundle(mut values: impl Iterator<Item = Value>) -> Value {
-    let mut bytes = Vec::new();
-    while let Some(value) = values.next() {
-        let before = bytes.len();
-        if put_state(&mut bytes, &value).is_err() {
-            bytes.truncate(before);
-            let mut all: Vec<Value> = unpacked(&bytes).filter_map(Result::ok).collect();
-            all.push(value);
-            all.extend(values);
-            return Value::array(all);
-        }
-    }
-    Value::object(Object::from_iter([(BUNDLE, Value::Bytes(bytes.into()))]))
-}
-
-/// The values of a bundle, one after the other. Fails with `Decode` where they cannot be read, as if one came that cannot.
-pub fn unbundle(bundle: &Value) -> Box<dyn Iterator<Item = Result<Value>> + '_> {
-    match bundle {
-        Value::Array(values) => Box::new(values.iter().cloned().map(Ok)),
-        _ => match bundled(bundle) {
-            Some(bytes) => Box::new(unpacked(bytes)),
-            None => Box::new(std::iter::once(Err(Fault::decode("no list of values")))),
-        },
-    }
-}
-
-/// The bytes, where the value was made by [`bundle`].
-pub fn bundled(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::Object(object) if object.len() == 1 => match object.get(BUNDLE) {
-            Some(Value::Bytes(bytes)) => Some(bytes),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn unpacked(mut bytes: &[u8]) -> impl Iterator<Item = Result<Value>> {
-    std::iter::from_fn(move || {
-        if bytes.is_empty() {
-            return None;
-        }
-        let taken = take_state(&mut bytes);
-        if taken.is_err() {
-            bytes = &[];
-        }
-        Some(taken)
-    })
 }
 
 /// Takes the value that the bytes begin with. Fails with `Decode`.
@@ -468,28 +417,5 @@ mod tests {
         assert_eq!(fault(&[11]), "a packed value has the unknown kind 11");
         assert_eq!(fault(&[TEXT, 1, 0xff]), "a packed text is not UTF-8");
         assert_eq!(fault(&[INT, 0x80, 0]), "a packed number is not well-formed");
-    }
-
-    #[test]
-    fn a_bundle_gives_back_what_was_put_in() {
-        let mut deep = Value::Null;
-        (0..=DEEPEST + WRAPS).for_each(|_| deep = Value::array(vec![std::mem::take(&mut deep)]));
-        for values in [vec![], vec![Value::Absent, Value::text("a"), Value::array(vec![Value::Null])], vec![deep]] {
-            let made = bundle(values.clone().into_iter());
-            assert_eq!(bundled(&made).is_some(), values.len() != 1);
-            assert_eq!(unbundle(&made).collect::<Result<Vec<_>>>().unwrap(), values);
-            // As they were kept before.
-            assert_eq!(unbundle(&Value::array(values.clone())).collect::<Result<Vec<_>>>().unwrap(), values);
-        }
-    }
-
-    #[test]
-    fn a_bundle_that_cannot_be_read_says_so_once() {
-        let torn = |bytes: &[u8]| Value::object(Object::from_iter([(BUNDLE, Value::bytes(bytes))]));
-        for (value, good) in [(torn(&[NULL, 99, NULL]), 1), (torn(&[TEXT, 9]), 0), (Value::Null, 0)] {
-            let all: Vec<_> = unbundle(&value).collect();
-            assert_eq!(all.len(), good + 1);
-            assert!(matches!(all.last(), Some(Err(Fault::Decode(_)))), "{all:?}");
-        }
     }
 }

@@ -121,7 +121,7 @@ impl Slots {
     /// Looks for rows, which stand under `row` or `first` beside what is promised for them.
     fn state(&self, state: &Value) -> Value {
         match state {
-            bundle if pack::bundled(bundle).is_some() => {
+            bundle if pack::is_bundle(bundle) => {
                 // One that cannot be read is no state: whoever loads it says so.
                 let all: Result<Vec<Value>> = pack::unbundle(bundle).collect();
                 all.map_or_else(|_| bundle.clone(), |all| Value::array(all.iter().map(|one| self.state(one)).collect()))

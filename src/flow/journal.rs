@@ -59,6 +59,8 @@ pub struct JournalView {
     pub snapshot: Time,
     /// How large it is, in bytes.
     pub snapshot_bytes: u64,
+    /// How long the rule took for saving the last state; it is written while the rule goes on.
+    pub snapshot_pause: Duration,
     /// Why nothing can be written just now; the rule waits meanwhile.
     pub trouble: String,
     /// What could not be taken up at the start.
@@ -474,6 +476,11 @@ impl Journal {
         self.pending = Some(Pending { sequence, given, letters, state });
     }
 
+    /// Takes note of how long saving the last state held the rule up.
+    pub fn held_up(&self, span: Duration) {
+        self.glass.lock().unwrap_or_else(PoisonError::into_inner).snapshot_pause = span;
+    }
+
     /// Whether all results that came before the pending snapshot are confirmed; also when there is none.
     pub fn is_confirmed(&self) -> bool {
         let Some(pending) = &self.pending else { return true };
@@ -495,10 +502,11 @@ impl Journal {
         state.ledger = self.book.at_snapshot();
         let (folder, lease) = (self.folder.clone(), self.lease.clone());
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            let bytes = state.bytes()?;
-            let oldest = Snapshots::write(&folder, sequence, &bytes)?;
+            let pieces = state.pieces()?;
+            let oldest = Snapshots::write(&folder, sequence, &pieces)?;
             drop(lease);
-            Ok(Written { sequence, bytes: bytes.len() as u64, oldest })
+            let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+            Ok(Written { sequence, bytes, oldest })
         }));
     }
 

@@ -79,11 +79,11 @@ impl Load {
         self.parcels().iter().zip(self.promises.each())
     }
 
-    /// All parcels are on the disk now, which is as good as delivered for who gave the rows.
+    /// All parcels are on the disk now, which is as good as delivered for who gave the rows; the sink owes them still.
     pub fn stored(&mut self) {
         self.promises.stored();
-        self.promises.settle(usize::MAX, Fate::Abandoned);
-        self.tidy();
+        self.parcels.clear();
+        self.promises.clear();
         self.promises.on_disk = false;
     }
 }

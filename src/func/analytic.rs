@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::data::pack::{Pack, Packer};
 use crate::data::{Object, Text, Value};
 use crate::diag::Result;
 
@@ -62,6 +63,16 @@ pub trait Analytic: Send {
     fn step(&mut self, args: &[Value], when: bool, ctx: &Ctx<'_>) -> Result<Value>;
     fn save(&self) -> Value;
     fn load(&mut self, saved: Value) -> Result<()>;
+
+    /// Writes what [`Analytic::save`] gives; fails as [`Pack::pack`] does. There may be a million states.
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        to.value(&self.save())
+    }
+
+    /// As [`Pack::touch`].
+    fn touch(&self) -> usize {
+        0
+    }
 }
 
 /// A fresh state for the analytic function of this name, in lower case. `rows` are the places of the arguments that are
@@ -159,6 +170,18 @@ impl Analytic for Lag {
         Value::array(vec![Value::array(default), Value::array(kept)])
     }
 
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        let mut both = to.array(2)?;
+        let mut default = both.array(usize::from(self.default.is_some()))?;
+        self.default.iter().try_for_each(|value| default.value(value))?;
+        let mut kept = both.array(self.len())?;
+        self.oldest.iter().chain(&self.later).try_for_each(|value| kept.value(value))
+    }
+
+    fn touch(&self) -> usize {
+        self.oldest.as_ref().map_or(0, Pack::touch)
+    }
+
     fn load(&mut self, saved: Value) -> Result<()> {
         let [default, kept] = parts(&saved)?;
         let (Value::Array(default), Value::Array(kept)) = (default, kept) else { return Err(foreign()) };
@@ -181,6 +204,19 @@ impl Analytic for Latest {
 
     fn save(&self) -> Value {
         self.0.or_null()
+    }
+
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        if self.0.is_null() {
+            to.null()
+        } else {
+            to.value(&self.0)?
+        }
+        Ok(())
+    }
+
+    fn touch(&self) -> usize {
+        self.0.touch()
     }
 
     fn load(&mut self, saved: Value) -> Result<()> {
@@ -210,6 +246,19 @@ impl Analytic for ChangedCol {
 
     fn save(&self) -> Value {
         self.0.or_null()
+    }
+
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        if self.0.is_null() {
+            to.null()
+        } else {
+            to.value(&self.0)?
+        }
+        Ok(())
+    }
+
+    fn touch(&self) -> usize {
+        self.0.touch()
     }
 
     fn load(&mut self, saved: Value) -> Result<()> {

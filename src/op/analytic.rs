@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Value, key, pack};
+use crate::data::pack::{self, Pack, Packer};
+use crate::data::{Account, Batch, Value, key};
 use crate::diag::{Fault, Result};
 use crate::expr::{Predicate, Program};
 use crate::func::analytic::{Analytic as State, start_analytic};
@@ -96,7 +97,7 @@ impl AnalyticCall {
 
     fn save(&self) -> Value {
         // Their order means nothing, and the rule waits for this.
-        let states = self.states.iter().map(|(key, state)| Value::array(vec![Value::bytes(key), state.save()]));
+        let states = self.states.iter().map(|(key, state)| Entry { key, state: state.as_ref() });
         Value::array(vec![
             save_all(self.programs()),
             self.when.as_ref().map_or(Value::Null, Predicate::save),
@@ -120,6 +121,24 @@ impl AnalyticCall {
             self.states.insert(key.to_vec(), state);
         }
         Ok(())
+    }
+}
+
+/// The state of one partition.
+struct Entry<'a> {
+    key: &'a [u8],
+    state: &'a dyn State,
+}
+
+impl Pack for Entry<'_> {
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        let mut pair = to.array(2)?;
+        pair.bytes(self.key);
+        self.state.pack(&mut pair)
+    }
+
+    fn touch(&self) -> usize {
+        self.state.touch() + self.key.first().map_or(0, |byte| usize::from(*byte))
     }
 }
 

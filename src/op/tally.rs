@@ -1,11 +1,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::data::{Account, Fate, Held, Meta, Object, Text, Time, Value, pack};
+use crate::data::pack::{self, Pack, Packer};
+use crate::data::{Account, Fate, Held, Meta, Object, Text, Time, Value};
 use crate::diag::{Fault, Result};
 use crate::func::Accumulator;
 
 use super::Saved;
+
+/// The first slots as names.
+const SLOTS: [&str; 16] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
 
 /// What rows came to that were brought together by their keys.
 #[derive(Default)]
@@ -64,20 +68,14 @@ impl Tally {
         self.failed_rows.forget();
     }
 
+    /// How many rows are held here.
+    pub fn held(&self) -> u64 {
+        self.groups.iter().map(|group| group.held.rows()).sum::<u64>() + self.failed_rows.rows()
+    }
+
     pub fn save(&self) -> Saved {
-        let groups = self.groups.iter().map(|group| {
-            Value::object(Object::from_iter([
-                ("key", Value::Text(group.key.clone())),
-                ("first", save_row(&group.first)),
-                ("time", Value::Int(group.time.0)),
-                ("meta", group.meta.clone().map_or(Value::Null, Value::Object)),
-                ("state", Value::array(group.accumulators.iter().map(|one| one.save()).collect())),
-                ("seen", Value::array(group.seen.iter().map(save_seen).collect())),
-                ("held", group.held.save()),
-            ]))
-        });
         Value::object(Object::from_iter([
-            ("groups", pack::bundle(groups)),
+            ("groups", pack::bundle(self.groups.iter())),
             ("failed", self.failed.as_ref().map_or(Value::Null, |fault| Value::text(fault.to_string()))),
             ("failed_rows", self.failed_rows.save()),
         ]))
@@ -122,6 +120,25 @@ impl Tally {
     }
 }
 
+impl Pack for Group {
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        let mut group = to.object(7)?;
+        group.name("key").text(&self.key);
+        pack_row(group.name("first"), &self.first)?;
+        group.name("time").int(self.time.0);
+        pack_meta(group.name("meta"), self.meta.as_ref())?;
+        let mut states = group.name("state").array(self.accumulators.len())?;
+        self.accumulators.iter().try_for_each(|one| states.value(&one.save()))?;
+        let mut seen = group.name("seen").array(self.seen.len())?;
+        self.seen.iter().try_for_each(|one| seen.value(&save_seen(one)))?;
+        group.name("held").value(&self.held.save())
+    }
+
+    fn touch(&self) -> usize {
+        self.first.first().map_or(0, Pack::touch) + self.meta.as_ref().map_or(0, |meta| meta.len())
+    }
+}
+
 fn save_seen(seen: &HashSet<Text>) -> Value {
     let mut all: Vec<Value> = seen.iter().cloned().map(Value::Text).collect();
     all.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
@@ -148,6 +165,31 @@ pub(super) fn save_row(row: &[Value]) -> Value {
     Value::object(object)
 }
 
+/// As [`save_row`] gives it.
+pub(super) fn pack_row(to: &mut Packer<'_>, row: &[Value]) -> Result<()> {
+    let is_there = |value: &Value| !matches!(value, Value::Absent);
+    let mut members = to.object(row.iter().filter(|value| is_there(value)).count() + 1)?;
+    for (slot, value) in row.iter().enumerate().filter(|(_, value)| is_there(value)) {
+        match SLOTS.get(slot) {
+            Some(name) => members.name(name),
+            None => members.name(&slot.to_string()),
+        }
+        .value(value)?;
+    }
+    members.name("width").int(row.len() as i64);
+    Ok(())
+}
+
+pub(super) fn pack_meta(to: &mut Packer<'_>, meta: Option<&Meta>) -> Result<()> {
+    match meta {
+        Some(meta) => to.value(&Value::Object(meta.clone())),
+        None => {
+            to.null();
+            Ok(())
+        }
+    }
+}
+
 pub(super) fn load_row(saved: &Value) -> Option<Vec<Value>> {
     let Value::Object(saved) = saved else { return None };
     let Some(Value::Int(width)) = saved.get("width") else { return None };
@@ -158,4 +200,31 @@ pub(super) fn load_row(saved: &Value) -> Option<Vec<Value>> {
         }
     }
     Some(row)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    struct Row(Vec<Value>);
+
+    impl Pack for Row {
+        fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+            pack_row(to, &self.0)
+        }
+    }
+
+    #[test]
+    fn a_row_is_packed_as_it_is_saved() {
+        let slot = |n: i64| if n % 5 == 3 { Value::Absent } else { Value::Int(n) };
+        for width in [0, 1, 4, SLOTS.len() as i64 + 5] {
+            let row: Vec<Value> = (0..width).map(slot).collect();
+            let saved = save_row(&row);
+            let packed = pack::bundle(std::iter::once(Row(row.clone())));
+            let packed: Vec<Value> = pack::unbundle(&packed).map(Result::unwrap).collect();
+            assert_eq!(format!("{packed:?}"), format!("[{saved:?}]"));
+            assert_eq!(format!("{:?}", load_row(&packed[0]).unwrap()), format!("{row:?}"));
+        }
+    }
 }

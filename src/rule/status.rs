@@ -84,6 +84,7 @@ fn journal_of(of: &JournalView) -> Json {
         "logBytes": of.log_bytes,
         "snapshotTimestamp": of.snapshot.0,
         "snapshotBytes": of.snapshot_bytes,
+        "snapshotPause": u64::try_from(of.snapshot_pause.as_millis()).unwrap_or(u64::MAX),
         "trouble": of.trouble,
         "warnings": of.warnings,
     })

@@ -46,10 +46,10 @@ pub struct SnapshotsFound {
 }
 
 impl Snapshots {
-    /// Writes a snapshot, over one of the same sequence. It is on the disk when the call returns. Older ones beyond
+    /// Writes a snapshot, which may come in pieces, over one of the same sequence. It is on the disk when the call returns. Older ones beyond
     /// the third go; returns the sequence of the oldest that is kept. Fails with `Unreachable` when the disk does;
     /// those from before are there still.
-    pub fn write(folder: &Path, sequence: u64, bytes: &[u8]) -> Result<u64> {
+    pub fn write<P: AsRef<[u8]>>(folder: &Path, sequence: u64, pieces: &[P]) -> Result<u64> {
         if !folder.is_dir() {
             fs::create_dir_all(folder).map_err(|error| cannot("make", folder, &error))?;
             folder.parent().map_or(Ok(()), sync_folder)?;
@@ -57,8 +57,8 @@ impl Snapshots {
         let part = folder.join("snapshot.part");
         let write = || {
             let mut file = File::create(&part)?;
-            file.write_all(&head(sequence, bytes))?;
-            file.write_all(bytes)?;
+            file.write_all(&head(sequence, pieces))?;
+            pieces.iter().try_for_each(|piece| file.write_all(piece.as_ref()))?;
             file.sync_all()
         };
         if let Err(error) = write() {
@@ -121,14 +121,15 @@ fn path(folder: &Path, sequence: u64) -> PathBuf {
     folder.join(format!("{sequence:020}.snapshot"))
 }
 
-fn head(sequence: u64, bytes: &[u8]) -> [u8; HEAD] {
+fn head<P: AsRef<[u8]>>(sequence: u64, pieces: &[P]) -> [u8; HEAD] {
+    let length: usize = pieces.iter().map(|piece| piece.as_ref().len()).sum();
     let mut head = [0; HEAD];
     head[..8].copy_from_slice(MAGIC);
     head[8..16].copy_from_slice(&sequence.to_le_bytes());
-    head[16..24].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    head[16..24].copy_from_slice(&(length as u64).to_le_bytes());
     let mut check = crc32fast::Hasher::new();
     check.update(&head[..24]);
-    check.update(bytes);
+    pieces.iter().for_each(|piece| check.update(piece.as_ref()));
     head[24..].copy_from_slice(&check.finalize().to_le_bytes());
     head
 }
@@ -147,7 +148,7 @@ fn read(path: &Path, sequence: u64) -> Result<std::result::Result<Vec<u8>, &'sta
         if !bytes.starts_with(MAGIC) {
             return Ok(Err("it is none that this version can read"));
         }
-        if bytes[..] == head(sequence, &body) {
+        if bytes[..] == head(sequence, &[&body]) {
             return Ok(Ok(body));
         }
         let cut = bytes[16..24] != (body.len() as u64).to_le_bytes();
@@ -199,10 +200,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("deep/er");
         assert_eq!(Snapshots::load(&folder).unwrap(), SnapshotsFound::default());
-        let oldest: Vec<u64> = (1..=5).map(|n| Snapshots::write(&folder, n * 10, &[n as u8; 100]).unwrap()).collect();
+        let oldest: Vec<u64> =
+            (1..=5).map(|n| Snapshots::write(&folder, n * 10, &[[n as u8; 50], [n as u8; 50]]).unwrap()).collect();
         assert_eq!(oldest, [10, 10, 10, 20, 30]);
         assert_eq!(Snapshots::sequences(&folder).unwrap(), [30, 40, 50]);
-        Snapshots::write(&folder, 50, b"again").unwrap();
+        Snapshots::write(&folder, 50, &[b"again"]).unwrap();
         assert_eq!(Snapshots::load(&folder).unwrap().newest, Some((50, b"again".to_vec())));
         Snapshots::clear(&folder).unwrap();
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
@@ -212,8 +214,8 @@ mod tests {
     fn one_that_is_cut_or_damaged_falls_back_to_the_one_before() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path();
-        Snapshots::write(folder, 1, b"first").unwrap();
-        Snapshots::write(folder, 2, b"second").unwrap();
+        Snapshots::write(folder, 1, &[b"first"]).unwrap();
+        Snapshots::write(folder, 2, &[b"second"]).unwrap();
         let file = path(folder, 2);
         let whole = fs::read(&file).unwrap();
         let cuts = (0..whole.len()).map(|length| whole[..length].to_vec());
@@ -240,7 +242,7 @@ mod tests {
         fs::copy(path(folder, 1), &file).unwrap();
         assert_eq!(Snapshots::load(folder).unwrap().newest.unwrap().0, 1);
         for n in 3..=6 {
-            Snapshots::write(folder, n, b"x").unwrap();
+            Snapshots::write(folder, n, &[b"x"]).unwrap();
         }
         assert_eq!(fs::read_dir(folder).unwrap().count(), 3, "what was laid aside goes in the end");
     }
@@ -248,9 +250,9 @@ mod tests {
     #[test]
     fn a_snapshot_that_cannot_be_written_leaves_those_from_before() {
         let home = tempfile::tempdir().unwrap();
-        Snapshots::write(home.path(), 1, b"first").unwrap();
+        Snapshots::write(home.path(), 1, &[b"first"]).unwrap();
         fs::create_dir(home.path().join("snapshot.part")).unwrap();
-        let fault = Snapshots::write(home.path(), 2, b"second").unwrap_err();
+        let fault = Snapshots::write(home.path(), 2, &[b"second"]).unwrap_err();
         assert_eq!(fault.retry(), crate::diag::Retry::Later);
         assert!(fault.to_string().contains("snapshot.part`"), "{fault}");
         assert_eq!(Snapshots::load(home.path()).unwrap().newest, Some((1, b"first".to_vec())));

@@ -1,6 +1,7 @@
 //! A snapshot as bytes: the state of each operator by itself, with what it is the state of, and all counts that go with it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::data::{Object, Value, pack};
 use crate::diag::{Fault, Result};
@@ -50,8 +51,8 @@ fn reasons(all: &BTreeMap<&'static str, u64>) -> Value {
 }
 
 impl State {
-    /// Fails with `Encode` where a value is nested too deeply.
-    pub fn bytes(&self) -> Result<Vec<u8>> {
+    /// The bytes in pieces. Fails with `Encode` where a value is nested too deeply.
+    pub fn pieces(&self) -> Result<Vec<Arc<[u8]>>> {
         let op = |op: &Kept| Value::array(vec![Value::text(&op.name), Value::text(&op.does), op.state.clone()]);
         let place = |position: &Option<Value>| position.clone().unwrap_or(Value::Absent);
         let sink = |(sink, given): &(SinkCount, u64)| {
@@ -83,9 +84,7 @@ impl State {
             ("ledger", Value::array(counts)),
             ("known", Value::array(self.known.iter().map(known).collect())),
         ]));
-        let mut bytes = Vec::new();
-        pack::put_state(&mut bytes, &all)?;
-        Ok(bytes)
+        pack::pieces_of(&all)
     }
 
     pub fn read(mut bytes: &[u8]) -> Result<State> {

@@ -150,6 +150,8 @@ impl Store {
             let mut state = self.state.lock().await;
             let waiting = state.memory.parcels().len();
             let fits = waiting == 0 || waiting + load.parcels().len() <= self.keeping.memory;
+            // Who gives may have found nothing a moment ago.
+            self.meter.owes(self.clock.now());
             if fits && state.up[0] && (self.aside || self.kept.is_empty()) {
                 state.memory.append(load);
                 self.wake();
@@ -398,6 +400,12 @@ impl Store {
                         }
                     }
                     paced = Some(state.paced);
+                }
+                if self.kept.is_empty()
+                    && state.memory.parcels().is_empty()
+                    && state.flights.iter().all(Option::is_none)
+                {
+                    self.meter.owes_nothing();
                 }
                 let empty = work == Work::Live || self.kept.is_empty();
                 if state.ended && (stopping || empty && self.rests(&state, work)) {

@@ -212,7 +212,9 @@ impl RuleTask {
             tracing::warn!("{}: {fault}; the snapshot before and the input log stand in for it", self.log.who());
         }
         if journal.wants_snapshot() && !journal.is_increment() {
+            let began = self.clock.now();
             journal.set_state(self.chain.states());
+            journal.held_up(self.clock.now().since(began));
         }
         journal.begin_writing();
         Ok(())

@@ -61,6 +61,31 @@ async fn while_the_sink_keeps_up_nothing_touches_the_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sink_with_a_queue_owes_what_it_has_not_confirmed_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    for side in [false, true] {
+        let (queues, acks, away) = (queues(&home), Arc::<Acks>::default(), switched(false));
+        let sink = sink_away(&away);
+        let (mut tap, source) = tap();
+        let rule = rule(SQL).with(&sink, props(json!({"resendAlterQueue": side})), false);
+        let rule = rule.keeping(&queues, side.then_some(&sink));
+        let running = rule.start(&feed(source, &Clock::real())).await.unwrap();
+        let owed = || running.flow.nodes().last().unwrap().view.owed;
+        tap.give(acks.rows(0..10)).await;
+        until("the delivery", || sink.took().len() == 10).await;
+        until("no debt", || owed() == 0).await;
+        away.store(true, Ordering::SeqCst);
+        tap.give(acks.rows(10..20)).await;
+        until("the acknowledgements", || acks.good().len() == 20).await;
+        assert_ne!(owed(), 0, "what lies on the disk is not confirmed");
+        away.store(false, Ordering::SeqCst);
+        until("the rest", || sink.took().len() == 20).await;
+        until("no debt again", || owed() == 0).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_an_outage_all_is_acknowledged_and_comes_in_order_when_it_ends() {
     let home = tempfile::tempdir().unwrap();
     let (queues, acks, away) = (queues(&home), Arc::<Acks>::default(), switched(false));

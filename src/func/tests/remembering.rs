@@ -1,6 +1,16 @@
 //! Functions that remember: the steps of one instance, with a save and load between any two.
 
+use crate::data::pack::{self, Pack, Packer};
+
 use super::*;
+
+struct Packed<'a>(&'a dyn analytic::Analytic);
+
+impl Pack for Packed<'_> {
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        self.0.pack(to)
+    }
+}
 
 /// Steps of an analytic function in one partition: arguments, whether WHEN is met, result.
 fn steps(name: &str, table: &[(&str, bool, &str)]) {
@@ -9,6 +19,9 @@ fn steps(name: &str, table: &[(&str, bool, &str)]) {
         let result = with_ctx(|ctx| state.step(&values(args), *when, ctx));
         assert_eq!(shown(result), *wanted, "{name}, step {n}");
         let saved = state.save();
+        let packed = pack::bundle(std::iter::once(Packed(state.as_ref())));
+        let packed: Vec<Value> = pack::unbundle(&packed).map(Result::unwrap).collect();
+        assert_eq!(format!("{packed:?}"), format!("[{saved:?}]"), "{name}, step {n}");
         state = analytic::start_analytic(name, &[]).unwrap();
         state.load(saved).unwrap();
     }

@@ -93,6 +93,7 @@ impl SourceOptions {
     pub(super) fn check(
         self,
         env: &Env,
+        stream: &str,
         wants_acks: bool,
         warnings: &mut Vec<Diagnostic>,
     ) -> Result<Subscription, Diagnostic> {
@@ -111,8 +112,9 @@ impl SourceOptions {
             props::wrong(&SOURCE, "eofMessage", format_args!("`{}`", self.eof_message), "a message in base64")
         })?;
         let keeps = self.broker.enable_client_session || (wants_acks && self.qos > 0);
-        // Neither two servers nor two sources of one rule may take the connection from one another.
-        let place = crc32fast::hash(format!("{} {}", self.broker.server, self.datasource).as_bytes());
+        // Neither two servers nor two sources of one rule may take the connection from one another, and two streams of
+        // one topic may stand in a rule.
+        let place = crc32fast::hash(format!("{} {} {stream}", self.broker.server, self.datasource).as_bytes());
         let stable = format!("kuiper-{}-{}-source-{place:08x}", env.instance, env.owner);
         let dialer = self.broker.dialer(&SOURCE, env, keeps, &stable, warnings)?;
         Ok(Subscription { filters, qos: self.qos, end: end.map(Bytes::from), dialer })
@@ -186,6 +188,7 @@ impl Broker {
             address,
             version,
             client_id,
+            is_chance: self.clientid.is_empty() && !keeps_session,
             keeps_session,
             session_expiry: self.session_expiry_interval_seconds.unwrap_or(86_400),
             receive_maximum: RECEIVE_MAXIMUM,
@@ -229,10 +232,15 @@ mod tests {
     use super::*;
 
     fn source(props: Json, wants_acks: bool) -> Result<(Subscription, Vec<String>), String> {
+        source_of("s", props, wants_acks)
+    }
+
+    fn source_of(stream: &str, props: Json, wants_acks: bool) -> Result<(Subscription, Vec<String>), String> {
         let mut full = json!({"datasource": "a", "server": "tcp://h"});
         full.as_object_mut().unwrap().extend(props.as_object().unwrap().clone());
         let (options, mut warnings) = read_source(full.as_object().unwrap()).map_err(|error| error.to_string())?;
-        let found = options.check(&env("/root"), wants_acks, &mut warnings).map_err(|error| error.to_string())?;
+        let found = options.check(&env("/root"), stream, wants_acks, &mut warnings);
+        let found = found.map_err(|error| error.to_string())?;
         Ok((found, warnings.into_iter().map(|warning| warning.message).collect()))
     }
 
@@ -248,6 +256,8 @@ mod tests {
         assert_eq!(id(json!({"qos": 1}), true), id(json!({"qos": 1}), true));
         assert!(id(json!({"qos": 1}), true).starts_with("kuiper-here-me-source-"));
         assert_ne!(id(json!({"qos": 1}), true), id(json!({"qos": 1, "datasource": "b"}), true));
+        let of = |stream| source_of(stream, json!({"qos": 1}), true).unwrap().0.dialer.client_id;
+        assert_ne!(of("one"), of("two"), "two streams of one topic in a rule");
         assert_ne!(id(json!({"qos": 0}), true), id(json!({"qos": 0}), true));
         assert_ne!(id(json!({"qos": 1}), false), id(json!({"qos": 1}), false));
         assert_eq!(id(json!({"clientId": "mine"}), false), "mine");

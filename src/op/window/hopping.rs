@@ -2,7 +2,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::data::{Account, Batch, Fate, Object, Time, Value, pack};
+use crate::data::pack::{self, Pack, Packer};
+use crate::data::{Account, Batch, Fate, Object, Time, Value};
 use crate::diag::{Fault, Result};
 use crate::expr::Bounds;
 
@@ -244,10 +245,17 @@ impl Operator for Hopping {
         }
     }
 
+    fn held(&self) -> u64 {
+        match &self.content {
+            Content::Rows { rows, .. } => rows.iter().map(|(_, kept)| kept.held.rows()).sum(),
+            Content::Panes { groups, panes } => groups.held() + panes.iter().map(|(_, pane)| pane.held()).sum::<u64>(),
+        }
+    }
+
     fn save(&self) -> Saved {
         let (kept, groups) = match &self.content {
             Content::Rows { rows, groups } => {
-                let rows = rows.iter().map(|(time, kept)| Value::array(vec![Value::Int(time.0), kept.save()]));
+                let rows = rows.iter().map(|(time, kept)| Timed { time: *time, kept });
                 (pack::bundle(rows), groups.as_ref().map_or(Value::Null, |groups| groups.save()))
             }
             Content::Panes { groups, panes } => {
@@ -293,6 +301,24 @@ impl Operator for Hopping {
                 groups.load(part("groups")?, account)
             }
         }
+    }
+}
+
+/// A row as it is saved.
+struct Timed<'a> {
+    time: Time,
+    kept: &'a Kept,
+}
+
+impl Pack for Timed<'_> {
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        let mut pair = to.array(2)?;
+        pair.int(self.time.0);
+        self.kept.pack(&mut pair)
+    }
+
+    fn touch(&self) -> usize {
+        self.kept.touch()
     }
 }
 

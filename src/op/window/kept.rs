@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
-use crate::data::{Account, Batch, Held, Meta, Object, Time, Value, pack};
+use crate::data::pack::{self, Pack, Packer};
+use crate::data::{Account, Batch, Held, Meta, Time, Value};
+use crate::diag::Result;
 
-use super::super::tally::{load_row, save_row};
+use super::super::tally::{load_row, pack_meta, pack_row};
 
 /// A row that a window keeps.
 pub struct Kept {
@@ -42,15 +44,6 @@ impl Kept {
         }
     }
 
-    pub fn save(&self) -> Value {
-        Value::object(Object::from_iter([
-            ("row", save_row(&self.values)),
-            ("time", Value::Int(self.time.0)),
-            ("meta", self.meta.clone().map_or(Value::Null, Value::Object)),
-            ("held", self.held.save()),
-        ]))
-    }
-
     pub fn load(saved: &Value, account: &Arc<dyn Account>) -> Option<Kept> {
         let Value::Object(saved) = saved else { return None };
         let Value::Int(time) = saved.get("time")? else { return None };
@@ -63,9 +56,23 @@ impl Kept {
     }
 }
 
+impl Pack for Kept {
+    fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
+        let mut kept = to.object(4)?;
+        pack_row(kept.name("row"), &self.values)?;
+        kept.name("time").int(self.time.0);
+        pack_meta(kept.name("meta"), self.meta.as_ref())?;
+        kept.name("held").value(&self.held.save())
+    }
+
+    fn touch(&self) -> usize {
+        self.values.first().map_or(0, Pack::touch) + self.meta.as_ref().map_or(0, |meta| meta.len())
+    }
+}
+
 /// Rows as saved state.
 pub fn save_rows<'a>(rows: impl Iterator<Item = &'a Kept>) -> Value {
-    pack::bundle(rows.map(Kept::save))
+    pack::bundle(rows)
 }
 
 pub fn load_rows<C: FromIterator<Kept>>(saved: &Value, account: &Arc<dyn Account>) -> Option<C> {

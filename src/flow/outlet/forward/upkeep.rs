@@ -26,6 +26,9 @@ impl Store {
         self.account.came(rows);
         self.account.queued(rows - cleared);
         self.account.dropped("stop", cleared);
+        if rows > cleared {
+            self.meter.owes(self.clock.now());
+        }
         Ok(())
     }
 

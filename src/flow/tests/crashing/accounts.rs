@@ -301,3 +301,30 @@ async fn where_no_snapshot_can_be_read_what_was_held_is_dropped_as_damaged_and_n
         running.kill().await;
     }
 }
+
+/// A log that does not fit the plan any more cannot be done again, but what had ended before has ended.
+#[tokio::test]
+async fn of_a_log_that_does_not_fit_any_more_only_what_was_held_is_dropped() {
+    let (clock, home, sink) = (Clock::stopped_at(Time(1_000)), tempfile::tempdir().unwrap(), sink());
+    let start = async |sql: &'static str, carried: Accounts| {
+        let (tap, source) = tap();
+        let mut rule = rule(sql).to(&sink).at(&clock);
+        rule.journal = Some((home.path().to_owned(), HOUR));
+        rule.carried = carried;
+        (tap, rule.start(&feed(source, &clock)).await.unwrap())
+    };
+    let acks = Arc::<Acks>::default();
+    let first = "SELECT count(*) AS n FROM demo GROUP BY COUNTWINDOW(4)";
+    let (mut tap, running) = start(first, Accounts::default()).await;
+    tap.give(acks.rows(0..10)).await;
+    until("the ends", || running.ledger().out == 8 && running.ledger().balances()).await;
+    let written = running.flow.accounts();
+    tap.give(acks.rows(10..11)).await;
+    until("the log", || acks.good().len() == 11).await;
+    running.kill().await;
+    let (_tap, running) = start("SELECT count(*) AS n FROM demo GROUP BY COUNTWINDOW(5)", written).await;
+    let ledger = running.ledger();
+    assert_eq!((ledger.came, ledger.out, ledger.dropped["changed"]), (11, 8, 3));
+    assert!(ledger.balances(), "{ledger:?}");
+    running.kill().await;
+}
