@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::guests;
 use super::kept::Kept;
 use super::{Def, Ended, Health, Host, Planned, Retries, RunStatus, Running, Status, Topo};
 use crate::clock::Time;
@@ -165,6 +166,12 @@ impl Rule {
         view.message = message.into();
     }
 
+    /// When its run began, while there is one.
+    pub fn runs_since(&self) -> Option<Time> {
+        let view = self.view();
+        (view.state == State::Running).then_some(view.started)
+    }
+
     /// The streams and tables of the run, while there is one.
     pub fn reads(&self, name: &str) -> bool {
         let view = self.view();
@@ -176,18 +183,23 @@ impl Rule {
     }
 
     pub fn status(&self) -> Status {
+        let died = guests::died(&self.host, &self.def());
         let view = self.view();
         let run = view.running.as_ref().map_or_else(|| view.last.clone(), |running| running.status());
         let now = self.host.clock.now();
         let next_start =
             view.def.triggered.then(|| view.def.options.schedule.next_start(now, &self.host.zone)).flatten();
+        let mut health = Health::of(view.state, &view.message, &run, view.started, now);
+        if let Some(died) = died {
+            health.note(&died);
+        }
         Status {
             state: view.state,
             message: view.message.clone(),
             started: view.started,
             stopped: view.stopped,
             next_start: next_start.unwrap_or_default(),
-            health: Health::of(view.state, &view.message, &run, view.started, now),
+            health,
             retries: view.retries,
             run,
         }
