@@ -73,6 +73,7 @@ impl Server {
             scripts: settings.install.scripts.unwrap_or_else(|| settings.listen.ip().is_loopback()),
             script_limit: settings.install.script_limit,
             trusted: keys.map_err(|wrong| Fault::setup(format!("`plugins.trustedKeys`: {wrong}")))?,
+            deaths: true,
         };
         let setup = Setup {
             data: (!demo).then(|| settings.data.clone()),

@@ -12,6 +12,7 @@
 
 mod asked;
 mod cross;
+mod deaths;
 mod desk;
 mod elf;
 mod function;
@@ -59,6 +60,7 @@ use state::{Loaded, State, built_in};
 use uses::Edition;
 
 pub use asked::Part;
+pub use deaths::{Deaths, Died};
 pub use home::Services;
 pub use isolated::{Isolation, Standing, main as host};
 pub use name::Kind;
@@ -178,6 +180,8 @@ pub struct Settings {
     pub trusted: Vec<PublicKey>,
     /// Whether the folder is ours to tidy up and complete: not so for one that a server may be using.
     pub owner: bool,
+    /// Whether the deaths of this process are noted, and those of earlier ones heeded.
+    pub deaths: bool,
     /// Plugins that run in processes of their own.
     pub isolation: Isolation,
 }
@@ -190,6 +194,7 @@ impl Settings {
             install_limit: Duration::from_secs(300),
             trusted: Vec::new(),
             owner: true,
+            deaths: false,
             isolation: Isolation::default(),
         }
     }
@@ -215,13 +220,18 @@ impl Plugins {
 
     /// Loads what is installed. What cannot be loaded is told, and stops nothing.
     pub fn open(settings: Settings) -> (Plugins, Vec<String>) {
-        let shelf = Shelf::isolating(&settings.data, &settings.isolation);
-        let mut told = Vec::new();
+        let mut shelf = Shelf::isolating(&settings.data, &settings.isolation);
+        let (mut told, mut outside) = (Vec::new(), None);
         if settings.owner {
             if let Err(error) = shelf.prepare() {
                 told.push(format!("cannot use the folder of plugins below `{}`: {error}", settings.data.display()));
             }
             told.extend(shelf.recover());
+            if settings.deaths {
+                let (wrong, signal) = shelf.note_deaths();
+                told.extend(wrong);
+                outside = signal;
+            }
         }
         let mut state = State { around: (Some(shelf.clone()), Offered::default()), ..State::default() };
         for kind in Kind::ALL {
@@ -247,8 +257,19 @@ impl Plugins {
                 }
             }
         }
+        shelf.forget_deaths_of_others();
+        told.extend(shelf.deaths.all().iter().map(Died::told));
+        if let Some(signal) = outside {
+            let here = state.loaded.iter().filter(|(_, one)| one.edition.library.isolated.is_none());
+            told.push(deaths::outside(&signal, here.map(|(key, _)| key.1.as_str()).collect()));
+        }
         let inner = Inner { home: Some((shelf, settings)), state: Mutex::new(state), changing: Mutex::default() };
         (Plugins(Arc::new(inner)), told)
+    }
+
+    /// How often the server died in a plugin of this process.
+    pub fn deaths(&self) -> Deaths {
+        self.0.home.as_ref().map(|(shelf, _)| shelf.deaths.clone()).unwrap_or_default()
     }
 
     /// Names of the plugins of a kind, in alphabetical order.
@@ -319,6 +340,7 @@ impl Plugins {
         self.present(kind, name)?;
         let (shelf, _) = self.home()?;
         let key = (kind, name::canonical(name));
+        shelf.deaths.forget_plugin(kind, &key.1);
         let removed = shelf.remove(kind, &key.1);
         removed.map_err(|error| Refusal::Invalid(format!("cannot remove {} plugin `{name}`: {error}", kind.one())))?;
         let mut state = self.state();

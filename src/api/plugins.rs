@@ -40,7 +40,8 @@ pub(super) async fn create(call: Call) -> Answer {
 pub(super) async fn update(call: Call) -> Answer {
     let (kind, name) = (kind(&call)?, call.id(1)?);
     let prefix = format!("{} plugin {name} update command error", kind.many());
-    if call.server.host().plugins.describe(kind, &name).is_err() {
+    // One that cannot be loaded can be replaced.
+    if call.server.host().plugins.present(kind, &name).is_err() {
         return Err(Refusal::not_found(format!("{prefix}: not found")));
     }
     let server = call.server.clone();

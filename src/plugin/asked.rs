@@ -9,6 +9,7 @@ use kuiper_plugin::has;
 use serde_json::{Map, Value as Json};
 
 use super::cross::properties;
+use super::deaths::Died;
 use super::desk::{Desk, States};
 use super::library::Symbol;
 use super::source::is_common;
@@ -44,6 +45,14 @@ impl Plugins {
 
     /// Checks the properties of a plugin's lookup table, and makes it; `None` where no plugin offers it. Does no I/O.
     pub fn lookup(&self, name: &str, spec: LookupSpec) -> Option<Result<LookupPlan, Diagnostic>> {
+        let is_it = |died: &Died| {
+            let plugin = died.kind == Some(Kind::Sources) && died.plugin == name::canonical(name);
+            plugin && died.owner == spec.env.owner
+        };
+        if let Some(died) = self.deaths().of(is_it).filter(Died::holds) {
+            let text = format!("{}; start a rule that asks it, to try once more", died.told());
+            return Some(Err(Diagnostic::error("K1002", text)));
+        }
         match self.lookup_symbol(name) {
             Some((edition, _)) => Some(swap::plan_lookup(name, &self.place(Kind::Sources, name), &edition, spec)),
             None => self.broken(Kind::Sources, name).map(Err),

@@ -22,6 +22,7 @@ use crate::diag::Fault;
 use crate::io::{End, Env, Inlet, Link, Message, Payload, Report};
 
 use super::cross::{Arena, messages, rows, taken};
+use super::deaths::Mark;
 use super::home::Home;
 use super::library::Symbol;
 use super::place;
@@ -64,6 +65,8 @@ pub struct Desk {
     /// What is stored goes when the rule stops, though its `qos` is above 0, and nobody was told of it yet.
     unkept: AtomicBool,
     home: &'static Home,
+    /// What a thread is at that calls the guest with it.
+    pub mark: Mark,
     out: Option<Out>,
     tokens: Arc<Tokens>,
     stopped: Mutex<bool>,
@@ -118,6 +121,7 @@ impl Desk {
             run: 0,
         };
         let home = symbol.home;
+        let mark = home.mark(&rule);
         let run = home.services().map_or(0, |services| services.run(&rule));
         let unkept = !symbol.keeps() && home.services().is_some_and(|services| services.keeps(&rule));
         Desk::offer(&mut raw, emits, run);
@@ -131,6 +135,7 @@ impl Desk {
             states,
             unkept: AtomicBool::new(unkept),
             home,
+            mark,
             out,
             tokens,
             stopped: Mutex::default(),

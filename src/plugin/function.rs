@@ -12,6 +12,7 @@ use crate::diag::{Fault, Result};
 use crate::func::{Accumulator, Arg, Body, Ctx, Func, Guest, NullGuard};
 
 use super::cross::{Arena, Taken, Texts};
+use super::deaths::Mark;
 use super::desk::{Desk, States};
 use super::isolated::patiently;
 use super::library::{Library, Symbol};
@@ -78,16 +79,17 @@ impl Site {
     }
 
     /// The instance; one that panicked was dropped, and is made anew here.
-    pub fn this(&mut self) -> Result<*mut c_void> {
+    pub fn this(&mut self, mark: &Mark) -> Result<*mut c_void> {
         Ok(match &self.instance {
             Some(instance) => instance.this,
-            None => self.instance.insert(Instance::new(self.symbol)?).this,
+            None => self.instance.insert(Instance::new(self.symbol, mark)?).this,
         })
     }
 
     /// Whether these arguments will do; the error is the plugin's own sentence.
     fn validate(&mut self, args: &[Arg]) -> std::result::Result<(), String> {
-        let this = self.this().map_err(|fault| fault.to_string())?;
+        let mark = self.symbol.home.mark("");
+        let this = self.this(&mark).map_err(|fault| fault.to_string())?;
         // SAFETY: the symbol is a function.
         let entry = unsafe { has!(self.symbol.table.cast::<abi::Function>(), validate) };
         let Some(validate) = entry else { return Ok(()) };
@@ -98,8 +100,10 @@ impl Site {
         };
         let values: Vec<abi::Value> = args.iter().map(known).collect();
         let mut texts = Texts::default();
+        let within = mark.enter();
         // SAFETY: the instance is of this table; the pointers live until the call returns.
         let failed = unsafe { validate(this, values.as_ptr(), values.len(), &texts.fault()) };
+        drop(within);
         match failed {
             code::OK => Ok(()),
             code::BUG => {
@@ -129,7 +133,7 @@ impl Site {
     }
 
     fn try_call(&mut self, args: &[&Value], height: usize, desk: &Arc<Desk>) -> Result<Vec<Result<Value>>> {
-        let this = self.this()?;
+        let this = self.this(&desk.mark)?;
         // SAFETY: the symbol is a function.
         let call = unsafe { has!(self.symbol.table.cast::<abi::Function>(), call) };
         let call = call.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
@@ -137,8 +141,10 @@ impl Site {
         let values: Vec<abi::Value> = args.iter().map(|value| arena.lend(value)).collect();
         let batch = arguments(&values, args.len() / height, height);
         let (mut taken, mut texts) = (Taken(Vec::with_capacity(height)), Texts::default());
+        let within = desk.mark.enter();
         // SAFETY: the instance is of this table; the pointers live until the call returns.
         let failed = unsafe { call(this, desk.raw(), &batch, &taken.output(), &texts.fault()) };
+        drop(within);
         if failed != code::OK {
             if failed == code::BUG {
                 self.instance = None;
@@ -210,6 +216,7 @@ unsafe impl Send for Made {}
 impl Drop for Made {
     fn drop(&mut self) {
         if let Some(discard) = self.discard {
+            let _within = self.desk.mark.enter();
             // SAFETY: the group is of this instance, and is not used again.
             unsafe { discard(self.instance.this, self.group) };
         }
@@ -268,8 +275,10 @@ impl Group {
         let made = self.made()?;
         let entry = entry.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
         let (mut taken, mut texts) = (Taken::default(), Texts::default());
+        let within = made.desk.mark.enter();
         // SAFETY: instance and group belong together; the pointers live until the call returns.
         let failed = unsafe { entry(made.instance.this, made.desk.raw(), made.group, &taken.output(), &texts.fault()) };
+        drop(within);
         match (failed, taken.0.pop()) {
             (code::OK, Some(value)) => value,
             (code::OK, None) => Err(Fault::bug(format!("the plugin gave no result of `{}`", self.symbol.name))),
@@ -285,16 +294,18 @@ impl Made {
         call: u64,
         start: impl FnOnce(*mut c_void, *const abi::Fault) -> Option<*mut c_void>,
     ) -> Result<Made> {
-        let instance = Instance::new(symbol)?;
+        let desk = Desk::new(&symbol, rule, symbol.name, call, States::default(), None);
+        let instance = Instance::new(symbol, &desk.mark)?;
         let mut texts = Texts::default();
+        let within = desk.mark.enter();
         let group = start(instance.this, &texts.fault());
+        drop(within);
         let group = group.ok_or_else(|| Fault::setup("the plugin has no code for this function"))?;
         if group.is_null() {
             return Err(Fault::eval(texts.text()));
         }
         // SAFETY: the symbol is a function.
         let discard = unsafe { has!(symbol.table.cast::<abi::Function>(), discard) };
-        let desk = Desk::new(&symbol, rule, symbol.name, call, States::default(), None);
         Ok(Made { instance, group, discard, desk })
     }
 }
@@ -336,6 +347,7 @@ impl Accumulator for Group {
         let values: Vec<abi::Value> = args.iter().map(|value| arena.lend(value)).collect();
         let batch = arguments(&values, values.len(), 1);
         let mut texts = Texts::default();
+        let _within = made.desk.mark.enter();
         // SAFETY: instance and group belong together; the pointers live until the call returns.
         let failed = unsafe { add(made.instance.this, made.desk.raw(), made.group, &batch, &texts.fault()) };
         if failed == code::OK { Ok(()) } else { Err(theirs(evaluated(failed, &mut texts))) }

@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use crate::data::Value;
 use crate::diag::Result;
 
+use super::deaths::Mark;
+
 /// What the server offers to guests.
 pub trait Services: Send + Sync {
     /// What a template comes to for a row (an object) or for several (an array of objects).
@@ -27,20 +29,34 @@ pub type Offered = Arc<OnceLock<Arc<dyn Services>>>;
 
 /// Of one library. It is never freed, as the library is never unmapped; empty for one that belongs to no plugin.
 #[derive(Default)]
-pub struct Home(OnceLock<(PathBuf, Offered)>);
+pub struct Home {
+    settled: OnceLock<(PathBuf, Offered)>,
+    /// What the deaths call it, where it is mapped into this process.
+    library: String,
+}
 
 impl Home {
+    /// Of a library that is mapped into this process.
+    pub fn here(library: String) -> Home {
+        Home { settled: OnceLock::new(), library }
+    }
+
+    /// What a thread is to say that calls the library for a rule, or for a stream or table that rules share.
+    pub fn mark(&self, owner: &str) -> Mark {
+        if self.library.is_empty() { Mark::default() } else { Mark::new(&self.library, owner) }
+    }
+
     /// The library serves a plugin from now on; `folder` is the plugin's own. The first word counts.
     pub fn settle(&self, folder: PathBuf, services: Offered) {
-        self.0.get_or_init(|| (folder, services));
+        self.settled.get_or_init(|| (folder, services));
     }
 
     /// The folder of the plugin, which may not be there yet.
     pub fn folder(&self) -> Option<&PathBuf> {
-        self.0.get().map(|(folder, _)| folder)
+        self.settled.get().map(|(folder, _)| folder)
     }
 
     pub fn services(&self) -> Option<&Arc<dyn Services>> {
-        self.0.get().and_then(|(_, services)| services.get())
+        self.settled.get().and_then(|(_, services)| services.get())
     }
 }

@@ -12,6 +12,7 @@ use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use serde_json::{Map, Value as Json, json};
 
 use super::Exported;
+use super::deaths;
 use super::function::Site;
 use super::home::Home;
 use super::isolated::{self, Isolation, Kept};
@@ -76,6 +77,9 @@ impl Library {
     pub fn load(path: &Path) -> Result<Library, String> {
         // The loader would look for a bare name in folders of its own.
         let path = whole_path(path).map_err(|wrong| format!("it cannot be found: {wrong}"))?;
+        let home: &'static Home = Box::leak(Box::new(Home::here(deaths::library(&path))));
+        let mark = home.mark("");
+        let _within = mark.enter();
         // SAFETY: what the library runs when it is mapped is the author's; the file was found to be a plugin of ours.
         let handle = unsafe { Handle::open(Some(&path), RTLD_NOW | RTLD_LOCAL) };
         let handle = handle.map_err(|error| format!("it cannot be loaded: {}", cause(&error)))?;
@@ -91,7 +95,6 @@ impl Library {
         }
         // SAFETY: the contract: `count` pointers to static symbols.
         let symbols = unsafe { array(plugin.symbols, plugin.count) };
-        let home: &'static Home = Box::leak(Box::default());
         // SAFETY: as above.
         let symbols = symbols.iter().map(|symbol| unsafe { Symbol::read(*symbol, home) }).collect::<Result<_, _>>()?;
         Ok(Library { home, symbols, singletons: Mutex::default(), sites: Mutex::default(), isolated: None })

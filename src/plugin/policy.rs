@@ -13,11 +13,13 @@ pub struct Policy {
     pub script_limit: Duration,
     /// Where there are any, only what one of these has signed is installed.
     pub trusted: Vec<PublicKey>,
+    /// Whether the deaths of this process are noted, and those of earlier ones heeded.
+    pub deaths: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { scripts: true, script_limit: Duration::from_secs(300), trusted: Vec::new() }
+        Policy { scripts: true, script_limit: Duration::from_secs(300), trusted: Vec::new(), deaths: false }
     }
 }
 
@@ -30,6 +32,7 @@ impl Policy {
             install_limit: self.script_limit,
             trusted: self.trusted,
             owner,
+            deaths: self.deaths,
             ..Settings::new(borrowed.unwrap_or_else(|| own.to_owned()))
         }
     }

@@ -20,6 +20,8 @@ impl Plugins {
         judge: &Judge<'_>,
     ) -> Result<(Description, Moved), Refusal> {
         let (shelf, settings) = self.home()?;
+        // Whoever installs it is there to see what becomes of it.
+        shelf.deaths.forget_plugin(kind, &wish.name);
         let mut package = Package::open(zip, kind, &wish.name).map_err(Refusal::Invalid)?;
         if !settings.trusted.is_empty() {
             package.check_signature(&settings.trusted, Asking::Server).map_err(Refusal::Invalid)?;

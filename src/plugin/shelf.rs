@@ -5,7 +5,6 @@
 //! is being installed; `<kind>/` the yaml and json that came along, and `<kind>/<plugin>/` its `etc`.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
+use super::deaths;
+use super::deaths::{Deaths, Died};
 use super::elf;
 use super::install::write;
 use super::isolated::Isolation;
@@ -26,8 +27,10 @@ use super::uses::lock;
 pub struct Shelf {
     data: PathBuf,
     isolation: Arc<Isolation>,
-    /// Names of the files that were mapped into this process, where they stay.
-    here: Arc<Mutex<BTreeSet<OsString>>>,
+    /// The libraries that were mapped into this process, where they stay.
+    here: Arc<Mutex<BTreeSet<String>>>,
+    /// Of earlier servers, in calls of the libraries.
+    pub deaths: Deaths,
 }
 
 /// A library on the shelf.
@@ -44,7 +47,12 @@ impl Shelf {
     }
 
     pub fn isolating(data: &Path, isolation: &Isolation) -> Shelf {
-        Shelf { data: data.to_path_buf(), isolation: Arc::new(isolation.clone()), here: Arc::default() }
+        Shelf {
+            data: data.to_path_buf(),
+            isolation: Arc::new(isolation.clone()),
+            here: Arc::default(),
+            deaths: Deaths::default(),
+        }
     }
 
     pub fn data(&self) -> &Path {
@@ -133,9 +141,27 @@ impl Shelf {
         if wish.or_else(stored).unwrap_or_else(settings) {
             Library::isolated(plugin, path, &self.isolation)
         } else {
-            lock(&self.here).extend(path.file_name().map(OsString::from));
-            Library::load(path)
+            let library = deaths::library(path);
+            lock(&self.here).insert(library.clone());
+            match self.deaths.of_library(&library).filter(Died::holds) {
+                Some(died) => {
+                    Err(format!("{}; deploy it again to try once more, or with `isolation: process`", died.told()))
+                }
+                None => Library::load(path),
+            }
         }
+    }
+
+    /// Has the deaths of this process noted, and reads those of earlier ones.
+    pub fn note_deaths(&mut self) -> (Vec<String>, Option<String>) {
+        let (deaths, told, outside) = Deaths::open(&self.data.join("plugins").join("deaths"));
+        self.deaths = deaths;
+        (told, outside)
+    }
+
+    /// Forgets deaths in files that are not mapped into this process, for another version stands there.
+    pub fn forget_deaths_of_others(&self) {
+        self.deaths.forget_others(|library| lock(&self.here).contains(library));
     }
 
     /// Removes the copies of a plugin's libraries that no process is started from any more. One that was mapped into this
@@ -144,7 +170,7 @@ impl Shelf {
         for entry in fs::read_dir(self.mapped(kind)).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             let is_of_it = name.to_str().and_then(FileName::read).is_some_and(|file| file.plugin == plugin);
-            if is_of_it && !needed.contains(&path) && !lock(&self.here).contains(&name) {
+            if is_of_it && !needed.contains(&path) && !lock(&self.here).contains(&deaths::library(&path)) {
                 self.discard(&path);
             }
         }

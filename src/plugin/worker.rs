@@ -17,6 +17,7 @@ use crate::data::Value;
 use crate::diag::{Fault, Result};
 
 use super::cross::{Arena, Texts};
+use super::deaths::Mark;
 use super::desk::Desk;
 use super::isolated;
 use super::library::Symbol;
@@ -104,20 +105,30 @@ pub struct Slot {
     instance: Option<Instance>,
     provisioned: HashSet<u64>,
     pub connected: HashSet<u64>,
+    /// For whom it is called now.
+    mark: Mark,
     /// The last call has failed because the process of the instance has ended.
     pub fell: bool,
 }
 
 impl Slot {
     pub fn new(symbol: Symbol) -> Slot {
-        Slot { symbol, instance: None, provisioned: HashSet::new(), connected: HashSet::new(), fell: false }
+        Slot {
+            symbol,
+            instance: None,
+            provisioned: HashSet::new(),
+            connected: HashSet::new(),
+            mark: Mark::default(),
+            fell: false,
+        }
     }
 
     /// The instance, provisioned for this user.
     pub fn provisioned(&mut self, user: u64, props: &Value, desk: &Arc<Desk>) -> Result<*mut c_void> {
+        self.mark.clone_from(&desk.mark);
         let this = match &self.instance {
             Some(instance) => instance.this,
-            None => self.instance.insert(Instance::new(self.symbol)?).this,
+            None => self.instance.insert(Instance::new(self.symbol, &desk.mark)?).this,
         };
         if !self.provisioned.contains(&user) {
             let mut arena = Arena::default();
@@ -185,7 +196,10 @@ impl Slot {
         let Some(entry) = entry else {
             return Ok(texts);
         };
-        match call(entry, &texts.fault()) {
+        let within = self.mark.enter();
+        let code = call(entry, &texts.fault());
+        drop(within);
+        match code {
             code::OK => Ok(texts),
             failed => {
                 self.fell = self.instance.as_ref().is_some_and(Instance::is_gone);
@@ -200,6 +214,7 @@ impl Slot {
     /// Says goodbye for one user.
     fn close(&mut self, user: u64, desk: &Arc<Desk>) -> Result<()> {
         self.connected.remove(&user);
+        self.mark.clone_from(&desk.mark);
         match &self.instance {
             Some(instance) if self.provisioned.remove(&user) => {
                 self.step(entry!(self.symbol, close), instance.this, desk)
@@ -219,6 +234,8 @@ impl Slot {
 pub struct Instance {
     pub this: *mut c_void,
     symbol: Symbol,
+    /// For whom it was made.
+    mark: Mark,
     destroy: Option<unsafe extern "C" fn(*mut c_void)>,
 }
 
@@ -226,7 +243,8 @@ pub struct Instance {
 unsafe impl Send for Instance {}
 
 impl Instance {
-    pub fn new(symbol: Symbol) -> Result<Instance> {
+    /// For whom the mark says.
+    pub fn new(symbol: Symbol, mark: &Mark) -> Result<Instance> {
         // SAFETY: the kind says what the table is.
         let (create, destroy) = unsafe {
             match symbol.kind {
@@ -250,12 +268,14 @@ impl Instance {
         };
         let create = create.ok_or_else(|| Fault::setup(format!("the plugin cannot make a `{}`", symbol.name)))?;
         let mut texts = Texts::default();
+        let within = mark.enter();
         // SAFETY: the contract: `create` takes the symbol's own data.
         let this = unsafe { create(symbol.data, &texts.fault()) };
+        drop(within);
         if this.is_null() {
             return Err(texts.unmade());
         }
-        Ok(Instance { this, symbol, destroy })
+        Ok(Instance { this, symbol, mark: mark.clone(), destroy })
     }
 
     /// Whether it ended with its process.
@@ -268,6 +288,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         if let Some(destroy) = self.destroy {
+            let _within = self.mark.enter();
             // SAFETY: `this` came from `create` of the same table, and is not used again.
             unsafe { destroy(self.this) };
         }

@@ -1,17 +1,71 @@
-//! What the rules of a server use of plugins, by what their authors wrote.
+//! What the rules of a server use of plugins, by what their authors wrote, and what came of it: a rule for which a plugin
+//! in this process was called when the server died is named, and held back when that has happened too often.
 
 use std::mem::discriminant;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::life::Rule;
-use super::{Def, Rules, State};
+use super::{Def, Host, Rules, State};
+use crate::clock::Time;
 use crate::diag;
 use crate::func::Catalogue;
 use crate::options::Action;
-use crate::plugin::{Kind, is_named};
+use crate::plugin::{Died, Kind, is_named};
 use crate::sql::{self, ExprNode};
 
+/// A rule that has run for so long has overcome what the server died of.
+const LASTING: Duration = Duration::from_secs(600);
+
+/// How often the server died while a plugin was called for a rule, or for a stream or table that it shares with others.
+pub(super) fn died(host: &Host, def: &Def) -> Option<Died> {
+    let deaths = host.plugins.deaths();
+    if deaths.is_empty() { None } else { deaths.of(|died| concerns(host, def, died)) }
+}
+
+/// Nothing that the server died of is held against the rule any more.
+pub(super) fn forgive(host: &Host, def: &Def) {
+    let deaths = host.plugins.deaths();
+    if !deaths.is_empty() {
+        deaths.forgive(|died| concerns(host, def, died));
+    }
+}
+
+fn concerns(host: &Host, def: &Def, died: &Died) -> bool {
+    let shares = |name: &String| {
+        let found = host.catalog.find(name).filter(|one| one.options.shared || one.is_lookup());
+        *name == died.owner
+            && died.kind == Some(Kind::Sources)
+            && found.is_some_and(|one| is_named(&died.plugin, one.connector()))
+    };
+    died.owner == def.id || super::rules::reads(def).iter().any(shares)
+}
+
 impl Rules {
+    /// Has a rule that is to run stay as it is, where the server died of it too often.
+    pub(super) fn holds_back(&self, rule: &Rule) -> bool {
+        let Some(died) = died(self.host(), &rule.def()).filter(Died::holds) else { return false };
+        let message = format!(
+            "{}; `kuiper rule start {}` tries once more, and with `isolation: process` the plugin ends its own process only",
+            died.told(),
+            rule.id
+        );
+        tracing::error!(rule = rule.id, "the rule is not started: {message}");
+        rule.set_state(State::Stopped, message);
+        true
+    }
+
+    /// Forgives rules that run, and have done so for long.
+    pub(super) fn forgive_lasting(&self, now: Time) {
+        if self.host().plugins.deaths().is_empty() {
+            return;
+        }
+        for rule in self.all().iter().filter(|rule| rule.runs_since().is_some_and(|since| now.since(since) >= LASTING))
+        {
+            forgive(self.host(), &rule.def());
+        }
+    }
+
     /// The rules that run and use a plugin, by id.
     pub fn users(&self, kind: Kind, plugin: &str) -> Vec<String> {
         let host = self.host();

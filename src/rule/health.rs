@@ -1,7 +1,7 @@
 //! How a rule is doing, told by its progress.
 //!
 //! A rule that runs is healthy, or degraded with the cause: a journal that cannot be written, a
-//! connection that is not there, a sink that confirms nothing of what it has, rows that an operator does not let go. Silence of a source is no illness, for nobody knows whether
+//! connection that is not there, a plugin in which the server died lately, a sink that confirms nothing of what it has, rows that an operator does not let go. Silence of a source is no illness, for nobody knows whether
 //! it has anything to say.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::{NodeKind, NodeStatus, RunStatus, State};
 use crate::clock::Time;
 use crate::diag::Diagnostic;
 use crate::io::Link;
+use crate::plugin::Died;
 
 /// How long something may take before it counts as stuck.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +59,15 @@ impl Health {
         let is_held_up = run.journal.as_ref().is_some_and(|journal| !journal.trouble.is_empty());
         if let Some(first) = found.first().filter(|_| runs && !is_held_up) {
             (self.state, self.reason) = ("degraded", first.to_string());
+        }
+    }
+
+    /// The server died while a plugin was called for the rule. What the rule has beside comes first.
+    pub fn note(&mut self, died: &Died) {
+        match self.state {
+            "healthy" => (self.state, self.reason) = ("degraded", died.told()),
+            "stopped" if died.holds() => (self.state, self.reason) = ("failed", died.told()),
+            _ => {}
         }
     }
 

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::guests;
 use super::identities::Appearance;
 use super::kept::Kept;
 use super::{Def, Ended, Health, Host, Planned, Retries, RunStatus, Running, Status, Topo};
@@ -177,6 +178,12 @@ impl Rule {
         view.message = message.into();
     }
 
+    /// When its run began, while there is one.
+    pub fn runs_since(&self) -> Option<Time> {
+        let view = self.view();
+        (view.state == State::Running).then_some(view.started)
+    }
+
     /// The streams and tables of the run, while there is one.
     pub fn reads(&self, name: &str) -> bool {
         let view = self.view();
@@ -188,6 +195,7 @@ impl Rule {
     }
 
     pub fn status(&self) -> Status {
+        let died = guests::died(&self.host, &self.def());
         let view = self.view();
         let run = view.running.as_ref().map_or_else(|| view.last.clone(), |running| running.status());
         let now = self.host.clock.now();
@@ -195,6 +203,9 @@ impl Rule {
             view.def.triggered.then(|| view.def.options.schedule.next_start(now, &self.host.zone)).flatten();
         let mut health = Health::of(view.state, &view.message, &run, view.started, now);
         health.rivals(&run, &self.host.identities.clashes(&self.id, &view.identities));
+        if let Some(died) = died {
+            health.note(&died);
+        }
         Status {
             state: view.state,
             message: view.message.clone(),

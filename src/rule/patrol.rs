@@ -33,6 +33,7 @@ impl Rules {
     fn round(self: &Arc<Self>) -> Time {
         let (now, zone) = (self.host().clock.now(), &self.host().zone);
         let mut next = now + self.host().patrol;
+        self.forgive_lasting(now);
         for rule in self.all() {
             let (duty, again) = rule.duty(now, zone);
             if duty.is_some() && !rule.tended.swap(true, Ordering::AcqRel) {

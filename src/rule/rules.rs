@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::change::{stranded, under_way};
 use super::farewell;
+use super::guests::forgive;
 use super::kept::Kept;
 use super::life::Rule;
 use super::queues;
@@ -104,6 +105,9 @@ impl Rules {
             if control.gone || control.is_running() || rule.state() != State::Starting {
                 continue;
             }
+            if self.holds_back(&rule) {
+                continue;
+            }
             match self.plan(&rule.def()) {
                 Ok(planned) => self.launch(&rule, &mut control, planned).await,
                 Err(error) => rule.fail(&error, false, None),
@@ -184,6 +188,7 @@ impl Rules {
         if self.find(&def.id).is_some() {
             return Err(exists());
         }
+        forgive(&self.host, &def);
         let planned = self.plan(&def).map_err(Refused::Invalid)?;
         let warnings = self.warnings(&def, planned.as_ref());
         let (host, bell) = (self.host.clone(), self.bell.clone());
@@ -229,6 +234,7 @@ impl Rules {
                     old.version, def.version
                 )));
             }
+            forgive(&me.host, &def);
             let mut planned = me.plan(&def).map_err(Refused::Invalid)?;
             warnings.extend(me.warnings(&def, planned.as_ref()));
             if old.options.qos > 0 {
@@ -397,6 +403,7 @@ impl Rules {
         }
         rule.trigger(true).map_err(Refused::Storage)?;
         rule.taken_in_hand();
+        forgive(&self.host, &rule.def());
         match self.plan_anew(&rule) {
             Ok(planned) => {
                 let clashes = self.host.identities.clashes(id, &planned.identities());

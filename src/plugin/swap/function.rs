@@ -166,7 +166,7 @@ impl Use for Seat {
             Held::of(next, self.name).ok_or_else(|| format!("the new version has no function `{}`", self.name))?;
         if self.rule.get().is_some() {
             lock(&held.site)
-                .this()
+                .this(&held.symbol.home.mark(&self.owner()))
                 .map_err(|fault| format!("the new version cannot make a `{}`: {fault}", self.name))?;
         }
         *lock(&self.ready) = Some(held);
