@@ -205,6 +205,7 @@ impl Queue {
     /// Takes the frame of a parcel for the next commit. With `flies` it is in the hands of the sink already, and only
     /// what flies is before it.
     pub fn append(&mut self, body: &[u8], flies: bool) -> Result<()> {
+        self.bring_note()?;
         let sequence = self.log.append(body)?;
         if let Ok(Glance::Parcel { time, rows }) = frame::glance(body) {
             self.fresh.push(Flying { sequence, time, rows, bytes: body.len() as u64 + HEAD });
@@ -213,13 +214,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Has a note go with the first parcels of a queue that has none. Without one the account would be believed, and it may
+    /// Has a note go before the first parcels of a queue that has none. Without one the account would be believed, and it may
     /// have been stored after something was thrown away that is there again after a crash.
     fn bring_note(&mut self) -> Result<()> {
-        if self.noted.whole || self.told.is_none() || self.fresh.is_empty() {
+        if self.noted.whole || self.noting.is_some() || self.told.is_none() {
             return Ok(());
         }
-        let note = Note { done: self.done(), gaps: self.gaps.clone(), thrown: self.total(), whole: true };
+        let done = if self.is_empty() { self.log.next() + 1 } else { self.done() };
+        let note = Note { done, gaps: self.gaps.clone(), thrown: self.total(), whole: true };
         self.log.append(&frame::done(&note))?;
         self.noting = Some(note);
         Ok(())
@@ -227,11 +229,12 @@ impl Queue {
 
     /// Brings what was appended to the disk. After a fault none of it is there.
     pub fn commit(&mut self, now: Time) -> Result<()> {
-        if let Err(fault) = self.bring_note().and_then(|()| self.log.sync()) {
+        if let Err(fault) = self.log.sync() {
             self.discard();
             return Err(fault);
         }
         if let Some(note) = self.noting.take() {
+            self.head = self.head.max(note.done);
             self.noted = note;
         }
         let flies = std::mem::take(&mut self.fresh_fly);
