@@ -449,7 +449,26 @@ fn refusal(reason: u8, topic: &str) -> Fault {
         )),
         0x90 => Fault::refused(format!("the broker refuses the topic `{topic}`")),
         0x99 => Fault::refused(format!("the broker refuses the format of the message on `{topic}`")),
+        // Of no PUBACK in the standard, but mosquitto says it beyond its `message_size_limit`.
+        0x95 => Fault::refused(format!("the broker refuses the message on `{topic}`: it is too large")),
         0x97 => Fault::unreachable("the broker's quota is used up"),
         code => Fault::unreachable(format!("the broker did not take a message on `{topic}`, reason {code:#04x}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diag::Whose;
+
+    use super::*;
+
+    #[test]
+    fn what_a_broker_never_takes_is_refused_and_the_rest_is_tried_again() {
+        for reason in [0x87, 0x90, 0x95, 0x99] {
+            assert_eq!(refusal(reason, "t").whose(), Whose::Row, "{reason:#04x}");
+        }
+        for reason in [0x80, 0x83, 0x97] {
+            assert_ne!(refusal(reason, "t").whose(), Whose::Row, "{reason:#04x}");
+        }
     }
 }
