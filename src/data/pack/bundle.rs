@@ -298,9 +298,9 @@ mod tests {
     #[test]
     fn a_bundle_that_cannot_be_read_says_so_once() {
         let torn = |pieces: &[&[u8]]| match pieces {
-            [bytes] => Value::object(Object::from_iter([(BUNDLE, Value::bytes(*bytes))])),
+            [bytes] => Value::object(Object::from_iter([(BUNDLE, Value::bytes(bytes))])),
             pieces => {
-                let pieces = pieces.iter().map(|piece| Value::bytes(*piece)).collect();
+                let pieces = pieces.iter().map(|piece| Value::bytes(piece)).collect();
                 Value::object(Object::from_iter([(PIECES, Value::array(pieces))]))
             }
         };
