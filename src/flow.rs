@@ -39,7 +39,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Stopwatch, Time};
@@ -81,6 +81,8 @@ use task::{Closings, ErrorLog, RuleTask, SinkInlet};
 const FAREWELL: Duration = Duration::from_millis(1500);
 /// The same for one that has a snapshot to write.
 const SAVING: Duration = Duration::from_secs(60);
+/// How long a rule's task may take to answer.
+const ASKING: Duration = Duration::from_secs(2);
 
 /// Everything that a rule needs to run.
 pub struct FlowSpec {
@@ -140,6 +142,7 @@ pub struct Flow {
     /// The sinks of dead letters.
     dead: Vec<Cemetery>,
     ended: watch::Receiver<Option<Ended>>,
+    asks: mpsc::Sender<oneshot::Sender<Vec<u64>>>,
     rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
     #[cfg(test)]
@@ -307,7 +310,9 @@ impl Flow {
         });
         #[cfg(test)]
         let rests = Arc::new(std::sync::atomic::AtomicI64::new(i64::MIN));
+        let (asks, asked) = mpsc::channel(1);
         let task = RuleTask {
+            asked,
             busy: busy.clone(),
             desks: tables.zip(spec.desks).collect(),
             chain,
@@ -328,6 +333,7 @@ impl Flow {
         };
         let task = tokio::spawn(task.run());
         Ok(Flow {
+            asks,
             sources,
             book,
             ops,
@@ -400,6 +406,17 @@ impl Flow {
     /// Since when its task is at one batch of rows, which may be held up by an operator or by a sink that is full.
     pub fn busy(&self) -> Option<Time> {
         Some(Time(self.busy.load(Ordering::Relaxed))).filter(|since| since.0 != 0)
+    }
+
+    /// How many rows each operator holds, in order; nothing where the rule's task has no time to say it.
+    pub fn held(&self) -> impl Future<Output = Option<Vec<u64>>> + Send + use<> {
+        let asks = self.asks.clone();
+        let asking = async move {
+            let (to, told) = oneshot::channel();
+            asks.send(to).await.ok()?;
+            told.await.ok()
+        };
+        async { tokio::time::timeout(ASKING, asking).await.ok().flatten() }
     }
 
     /// How the journal is doing; nothing without one.

@@ -319,6 +319,21 @@ pub enum Takes {
     Rows,
 }
 
+/// As whom a connector appears at the other side, where there is room for one that appears so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Equal keys are one and the same.
+    pub key: String,
+    /// For people: client id `x` at `tcp://host:1883`.
+    pub name: String,
+    /// The property that makes it another.
+    pub property: &'static str,
+    /// For people: what becomes of two.
+    pub rivalry: &'static str,
+    /// The other side keeps something for it while it is away, until [`Source::forget`].
+    pub lasts: bool,
+}
+
 /// A source that was checked and can be opened again and again.
 pub struct SourcePlan {
     pub open: Box<dyn Fn() -> Result<Box<dyn Source>> + Send + Sync>,
@@ -328,6 +343,7 @@ pub struct SourcePlan {
     pub seeks: bool,
     /// What to tell the user, for example of a property that is ignored.
     pub warnings: Vec<Diagnostic>,
+    pub identity: Option<Identity>,
 }
 
 /// A sink that was checked and can be opened again and again.
@@ -335,6 +351,7 @@ pub struct SinkPlan {
     pub open: Box<dyn Fn() -> Result<Box<dyn Sink>> + Send + Sync>,
     pub takes: Takes,
     pub warnings: Vec<Diagnostic>,
+    pub identity: Option<Identity>,
 }
 
 /// One kind of connector.

@@ -131,6 +131,11 @@ pub trait Operator: Send {
     /// The saved state is taken up elsewhere; nothing is held here any more.
     fn forget(&mut self) {}
 
+    /// How many rows it keeps that count as held.
+    fn held(&self) -> u64 {
+        0
+    }
+
     /// What it has to be told before it can go on, as a step does that asks a table for rows: lists of key values. It is
     /// asked after each call until there is nothing more.
     fn asks(&mut self) -> Option<Vec<Vec<Value>>> {

@@ -38,8 +38,8 @@ pub(super) async fn drop(call: Call) -> Answer {
 }
 
 pub(super) async fn start(call: Call) -> Answer {
-    let answer = call.server.rules.start(call.param(0).to_owned()).await.map_err(prefixed("start rule error"))?;
-    Ok(text(StatusCode::OK, answer))
+    let told = call.server.rules.start(call.param(0).to_owned()).await.map_err(prefixed("start rule error"))?;
+    Ok(warned(text(StatusCode::OK, told.text), &told.warnings))
 }
 
 pub(super) async fn stop(call: Call) -> Answer {
@@ -48,8 +48,8 @@ pub(super) async fn stop(call: Call) -> Answer {
 }
 
 pub(super) async fn restart(call: Call) -> Answer {
-    let answer = call.server.rules.restart(call.param(0).to_owned()).await.map_err(prefixed("restart rule error"))?;
-    Ok(text(StatusCode::OK, answer))
+    let told = call.server.rules.restart(call.param(0).to_owned()).await.map_err(prefixed("restart rule error"))?;
+    Ok(warned(text(StatusCode::OK, told.text), &told.warnings))
 }
 
 /// Has a source of the rule go to a position.

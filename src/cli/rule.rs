@@ -309,7 +309,11 @@ fn preview(change: &Json) {
     let mut said = false;
     for (key, what) in lines {
         for name in names(key) {
-            say(format!("{name} {what}"));
+            match change["lostRows"][name].as_u64().filter(|_| key == "lost") {
+                None => say(format!("{name} {what}")),
+                Some(1) => say(format!("{name} {what}: 1 row held is lost")),
+                Some(rows) => say(format!("{name} {what}: {rows} rows held are lost")),
+            }
             said = true;
         }
     }

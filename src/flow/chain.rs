@@ -319,6 +319,11 @@ impl Chain {
         self.links.iter().map(|link| (link.name.clone(), link.op.save())).collect()
     }
 
+    /// How many rows each operator holds.
+    pub fn held(&self) -> Vec<u64> {
+        self.links.iter().map(|link| link.op.held()).collect()
+    }
+
     /// Takes up a state that a chain of the same plan saved.
     pub fn load(&mut self, saved: Value) -> Result<()> {
         let Value::Array(states) = saved else { return Err(Fault::bug("the saved state of a chain is no list")) };
@@ -412,7 +417,7 @@ impl Chain {
 }
 
 /// Whether there is nothing in a saved state. Expressions without memory save a list of nothing.
-fn is_blank(state: &Value) -> bool {
+pub fn is_blank(state: &Value) -> bool {
     match state {
         Value::Null => true,
         Value::Array(parts) => parts.iter().all(|part| matches!(part, Value::Array(_)) && is_blank(part)),

@@ -321,6 +321,10 @@ impl Operator for Paths {
         self.stages().for_each(|stage| stage.chain.forget());
     }
 
+    fn held(&self) -> u64 {
+        self.paths.iter().flat_map(|path| &path.stages).flat_map(|stage| stage.chain.held()).sum()
+    }
+
     /// Nothing where nothing is remembered.
     fn save(&self) -> Saved {
         if !self.keeps {

@@ -112,6 +112,8 @@ pub struct Queue {
     gaps: Vec<Range<u64>>,
     /// The last note.
     noted: Note,
+    /// One that goes to the disk with what was appended.
+    noting: Option<Note>,
     since: Stopwatch,
     /// Rows that were thrown away before those of `thrown`; `None` where only an account can know that.
     told: Option<Thrown>,
@@ -147,6 +149,7 @@ impl Queue {
             told: noted.whole.then_some(noted.thrown),
             thrown: if noted.whole { Thrown::default() } else { noted.thrown },
             noted,
+            noting: None,
             since: Stopwatch::start(),
             log,
         };
@@ -202,6 +205,7 @@ impl Queue {
     /// Takes the frame of a parcel for the next commit. With `flies` it is in the hands of the sink already, and only
     /// what flies is before it.
     pub fn append(&mut self, body: &[u8], flies: bool) -> Result<()> {
+        self.bring_note()?;
         let sequence = self.log.append(body)?;
         if let Ok(Glance::Parcel { time, rows }) = frame::glance(body) {
             self.fresh.push(Flying { sequence, time, rows, bytes: body.len() as u64 + HEAD });
@@ -210,11 +214,28 @@ impl Queue {
         Ok(())
     }
 
+    /// Has a note go before the first parcels of a queue that has none. Without one the account would be believed, and it may
+    /// have been stored after something was thrown away that is there again after a crash.
+    fn bring_note(&mut self) -> Result<()> {
+        if self.noted.whole || self.noting.is_some() || self.told.is_none() {
+            return Ok(());
+        }
+        let done = if self.is_empty() { self.log.next() + 1 } else { self.done() };
+        let note = Note { done, gaps: self.gaps.clone(), thrown: self.total(), whole: true };
+        self.log.append(&frame::done(&note))?;
+        self.noting = Some(note);
+        Ok(())
+    }
+
     /// Brings what was appended to the disk. After a fault none of it is there.
     pub fn commit(&mut self, now: Time) -> Result<()> {
         if let Err(fault) = self.log.sync() {
             self.discard();
             return Err(fault);
+        }
+        if let Some(note) = self.noting.take() {
+            self.head = self.head.max(note.done);
+            self.noted = note;
         }
         let flies = std::mem::take(&mut self.fresh_fly);
         for (n, one) in std::mem::take(&mut self.fresh).into_iter().enumerate() {
@@ -234,6 +255,7 @@ impl Queue {
         self.log.discard();
         self.fresh.clear();
         self.fresh_fly = 0;
+        self.noting = None;
     }
 
     fn count(&mut self, one: Flying) {
@@ -424,7 +446,7 @@ impl Queue {
         }
         if self.is_empty() {
             // The note has gone with all else, and what it counts must not.
-            self.noted.thrown = Thrown::default();
+            (self.noted.thrown, self.noted.whole) = (Thrown::default(), false);
             if self.total() != Thrown::default() {
                 self.write_note(self.log.next());
             }

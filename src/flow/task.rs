@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::{Clock, Time};
 use crate::data::{Batch, Fate, Receipt};
@@ -150,6 +150,8 @@ pub(super) struct RuleTask {
     pub dead: Vec<Route>,
     /// Of a rule that keeps what it has across a crash.
     pub journal: Option<Journal>,
+    /// Who wants to know how many rows each operator holds.
+    pub asked: mpsc::Receiver<oneshot::Sender<Vec<u64>>>,
     /// What is on its way into the journal.
     pub waiting: VecDeque<Fed>,
     /// While the task waits: when its next timer goes off, for tests that move the clock.
@@ -227,6 +229,7 @@ impl RuleTask {
                 fed = self.from.take() => fed.map_or(Step::Dry, |fed| Step::Rows(Box::new(fed))),
                 (source, close) = self.closings.next() => Step::Closed(source, close),
                 () = RuleTask::wake(self.journal.as_ref()) => Step::Keep,
+                Some(to) = self.asked.recv() => Step::Asked(to),
             };
             self.busy.store(self.clock.now().0, Ordering::Relaxed);
             #[cfg(test)]
@@ -246,6 +249,8 @@ impl RuleTask {
                     }
                 }
                 Step::Keep => self.keep().await?,
+                // Who asked may be gone.
+                Step::Asked(to) => drop(to.send(self.chain.held())),
                 Step::Dry => {
                     let close = self.closings.all().await;
                     return self.finish(close).await;
@@ -427,6 +432,8 @@ enum Step {
     Dry,
     /// The journal has something to do.
     Keep,
+    /// Someone wants to know what the operators hold.
+    Asked(oneshot::Sender<Vec<u64>>),
 }
 
 async fn give(sink: &SinkInlet, outgoing: Outgoing) {

@@ -3,6 +3,7 @@
 //! The source gives a file whole, line by line, or as the records of a CSV file; the sink appends results as lines, as
 //! one JSON array, or as CSV. Neither looks into the messages. Disk work runs on threads where waiting is allowed.
 
+mod claim;
 mod csv;
 mod folder;
 mod lines;

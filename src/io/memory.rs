@@ -315,7 +315,7 @@ fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
             let log = bus.log(&stream, &filter).ok_or_else(missing)?;
             Ok(Box::new(RetainedSource::new(stream.clone(), log, clock.clone(), wants_meta)) as Box<dyn Source>)
         };
-        return Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: true, warnings });
+        return Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: true, warnings, identity: None });
     }
     if options.retention > 0 {
         let text = "property `retention` has no effect here: nothing is kept for a source that has no name of its own";
@@ -327,7 +327,7 @@ fn plan_source(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let from = bus.subscribe(&options.datasource, options.buffer_length as usize);
         Ok(Box::new(MemorySource { from, clock: clock.clone(), wants_meta }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings, identity: None })
 }
 
 fn plan_lookup(spec: LookupSpec) -> Result<LookupPlan, Diagnostic> {
@@ -409,7 +409,7 @@ fn plan_sink(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
         let (bus, options) = (bus.clone(), options.clone());
         Ok(Box::new(MemorySink { bus, options, refused: Vec::new() }) as Box<dyn Sink>)
     };
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Rows, warnings })
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Rows, warnings, identity: None })
 }
 
 struct MemorySink {

@@ -32,7 +32,7 @@ fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let (options, warnings) = props::read::<Options>(&spec.props, &NAMES)?;
     let owner = spec.env.owner;
     let open = move || Ok(Box::new(Nop { log: options.log, owner: owner.clone() }) as Box<dyn Sink>);
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings })
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings, identity: None })
 }
 
 struct Nop {

@@ -54,7 +54,7 @@ fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let (again, interval) = (options.again, options.interval);
         Ok(Box::new(Simulator { rows: rows.clone(), again, interval, env: env.clone() }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings, identity: None })
 }
 
 fn object(row: &Map<String, Json>, ints: bool) -> Object {

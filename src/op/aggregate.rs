@@ -224,6 +224,11 @@ impl Groups {
         self.swap().forget();
     }
 
+    /// How many rows are held here.
+    pub fn held(&self) -> u64 {
+        self.tally.held()
+    }
+
     pub fn save(&self) -> Saved {
         Value::array(vec![self.tally.save(), self.save_programs()])
     }

@@ -41,6 +41,11 @@ enum Promise {
 }
 
 impl Promise {
+    /// How many rows are held.
+    fn rows(&self) -> u64 {
+        if let Promise::Held(held) = self { held.rows() } else { 0 }
+    }
+
     fn held(self) -> Held {
         match self {
             Promise::Receipt(receipt) => receipt.hold(),
@@ -187,6 +192,10 @@ impl Operator for Dedup {
     fn forget(&mut self) {
         self.due = None;
         self.waiting.drain(..).for_each(|request| request.promise.held().forget());
+    }
+
+    fn held(&self) -> u64 {
+        self.waiting.iter().map(|request| request.promise.rows()).sum()
     }
 
     fn save(&self) -> Saved {

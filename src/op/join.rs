@@ -438,6 +438,10 @@ impl Operator for Join {
         self.tables.iter_mut().flatten().for_each(Table::forget);
     }
 
+    fn held(&self) -> u64 {
+        self.tables.iter().flatten().map(Table::held).sum()
+    }
+
     fn save(&self) -> Saved {
         let tables = self.tables.iter().map(|table| table.as_ref().map_or(Value::Null, Table::save)).collect();
         let ons = self.steps.iter().map(|step| step.on.as_ref().map_or(Value::Null, Predicate::save)).collect();

@@ -68,6 +68,11 @@ impl Tally {
         self.failed_rows.forget();
     }
 
+    /// How many rows are held here.
+    pub fn held(&self) -> u64 {
+        self.groups.iter().map(|group| group.held.rows()).sum::<u64>() + self.failed_rows.rows()
+    }
+
     pub fn save(&self) -> Saved {
         Value::object(Object::from_iter([
             ("groups", pack::bundle(self.groups.iter())),

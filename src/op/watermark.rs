@@ -237,6 +237,10 @@ impl Operator for Watermark {
         self.kept.drain(..).for_each(|kept| kept.held.forget());
     }
 
+    fn held(&self) -> u64 {
+        self.kept.iter().map(|kept| kept.held.rows()).sum()
+    }
+
     fn save(&self) -> Saved {
         let time = |time: Option<Time>| time.map_or(Value::Null, |time| Value::Int(time.0));
         let seen = self.seen.iter().map(|seen| {

@@ -168,7 +168,7 @@ mod tests {
         let names: Vec<&str> = printed.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
         // The shell sets three by itself.
         let known = |name: &&str| is_passed(OsStr::new(name)) || ["PWD", "SHLVL", "_", "OLDPWD"].contains(name);
-        assert!(names.iter().all(|name| known(&name)), "{printed}");
+        assert!(names.iter().all(known), "{printed}");
         assert!(names.contains(&"PATH"), "{printed}");
         let passed = ["HOME", "TMPDIR", "https_proxy", "HTTPS_PROXY", "NO_PROXY"];
         assert!(passed.iter().all(|name| is_passed(OsStr::new(name))));

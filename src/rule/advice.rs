@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::{Def, Host};
 use crate::catalog::{Definition, Properties, TableKind, What, word};
 use crate::diag::Diagnostic;
-use crate::io::{SourcePlan, SourceSpec};
+use crate::io::{Identity, SourcePlan, SourceSpec};
 use crate::options::Action;
 use crate::plugin::Kind;
 
@@ -94,14 +94,40 @@ pub(super) fn of_sink(def: &Def, action: &Action) -> Option<Diagnostic> {
     found.then(|| Diagnostic::warning("K0916", text).help(help))
 }
 
+/// The source of a stream of which no rule is known.
+fn planned(host: &Host, definition: &Definition, props: Properties) -> Result<SourcePlan, Diagnostic> {
+    let (stream, env) = (definition.name.to_string(), host.env(&definition.name));
+    host.source(definition.connector(), SourceSpec { props, wants_meta: false, wants_acks: false, stream, env })
+}
+
+/// Another stream or table that appears at the other side as this one does.
+fn namesake(host: &Host, definition: &Definition, identity: &Identity) -> Option<Diagnostic> {
+    let all = [What::Stream, What::Table].into_iter().flat_map(|what| host.catalog.all(what));
+    let others = all.filter(|other| other.name != definition.name && other.connector() == definition.connector());
+    let is_it = |other: &Definition| {
+        let source = host.source_props(other).and_then(|(props, _)| planned(host, other, props));
+        source.is_ok_and(|source| source.identity.is_some_and(|theirs| theirs.key == identity.key))
+    };
+    let other = others.filter(|other| !other.is_lookup()).find(|other| is_it(other))?;
+    let text = format!(
+        "{} `{}` has the {}, and so has {} `{}`: rules that read them at the same time take the connection from one \
+         another",
+        word(definition.what),
+        definition.name,
+        identity.name,
+        word(other.what),
+        other.name
+    );
+    Some(Diagnostic::warning("K0918", text).help(format!("give each its own `{}`", identity.property)))
+}
+
 /// Plans the source as a rule would.
 fn of_source(host: &Host, definition: &Definition) -> Vec<Diagnostic> {
     let planned = host.source_props(definition).and_then(|(props, mut warnings)| {
         let rows = props.get("format").cloned().unwrap_or(Json::Null);
-        let stream = definition.name.to_string();
-        let spec = SourceSpec { props, wants_meta: false, wants_acks: false, stream, env: host.env(&definition.name) };
-        let source = host.source(definition.connector(), spec)?;
+        let source = planned(host, definition, props)?;
         warnings.extend(source.warnings);
+        warnings.extend(source.identity.and_then(|identity| namesake(host, definition, &identity)));
         if source.gives_rows && rows != "json" {
             let text = format!(
                 "option `FORMAT` of {} `{}` has no effect: its source gives rows that need no decoding",
@@ -152,6 +178,30 @@ mod tests {
         assert_eq!(
             lookup,
             ["option `RETAIN_SIZE` of table `t` has no effect: a lookup table retains no rows (leave it out)"]
+        );
+    }
+
+    #[test]
+    fn a_stream_that_a_broker_would_take_for_another_is_named() {
+        let (_home, host) = host();
+        let make = |name: &str, extra: &str| {
+            let text = format!(r#"CREATE STREAM {name} () WITH (DATASOURCE="{name}", EXTRA="{extra}")"#);
+            let definition = Definition::parse(&text).unwrap();
+            let told = of_definition(&host, &definition).iter().map(ToString::to_string).collect::<Vec<_>>();
+            host.run(crate::catalog::Command::Create(Box::new(definition))).unwrap();
+            told
+        };
+        let extra = |server: &str, id: &str| format!(r#"{{\"server\":\"{server}\",\"clientid\":\"{id}\"}}"#);
+        assert!(make("a", &extra("tcp://localhost:1883", "x")).is_empty());
+        assert!(make("b", &extra("tcp://127.0.0.1:1884", "x")).is_empty());
+        assert!(make("c", &extra("tcp://127.0.0.1:1883", "y")).is_empty());
+        assert!(make("d", "{}").is_empty() && make("e", "{}").is_empty());
+        assert_eq!(
+            make("f", &extra("tcp://127.0.0.1", "x")),
+            [
+                "stream `f` has the client id `x` at `tcp://127.0.0.1:1883`, and so has stream `a`: rules that read them at \
+              the same time take the connection from one another (give each its own `clientid`)"
+            ]
         );
     }
 

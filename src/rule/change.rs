@@ -1,5 +1,7 @@
 //! What becomes of the state of a rule that is changed: operators that do the same in both plans go on with it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::engine::Step;
@@ -16,6 +18,9 @@ pub struct Change {
     pub anew: Vec<String>,
     /// Operators of the old plan whose state has no place in the new one.
     pub lost: Vec<String>,
+    /// Of these the rows that they hold, where they hold any. While the rule runs there may be more when it is changed.
+    #[serde(rename = "lostRows")]
+    pub rows: BTreeMap<String, u64>,
     /// Columns that rows which the old plan kept do not have, so that operators of the new plan begin anew.
     pub missing: Vec<String>,
     /// Rows in the input log whose results the sinks have not confirmed yet. As long as there are any, the rule can only
@@ -40,8 +45,15 @@ impl Change {
             anew: names(new, &|at| !pairs.iter().any(|pair| pair.to == at)),
             lost: names(old, &|at| !pairs.iter().any(|pair| pair.from == at)),
             missing: lacks,
+            rows: BTreeMap::new(),
             unconfirmed: 0,
         }
+    }
+
+    /// `held` are the rows that each operator of the old plan holds.
+    fn count(&mut self, old: &[Step], held: &[u64]) {
+        let each = old.iter().zip(held).filter(|(step, rows)| **rows > 0 && self.lost.contains(&step.name));
+        self.rows = each.map(|(step, rows)| (step.name.clone(), *rows)).collect();
     }
 
     /// What the author is told after the change.
@@ -70,9 +82,19 @@ impl Rules {
         let (def, _) = parsed.map_err(|why| Refused::Invalid(format!("Invalid rule json: {why}")))?;
         let mut planned = self.plan(&def).map_err(Refused::Invalid)?;
         let rule = self.registered(&id)?;
-        let mut change = self.change(&rule.def(), &def, planned.as_ref());
-        // The log of a rule that runs is in use; what its sinks have not confirmed is known when it stops.
+        let old = rule.def();
+        let mut change = self.change(&old, &def, planned.as_ref());
         let control = rule.control.lock().await;
+        if !change.lost.is_empty()
+            && let Ok(mut before) = self.plan(&old)
+        {
+            let held = match control.is_running() {
+                true => control.held().await.unwrap_or_default(),
+                false => before.held().await.map_err(Refused::Storage)?,
+            };
+            change.count(&before.steps(), &held);
+        }
+        // The log of a rule that runs is in use; what its sinks have not confirmed is known when it stops.
         if !control.is_running() && !change.is_nothing() {
             change.unconfirmed = planned.stranded().await.map_err(Refused::Storage)?.unwrap_or_default();
         }

@@ -53,7 +53,7 @@ pub async fn reader_gone() {
 fn stdin(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let clock = spec.env.clock;
     let open = move || Ok(Box::new(Stdin { clock: clock.clone() }) as Box<dyn Source>);
-    Ok(SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new(), identity: None })
 }
 
 struct Stdin {
@@ -104,7 +104,7 @@ struct Options {
 fn stdout(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let (options, warnings) = props::read::<Options>(&spec.props, &props::Names::sink("the `stdout` sink", &[]))?;
     let open = move || Ok(Box::new(Stdout { label: options.label.clone() }) as Box<dyn Sink>);
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings })
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings, identity: None })
 }
 
 struct Stdout {

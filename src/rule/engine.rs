@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::identities::Appearance;
 use super::{Def, Host};
 use crate::clock::Time;
 use crate::diag::{Diagnostic, Fault};
@@ -48,6 +49,11 @@ pub trait Planned: Send {
         Vec::new()
     }
 
+    /// As whom its connectors appear at the other side, where that is for one at a time.
+    fn identities(&self) -> Vec<Appearance> {
+        Vec::new()
+    }
+
     /// The operators, in order.
     fn steps(&self) -> Vec<Step> {
         Vec::new()
@@ -56,6 +62,11 @@ pub trait Planned: Send {
     /// How many rows an earlier plan of the rule has left on the disk which only that one can go on with.
     async fn stranded(&mut self) -> Result<Option<u64>, Fault> {
         Ok(None)
+    }
+
+    /// How many rows each operator holds by what an earlier run has left on the disk, in order.
+    async fn held(&mut self) -> Result<Vec<u64>, Fault> {
+        Ok(Vec::new())
     }
 
     /// What the accounts of the run go on from, with what the run before left held; called before it is started.
@@ -98,6 +109,11 @@ pub trait Running: Send + Sync {
     /// so, and says how many rows they have not confirmed.
     async fn drain(&self) -> u64 {
         0
+    }
+
+    /// How many rows each operator holds, in order; nothing where that is not known.
+    async fn held(&self) -> Option<Vec<u64>> {
+        None
     }
 
     /// Stops and joins all tasks. May be called after the end.

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::{NodeKind, NodeStatus, RunStatus, State};
 use crate::clock::Time;
+use crate::diag::Diagnostic;
 use crate::io::Link;
 
 /// How long something may take before it counts as stuck.
@@ -48,6 +49,16 @@ impl Health {
             _ => ("stopped", String::new()),
         };
         health
+    }
+
+    /// Connections of a rule that runs which others take from it. Nothing else tells of it while both are connected; a
+    /// journal that cannot be written is told first.
+    pub fn rivals(&mut self, run: &RunStatus, found: &[Diagnostic]) {
+        let runs = self.state == "healthy" || self.state == "degraded";
+        let is_held_up = run.journal.as_ref().is_some_and(|journal| !journal.trouble.is_empty());
+        if let Some(first) = found.first().filter(|_| runs && !is_held_up) {
+            (self.state, self.reason) = ("degraded", first.to_string());
+        }
     }
 
     pub fn to_json(&self) -> Json {

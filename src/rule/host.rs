@@ -7,6 +7,8 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
+use super::identities::Identities;
+use super::left::Leftovers;
 use super::offered::Offered;
 use super::retained::Logs;
 use super::{advice, props, run};
@@ -96,6 +98,10 @@ pub struct Host {
     /// The disk queues of sinks.
     pub queues: Arc<Queues>,
     pub(super) bus: Bus,
+    /// As whom the rules that run appear at the other side.
+    pub(super) identities: Identities,
+    /// What rules that are gone have left outside.
+    pub(super) left: Leftovers,
     /// The logs of streams that retain what is published.
     pub(super) retained: Mutex<Logs>,
     root: PathBuf,
@@ -158,9 +164,11 @@ impl Host {
             defaults: setup.rule,
             sink_defaults: setup.sink,
             queues: Arc::new(Queues::new(store.clone())),
+            left: Leftovers::open(store.clone())?,
             store,
             ignore_case: setup.ignore_case,
             bus: Bus::default(),
+            identities: Identities::default(),
             retained: Mutex::default(),
             root: setup.root,
             private_net: setup.private_net,

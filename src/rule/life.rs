@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::identities::Appearance;
 use super::kept::Kept;
 use super::{Def, Ended, Health, Host, Planned, Retries, RunStatus, Running, Status, Topo};
 use crate::clock::Time;
@@ -102,6 +103,14 @@ impl Control {
         }
     }
 
+    /// How many rows each operator of the run holds.
+    pub async fn held(&self) -> Option<Vec<u64>> {
+        match &self.run {
+            Some(run) => run.running.held().await,
+            None => None,
+        }
+    }
+
     pub fn is_running(&self) -> bool {
         self.run.is_some()
     }
@@ -116,6 +125,8 @@ struct View {
     stopped: Time,
     sources: Vec<String>,
     topo: Option<Topo>,
+    /// As whom the run appears at the other side.
+    identities: Vec<Appearance>,
     running: Option<Arc<dyn Running>>,
     /// The counters of the last run, after its end.
     last: RunStatus,
@@ -135,6 +146,7 @@ impl Rule {
             stopped: Time(0),
             sources: Vec::new(),
             topo: None,
+            identities: Vec::new(),
             running: None,
             last,
             retries,
@@ -181,13 +193,15 @@ impl Rule {
         let now = self.host.clock.now();
         let next_start =
             view.def.triggered.then(|| view.def.options.schedule.next_start(now, &self.host.zone)).flatten();
+        let mut health = Health::of(view.state, &view.message, &run, view.started, now);
+        health.rivals(&run, &self.host.identities.clashes(&self.id, &view.identities));
         Status {
             state: view.state,
             message: view.message.clone(),
             started: view.started,
             stopped: view.stopped,
             next_start: next_start.unwrap_or_default(),
-            health: Health::of(view.state, &view.message, &run, view.started, now),
+            health,
             retries: view.retries,
             run,
         }
@@ -320,11 +334,16 @@ impl Rule {
             view.started = self.host.clock.now();
             view.sources = planned.sources();
             view.topo = Some(planned.topo());
+            view.identities = planned.identities();
+            self.host.identities.enter(&self.id, &view.identities);
             let sinks = carried.sinks.clone().into_iter().collect();
             view.last = RunStatus { ledger: carried.ledger.clone(), sinks, ..RunStatus::default() };
             planned.carry(carried);
         }
-        for warning in planned.warnings() {
+        let identities = planned.identities();
+        self.host.left.take_over(&identities).await;
+        let clashes = self.host.identities.clashes(&self.id, &identities);
+        for warning in planned.warnings().into_iter().chain(clashes) {
             tracing::warn!(rule = self.id, "{warning}");
         }
         let started = AssertUnwindSafe(planned.start()).catch_unwind().await;
@@ -341,8 +360,17 @@ impl Rule {
                 tracing::info!(rule = self.id, "rule started");
                 self.ring();
             }
-            Err(fault) => self.fail(&fault.to_string(), matches!(fault, Fault::Bug(_)), None),
+            Err(fault) => {
+                self.leave();
+                self.fail(&fault.to_string(), matches!(fault, Fault::Bug(_)), None);
+            }
         }
+    }
+
+    /// No connection of the rule is left.
+    fn leave(&self) {
+        let left = std::mem::take(&mut self.view().identities);
+        self.host.identities.leave(&self.id, &left);
     }
 
     /// Ends the run, if there is one.
@@ -398,6 +426,7 @@ impl Rule {
             let held = std::mem::take(&mut last.ledger.held);
             *last.ledger.dropped.entry("stop").or_default() += u64::try_from(held).unwrap_or_default();
         }
+        self.leave();
         let mut view = self.view();
         view.last = last;
         view.running = None;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::life::{Control, Duty, Rule};
-use super::{Planned, Rules, State, kept};
+use super::{Planned, Rules, State, kept, left};
 use crate::clock::{Clock, Time};
 
 /// How long accounts may be changed and not stored: what a crash may set back. All that have changed share one write, and
@@ -24,6 +24,7 @@ impl Rules {
     pub(super) fn begin_patrol(self: &Arc<Self>) {
         if !self.patrolled.swap(true, Ordering::AcqRel) {
             tokio::spawn(patrol(Arc::downgrade(self), self.host().clock.clone(), self.bell.clone()));
+            tokio::spawn(left::mend(Arc::downgrade(self), self.host().clock.clone()));
             tokio::spawn(keeper(Arc::downgrade(self), self.host().clock.clone()));
         }
     }

@@ -171,6 +171,13 @@ impl Rules {
         .await
     }
 
+    /// What the author of a rule is told of its plan, and of other rules that run.
+    fn warnings(&self, def: &Def, planned: &dyn Planned) -> Vec<Diagnostic> {
+        let mut warnings = planned.warnings();
+        warnings.extend(self.host.identities.clashes(&def.id, &planned.identities()));
+        warnings
+    }
+
     /// Gives the warnings of the plan.
     async fn add(&self, def: Def) -> Result<Vec<Diagnostic>, Refused> {
         let exists = || Refused::Invalid(format!("rule {} already exists", def.id));
@@ -178,7 +185,7 @@ impl Rules {
             return Err(exists());
         }
         let planned = self.plan(&def).map_err(Refused::Invalid)?;
-        let warnings = planned.warnings();
+        let warnings = self.warnings(&def, planned.as_ref());
         let (host, bell) = (self.host.clone(), self.bell.clone());
         let rule = Rule::new(host, bell, def.clone(), State::Stopped, String::new(), Kept::default());
         // Nobody can take the control between the insertion and the start.
@@ -223,7 +230,7 @@ impl Rules {
                 )));
             }
             let mut planned = me.plan(&def).map_err(Refused::Invalid)?;
-            warnings.extend(planned.warnings());
+            warnings.extend(me.warnings(&def, planned.as_ref()));
             if old.options.qos > 0 {
                 warnings.extend(me.change(&old, &def, planned.as_ref()).warnings());
             }
@@ -362,41 +369,43 @@ impl Rules {
     }
 
     /// Starts a rule; one that runs is planned anew and started again.
-    pub async fn start(self: &Arc<Self>, id: String) -> Result<String, Refused> {
+    pub async fn start(self: &Arc<Self>, id: String) -> Result<Told, Refused> {
         let me = self.clone();
         to_the_end(async move {
-            me.begin(&id).await?;
-            Ok(format!("Rule {id} was started"))
+            let warnings = me.begin(&id).await?;
+            Ok(Told { text: format!("Rule {id} was started"), warnings })
         })
         .await
     }
 
     /// Stops a rule and starts it again from its stored definition.
-    pub async fn restart(self: &Arc<Self>, id: String) -> Result<String, Refused> {
+    pub async fn restart(self: &Arc<Self>, id: String) -> Result<Told, Refused> {
         let me = self.clone();
         to_the_end(async move {
-            me.begin(&id).await?;
-            Ok(format!("Rule {id} was restarted"))
+            let warnings = me.begin(&id).await?;
+            Ok(Told { text: format!("Rule {id} was restarted"), warnings })
         })
         .await
     }
 
-    async fn begin(&self, id: &str) -> Result<(), Refused> {
+    /// Gives whom the rule takes connections from.
+    async fn begin(&self, id: &str) -> Result<Vec<Diagnostic>, Refused> {
         let rule = self.registered(id)?;
         let mut control = rule.control.lock().await;
         if control.gone {
-            return self.registered(id).map(drop);
+            return self.registered(id).map(|_| Vec::new());
         }
         rule.trigger(true).map_err(Refused::Storage)?;
         rule.taken_in_hand();
         match self.plan_anew(&rule) {
             Ok(planned) => {
+                let clashes = self.host.identities.clashes(id, &planned.identities());
                 let held = control.hold().await;
                 control.drain().await;
                 rule.halt(&mut control, State::Stopped, "stopped by update").await;
                 self.launch(&rule, &mut control, planned).await;
                 release(held).await;
-                Ok(())
+                Ok(clashes)
             }
             Err(error) => {
                 if !control.is_running() {
@@ -466,7 +475,7 @@ impl Rules {
             [] => why,
             suspicious => format!("{why}\n{}", diag::render_all(suspicious, "sql", &def.sql)),
         })?;
-        warnings.extend(planned.warnings());
+        warnings.extend(self.warnings(&def, planned.as_ref()));
         warnings.extend(suspicious);
         Ok(Checked { sources: planned.sources(), warnings, sql: def.sql })
     }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 
 use super::engine::{Engine, Planned, Running, Step, Topo};
 use super::graph::own_streams;
+use super::identities::{Appearance, Part};
 use super::{Def, Host, advice};
 use crate::catalog::{Definition, What};
 use crate::data::Layout;
@@ -20,7 +21,7 @@ use crate::diag::{self, Diagnostic, Fault};
 use crate::flow::shape::{self, Common, Keeping, Shape};
 use crate::flow::{self, Chain, Desk, Feed, FeedSpec, Flow, FlowSpec, JournalSpec, Keep, Opened, Place, SinkSpec};
 use crate::func::Catalogue;
-use crate::io::{self, SourcePlan};
+use crate::io;
 use crate::meter::Accounts;
 use crate::options::{Action, Overflow};
 use crate::plan::{self, Plan};
@@ -157,6 +158,11 @@ pub(super) fn plan_stream(definition: &Definition) -> plan::Stream {
     }
 }
 
+/// Who has the connection.
+fn owner<'a>(def: &'a Def, stream: &'a Definition) -> &'a str {
+    if stream.options.shared { stream.name.as_str() } else { def.id.as_str() }
+}
+
 fn feed_spec(
     host: &Arc<Host>,
     def: &Def,
@@ -166,7 +172,7 @@ fn feed_spec(
 ) -> Result<FeedSpec, Diagnostic> {
     let (props, found) = host.source_props(stream)?;
     warnings.extend(found);
-    let owner = if stream.options.shared { stream.name.as_str() } else { def.id.as_str() };
+    let owner = owner(def, stream);
     let format = format_options(stream, &props);
     let given = props.clone();
     let (name, env) = (host.name_of(stream), host.env(owner));
@@ -358,6 +364,22 @@ impl Planned for PlannedFlow {
         self.warnings.clone()
     }
 
+    fn identities(&self) -> Vec<Appearance> {
+        let source = |(stream, feed): &(Arc<Definition>, FeedSpec)| {
+            let name = stream.name.to_string();
+            let part = if stream.options.shared { Part::Shared(name) } else { Part::Source(name) };
+            Some(Appearance { identity: feed.source.identity.clone()?, part })
+        };
+        let sinks = self.sinks.iter().flat_map(|sink| [Some(sink), sink.dead.as_deref()]).chain([self.dead.as_ref()]);
+        let sink = |sink: &SinkSpec| {
+            let second = sink.keep.as_ref().and_then(|keep| keep.second.as_ref());
+            let both = [Some(&sink.plan), second].into_iter().flatten().filter_map(|plan| plan.identity.clone());
+            let part = Part::Sink(sink.name.clone());
+            both.map(|identity| Appearance { identity, part: part.clone() }).collect::<Vec<_>>()
+        };
+        self.streams.iter().filter_map(source).chain(sinks.flatten().flat_map(sink)).collect()
+    }
+
     fn carry(&mut self, accounts: Accounts) {
         self.carried = accounts;
     }
@@ -376,6 +398,17 @@ impl Planned for PlannedFlow {
         }
         let journal = journal(&self.host, &self.def, true, &self.leases).await?;
         Ok(journal.and_then(|journal| journal.stranded(&self.plan)))
+    }
+
+    async fn held(&mut self) -> Result<Vec<u64>, Fault> {
+        if !self.keeps()? {
+            return Ok(Vec::new());
+        }
+        let rule = Arc::new(self.host.rule_info(&self.def.id));
+        match journal(&self.host, &self.def, true, &self.leases).await? {
+            Some(journal) => journal.held(&self.plan, &rule),
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn start(self: Box<Self>) -> Result<Arc<dyn Running>, Fault> {
@@ -454,8 +487,11 @@ impl Planned for PlannedFlow {
     }
 
     async fn forget(self: Box<Self>) -> Vec<Fault> {
-        let each =
-            self.streams.into_iter().map(|(stream, feed)| async move { forget(&stream.name, feed.source).await });
+        let PlannedFlow { host, def, streams, .. } = *self;
+        let each = streams.into_iter().map(|(stream, feed)| {
+            let (host, owner) = (&host, owner(&def, &stream).to_owned());
+            async move { host.forget(&owner, &stream, feed.source).await }
+        });
         join_all(each).await.into_iter().flatten().collect()
     }
 }
@@ -469,7 +505,10 @@ async fn journal(host: &Host, def: &Def, keeps: bool, leases: &Leases) -> Result
         if keeps {
             return Opened::open(JournalSpec { folder, interval, lease }).map(Some);
         }
-        if folder.is_dir() {
+        let has_anything =
+            || Opened::open(JournalSpec { folder: folder.clone(), interval, lease }).map(|of| of.has_anything());
+        // What cannot be read is lost too.
+        if folder.is_dir() && has_anything().unwrap_or(true) {
             tracing::warn!(rule = id, "the rule keeps no state any more; what it had kept is dropped");
         }
         store.forget_state(&id).map(|()| None)
@@ -492,15 +531,6 @@ async fn lease(host: &Host, id: &str, leases: &Leases) -> Result<Arc<()>, Fault>
         host.clock.sleep(LEASE_PAUSE).await;
     }
     Err(Fault::setup("the run of before still writes its state; start the rule again in a moment"))
-}
-
-/// Has a source take back what it left outside, such as a session that a broker keeps for it.
-async fn forget(stream: &str, source: SourcePlan) -> Option<Fault> {
-    let forgotten = match (source.open)() {
-        Ok(mut source) => source.forget().await,
-        Err(fault) => Err(fault),
-    };
-    forgotten.inspect_err(|fault| tracing::warn!(stream, "{fault}")).err()
 }
 
 #[cfg(test)]

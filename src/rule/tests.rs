@@ -180,9 +180,9 @@ async fn a_rule_is_created_stopped_started_and_dropped() {
     assert_eq!(w.state("r"), ("stopped", "canceled manually".into()));
     assert_eq!(w.rules.status("r").unwrap().run.ledger.came, 7, "the last counters stay");
     assert!(w.rules.text("r").unwrap().contains(r#""triggered":false"#));
-    assert_eq!(w.rules.start("r".into()).await.unwrap(), "Rule r was started");
+    assert_eq!(w.rules.start("r".into()).await.unwrap().text, "Rule r was started");
     assert_eq!(w.state("r"), ("running", String::new()));
-    assert_eq!(w.rules.restart("r".into()).await.unwrap(), "Rule r was restarted");
+    assert_eq!(w.rules.restart("r".into()).await.unwrap().text, "Rule r was restarted");
     assert_eq!(w.script.stops.load(Ordering::SeqCst), 2);
     assert_eq!(w.rules.remove("r".into()).await.unwrap(), "Rule r is dropped.");
     assert_eq!(w.script.stops.load(Ordering::SeqCst), 3);

@@ -1,6 +1,7 @@
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use crate::diag::{Fault, Result};
 
@@ -25,6 +26,8 @@ impl Bucket {
     pub const LEDGERS: Bucket = Bucket("ledgers");
     /// What is known of the logs of streams that retain, by stream.
     pub const RETAINED: Bucket = Bucket("retained");
+    /// What rules that are gone have left at other programs, by whom these take the rule for.
+    pub const LEFT: Bucket = Bucket("left");
     /// What the server knows of itself: `instance` is its name.
     pub const SERVER: Bucket = Bucket("server");
 
@@ -33,17 +36,23 @@ impl Bucket {
     }
 }
 
+type Opening = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+
 /// Keys to texts, in one file.
 pub(super) struct Kv {
-    db: Database,
+    /// None where it could not be opened again.
+    db: RwLock<Option<Database>>,
+    opening: Opening,
     file: String,
 }
 
 impl Kv {
     pub(super) fn open(folder: &Path) -> Result<Kv> {
         let file = folder.join("kuiper.redb");
-        let db = Database::builder().set_cache_size(CACHE).create(&file).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Fault::setup(format!(
+        let path = file.clone();
+        let opening = Box::new(move || Database::builder().set_cache_size(CACHE).create(&path));
+        let db = opening().map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => Fault::setup(format!(
                 "the data folder `{}` is in use by another kuiper; stop that one, or choose another folder with `--data`",
                 folder.display()
             )),
@@ -52,24 +61,38 @@ impl Kv {
                 file.display()
             )),
         })?;
-        Ok(Kv { db, file: file.display().to_string() })
+        Ok(Kv { db: RwLock::new(Some(db)), opening, file: file.display().to_string() })
+    }
+
+    /// Works on the file. After an error of the disk, such as one that is full, the database takes nothing any more until
+    /// it is opened anew.
+    fn with<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let done = match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(db) => work(db),
+            None => Err(redb::Error::PreviousIo),
+        };
+        let Err(redb::Error::PreviousIo) = done else { return done };
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        // It holds the file as long as it is there.
+        *db = None;
+        work(db.insert((self.opening)()?))
     }
 
     pub(super) fn get(&self, bucket: Bucket, key: &str) -> Result<Option<String>> {
-        let read = || -> Result<Option<String>, redb::Error> {
-            let table = match self.db.begin_read()?.open_table(bucket.table()) {
+        let read = |db: &Database| -> Result<Option<String>, redb::Error> {
+            let table = match db.begin_read()?.open_table(bucket.table()) {
                 Ok(table) => table,
                 Err(TableError::TableDoesNotExist(_)) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
             Ok(table.get(key)?.map(|text| text.value().to_owned()))
         };
-        read().map_err(|error| self.fault("read", &error))
+        self.with(read).map_err(|error| self.fault("read", &error))
     }
 
     pub(super) fn all(&self, bucket: Bucket) -> Result<Vec<(String, String)>> {
-        let read = || -> Result<Vec<(String, String)>, redb::Error> {
-            let table = match self.db.begin_read()?.open_table(bucket.table()) {
+        let read = |db: &Database| -> Result<Vec<(String, String)>, redb::Error> {
+            let table = match db.begin_read()?.open_table(bucket.table()) {
                 Ok(table) => table,
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 Err(error) => return Err(error.into()),
@@ -81,22 +104,22 @@ impl Kv {
             }
             Ok(found)
         };
-        read().map_err(|error| self.fault("read", &error))
+        self.with(read).map_err(|error| self.fault("read", &error))
     }
 
     pub(super) fn put(&self, bucket: Bucket, key: &str, text: &str) -> Result<()> {
-        let write = || -> Result<(), redb::Error> {
-            let change = self.db.begin_write()?;
+        let write = |db: &Database| -> Result<(), redb::Error> {
+            let change = db.begin_write()?;
             change.open_table(bucket.table())?.insert(key, text)?;
             Ok(change.commit()?)
         };
-        write().map_err(|error| self.fault("write", &error))
+        self.with(write).map_err(|error| self.fault("write", &error))
     }
 
     /// Many keys at once: all are written, or none.
     pub(super) fn put_all(&self, bucket: Bucket, all: &[(String, String)]) -> Result<()> {
-        let write = || -> Result<(), redb::Error> {
-            let change = self.db.begin_write()?;
+        let write = |db: &Database| -> Result<(), redb::Error> {
+            let change = db.begin_write()?;
             let mut table = change.open_table(bucket.table())?;
             for (key, text) in all {
                 table.insert(key.as_str(), text.as_str())?;
@@ -104,20 +127,90 @@ impl Kv {
             drop(table);
             Ok(change.commit()?)
         };
-        write().map_err(|error| self.fault("write", &error))
+        self.with(write).map_err(|error| self.fault("write", &error))
     }
 
     pub(super) fn remove(&self, bucket: Bucket, key: &str) -> Result<bool> {
-        let write = || -> Result<bool, redb::Error> {
-            let change = self.db.begin_write()?;
+        let write = |db: &Database| -> Result<bool, redb::Error> {
+            let change = db.begin_write()?;
             let was_there = change.open_table(bucket.table())?.remove(key)?.is_some();
             change.commit()?;
             Ok(was_there)
         };
-        write().map_err(|error| self.fault("write", &error))
+        self.with(write).map_err(|error| self.fault("write", &error))
     }
 
     fn fault(&self, what: &str, error: &redb::Error) -> Fault {
         Fault::unreachable(format!("cannot {what} `{}`: {error}", self.file))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Error, ErrorKind};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::StorageBackend;
+    use redb::backends::FileBackend;
+
+    use super::*;
+
+    /// A file on a disk that takes nothing while it is full.
+    #[derive(Debug)]
+    struct Disk(FileBackend, Arc<AtomicBool>);
+
+    impl Disk {
+        fn room(&self) -> Result<(), Error> {
+            if self.1.load(Ordering::SeqCst) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> Result<u64, Error> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> Result<(), Error> {
+            self.room().and_then(|()| self.0.set_len(len))
+        }
+
+        fn sync_data(&self) -> Result<(), Error> {
+            self.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+            self.room().and_then(|()| self.0.write(offset, data))
+        }
+
+        fn close(&self) -> Result<(), Error> {
+            self.0.close()
+        }
+    }
+
+    #[test]
+    fn after_a_full_disk_it_takes_what_comes_again() {
+        let (home, full) = (tempfile::tempdir().unwrap(), Arc::new(AtomicBool::new(false)));
+        let (path, switch) = (home.path().join("kv"), full.clone());
+        let opening: Opening = Box::new(move || {
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+            Database::builder().create_with_backend(Disk(FileBackend::new(file)?, switch.clone()))
+        });
+        let kv = Kv { db: RwLock::new(Some(opening().unwrap())), opening, file: "kv".into() };
+        kv.put(Bucket::RULES, "a", "1").unwrap();
+        full.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            kv.put(Bucket::RULES, "b", "2").unwrap_err();
+        }
+        full.store(false, Ordering::SeqCst);
+        assert_eq!(kv.get(Bucket::RULES, "a").unwrap().as_deref(), Some("1"));
+        kv.put(Bucket::RULES, "c", "3").unwrap();
+        assert_eq!(kv.all(Bucket::RULES).unwrap().last().unwrap().0, "c");
     }
 }

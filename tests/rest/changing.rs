@@ -106,3 +106,62 @@ async fn every_source_of_a_join_goes_on_where_it_stood_when_the_rule_is_changed(
     let changed = ledger.dropped.get("changed").copied().unwrap_or_default();
     assert_eq!((count + changed, ledger.dropped.values().sum::<u64>()), (all, changed), "{ledger:?}");
 }
+
+#[tokio::test]
+async fn a_dry_run_counts_the_rows_that_a_change_loses() {
+    const OLD: &str = "SELECT a FROM quiet GROUP BY COUNTWINDOW(9)";
+    const NEW: &str = "SELECT a FROM quiet GROUP BY COUNTWINDOW(8)";
+    let w = World::new().await;
+    w.follow(&[
+        ("POST /streams", STREAM, 201, "Stream quiet is created."),
+        ("POST /rules", &rule(OLD), 201, "Rule r was created successfully."),
+    ])
+    .await;
+    let preview = async || -> Json {
+        let reply = w.ask("PUT", "/rules/r?dryRun=true", &rule(NEW)).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        serde_json::from_str(&reply.body).unwrap()
+    };
+    assert_eq!(preview().await["lostRows"], json!({}));
+    // Another rule writes what the window keeps.
+    let five = r#"{"data": [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}, {"a": 5}], "interval": 0, "loop": false}"#;
+    let writer =
+        json!({"id": "w", "sql": "SELECT a FROM sim", "actions": [{"memory": {"topic": "quiet"}}]}).to_string();
+    w.follow(&[
+        ("PUT /metadata/sources/simulator/confKeys/three", five, 200, ""),
+        ("POST /streams", super::STREAM, 201, "Stream sim is created."),
+        ("POST /rules", &writer, 201, "Rule w was created successfully."),
+    ])
+    .await;
+    eventually("the window has them", || w.server.rules.status("r").unwrap().run.ledger.held == 5).await;
+    let running = preview().await;
+    let name = running["lost"][0].as_str().unwrap();
+    assert_eq!(running["lostRows"], json!({name: 5}));
+    w.follow(&[("POST /rules/r/stop", "", 200, "Rule r was stopped.")]).await;
+    let stopped = preview().await;
+    assert_eq!((&stopped["lostRows"], &stopped["unconfirmed"]), (&json!({name: 5}), &json!(0)));
+    w.follow(&[("PUT /rules/r", &rule(NEW), 200, "Rule r was updated successfully.")]).await;
+    let status = w.server.rules.status("r").unwrap();
+    assert_eq!(status.run.ledger.dropped.get("changed"), Some(&5));
+    let warnings = &w.json("/rules/r/status").await["journal"]["warnings"];
+    assert_eq!(warnings, &json!(["5 rows that the rule held are dropped"]));
+}
+
+#[tokio::test]
+async fn a_change_that_loses_nothing_warns_of_nothing() {
+    let w = World::new().await;
+    w.follow(&[
+        ("POST /streams", STREAM, 201, "Stream quiet is created."),
+        ("POST /rules", &rule("SELECT a FROM quiet GROUP BY COUNTWINDOW(9)"), 201, "Rule r was created successfully."),
+    ])
+    .await;
+    eventually("the rule runs", || w.server.rules.status("r").unwrap().state.name() == "running").await;
+    w.follow(&[(
+        "PUT /rules/r",
+        &rule("SELECT a FROM quiet GROUP BY COUNTWINDOW(8)"),
+        200,
+        "Rule r was updated successfully.",
+    )])
+    .await;
+    assert_eq!(w.json("/rules/r/status").await["journal"]["warnings"], json!([]));
+}

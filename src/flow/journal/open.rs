@@ -3,16 +3,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::clock::{Clock, Time};
 use crate::data::Value;
 use crate::diag::{Fault, Result};
+use crate::func::RuleInfo;
 use crate::meter::{Accounts, LedgerView, SinkView, Term};
 use crate::plan::{self, Plan};
 use crate::store::{Log, LogOptions, Snapshots};
 
 use super::super::book::Book;
 use super::super::carry;
-use super::super::chain::Chain;
+use super::super::chain::{Chain, is_blank};
 use super::known::Known;
 use super::record::{self, Glance, SinkCount};
 use super::state::State;
@@ -133,6 +136,26 @@ impl Opened {
         Ok(Opened { spec, log, found })
     }
 
+    /// Whether there is anything in it that a rule could go on with: rows, or what an operator remembers.
+    pub fn has_anything(&self) -> bool {
+        let Found { snapshot, calls, .. } = &self.found;
+        let remembers = |(_, _, state): &(u64, u64, State)| state.ops.iter().any(|op| !is_blank(&op.state));
+        *calls > 0 || snapshot.as_ref().is_some_and(remembers)
+    }
+
+    /// How many rows each operator of the plan held at the last snapshot; nothing where that is of another plan.
+    pub fn held(&self, plan: &Plan, rule: &Arc<RuleInfo>) -> Result<Vec<u64>> {
+        let Some((_, _, state)) = self.found.snapshot.as_ref().filter(|(_, _, state)| is_of(&state.plan, plan)) else {
+            return Ok(Vec::new());
+        };
+        let mut chain =
+            Chain::build(plan, rule.clone(), &TimeZone::system(), rule.started, Arc::<Book>::default().account())?;
+        chain.load(Value::array(state.ops.iter().map(|op| op.state.clone()).collect()))?;
+        let held = chain.held();
+        chain.forget();
+        Ok(held)
+    }
+
     /// For each source of the plan where it stands, if it can seek and the plan before read it too.
     pub fn positions(&self, plan: &Plan) -> Vec<Option<Value>> {
         let Some(before) = self.before() else { return Vec::new() };
@@ -225,7 +248,10 @@ impl Opened {
             }
             (snapshot, _) => {
                 let then = snapshot.as_ref().map(|(_, _, state)| state.ledger.clone()).unwrap_or_default();
-                found.warnings.push("the rule was changed, and the input log does not fit any more".into());
+                // Where nothing has come yet nothing is lost.
+                if found.calls > 0 {
+                    found.warnings.push("the rule was changed, and the input log does not fit any more".into());
+                }
                 let logged = then.came + found.rows;
                 before = found.go_on(book, carried, why);
                 match &before {

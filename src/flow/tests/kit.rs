@@ -133,7 +133,7 @@ pub fn lives(all: Vec<Result<Life>>) -> SourcePlan {
 
 fn source_of(open: impl Fn() -> Result<Life> + Send + Sync + 'static) -> SourcePlan {
     let open = move || open().map(|life| Box::new(FakeSource(Some(life))) as Box<dyn Source>);
-    SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new() }
+    SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings: Vec::new(), identity: None }
 }
 
 struct FakeSource(Option<Life>);
@@ -208,7 +208,7 @@ pub fn queues(home: &tempfile::TempDir) -> Arc<Queues> {
 fn plan_of(fake: &Fake) -> SinkPlan {
     let fake = fake.clone();
     let open = move || Ok(Box::new(FakeSink(fake.clone())) as Box<dyn Sink>);
-    SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() }
+    SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new(), identity: None }
 }
 
 impl Rule {

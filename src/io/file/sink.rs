@@ -17,12 +17,17 @@ use crate::codec::{self, FormatOptions, Rows};
 use crate::data::{Layout as Columns, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::props::{self, Period};
-use crate::io::{Content, Env, Link, Parcel, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
+use crate::io::{Content, Env, Identity, Link, Parcel, Report, RowSet, Sink, SinkPlan, SinkSpec, Stopped, Takes};
 
 use super::blocking;
+use super::claim::Claim;
 use super::place::{self, Place};
 use super::roll::{How, Layout, Limits, Naming, Open};
 use super::words;
+
+/// How long the sink of an earlier version of a rule may take to close, and how often it is looked.
+const HANDOVER: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(20);
 
 const NAMES: props::Names = props::Names {
     of: "the `file` sink",
@@ -107,6 +112,13 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let (env, format) = (spec.env, spec.format);
     let quoted = format.format == "delimited";
     let how = How { layout, naming, durable: spec.durable, quoted };
+    let identity = (!options.path.contains("{{")).then(|| Identity {
+        key: format!("file {}", env.root.join(&options.path).display()),
+        name: format!("path `{}`", options.path),
+        property: "path",
+        rivalry: "one alone writes to a file, and the other waits until it is gone",
+        lasts: false,
+    });
     let open = move || {
         Ok(Box::new(FileSink {
             path: options.path.clone(),
@@ -115,13 +127,14 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
             check,
             csv: csv.then(|| Csv { format: format.clone(), columns: Vec::new() }),
             env: env.clone(),
+            claims: HashMap::new(),
             open: HashMap::new(),
             aside: None,
             marks: HashMap::new(),
             stamp: None,
         }) as Box<dyn Sink>)
     };
-    Ok(SinkPlan { open: Box::new(open), takes: if csv { Takes::Rows } else { Takes::Bytes }, warnings })
+    Ok(SinkPlan { open: Box::new(open), takes: if csv { Takes::Rows } else { Takes::Bytes }, warnings, identity })
 }
 
 struct FileSink {
@@ -132,6 +145,8 @@ struct FileSink {
     check: Duration,
     csv: Option<Csv>,
     env: Env,
+    /// The right to write to each path, by the path as the parcels say it.
+    claims: HashMap<String, Claim>,
     /// The files that are being written, by the path as the parcels say it.
     open: HashMap<String, Open>,
     /// Files that are being laid aside for their age.
@@ -155,6 +170,16 @@ struct Run {
 #[async_trait::async_trait]
 impl Sink for FileSink {
     async fn connect(&mut self, report: Report) -> Result<()> {
+        // One that goes with an earlier version of its rule may be about to close.
+        let path = self.path.clone();
+        let waits = async {
+            while self.claim(&path).is_err() {
+                tokio::time::sleep(STEP).await;
+            }
+        };
+        if tokio::time::timeout(HANDOVER, waits).await.is_err() {
+            self.claim(&path)?;
+        }
         report.set(Link::Connected);
         Ok(())
     }
@@ -237,16 +262,31 @@ impl Sink for FileSink {
         let mut open: Vec<Open> = self.open.drain().map(|(_, open)| open).collect();
         let path = self.env.root.join(&self.path);
         let sync = move || open.iter_mut().try_for_each(Open::sync);
-        blocking(sync).await?.map_err(|error| cannot("close", &path, &error))
+        let synced = blocking(sync).await;
+        self.claims.clear();
+        synced?.map_err(|error| cannot("close", &path, &error))
     }
 }
 
 impl FileSink {
+    /// No other sink writes to the path from now on; one that depends on the row is claimed once a row names it.
+    fn claim(&mut self, path: &str) -> Result<()> {
+        if path.contains("{{") || self.claims.contains_key(path) {
+            return Ok(());
+        }
+        let claim = Claim::of(&self.env.root.join(path)).ok_or_else(|| {
+            Fault::unreachable(format!("another sink of this server writes to `{path}`; give each a file of its own"))
+        })?;
+        self.claims.insert(path.to_owned(), claim);
+        Ok(())
+    }
+
     /// Writes the parcels, and counts those that were written as a whole.
     async fn put(&mut self, parcels: &[Parcel], delivered: &mut usize) -> Result<()> {
         while *delivered < parcels.len() {
             let (run, fault) = self.gather(&parcels[*delivered..]);
             if !run.ends.is_empty() {
+                self.claim(&run.path)?;
                 let (written, result) = self.write(run).await;
                 *delivered += written;
                 result?;

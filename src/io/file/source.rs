@@ -120,7 +120,7 @@ pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
         let (options, env) = (options.clone(), env.clone());
         Ok(Box::new(FileSource { options, shape, packed, wants_meta, wants_acks, env, from: None }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: shape == Shape::Csv, seeks: true, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: shape == Shape::Csv, seeks: true, warnings, identity: None })
 }
 
 struct FileSource {

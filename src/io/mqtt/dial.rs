@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::io::Identity;
 use crate::io::file::words;
 use crate::io::props::Secret;
 use crate::io::tls::{self, Peer, Tls};
@@ -64,6 +65,8 @@ pub(super) struct Dialer {
     pub(super) address: Address,
     pub(super) version: Version,
     pub(super) client_id: String,
+    /// The client id was made up and stands for this connection alone.
+    pub(super) is_chance: bool,
     /// The broker keeps the session when we are away.
     pub(super) keeps_session: bool,
     /// MQTT 5: seconds for which it does.
@@ -115,6 +118,23 @@ impl std::fmt::Display for Address {
 }
 
 impl Dialer {
+    /// By what the broker knows one client from another.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        let Dialer { address: Address { host, port, .. }, client_id, .. } = self;
+        let host = match host.to_ascii_lowercase() {
+            host if ["localhost", "::1"].contains(&host.as_str()) => "127.0.0.1".to_owned(),
+            host => host,
+        };
+        let identity = Identity {
+            key: format!("mqtt {host} {port} {client_id}"),
+            name: format!("client id `{client_id}` at `{}`", self.address),
+            property: "clientid",
+            rivalry: "the broker takes the connection from the one when the other connects",
+            lasts: self.keeps_session,
+        };
+        (!self.is_chance).then_some(identity)
+    }
+
     /// Connects and waits for the broker's greeting. An error is one sentence that says what to check.
     pub(super) async fn dial(&self, topics: bool) -> Result<(Wire, Greeting), String> {
         self.connect(topics, !self.keeps_session).await.map_err(|why| format!("`{}`: {why}", self.address))
@@ -303,6 +323,7 @@ mod tests {
             address: Address { tls: false, host: "127.0.0.1".into(), port },
             version: Version::V4,
             client_id: "kuiper-r1".into(),
+            is_chance: false,
             keeps_session: true,
             session_expiry: 0,
             receive_maximum: 10,

@@ -188,6 +188,7 @@ impl Broker {
             address,
             version,
             client_id,
+            is_chance: self.clientid.is_empty() && !keeps_session,
             keeps_session,
             session_expiry: self.session_expiry_interval_seconds.unwrap_or(86_400),
             receive_maximum: RECEIVE_MAXIMUM,

@@ -43,6 +43,7 @@ const STRIKES: u32 = 4;
 pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let (options, mut warnings) = props::read::<SinkOptions>(&spec.props, &SINK)?;
     let dialer = options.check(&spec.env, &mut warnings)?;
+    let identity = dialer.identity();
     let open = move || {
         Ok(Box::new(MqttSink {
             topic: options.topic.clone(),
@@ -62,7 +63,7 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
             backoff: Backoff::default(),
         }) as Box<dyn Sink>)
     };
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings })
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings, identity })
 }
 
 struct MqttSink {

@@ -43,6 +43,7 @@ pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let (options, mut warnings) = read_source(&spec.props)?;
     let subscription = options.check(&spec.env, &spec.stream, spec.wants_acks, &mut warnings)?;
     let subscription = Arc::new(subscription);
+    let identity = subscription.dialer.identity();
     let (wants_meta, clock, owner) = (spec.wants_meta, spec.env.clock, spec.env.owner);
     let wants_acks = spec.wants_acks && subscription.qos > 0;
     let open = move || {
@@ -64,7 +65,7 @@ pub(super) fn plan(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
             backoff: Backoff::default(),
         }) as Box<dyn Source>)
     };
-    Ok(SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: false, seeks: false, warnings, identity })
 }
 
 struct MqttSource {

@@ -42,7 +42,7 @@ pub(super) fn plan(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
             report: None,
         }) as Box<dyn Sink>)
     };
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings })
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings, identity: None })
 }
 
 /// How often a sink that waits by request says that it is alive.

@@ -79,6 +79,11 @@ impl Table {
         self.rows.drain(..).for_each(|kept| kept.held.forget());
     }
 
+    /// How many rows are held here.
+    pub fn held(&self) -> u64 {
+        self.rows.iter().map(|kept| kept.held.rows()).sum()
+    }
+
     pub fn save(&self) -> Saved {
         save_rows(self.rows.iter())
     }

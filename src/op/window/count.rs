@@ -74,6 +74,10 @@ impl Operator for Count {
         self.rows.drain(..).for_each(|kept| kept.held.forget());
     }
 
+    fn held(&self) -> u64 {
+        self.rows.iter().map(|kept| kept.held.rows()).sum()
+    }
+
     fn save(&self) -> Saved {
         Value::object(Object::from_iter([
             ("since", Value::Int(self.since as i64)),

@@ -108,6 +108,10 @@ impl Operator for EventSession {
         self.rows.drain(..).for_each(|kept| kept.held.forget());
     }
 
+    fn held(&self) -> u64 {
+        self.rows.iter().map(|kept| kept.held.rows()).sum()
+    }
+
     fn save(&self) -> Saved {
         let time = |time: Option<Time>| time.map_or(Value::Null, |time| Value::Int(time.0));
         Value::object(Object::from_iter([

@@ -245,6 +245,13 @@ impl Operator for Hopping {
         }
     }
 
+    fn held(&self) -> u64 {
+        match &self.content {
+            Content::Rows { rows, .. } => rows.iter().map(|(_, kept)| kept.held.rows()).sum(),
+            Content::Panes { groups, panes } => groups.held() + panes.iter().map(|(_, pane)| pane.held()).sum::<u64>(),
+        }
+    }
+
     fn save(&self) -> Saved {
         let (kept, groups) = match &self.content {
             Content::Rows { rows, groups } => {

@@ -112,6 +112,10 @@ impl Operator for Session {
         self.rows.drain(..).for_each(|kept| kept.held.forget());
     }
 
+    fn held(&self) -> u64 {
+        self.rows.iter().map(|kept| kept.held.rows()).sum()
+    }
+
     fn save(&self) -> Saved {
         Value::object(Object::from_iter([
             ("next", Value::Int(self.next.0)),

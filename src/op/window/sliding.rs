@@ -192,6 +192,10 @@ impl Operator for Sliding {
         self.rows.drain(..).for_each(|kept| kept.held.forget());
     }
 
+    fn held(&self) -> u64 {
+        self.rows.iter().map(|kept| kept.held.rows()).sum()
+    }
+
     fn save(&self) -> Saved {
         Value::object(Object::from_iter([
             ("rows", save_rows(self.rows.iter())),

@@ -115,6 +115,10 @@ impl Operator for State {
         std::mem::take(&mut self.open).into_values().flat_map(|open| open.rows).for_each(|kept| kept.held.forget());
     }
 
+    fn held(&self) -> u64 {
+        self.open.values().flat_map(|open| &open.rows).map(|kept| kept.held.rows()).sum()
+    }
+
     fn save(&self) -> Saved {
         let open = self.open.iter().map(|(key, open)| {
             Value::array(vec![Value::Text(key.clone()), Value::Int(open.start.0), save_rows(open.rows.iter())])

@@ -151,6 +151,13 @@ impl Operator for Tumbling {
         }
     }
 
+    fn held(&self) -> u64 {
+        match &self.content {
+            Content::Rows(rows) => rows.iter().map(|kept| kept.held.rows()).sum(),
+            Content::Groups(groups) => groups.held(),
+        }
+    }
+
     fn save(&self) -> Saved {
         let content = match &self.content {
             Content::Rows(rows) => save_rows(rows.iter()),

@@ -33,7 +33,7 @@ pub fn plan(
     let plan = Plan::new(name, place, edition, symbol, spec)?;
     let takes = lock(&plan.fit).fitted.takes();
     let open = move || plan.opened();
-    Ok(SinkPlan { open: Box::new(open), takes, warnings: Vec::new() })
+    Ok(SinkPlan { open: Box::new(open), takes, warnings: Vec::new(), identity: None })
 }
 
 /// The sink of a rule.

@@ -43,7 +43,7 @@ pub fn plan(
         (fit.fitted.gives_rows(), fit.fitted.seeks())
     };
     let open = move || plan.opened();
-    Ok(SourcePlan { open: Box::new(open), gives_rows, seeks, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows, seeks, warnings: Vec::new(), identity: None })
 }
 
 /// The source of a rule or stream.

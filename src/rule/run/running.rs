@@ -87,6 +87,11 @@ impl Running for RunningFlow {
         }
     }
 
+    async fn held(&self) -> Option<Vec<u64>> {
+        let held = self.flow.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Flow::held)?;
+        held.await
+    }
+
     async fn stop(&self) {
         let flow = self.flow.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(flow) = flow {

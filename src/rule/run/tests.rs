@@ -13,7 +13,7 @@ use crate::catalog::Command;
 use crate::clock::Clock;
 use crate::config::Layers;
 use crate::diag::Result;
-use crate::io::{Connector, End, Inlet, Link, Message, Payload, Report, Source, SourceSpec};
+use crate::io::{Connector, End, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec};
 use crate::rule::{Rules, Setup};
 
 /// Owners of the sources that were told to forget. A connector is a constant, so what it does is seen here; each test
@@ -34,7 +34,7 @@ const TRICKLE: Connector = Connector {
 fn trickle(spec: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let (owner, clock) = (spec.env.owner, spec.env.clock);
     let open = move || Ok(Box::new(Trickle { owner: owner.clone(), clock: clock.clone() }) as Box<dyn Source>);
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings: Vec::new(), identity: None })
 }
 
 struct Trickle {

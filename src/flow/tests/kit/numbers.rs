@@ -11,7 +11,7 @@ use crate::io::{End, Inlet, Link, Message, Payload, Report, Source, SourcePlan};
 pub fn numbers(allowed: &watch::Sender<u64>) -> SourcePlan {
     let allowed = allowed.clone();
     let open = move || Ok(Box::new(Numbers { next: 1, allowed: allowed.subscribe() }) as Box<dyn Source>);
-    SourcePlan { open: Box::new(open), gives_rows: false, seeks: true, warnings: Vec::new() }
+    SourcePlan { open: Box::new(open), gives_rows: false, seeks: true, warnings: Vec::new(), identity: None }
 }
 
 struct Numbers {

@@ -44,6 +44,44 @@ fn parcels(texts: &[&str]) -> Vec<Parcel> {
     texts.iter().map(parcel).collect()
 }
 
+#[test]
+fn sinks_of_one_path_are_told_before_one_waits_for_the_other() {
+    let fixture = Fixture::new(json!({}));
+    let of = |path: &str| plan(sink_spec(json!({"path": path}), fixture.temp.path())).ok().unwrap().identity;
+    let whole = fixture.temp.path().join("out");
+    assert_eq!(of("out").unwrap().key, of(whole.to_str().unwrap()).unwrap().key);
+    assert_ne!(of("out").unwrap().key, of("other").unwrap().key);
+    assert_eq!(of("{{.a}}"), None);
+}
+
+#[tokio::test]
+async fn one_sink_alone_writes_to_a_path() {
+    for path in ["out", "{{.a}}"] {
+        let fixture = Fixture::new(json!({"path": path}));
+        let (mut first, mut second) = (fixture.sink(), fixture.sink());
+        let some = |text: &str| {
+            let mut all = parcels(&[text]);
+            all[0].props.extend((path != "out").then(|| ("path".into(), "out".into())));
+            all
+        };
+        first.deliver(&some("1")).await.unwrap();
+        let stopped = second.deliver(&some("2")).await.unwrap_err();
+        assert_eq!(stopped.delivered, 0);
+        assert_eq!(stopped.fault.retry(), crate::diag::Retry::Later);
+        assert!(stopped.fault.to_string().contains("another sink of this server writes to `out`"), "{}", stopped.fault);
+        first.deliver(&some("3")).await.unwrap();
+        // As a new version of a rule begins while the one before ends.
+        let ends = async {
+            first.close().await.unwrap();
+            drop(first);
+        };
+        let (connected, ()) = tokio::join!(second.connect(Report::timed(fixture.clock.clone()).0), ends);
+        connected.unwrap();
+        second.deliver(&some("2")).await.unwrap();
+        assert_eq!(fixture.text("out"), "1\n3\n2\n");
+    }
+}
+
 #[tokio::test]
 async fn lines_are_on_disk_when_deliver_returns_and_a_restart_appends() {
     let fixture = Fixture::new(json!({"path": "sub/out"}));

@@ -19,12 +19,12 @@ pub const BOMB: Connector = Connector {
 
 fn source(_: SourceSpec) -> Result<SourcePlan, Diagnostic> {
     let open = || Ok(Box::new(Bomb) as Box<dyn Source>);
-    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings: Vec::new() })
+    Ok(SourcePlan { open: Box::new(open), gives_rows: true, seeks: false, warnings: Vec::new(), identity: None })
 }
 
 fn sink(_: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let open = || Ok(Box::new(Bomb) as Box<dyn Sink>);
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() })
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new(), identity: None })
 }
 
 struct Bomb;

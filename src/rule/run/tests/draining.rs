@@ -27,7 +27,7 @@ struct Gated(&'static Semaphore);
 fn sink(spec: SinkSpec) -> Result<SinkPlan, Diagnostic> {
     let gate = if spec.env.owner == "slow" { &SLOW } else { &AWAY };
     let open = move || Ok(Box::new(Gated(gate)) as Box<dyn Sink>);
-    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new() })
+    Ok(SinkPlan { open: Box::new(open), takes: Takes::Bytes, warnings: Vec::new(), identity: None })
 }
 
 #[async_trait::async_trait]
