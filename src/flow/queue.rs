@@ -112,6 +112,8 @@ pub struct Queue {
     gaps: Vec<Range<u64>>,
     /// The last note.
     noted: Note,
+    /// One that goes to the disk with what was appended.
+    noting: Option<Note>,
     since: Stopwatch,
     /// Rows that were thrown away before those of `thrown`; `None` where only an account can know that.
     told: Option<Thrown>,
@@ -147,6 +149,7 @@ impl Queue {
             told: noted.whole.then_some(noted.thrown),
             thrown: if noted.whole { Thrown::default() } else { noted.thrown },
             noted,
+            noting: None,
             since: Stopwatch::start(),
             log,
         };
@@ -210,11 +213,26 @@ impl Queue {
         Ok(())
     }
 
+    /// Has a note go with the first parcels of a queue that has none. Without one the account would be believed, and it may
+    /// have been stored after something was thrown away that is there again after a crash.
+    fn bring_note(&mut self) -> Result<()> {
+        if self.noted.whole || self.told.is_none() || self.fresh.is_empty() {
+            return Ok(());
+        }
+        let note = Note { done: self.done(), gaps: self.gaps.clone(), thrown: self.total(), whole: true };
+        self.log.append(&frame::done(&note))?;
+        self.noting = Some(note);
+        Ok(())
+    }
+
     /// Brings what was appended to the disk. After a fault none of it is there.
     pub fn commit(&mut self, now: Time) -> Result<()> {
-        if let Err(fault) = self.log.sync() {
+        if let Err(fault) = self.bring_note().and_then(|()| self.log.sync()) {
             self.discard();
             return Err(fault);
+        }
+        if let Some(note) = self.noting.take() {
+            self.noted = note;
         }
         let flies = std::mem::take(&mut self.fresh_fly);
         for (n, one) in std::mem::take(&mut self.fresh).into_iter().enumerate() {
@@ -234,6 +252,7 @@ impl Queue {
         self.log.discard();
         self.fresh.clear();
         self.fresh_fly = 0;
+        self.noting = None;
     }
 
     fn count(&mut self, one: Flying) {
@@ -424,7 +443,7 @@ impl Queue {
         }
         if self.is_empty() {
             // The note has gone with all else, and what it counts must not.
-            self.noted.thrown = Thrown::default();
+            (self.noted.thrown, self.noted.whole) = (Thrown::default(), false);
             if self.total() != Thrown::default() {
                 self.write_note(self.log.next());
             }

@@ -40,6 +40,25 @@ fn a_dry_run_tells_what_an_update_would_keep_and_changes_nothing() {
     assert_eq!(server.json(&["rule", "list"]).as_array().unwrap().len(), 1, "a dry run makes no rule either");
     assert_eq!(server.json(&["rule", "describe", "r"])["sql"], old);
 
+    // One that holds rows says how many go.
+    let rule = |size: u8| {
+        let sql = format!("SELECT a FROM quiet GROUP BY COUNTWINDOW({size})");
+        serde_json::json!({"sql": sql, "actions": [{"nop": {}}], "options": {"qos": 1}}).to_string()
+    };
+    server.write("window.json", &rule(9));
+    server.done(&["rule", "create", "w", "-f", "window.json"]);
+    wait_for("the window to run", || server.json(&["rule", "status", "w"])["status"] == "running");
+    server.write("two.jsonl", "{\"a\":1}\n{\"a\":2}\n");
+    let options =
+        r#"TYPE="file", DATASOURCE="two.jsonl", FORMAT="json", EXTRA="{\"path\":\"\",\"fileType\":\"lines\"}""#;
+    server.done(&["stream", "create", &format!("CREATE STREAM two () WITH ({options})")]);
+    server.write("two.json", r#"{"sql": "SELECT a FROM two", "actions": [{"memory": {"topic": "q"}}]}"#);
+    server.done(&["rule", "create", "two", "-f", "two.json"]);
+    wait_for("the rows", || server.json(&["rule", "status", "w"])["ledger"]["held"] == 2);
+    server.write("window.json", &rule(8));
+    let told = server.done(&["rule", "update", "w", "-f", "window.json", "--dry-run"]);
+    assert!(told.ends_with("of the old rule is dropped with what it knows: 2 rows held are lost\n"), "{told}");
+
     // A rule that keeps nothing says so.
     server.write("plain.json", r#"{"sql": "SELECT a FROM quiet", "actions": [{"nop": {}}]}"#);
     server.done(&["rule", "create", "plain", "-f", "plain.json"]);

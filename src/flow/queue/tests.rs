@@ -263,6 +263,35 @@ fn what_was_thrown_away_is_counted_once_whatever_the_account_says() {
 }
 
 #[test]
+fn what_a_queue_throws_away_before_its_first_note_is_counted_once() {
+    let (home, home_of_emptied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let few = Limits { messages: 30, ..limits() };
+    let full = |rows| Thrown { full: rows, ..Thrown::default() };
+    let mut queue = open(&home, few);
+    assert_eq!(queue.settle(full(6)), full(6), "a queue that knows nothing believes the account");
+    let mut emptied = open(&home_of_emptied, few);
+    assert_eq!(emptied.settle(Thrown::default()), Thrown::default());
+    put(&mut emptied, 0, 5, 1);
+    take(&mut emptied, 5, 1);
+    emptied.finish(5);
+    assert!(emptied.is_empty() && !emptied.owes_note());
+    for (home, queue, first, before) in [(&home, &mut queue, 0, 6), (&home_of_emptied, &mut emptied, 5, 0)] {
+        put(queue, first, first + 45, 1);
+        assert_eq!(queue.tell(), full(40));
+        // The account was stored after that, or before, and the process killed before the queue noted it.
+        for account in [before + 40, before] {
+            let (mut found, _copy) = killed(home, few);
+            assert_eq!((found.settle(full(account)), found.sum().rows), (full(before), 90));
+            found.bound(Time(1));
+            assert_eq!((found.tell(), found.sum().rows), (full(40), 50));
+        }
+        take(queue, 100, 1);
+        queue.finish(25);
+        assert!(queue.is_empty() && !queue.owes_note());
+    }
+}
+
+#[test]
 fn queues_of_a_folder_are_shared_listed_and_removed() {
     use crate::store::Store;
     use std::sync::Arc;
