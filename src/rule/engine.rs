@@ -64,6 +64,9 @@ pub trait Planned: Send {
         Ok(None)
     }
 
+    /// Has the start drop those rows, which it would refuse otherwise.
+    fn drop_stranded(&mut self) {}
+
     /// How many rows each operator holds by what an earlier run has left on the disk, in order.
     async fn held(&mut self) -> Result<Vec<u64>, Fault> {
         Ok(Vec::new())

@@ -248,6 +248,9 @@ impl Rules {
                 rows => tracing::warn!(rule = id, "changed by force while its sinks have not confirmed {rows} rows"),
             }
             rule.halt(&mut control, State::Stopped, "stopped by update").await;
+            if force {
+                planned.drop_stranded();
+            }
             let saved = match planned.stranded().await {
                 Ok(Some(rows)) if !force => Err(stranded(&id, rows)),
                 Ok(_) => {

@@ -65,6 +65,8 @@ struct PlannedFlow {
     leases: Arc<Leases>,
     topo: Topo,
     carried: Accounts,
+    /// Rows that only an earlier plan could go on with may go.
+    may_drop: bool,
 }
 
 impl Engine for FlowEngine {
@@ -132,7 +134,21 @@ impl Engine for FlowEngine {
         let topo = topo(&plan, &decodes, &sinks);
         let (host, def) = (host.clone(), def.clone());
         let (shared, leases, carried) = (self.shared.clone(), self.leases.clone(), Accounts::default());
-        Ok(Box::new(PlannedFlow { host, def, plan, streams, sinks, dead, warnings, shared, leases, topo, carried }))
+        let planned = PlannedFlow {
+            host,
+            def,
+            plan,
+            streams,
+            sinks,
+            dead,
+            warnings,
+            shared,
+            leases,
+            topo,
+            carried,
+            may_drop: false,
+        };
+        Ok(Box::new(planned))
     }
 }
 
@@ -400,6 +416,10 @@ impl Planned for PlannedFlow {
         Ok(journal.and_then(|journal| journal.stranded(&self.plan)))
     }
 
+    fn drop_stranded(&mut self) {
+        self.may_drop = true;
+    }
+
     async fn held(&mut self) -> Result<Vec<u64>, Fault> {
         if !self.keeps()? {
             return Ok(Vec::new());
@@ -416,6 +436,14 @@ impl Planned for PlannedFlow {
         let rule = Arc::new(self.host.rule_info(&self.def.id));
         let keeps = self.keeps()?;
         let journal = journal(&self.host, &self.def, keeps, &self.leases).await?;
+        // Its streams may have been changed since, which nobody was asked about.
+        if let Some(rows) = journal.as_ref().and_then(|journal| journal.stranded(&self.plan)).filter(|_| !self.may_drop)
+        {
+            return Err(Fault::setup(format!(
+                "the input log of the rule has {rows} rows that it can go on with only as it was planned before; put its \
+                 streams back as they were, or drop these rows by an update of the rule with `force=true`"
+            )));
+        }
         let mut feeds: HashMap<String, Arc<Feed>> = HashMap::new();
         let positions = journal.as_ref().map_or_else(Vec::new, |journal| journal.positions(&self.plan));
         for (stream, mut spec) in self.streams {

@@ -165,3 +165,49 @@ async fn a_change_that_loses_nothing_warns_of_nothing() {
     .await;
     assert_eq!(w.json("/rules/r/status").await["journal"]["warnings"], json!([]));
 }
+
+#[tokio::test]
+async fn a_rule_whose_stream_was_changed_does_not_drop_what_its_log_has() {
+    let w = World::new().await;
+    let home = w.home.path().to_owned();
+    let folder = home.join("rows");
+    std::fs::create_dir(&folder).unwrap();
+    let lines: String = (0..23).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+    std::fs::write(folder.join("rows.jsonl"), lines).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let stream = |kind: &str| {
+        let extra = json!({"path": home, "fileType": "lines"}).to_string().replace('"', "\\\"");
+        let options = format!("TYPE=\"file\", FORMAT=\"json\", DATASOURCE=\"rows\", EXTRA=\"{extra}\"");
+        json!({"sql": format!("CREATE STREAM s (id {kind}) WITH ({options})")}).to_string()
+    };
+    let define = async |way: &str, path: &str, kind: &str| {
+        let reply = w.ask(way, path, &stream(kind)).await;
+        assert!(reply.status < 300, "{}", reply.body);
+    };
+    let sql = "SELECT collect(id) AS ids FROM s GROUP BY COUNTWINDOW(5)";
+    let rule = json!({"id": "r", "sql": sql, "actions": [{"rest": {"url": url}}], "options": {"qos": 1}}).to_string();
+    let ledger = || w.server.rules.status("r").unwrap().run.ledger;
+    define("POST", "/streams", "BIGINT").await;
+    assert_eq!(w.ask("POST", "/rules", &rule).await.status, 201);
+    eventually("all rows came", || ledger().came == 23).await;
+    w.follow(&[("POST /rules/r/stop", "", 200, "Rule r was stopped.")]).await;
+    define("PUT", "/streams/s", "STRING").await;
+    for again in ["/rules/r/start", "/rules/r/start"] {
+        w.ask("POST", again, "").await;
+        let status = w.server.rules.status("r").unwrap();
+        assert!(status.message.contains("has 23 rows that it can go on with only as it was planned"), "{status:?}");
+        assert_eq!(w.json("/rules/r/status").await["health"]["state"], "failed");
+    }
+    // As it was, it goes on.
+    define("PUT", "/streams/s", "BIGINT").await;
+    w.follow(&[("POST /rules/r/start", "", 200, "Rule r was started")]).await;
+    eventually("it goes on", || w.server.rules.status("r").unwrap().message.is_empty() && ledger().came == 23).await;
+    assert!(ledger().dropped.is_empty(), "{:?}", ledger());
+    w.follow(&[("POST /rules/r/stop", "", 200, "Rule r was stopped.")]).await;
+    define("PUT", "/streams/s", "STRING").await;
+    let reply = w.ask("PUT", "/rules/r?force=true", &rule).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    eventually("what it had is dropped", || ledger().dropped.get("changed") == Some(&23)).await;
+}
