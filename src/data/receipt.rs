@@ -441,7 +441,11 @@ impl Held {
         let mut all = vec![Value::Int(self.rows.cast_signed())];
         for entry in self.shared.iter().filter_map(|receipt| receipt.0.as_ref()) {
             entry.turn();
-            let fate = entry.fate.load(Ordering::Acquire).max(Fate::Filtered as u8);
+            // A result that is on its way will be confirmed: only then is what is saved here believed.
+            let fate = match entry.fate.load(Ordering::Acquire) {
+                0 => Fate::Out as u8,
+                known => known,
+            };
             all.extend([Value::Int(entry.rows().cast_signed()), Value::Int(i64::from(fate))]);
         }
         Value::array(all)

@@ -1,3 +1,5 @@
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
@@ -50,16 +52,26 @@ impl Kv {
     pub(super) fn open(folder: &Path) -> Result<Kv> {
         let file = folder.join("kuiper.redb");
         let path = file.clone();
+        if fs::metadata(&path).is_ok_and(|about| about.len() == 0) {
+            tracing::warn!(
+                "`{}` is empty: there are no streams and no rules; if there were, a backup has them",
+                file.display()
+            );
+        }
         let opening = Box::new(move || Database::builder().set_cache_size(CACHE).create(&path));
-        let db = opening().map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Fault::setup(format!(
+        let cannot = |why: &dyn std::fmt::Display| {
+            Fault::setup(format!(
+                "cannot open `{}`: {why}; bring it back from a backup, or move it away to start with no definitions",
+                file.display()
+            ))
+        };
+        let opened = guarded(|| opening().map_err(redb::Error::from));
+        let db = opened.map_err(|error| match error {
+            redb::Error::DatabaseAlreadyOpen => Fault::setup(format!(
                 "the data folder `{}` is in use by another kuiper; stop that one, or choose another folder with `--data`",
                 folder.display()
             )),
-            other => Fault::setup(format!(
-                "cannot open `{}`: {other}; move the file away to start with no definitions",
-                file.display()
-            )),
+            other => cannot(&other),
         })?;
         Ok(Kv { db: RwLock::new(Some(db)), opening, file: file.display().to_string() })
     }
@@ -68,14 +80,16 @@ impl Kv {
     /// it is opened anew.
     fn with<T>(&self, work: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
         let done = match &*self.db.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(db) => work(db),
+            Some(db) => guarded(|| work(db)),
             None => Err(redb::Error::PreviousIo),
         };
         let Err(redb::Error::PreviousIo) = done else { return done };
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         // It holds the file as long as it is there.
-        *db = None;
-        work(db.insert((self.opening)()?))
+        let before = db.take();
+        close(before)?;
+        let db = db.insert((self.opening)()?);
+        guarded(|| work(db))
     }
 
     pub(super) fn get(&self, bucket: Bucket, key: &str) -> Result<Option<String>> {
@@ -145,6 +159,27 @@ impl Kv {
     }
 }
 
+impl Drop for Kv {
+    fn drop(&mut self) {
+        let db = self.db.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if close(db).is_err() {
+            tracing::error!("`{}` is damaged", self.file);
+        }
+    }
+}
+
+/// The database panics at some kinds of damage, also when it is closed.
+fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(redb::Error::Corrupted("it is damaged".into())))
+}
+
+fn close(db: Option<Database>) -> Result<(), redb::Error> {
+    guarded(|| {
+        drop(db);
+        Ok(())
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -212,5 +247,31 @@ mod tests {
         assert_eq!(kv.get(Bucket::RULES, "a").unwrap().as_deref(), Some("1"));
         kv.put(Bucket::RULES, "c", "3").unwrap();
         assert_eq!(kv.all(Bucket::RULES).unwrap().last().unwrap().0, "c");
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_panic() {
+        let home = tempfile::tempdir().unwrap();
+        let kv = Kv::open(home.path()).unwrap();
+        (0..5).for_each(|n| kv.put(Bucket::RULES, &format!("rule {n}"), &"x".repeat(300)).unwrap());
+        drop(kv);
+        let path = home.path().join("kuiper.redb");
+        let whole = fs::read(&path).unwrap();
+        let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+        let (mut refused, mut read) = (0, 0);
+        for (n, at) in used.iter().enumerate().filter(|(n, _)| *n < 200 || n % 23 == 0) {
+            let mut bytes = whole.clone();
+            bytes[*at] ^= 1 << (n % 8);
+            fs::write(&path, &bytes).unwrap();
+            match Kv::open(home.path()).and_then(|kv| kv.all(Bucket::RULES)) {
+                Ok(all) => read += all.len(),
+                Err(fault) => refused += usize::from(fault.to_string().contains("kuiper.redb")),
+            }
+        }
+        assert!(refused > 0 && read > 0, "{refused} {read}");
+        for (bytes, opens) in [(&b""[..], true), (b"hello", false), (&whole[..whole.len() / 2], false)] {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(Kv::open(home.path()).is_ok(), opens);
+        }
     }
 }

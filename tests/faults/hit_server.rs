@@ -144,14 +144,22 @@ fn a_plugin_panics_and_crashes() {
     let mut scene = Scene::new("plugin");
     scene.begin();
     let times = either(4, 100);
-    for _ in 0..times {
+    for time in 1..=times {
         scene.flow(700);
         std::fs::write(scene.server.folder.join("crash"), "").unwrap();
         wait_for("the crash", || scene.server.has_ended());
         scene.killed();
         scene.server.again();
+        // After three deaths it is for the user to try once more.
+        if time % 3 == 0 {
+            wait_for("the rule to be held back", || {
+                let status = scene.server.status("guest").unwrap_or_default();
+                status["status"] == "stopped" && status["message"].to_string().contains("the server died 3 times")
+            });
+            scene.server.ask("POST", "/rules/guest/start", "");
+        }
     }
     // The last panics are in the account of the rule.
     scene.flow(700);
-    scene.finish(&format!("a function panics at each 500th number, and ends the process {times} times"));
+    scene.finish(&format!("a function panics at each 500th number, and ends the process {times} times; the third time its rule is left stopped"));
 }

@@ -141,3 +141,16 @@ fn what_is_known_of_rows_survives_a_save() {
     fates.sort();
     assert_eq!(fates, [(Fate::Out, 1, true), (Fate::DroppedStop, 1, true)]);
 }
+
+#[test]
+fn a_result_that_is_on_its_way_when_rows_are_saved_counts() {
+    let book = Arc::new(Book::default());
+    let account: Arc<dyn Account> = book.clone();
+    let mut held = Receipt::new(account.clone(), None).hold();
+    let result = held.part();
+    let saved = held.save();
+    held.forget();
+    result.settle(Fate::Out);
+    Held::load(&saved, &account).unwrap().settle(Fate::Filtered);
+    assert_eq!(*book.0.lock().unwrap(), [(Fate::Out, 1, true)]);
+}
