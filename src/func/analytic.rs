@@ -207,12 +207,7 @@ impl Analytic for Latest {
     }
 
     fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
-        if self.0.is_null() {
-            to.null()
-        } else {
-            to.value(&self.0)?
-        }
-        Ok(())
+        to.value_or_null(&self.0)
     }
 
     fn touch(&self) -> usize {
@@ -249,12 +244,7 @@ impl Analytic for ChangedCol {
     }
 
     fn pack(&self, to: &mut Packer<'_>) -> Result<()> {
-        if self.0.is_null() {
-            to.null()
-        } else {
-            to.value(&self.0)?
-        }
-        Ok(())
+        to.value_or_null(&self.0)
     }
 
     fn touch(&self) -> usize {

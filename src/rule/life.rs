@@ -335,6 +335,7 @@ impl Rule {
 
     /// Starts a run. The rule must not run.
     pub async fn run(self: &Arc<Self>, control: &mut Control, mut planned: Box<dyn Planned>) {
+        let identities = planned.identities();
         {
             let mut view = self.view();
             let mut carried = view.last.accounts();
@@ -345,13 +346,12 @@ impl Rule {
             view.started = self.host.clock.now();
             view.sources = planned.sources();
             view.topo = Some(planned.topo());
-            view.identities = planned.identities();
-            self.host.identities.enter(&self.id, &view.identities);
+            view.identities.clone_from(&identities);
+            self.host.identities.enter(&self.id, &identities);
             let sinks = carried.sinks.clone().into_iter().collect();
             view.last = RunStatus { ledger: carried.ledger.clone(), sinks, ..RunStatus::default() };
             planned.carry(carried);
         }
-        let identities = planned.identities();
         self.host.left.take_over(&identities).await;
         let clashes = self.host.identities.clashes(&self.id, &identities);
         for warning in planned.warnings().into_iter().chain(clashes) {

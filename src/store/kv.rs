@@ -59,19 +59,15 @@ impl Kv {
             );
         }
         let opening = Box::new(move || Database::builder().set_cache_size(CACHE).create(&path));
-        let cannot = |why: &dyn std::fmt::Display| {
-            Fault::setup(format!(
-                "cannot open `{}`: {why}; bring it back from a backup, or move it away to start with no definitions",
-                file.display()
-            ))
-        };
-        let opened = guarded(|| opening().map_err(redb::Error::from));
-        let db = opened.map_err(|error| match error {
+        let db = guarded(|| opening().map_err(redb::Error::from)).map_err(|error| match error {
             redb::Error::DatabaseAlreadyOpen => Fault::setup(format!(
                 "the data folder `{}` is in use by another kuiper; stop that one, or choose another folder with `--data`",
                 folder.display()
             )),
-            other => cannot(&other),
+            other => Fault::setup(format!(
+                "cannot open `{}`: {other}; bring it back from a backup, or move it away to start with no definitions",
+                file.display()
+            )),
         })?;
         Ok(Kv { db: RwLock::new(Some(db)), opening, file: file.display().to_string() })
     }

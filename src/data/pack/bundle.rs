@@ -81,6 +81,11 @@ impl<'a> Packer<'a> {
         put_within(self.out, value, self.depth)
     }
 
+    /// The value, and null for one that is absent.
+    pub fn value_or_null(&mut self, value: &Value) -> Result<()> {
+        self.value(if value.is_null() { &Value::Null } else { value })
+    }
+
     pub fn null(&mut self) {
         self.out.push(NULL);
     }
