@@ -148,12 +148,16 @@ fn retained(data: &std::path::Path) -> Vec<i64> {
     numbers
 }
 
-/// What stands in the lines of a file: the sum of all counts, and of all sums.
+/// What stands in the lines of a file: the sum of all counts, and of all sums. A window that closed before the first row
+/// came is an object with nothing in it.
 fn counted(path: &std::path::Path) -> (i64, i64) {
     let text = fs::read_to_string(path).unwrap_or_default();
     let windows = text.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
     windows.fold((0, 0), |sum, window| {
-        (sum.0 + window["c"].as_i64().unwrap(), sum.1 + window["s"].as_f64().unwrap_or_default() as i64)
+        if window == json!({}) {
+            return sum;
+        }
+        (sum.0 + window["c"].as_i64().unwrap(), sum.1 + window["s"].as_f64().unwrap() as i64)
     })
 }
 
