@@ -83,7 +83,7 @@ pub struct Subscriber {
     pub logs: bool,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
-    pub to: Giver<Fed>,
+    pub to: Giver<Box<Fed>>,
     /// Told before `to` is dropped.
     pub close: oneshot::Sender<Close>,
 }
@@ -459,7 +459,7 @@ impl Driver {
                 continue;
             }
             let missed = if subscriber.logs { missed.clone() } else { BTreeMap::new() };
-            let fed = Fed { source: subscriber.source, batch, position: position.clone(), missed };
+            let fed = Box::new(Fed { source: subscriber.source, batch, position: position.clone(), missed });
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
@@ -497,7 +497,7 @@ impl Driver {
 
     /// Gives a batch to a rule that makes the feed wait. Meanwhile the source runs on and wishes are heard; a rule that
     /// leaves now still gets it.
-    async fn give(&mut self, to: &Giver<Fed>, fed: Fed, run: &mut Run<'_>) {
+    async fn give(&mut self, to: &Giver<Box<Fed>>, fed: Box<Fed>, run: &mut Run<'_>) {
         let mut sending = pin!(to.send(fed));
         loop {
             tokio::select! {
