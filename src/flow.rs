@@ -42,7 +42,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::clock::{Clock, Stopwatch, Time};
+use crate::clock::{Clock, Patience, Time, within};
 use crate::data::Layout;
 use crate::diag::{Fault, Result};
 use crate::func::RuleInfo;
@@ -69,10 +69,11 @@ pub use template::render;
 
 pub use crate::op::Tide;
 
+use caught::ended;
 use dead::{Cemetery, Route};
 use feed::Subscriber;
 use journal::{Anchor, Glass};
-use lane::lane;
+use lane::{Givers, lane};
 use outlet::{Outlet, OutletSpec};
 use shape::Shape;
 use task::{Closings, ErrorLog, RuleTask, SinkInlet};
@@ -145,6 +146,8 @@ pub struct Flow {
     asks: mpsc::Sender<oneshot::Sender<Vec<u64>>>,
     rule: Arc<RuleInfo>,
     task: JoinHandle<()>,
+    /// The feeds, as long as they may give it rows.
+    givers: Givers,
     #[cfg(test)]
     rests: Arc<std::sync::atomic::AtomicI64>,
 }
@@ -254,6 +257,7 @@ impl Flow {
         let (ops, gauge) = (chain.meters(), chain.gauge());
         let layout = Arc::new(spec.plan.layout.clone());
         let (to, from) = lane(spec.overflow);
+        let givers = from.givers();
         let (mut sources, mut closings, mut joining) = (Vec::new(), Vec::new(), Vec::new());
         let asked = |source: &crate::plan::Source| source.kind == SourceKind::Lookup;
         let fed = spec.plan.sources.iter().enumerate().filter(|(_, source)| !asked(source));
@@ -345,6 +349,7 @@ impl Flow {
             ended,
             rule: spec.rule,
             task,
+            givers,
             #[cfg(test)]
             rests,
         })
@@ -360,29 +365,30 @@ impl Flow {
     /// there is one. All are counted. Takes some seconds more than `patience` where a connector does not end. Returns the
     /// fault of a sink that had ended before.
     pub async fn stop(self, patience: Duration) -> (Vec<NodeStatus>, LedgerView, Option<Fault>) {
-        let watch = Stopwatch::start();
-        let Flow { sources, book, ops, journal, outlets, dead, rule, task, .. } = self;
-        unsubscribe(&sources).await;
+        let mut patience = Patience::new(patience);
+        let Flow { sources, book, ops, journal, outlets, dead, rule, task, givers, .. } = self;
+        patience.spend(unsubscribe(&sources)).await;
         let mut task = task;
-        let drained = tokio::time::timeout(patience, &mut task).await.is_ok();
+        let drained = patience.wait(&mut task).await.is_some();
         if !drained {
             rule.around.hurry();
         }
-        let left = patience.saturating_sub(watch.elapsed());
+        let left = patience.left();
         let sinks: Vec<_> = all(&outlets, &dead).map(Sink::of).collect();
         let mut fault = None;
-        for end in futures_util::future::join_all(outlets.into_iter().map(|outlet| outlet.stop(left))).await {
+        let ends = futures_util::future::join_all(outlets.into_iter().map(|outlet| outlet.stop(left)));
+        for end in patience.spend(ends).await {
             fault = fault.or(end);
         }
         // What they could not deliver for good is told of.
-        let left = patience.saturating_sub(watch.elapsed());
+        let left = patience.left();
         for end in futures_util::future::join_all(dead.into_iter().map(|cemetery| cemetery.close(left))).await {
             fault = fault.or(end);
         }
         // The outlets have given up, so they hold the task up no longer.
         let farewell = if journal.is_some() { SAVING } else { FAREWELL };
-        if !drained && tokio::time::timeout(farewell, &mut task).await.is_err() {
-            task.abort();
+        if !drained {
+            let _ = ended(task, farewell).await;
         }
         let nodes = statuses(&sources, &ops, sinks.into_iter());
         for source in sources {
@@ -391,6 +397,8 @@ impl Flow {
                 feed.close(FAREWELL).await;
             }
         }
+        // A feed that others read may be about to give it rows, and finds that it takes none.
+        let _ = within(FAREWELL, givers.gone()).await;
         (nodes, book.view(), fault)
     }
 
@@ -416,7 +424,7 @@ impl Flow {
             asks.send(to).await.ok()?;
             told.await.ok()
         };
-        async { tokio::time::timeout(ASKING, asking).await.ok().flatten() }
+        async { within(ASKING, asking).await.flatten() }
     }
 
     /// How the journal is doing; nothing without one.

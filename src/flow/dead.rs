@@ -23,6 +23,7 @@ use crate::diag::Fault;
 use crate::io::{Content, Message, Parcel, Payload};
 use crate::plan::Plan;
 
+use super::caught::ended;
 use super::lane::Giver;
 use super::outlet::{Outgoing, Outlet};
 
@@ -294,10 +295,8 @@ impl Cemetery {
     pub async fn close(self, patience: Duration) -> Option<Fault> {
         self.route.close();
         let fault = self.outlet.stop(patience).await;
-        let mut pump = self.pump;
-        if tokio::time::timeout(FAREWELL, &mut pump).await.is_err() {
-            pump.abort();
-        }
+        // It ends by itself, since nobody gives it any more and the outlet takes nothing.
+        let _ = ended(self.pump, FAREWELL).await;
         fault
     }
 }

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Sleep;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, pass, within};
 use crate::codec::{FormatOptions, Wanted};
 use crate::data::{Account, Batch, Fate, Kind, Text, Value};
 use crate::diag::{Fault, Result, Retry};
@@ -25,7 +26,7 @@ use crate::io::{Chunk, End, Inlet, Link, LinkStatus, Report, Source, SourcePlan}
 use crate::meter::NodeMeter;
 
 use super::book::Book;
-use super::caught::caught;
+use super::caught::{caught, ended};
 use super::decoding::Decoding;
 use super::lane::{Giver, Load, Refused};
 use super::seat::{Readers, Seat};
@@ -147,7 +148,7 @@ impl Feed {
         let (shut, is_shut) = oneshot::channel();
         // A feed that has ended has nothing to give.
         if self.commands.send(Command::Hold(Gate { open, shut: Some(shut) })).await.is_ok() {
-            let _ = tokio::time::timeout(HOLDING, is_shut).await;
+            let _ = within(HOLDING, is_shut).await;
         }
         Hold { stream, _held: held, feed: keeps.then_some(self) }
     }
@@ -167,10 +168,7 @@ impl Feed {
     /// Ends the feed and waits for its task, at most so long.
     pub async fn close(self, patience: Duration) {
         drop(self.commands);
-        let mut task = self.task;
-        if tokio::time::timeout(patience, &mut task).await.is_err() {
-            task.abort();
-        }
+        let _ = ended(self.task, patience).await;
     }
 }
 
@@ -213,6 +211,9 @@ struct Driver {
     /// Where the source stood after the last of them, if it can seek.
     position: Option<Value>,
 }
+
+/// The time that a source has left to end by itself.
+type Farewell = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A source that runs.
 struct Run<'s> {
@@ -336,11 +337,11 @@ impl Driver {
         let (inlet, mut chunks) = Inlet::bounded(INLET_CHUNKS);
         let work = source.run(inlet, self.report.clone());
         let mut run = Run { who, work: Some(work), end: Ok(End::Closed) };
-        let mut farewell: Option<Pin<Box<Sleep>>> = None;
+        let mut farewell: Option<Farewell> = None;
         let mut dry = false;
         while !(dry && run.is_over()) {
             if self.is_left() && farewell.is_none() {
-                farewell = Some(Box::pin(tokio::time::sleep(FAREWELL)));
+                farewell = Some(Box::pin(pass(FAREWELL)));
             }
             if farewell.is_some() || run.is_over() {
                 // It tells the connector to end, which may say goodbye to its broker first. What it gave before still
@@ -474,8 +475,8 @@ impl Driver {
         if position.is_some() {
             self.position = position;
         }
-        for (to, fed) in late {
-            self.give(&to, fed, run).await;
+        if !late.is_empty() {
+            self.give(late, run).await;
         }
         gone.into_iter().for_each(|id| self.leave(id));
         Ok(())
@@ -495,19 +496,20 @@ impl Driver {
         }
     }
 
-    /// Gives a batch to a rule that makes the feed wait. Meanwhile the source runs on and wishes are heard; a rule that
-    /// leaves now still gets it.
-    async fn give(&mut self, to: &Giver<Box<Fed>>, fed: Box<Fed>, run: &mut Run<'_>) {
-        let mut sending = pin!(to.send(fed));
-        loop {
+    /// Gives batches to rules that make the feed wait, to each as soon as it has room. Meanwhile the source runs on and
+    /// wishes are heard; a rule that leaves now still gets its own, and one that has ended gives it back at once, whoever
+    /// else is waited for.
+    async fn give(&mut self, late: Vec<(Giver<Box<Fed>>, Box<Fed>)>, run: &mut Run<'_>) {
+        let send = |(to, fed): (Giver<Box<Fed>>, Box<Fed>)| async move {
+            if let Err(fed) = to.send(fed).await {
+                settle_all(fed.batch, Fate::Abandoned);
+            }
+        };
+        let mut sending: FuturesUnordered<_> = late.into_iter().map(send).collect();
+        while !sending.is_empty() {
             tokio::select! {
                 biased;
-                sent = &mut sending => {
-                    if let Err(fed) = sent {
-                        settle_all(fed.batch, Fate::Abandoned);
-                    }
-                    return;
-                }
+                _ = sending.next() => {}
                 _ = self.hear(), if !self.deserted => {}
                 _ = run.ended() => {}
             }
@@ -525,9 +527,9 @@ async fn opened(gate: &mut Option<watch::Receiver<bool>>) {
 }
 
 /// Returns when the time is up; never while it has not begun.
-async fn over(farewell: &mut Option<Pin<Box<Sleep>>>) {
+async fn over(farewell: &mut Option<Farewell>) {
     match farewell {
-        Some(sleep) => sleep.as_mut().await,
+        Some(passes) => passes.as_mut().await,
         None => std::future::pending().await,
     }
 }

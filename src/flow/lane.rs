@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Batches that wait in a lane which makes its giver wait.
 const BATCHES: usize = 4;
@@ -50,18 +50,21 @@ pub fn lane<T: Load>(overflow: Overflow) -> (Giver<T>, Taker<T>) {
     };
     let (to, from) = mpsc::channel(room);
     let waiting = Arc::<AtomicUsize>::default();
-    (Giver { to, waiting: waiting.clone(), overflow }, Taker { from, waiting })
+    let (gone, here) = watch::channel(());
+    (Giver { to, waiting: waiting.clone(), overflow, here }, Taker { from, waiting, gone: Arc::new(gone) })
 }
 
 pub struct Giver<T> {
     to: mpsc::Sender<T>,
     waiting: Arc<AtomicUsize>,
     overflow: Overflow,
+    /// Says by being there that something may be given still.
+    here: watch::Receiver<()>,
 }
 
 impl<T> Clone for Giver<T> {
     fn clone(&self) -> Self {
-        Giver { to: self.to.clone(), waiting: self.waiting.clone(), overflow: self.overflow }
+        Giver { to: self.to.clone(), waiting: self.waiting.clone(), overflow: self.overflow, here: self.here.clone() }
     }
 }
 
@@ -111,6 +114,16 @@ impl<T: Load> Giver<T> {
 pub struct Taker<T> {
     from: mpsc::Receiver<T>,
     waiting: Arc<AtomicUsize>,
+    gone: Arc<watch::Sender<()>>,
+}
+
+/// Tells when all who give into a lane are gone, and with them what they had in their hands for it.
+pub struct Givers(Arc<watch::Sender<()>>);
+
+impl Givers {
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
 }
 
 impl<T: Load> Taker<T> {
@@ -132,6 +145,11 @@ impl<T: Load> Taker<T> {
         if let Some(load) = load {
             self.waiting.fetch_sub(load.weight(), Ordering::Relaxed);
         }
+    }
+
+    /// Who gives; it outlives the lane.
+    pub fn givers(&self) -> Givers {
+        Givers(self.gone.clone())
     }
 
     /// The loads that wait.
@@ -157,6 +175,8 @@ impl<T: Load> Taker<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     impl Load for u8 {
@@ -183,6 +203,18 @@ mod tests {
         from.take().await;
         assert_eq!((0..20).filter(|_| to.offer(1).is_ok()).count(), 10);
         assert_eq!(from.waiting(), 10);
+    }
+
+    #[tokio::test]
+    async fn givers_are_gone_when_the_last_is_though_the_lane_has_ended_before() {
+        let (to, from) = lane::<u8>(Overflow::Wait);
+        let (other, givers) = (to.clone(), from.givers());
+        drop(from);
+        let mut gone = std::pin::pin!(givers.gone());
+        drop(to);
+        assert!((&mut gone).now_or_never().is_none());
+        drop(other);
+        gone.await;
     }
 
     #[tokio::test]

@@ -16,13 +16,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, Time, pass, within};
 use crate::data::{Batch, Emissions, Fate, Layout, Receipt};
 use crate::diag::{Fault, Result};
 use crate::io::{LinkStatus, Report, Sink, SinkPlan};
 use crate::meter::{NodeMeter, SinkAccount, SinkView};
 
-use super::caught::caught;
+use super::caught::{caught, ended};
 use super::dead::Route;
 use super::journal::Anchor;
 use super::lane::{self, Giver, Overflow, Taker, lane};
@@ -193,16 +193,15 @@ impl Outlet {
             self.stop.send_replace(true);
         }
         let patience = if self.keeps { patience.max(GRACE + FAREWELL) } else { patience };
-        if let Ok(ended) = tokio::time::timeout(patience, &mut task).await {
+        if let Some(ended) = within(patience, &mut task).await {
             return ended.ok().flatten();
         }
         self.stop.send_replace(true);
-        match tokio::time::timeout(FAREWELL, &mut task).await {
-            Ok(ended) => ended.ok().flatten(),
-            Err(_) => {
+        match ended(task, FAREWELL).await {
+            Some(ended) => ended.ok().flatten(),
+            None => {
                 let limit = FAREWELL.as_secs();
                 tracing::warn!(rule = self.rule, sink = self.name, "the sink did not close within {limit} s");
-                task.abort();
                 None
             }
         }
@@ -300,7 +299,7 @@ impl Driver {
         };
         let warns = async {
             stop(&mut hears).await;
-            tokio::time::sleep(GRACE).await;
+            pass(GRACE).await;
             late.send_replace(true);
             std::future::pending::<Result<(), Fault>>().await
         };

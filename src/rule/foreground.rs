@@ -9,6 +9,7 @@ use super::console::{STDIN, STDOUT};
 use super::status::ledger;
 use super::{Def, Ended, Host, Planned, Setup, engine, isolation};
 use crate::catalog::{Command, Definition};
+use crate::clock::within;
 use crate::config::Settings;
 use crate::diag::{self, Diagnostic};
 
@@ -103,7 +104,7 @@ impl Foreground {
         running.stop().await;
         // Nobody will ever ask for what a broker would keep for this rule.
         if let Ok(planned) = engine().plan(&self.def, &self.host)
-            && tokio::time::timeout(FORGETTING, planned.forget()).await.is_err()
+            && within(FORGETTING, planned.forget()).await.is_none()
         {
             tracing::warn!("what the rule left outside could not be taken back in time");
         }

@@ -424,13 +424,10 @@ impl Rule {
     async fn settle(&self, running: &Arc<dyn Running>, state: State, message: &str) {
         self.set_state(State::Stopping, "");
         let mut lost = false;
-        tokio::select! {
-            () = running.stop() => {}
-            () = self.host.clock.sleep(PATIENCE) => {
-                // What it holds is in no journal.
-                lost = self.def().options.qos == 0;
-                tracing::error!(rule = self.id, "rule did not stop within {} s and is left to itself", PATIENCE.as_secs());
-            }
+        if self.host.clock.within(PATIENCE, running.stop()).await.is_none() {
+            // What it holds is in no journal.
+            lost = self.def().options.qos == 0;
+            tracing::error!(rule = self.id, "rule did not stop within {} s and is left to itself", PATIENCE.as_secs());
         }
         let mut last = running.status();
         if lost && last.ledger.held > 0 {

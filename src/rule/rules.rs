@@ -19,6 +19,7 @@ use super::life::Rule;
 use super::queues;
 use super::run::plan_stream;
 use super::{Checked, Def, Engine, Host, Planned, Refused, State, Status, Told, Topo};
+use crate::clock::within;
 use crate::diag::{self, Diagnostic, Fault, Result};
 use crate::flow::Hold;
 use crate::lint::{Known, lint};
@@ -363,9 +364,9 @@ impl Rules {
         if planned.sources().iter().any(|name| shared(name) && !self.readers(name).is_empty()) {
             return Vec::new();
         }
-        match tokio::time::timeout(FORGETTING, planned.forget()).await {
-            Ok(left) => left.iter().map(Fault::to_string).collect(),
-            Err(_) => {
+        match within(FORGETTING, planned.forget()).await {
+            Some(left) => left.iter().map(Fault::to_string).collect(),
+            None => {
                 let text = "what the rule left outside could not be taken back in time";
                 tracing::warn!(rule = def.id, "{text}");
                 vec![text.to_owned()]
@@ -381,7 +382,7 @@ impl Rules {
                 continue;
             }
             if let Ok(planned) = self.plan(&rule.def())
-                && tokio::time::timeout(FORGETTING, planned.forget()).await.is_err()
+                && within(FORGETTING, planned.forget()).await.is_none()
             {
                 tracing::warn!(rule = rule.id, "what the rule left outside could not be taken back in time");
                 break;
@@ -485,9 +486,8 @@ impl Rules {
             control.gone = true;
             rule.halt(&mut control, State::Stopped, "canceled manually").await;
         }));
-        tokio::select! {
-            _ = all => {}
-            () = self.host.clock.sleep(limit) => tracing::error!("not all rules stopped within {limit:?}"),
+        if self.host.clock.within(limit, all).await.is_none() {
+            tracing::error!("not all rules stopped within {limit:?}");
         }
         self.keep().await;
     }

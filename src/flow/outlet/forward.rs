@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, watch};
 
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, Time, pass};
 use crate::data::Fate;
 use crate::diag::{Fault, Result, Retry, Whose};
 use crate::flow::load::{Load, Promises};
@@ -423,7 +423,7 @@ impl Store {
                 () = self.kept.work.notified(), if work != Work::Live => self.threw(self.kept.thrown()),
                 () = paced => {}
                 () = stop(&mut stopped), if !stopping => {}
-                () = tokio::time::sleep(GRACE), if stopping => return None,
+                () = pass(GRACE), if stopping => return None,
                 () = idle(sink) => {}
             }
         }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Stopwatch, within};
 use crate::data::Value;
 use crate::diag::{Fault, Result};
 use crate::io::{Parcel, RefusedRow, Report, Sink, SinkPlan, Stopped};
@@ -47,7 +47,7 @@ impl Watched {
         let waited = self.limit.unwrap_or_default() * self.times;
         if let Some(mut sink) = self.sink.take() {
             // It is stuck, so that its goodbye is worth no fault and no long wait.
-            let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
+            let _ = within(FAREWELL, sink.close()).await;
         }
         Fault::unreachable(format!("{what} has made no progress for {waited:?}; the sink is opened again"))
     }
@@ -156,7 +156,7 @@ async fn stuck(clock: &Clock, report: &Report, limit: Option<Duration>) {
     let Some(limit) = limit else { return std::future::pending().await };
     let mut seen = report.steps();
     loop {
-        clock.sleep(limit).await;
+        clock.pass(limit).await;
         let steps = report.steps();
         if steps == seen {
             return;

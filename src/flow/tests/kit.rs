@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value as Json};
 use tokio::sync::mpsc;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Patience};
 use crate::codec::FormatOptions;
 use crate::data::{Object, Value};
 use crate::diag::{Fault, Result};
@@ -346,7 +346,6 @@ pub struct Running {
 pub struct Left {
     pub nodes: Vec<NodeStatus>,
     pub ledger: LedgerView,
-    took: Duration,
 }
 
 impl Running {
@@ -370,9 +369,7 @@ impl Running {
 
     /// Stops it, and sees to it that every row is accounted for.
     pub async fn stop(self) -> Left {
-        let left = self.stop_within(PATIENCE).await;
-        assert!(left.took < PATIENCE, "it was not done by itself");
-        left
+        self.stop_within(PATIENCE, PATIENCE).await
     }
 
     /// Results that the first sink was given, in rows.
@@ -407,22 +404,21 @@ impl Running {
 
     /// Stops it though it cannot deliver what is on its way.
     pub async fn give_up(self) -> Left {
-        let left = self.stop_within(Duration::from_millis(20)).await;
-        assert!(left.took < Duration::from_secs(5), "{:?}", left.took);
-        left
+        self.stop_within(Duration::from_millis(20), Duration::from_secs(5)).await
     }
 
-    async fn stop_within(self, patience: Duration) -> Left {
-        let watch = Stopwatch::start();
-        let (nodes, ledger, _) = soon("the stop of the rule", self.flow.stop(patience)).await;
-        let took = watch.elapsed();
+    /// `limit` is how long it may take, of the time in which the test runs.
+    async fn stop_within(self, patience: Duration, limit: Duration) -> Left {
+        let mut passes = Patience::new(limit);
+        let (nodes, ledger, _) = soon("the stop of the rule", passes.spend(self.flow.stop(patience))).await;
+        assert!(!passes.left().is_zero(), "it was not done within {limit:?}");
         assert!(ledger.balances() && ledger.held == 0, "{ledger:?}");
         for node in &nodes {
             if let Some(account) = &node.account {
                 assert!(account.balances(), "{}: {account:?}", node.name);
             }
         }
-        Left { nodes, ledger, took }
+        Left { nodes, ledger }
     }
 }
 

@@ -185,6 +185,32 @@ async fn a_slow_rule_gives_up_at_its_stop_and_the_others_go_on() {
     assert_eq!((acks.good().len(), acks.bad().len()), (60, 0));
 }
 
+/// What is late for both is late for each by itself: the one that leaves does not wait for the other one's sink.
+#[tokio::test]
+async fn a_rule_that_leaves_has_an_end_for_each_row_while_another_one_is_stuck_for_longer() {
+    let (acks, clock) = (Arc::<Acks>::default(), Clock::real());
+    let stuck = [sink().shut(), sink().shut()];
+    let (mut tap, source) = tap();
+    let feed = feed(source, &clock);
+    let stays = rule("SELECT a FROM demo").to(&stuck[0]).start(&feed).await.unwrap();
+    let leaves = rule("SELECT a FROM demo").to(&stuck[1]).start(&feed).await.unwrap();
+    let given = tokio::spawn(async move {
+        for n in 0..60 {
+            tap.give(acks.rows(n..n + 1)).await;
+        }
+        (tap, acks)
+    });
+    settle().await;
+    assert!(!given.is_finished(), "both hold the source back");
+    let left = leaves.give_up().await;
+    assert_eq!(left.ledger.dropped["stop"], left.ledger.came);
+    stuck[0].open();
+    until("all rows", || stuck[0].took().len() == 60).await;
+    assert_eq!(stays.stop().await.terms(), [60, 0, 0, 0]);
+    let (_tap, acks) = given.await.unwrap();
+    assert_eq!((acks.good().len(), acks.bad().len()), (60, 0));
+}
+
 #[tokio::test]
 async fn the_last_rule_to_go_gives_back_what_it_had() {
     let (acks, clock) = (Arc::<Acks>::default(), Clock::real());

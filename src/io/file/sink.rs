@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 
-use crate::clock::Time;
+use crate::clock::{Time, within};
 use crate::codec::{self, FormatOptions, Rows};
 use crate::data::{Layout as Columns, Text, Value};
 use crate::diag::{Diagnostic, Fault, Result};
@@ -177,7 +177,7 @@ impl Sink for FileSink {
                 tokio::time::sleep(STEP).await;
             }
         };
-        if tokio::time::timeout(HANDOVER, waits).await.is_err() {
+        if within(HANDOVER, waits).await.is_none() {
             self.claim(&path)?;
         }
         report.set(Link::Connected);

@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::clock::within;
 use crate::io::Identity;
 use crate::io::file::words;
 use crate::io::props::Secret;
@@ -27,28 +28,21 @@ const FORGETTING: Duration = Duration::from_secs(2);
 
 const BROKER: Peer = Peer { who: "the broker", address: "server", plain: "tcp://" };
 
-/// How long the broker may be silent while something waits for it: so many looks, each of so long.
-const LOOKS: u32 = 10;
-const LOOK: Duration = Duration::from_secs(1);
+/// How long the broker may be silent while something waits for it.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What comes before the broker has been silent for too long: silent while this process could hear it. When the process was
 /// stopped for a minute, or the machine slept, timers are due before the sockets are looked at, and a broker whose
 /// confirmations lie there unread would be sent everything again.
 pub(super) async fn unless_silent<T>(what: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
-    match heard(LOOK, what).await {
-        Some(done) => done.map_err(|error| lost(&error)),
-        None => Err(format!("the broker has not answered for {} s", (LOOKS * LOOK).as_secs())),
-    }
+    heard(SILENCE, what).await
 }
 
-async fn heard<T>(look: Duration, what: impl Future<Output = T>) -> Option<T> {
-    tokio::pin!(what);
-    for _ in 0..LOOKS {
-        if let Ok(done) = timeout(look, &mut what).await {
-            return Some(done);
-        }
+async fn heard<T>(limit: Duration, what: impl Future<Output = std::io::Result<T>>) -> Result<T, String> {
+    match within(limit, what).await {
+        Some(done) => done.map_err(|error| lost(&error)),
+        None => Err(format!("the broker has not answered for {} s", limit.as_secs_f64())),
     }
-    None
 }
 
 /// Where a broker listens.
@@ -142,8 +136,8 @@ impl Dialer {
 
     /// Makes the broker forget the session. An error is what is left, why, and how to end it.
     pub(super) async fn forget(&self) -> Result<(), String> {
-        let connected = timeout(FORGETTING, self.connect(false, true)).await;
-        let (mut wire, _) = connected.unwrap_or_else(|_| Err("the broker does not answer".into())).map_err(|why| {
+        let connected = within(FORGETTING, self.connect(false, true)).await;
+        let (mut wire, _) = connected.unwrap_or_else(|| Err("the broker does not answer".into())).map_err(|why| {
             let (id, address) = (&self.client_id, &self.address);
             let Address { host, port, .. } = address;
             format!(
@@ -282,19 +276,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_was_stopped_still_hears_what_was_said_meanwhile() {
-        let look = Duration::from_millis(10);
+        let limit = Duration::from_millis(100);
         let mut looked = 0;
         let answer = std::future::poll_fn(|_| {
             looked += 1;
             match looked {
                 // Stopped for longer than the broker may be silent; the answer is seen only at the next look.
-                1 => std::thread::sleep(2 * LOOKS * look),
-                _ => return std::task::Poll::Ready("confirmed"),
+                1 => std::thread::sleep(2 * limit),
+                _ => return std::task::Poll::Ready(Ok("confirmed")),
             }
             std::task::Poll::Pending
         });
-        assert_eq!(heard(look, answer).await, Some("confirmed"));
-        assert_eq!(heard(look, std::future::pending::<()>()).await, None);
+        assert_eq!(heard(limit, answer).await, Ok("confirmed"));
+        let silent = heard(limit, std::future::pending::<std::io::Result<()>>()).await;
+        assert_eq!(silent, Err("the broker has not answered for 0.1 s".to_owned()));
     }
 
     #[test]

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::clock::Stopwatch;
+use crate::clock::{Patience, Stopwatch, within};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::props;
 use crate::io::{Content, Link, Parcel, Report, Sink, SinkPlan, SinkSpec, Stopped, Takes};
@@ -124,12 +124,12 @@ impl Sink for MqttSink {
     }
 
     async fn deliver(&mut self, parcels: &[Parcel]) -> Result<(), Stopped> {
-        let since = Stopwatch::start();
+        let mut patience = Patience::new(PATIENCE);
         let mut stages = vec![Stage::Waiting; parcels.len()];
         let mut done = 0;
         let mut pauses = Backoff::default();
         let stopped = loop {
-            let trouble = match self.attempt(parcels, &mut stages, &mut done).await {
+            let trouble = match patience.spend(self.attempt(parcels, &mut stages, &mut done)).await {
                 Ok(()) => break None,
                 Err(Halt::At(at, fault)) => break Some(Stopped { delivered: at, fault }),
                 Err(Halt::Broken(trouble)) => trouble,
@@ -142,10 +142,10 @@ impl Sink for MqttSink {
                     format!("the broker closes the connection at a message of {size} bytes; it may take none so large");
                 break Some(Stopped { delivered: done, fault: Fault::refused(text) });
             }
-            if since.elapsed() > PATIENCE {
+            if patience.left().is_zero() {
                 break Some(Stopped { delivered: done, fault: Fault::unreachable(trouble) });
             }
-            sleep(pauses.next()).await;
+            patience.spend(sleep(pauses.next())).await;
         };
         if self.qos > 0 {
             self.next = (self.next + parcels.len()) % usize::from(u16::MAX);
@@ -186,7 +186,7 @@ impl Sink for MqttSink {
         if let Some(mut line) = self.line.take() {
             line.wire.put_disconnect();
             let goodbye = async { line.wire.flush().await.is_ok() && line.wire.shutdown().await.is_ok() };
-            let _ = timeout(Duration::from_secs(1), goodbye).await;
+            let _ = within(Duration::from_secs(1), goodbye).await;
         }
         Ok(())
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::{Clock, Stopwatch, within};
 use crate::data::{Acknowledge, Delivery, Meta, Object, SourceAck, Value};
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{End, Inlet, Link, Message, Payload, Report, Source, SourcePlan, SourceSpec};
@@ -299,12 +299,12 @@ impl MqttSource {
         tokio::select! {
             _ = line.settle(self) => {}
             _ = inlet.closed() => {
-                let _ = timeout(FAREWELL, line.settle(self)).await;
+                let _ = within(FAREWELL, line.settle(self)).await;
             }
         }
         line.wire.put_disconnect();
         let goodbye = async { line.wire.flush().await.is_ok() && line.wire.shutdown().await.is_ok() };
-        let _ = timeout(GOODBYE, goodbye).await;
+        let _ = within(GOODBYE, goodbye).await;
     }
 
     fn message(&mut self, publish: Publish) -> Message {

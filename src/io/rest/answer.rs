@@ -6,7 +6,7 @@ use jiff::fmt::rfc2822;
 use reqwest::StatusCode;
 use serde_json::Value as Json;
 
-use crate::clock::Time;
+use crate::clock::{Time, within};
 use crate::diag::{Fault, words};
 use crate::io::tls::{self, Peer};
 
@@ -68,10 +68,22 @@ pub(super) fn pause(header: &str, now: Time) -> Option<Duration> {
     Some(asked.min(LONGEST)).filter(|asked| !asked.is_zero())
 }
 
+/// Said of a server that is too slow.
+pub(super) const LATE: &str = "the server does not answer in time";
+
+/// An answer, where it comes within the limit. The limit is not the client's own, which is due before the answer is read
+/// when the process was stopped meanwhile: a row that the server has taken would be sent again.
+pub(super) async fn in_time<T>(limit: Option<Duration>, answer: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => within(limit, answer).await,
+        None => Some(answer.await),
+    }
+}
+
 /// Why there was no answer, in words.
 pub(super) fn no_answer(error: &reqwest::Error, host: &str) -> String {
     if error.is_timeout() {
-        return "the server does not answer in time".into();
+        return LATE.into();
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

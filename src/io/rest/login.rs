@@ -155,16 +155,23 @@ impl Login {
     }
 
     /// Gets a token, or renews the last one. A login that fails is worth another try: passwords are mended elsewhere.
-    pub(super) async fn get(&self, client: &Client, last: Option<Token>, now: Time) -> Result<Token> {
+    /// Each request may take as long as the limit says.
+    pub(super) async fn get(
+        &self,
+        client: &Client,
+        limit: Option<Duration>,
+        last: Option<Token>,
+        now: Time,
+    ) -> Result<Token> {
         if let (Some(refresh), Some(last)) = (&self.refresh, last) {
             // A renewal that is refused is one that came too late.
-            if let Ok(new) = refresh.send(client, &last.members, now).await {
+            if let Ok(new) = refresh.send(client, limit, &last.members, now).await {
                 let mut members = last.members;
                 members.extend(new.into_iter().filter(|(_, value)| !value.is_null()));
                 return self.token(members, now);
             }
         }
-        let members = self.access.send(client, &Map::new(), now).await?;
+        let members = self.access.send(client, limit, &Map::new(), now).await?;
         self.token(members, now)
     }
 
@@ -184,7 +191,13 @@ impl Login {
 }
 
 impl Ask {
-    async fn send(&self, client: &Client, members: &Map<String, Json>, now: Time) -> Result<Map<String, Json>> {
+    async fn send(
+        &self,
+        client: &Client,
+        limit: Option<Duration>,
+        members: &Map<String, Json>,
+        now: Time,
+    ) -> Result<Map<String, Json>> {
         let token = Token { members: members.clone(), at: now, holds: None };
         let away = |text: String| Fault::unreachable(format!("the login at `{}`: {text}", self.url));
         let url: Url = parsed(&self.url, self.private).map_err(away)?;
@@ -194,10 +207,14 @@ impl Ask {
             headers.insert(name.clone(), header(&token.fill(value)?)?);
         }
         let host = url.host_str().unwrap_or_default().to_owned();
-        let sent = client.post(url).headers(headers).body(token.fill(&self.body)?).send().await;
-        let response = sent.map_err(|error| away(answer::no_answer(&error, &host)))?;
-        let status = response.status();
-        let text = response.text().await.map_err(|error| away(answer::no_answer(&error, &host)))?;
+        let request = client.post(url).headers(headers).body(token.fill(&self.body)?);
+        let answer = async {
+            let response = request.send().await?;
+            let status = response.status();
+            response.text().await.map(|text| (status, text))
+        };
+        let answer = answer::in_time(limit, answer).await.ok_or_else(|| away(answer::LATE.into()))?;
+        let (status, text) = answer.map_err(|error| away(answer::no_answer(&error, &host)))?;
         if let Some(fault) = answer::judge("it", status, None, &text) {
             return Err(away(fault.to_string()));
         }

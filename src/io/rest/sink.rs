@@ -10,9 +10,8 @@ use reqwest::multipart::{Form, Part};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, Time, within};
 use crate::diag::{Diagnostic, Fault, Result, words};
 use crate::io::reach::{Resolver, refusal};
 use crate::io::{Content, Link, Parcel, Report, Sink, SinkPlan, SinkSpec, Stopped, Takes, props};
@@ -114,16 +113,13 @@ impl Rest {
         let config = tokio::task::spawn_blocking(move || tls.config()).await;
         let config =
             config.map_err(|_| Fault::bug("the certificates could not be read"))?.map_err(Fault::unreachable)?;
-        let mut builder = Client::builder()
+        let builder = Client::builder()
             .tls_backend_preconfigured(config)
             .dns_resolver(Arc::new(Resolver { private }))
             .redirect(Policy::custom(move |attempt| follow(attempt, private)))
             .connect_timeout(PATIENCE)
             .tcp_nodelay(true)
             .no_proxy();
-        if let Some(limit) = self.settings.timeout {
-            builder = builder.timeout(limit);
-        }
         let client = builder.build().map_err(|error| Fault::setup(words(&error)))?;
         Ok(self.client.insert(client).clone())
     }
@@ -135,7 +131,7 @@ impl Rest {
         let now = self.clock.now();
         if anew || self.token.as_ref().is_none_or(|token| token.is_old(now)) {
             let last = self.token.take().filter(|_| !anew);
-            self.token = Some(login.get(&client, last, now).await?);
+            self.token = Some(login.get(&client, self.settings.timeout, last, now).await?);
         }
         Ok(())
     }
@@ -181,7 +177,8 @@ impl Rest {
     async fn ask(&mut self, url: &Url, message: &Bytes, parcel: &Parcel, what: &str) -> Result<Answer> {
         let client = self.client().await?;
         let request = self.request(&client, url, message, parcel)?;
-        let answer = async { read(request.send().await?).await }.await;
+        let answer = answer::in_time(self.settings.timeout, async { read(request.send().await?).await }).await;
+        let answer = answer.ok_or_else(|| Fault::unreachable(format!("{what}: {}", answer::LATE)))?;
         answer.map_err(|error| {
             if error.is_connect() {
                 self.client = None;
@@ -254,7 +251,7 @@ fn follow(attempt: Attempt<'_>, private: bool) -> reqwest::redirect::Action {
 async fn knock(url: &Url, private: bool) -> std::result::Result<(), String> {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = url.port_or_known_default().unwrap_or(80);
-    let connected = timeout(PATIENCE, async {
+    let connected = within(PATIENCE, async {
         let found = tokio::net::lookup_host((host.as_str(), port)).await;
         let found: Vec<SocketAddr> = found.map_err(|_| format!("nobody knows the host `{host}`"))?.collect();
         if let Some(why) = found.iter().find_map(|address| refusal(address.ip(), private)) {
@@ -262,7 +259,7 @@ async fn knock(url: &Url, private: bool) -> std::result::Result<(), String> {
         }
         TcpStream::connect(&found[..]).await.map(drop).map_err(|error| words(&error))
     });
-    connected.await.unwrap_or_else(|_| Err("the server does not answer; check `url` and the network".into()))
+    connected.await.unwrap_or_else(|| Err("the server does not answer; check `url` and the network".into()))
 }
 
 /// An address as errors show it: without a password and without a query.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::clock::Stopwatch;
+use crate::clock::{Patience, Stopwatch};
 
 use super::super::home::Home;
 use super::gate::Gate;
@@ -250,8 +250,7 @@ impl Keeper {
         }
         let state = patiently(|| {
             let down = |state: &mut State| !matches!(&state.now, Now::Up(process) if process.is_alive());
-            let waited = self.changed.wait_timeout_while(state, patience, down);
-            waited.unwrap_or_else(PoisonError::into_inner).0
+            Patience::new(patience).wait_while(&self.changed, state, down)
         });
         let last = state.last.as_deref().unwrap_or("its process is being started");
         match &state.now {

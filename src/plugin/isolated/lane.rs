@@ -17,6 +17,8 @@ pub const LARGEST: u64 = 1 << 30;
 /// How long a read may wait before who waits is asked whether it still wants to.
 const FIRST_LOOK: Duration = Duration::from_millis(4);
 const LATER_LOOKS: libc::c_int = 100;
+/// No two looks are further apart, but where the process did not run.
+pub const LOOKS: Duration = Duration::from_millis(4 + 100);
 
 /// Why nothing more comes.
 #[derive(Debug)]

@@ -16,12 +16,12 @@ use kuiper_plugin::abi;
 use kuiper_plugin::has;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::clock::Stopwatch;
+use crate::clock::{Patience, Stopwatch};
 
 use super::super::desk::Desk;
 use super::Isolation;
 use super::gate::Gate;
-use super::lane::{Control, Lane, Lost};
+use super::lane::{Control, LOOKS, Lane, Lost};
 use super::protocol::{ANSWER, LOST, ask, entry, packet, upward};
 use super::upcall::serve;
 use super::wire::{Message, Writer};
@@ -325,7 +325,8 @@ impl Process {
         what: u64,
         context: *const abi::Context,
     ) -> Result<Message, Death> {
-        let mut spent = Spent { watch: Stopwatch::start(), before: Duration::ZERO, endless: what == ask::SUBSCRIBE };
+        let limit = if what == ask::LOAD { self.limit.max(LOADING) } else { self.limit };
+        let mut spent = Spent::new(limit, what == ask::SUBSCRIBE);
         if lane.send(request).is_err() {
             return Err(self.autopsy());
         }
@@ -340,9 +341,12 @@ impl Process {
             };
             match received {
                 Ok(message) if message.what == ANSWER => return Ok(message),
-                Ok(message) if message.what <= upward::LAST_TOLD => self.serve(lane, message),
+                Ok(message) if message.what <= upward::LAST_TOLD => {
+                    spent.count();
+                    self.serve(lane, message);
+                }
                 Ok(message) => {
-                    spent.before += spent.watch.elapsed();
+                    spent.count();
                     self.serve(lane, message);
                     spent.watch = Stopwatch::start();
                 }
@@ -368,15 +372,15 @@ impl Process {
             let stopped =
                 unsafe { !context.is_null() && has!(context, stopped).is_some_and(|stopped| stopped(context) == 1) };
             if stopped {
-                *spent = Spent { watch: Stopwatch::start(), before: Duration::ZERO, endless: false };
+                *spent = Spent::new(self.limit, false);
             }
             return true;
         }
-        let limit = if what == ask::LOAD { self.limit.max(LOADING) } else { self.limit };
-        if spent.before + spent.watch.elapsed() <= limit {
+        spent.count();
+        if !spent.patience.left().is_zero() {
             return true;
         }
-        let entry = entry(what);
+        let (entry, limit) = (entry(what), spent.limit);
         self.kill(format!("its process was killed: `{entry}` did not return within {limit:?}"));
         false
     }
@@ -391,11 +395,24 @@ impl Process {
     }
 }
 
-/// The time of a call.
+/// The time of a call. Both processes may have been stopped meanwhile, which is no fault of the plugin.
 struct Spent {
     watch: Stopwatch,
-    before: Duration,
+    patience: Patience,
+    limit: Duration,
     endless: bool,
+}
+
+impl Spent {
+    fn new(limit: Duration, endless: bool) -> Spent {
+        Spent { watch: Stopwatch::start(), patience: Patience::of_looks(limit, 2 * LOOKS), limit, endless }
+    }
+
+    /// To be called at each look at least.
+    fn count(&mut self) {
+        self.patience.count(self.watch.elapsed());
+        self.watch = Stopwatch::start();
+    }
 }
 
 impl Output {

@@ -8,6 +8,7 @@ use kuiper_plugin::abi::kind;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::clock::within;
 use crate::data::Value;
 use crate::diag::{Diagnostic, Fault, Result, Retry};
 use crate::io::{Content, LinkStatus, Parcel, RefusedRow, Report, Sink, SinkPlan, SinkSpec, Stopped};
@@ -345,10 +346,10 @@ async fn attempted(
 async fn closed(plan: &Plan, old: &mut Guest) -> Option<Value> {
     let rule = plan.owner();
     let position = old.position().await.unwrap_or_default();
-    match tokio::time::timeout(FAREWELL, old.close()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(fault)) => tracing::error!(rule, plugin = plan.name, "closing the old version failed: {fault}"),
-        Err(_) => {
+    match within(FAREWELL, old.close()).await {
+        Some(Ok(())) => {}
+        Some(Err(fault)) => tracing::error!(rule, plugin = plan.name, "closing the old version failed: {fault}"),
+        None => {
             tracing::error!(rule, plugin = plan.name, "the old version did not close within {} s", FAREWELL.as_secs())
         }
     }

@@ -14,6 +14,7 @@ use kuiper_plugin::abi::kind;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::clock::within;
 use crate::data::Value;
 use crate::diag::{Diagnostic, Fault, Result};
 use crate::io::{End, Gate, Inlet, LinkStatus, Message, Payload, Report, Source, SourcePlan, SourceSpec};
@@ -328,24 +329,24 @@ impl Seated {
                 tokio::select! {
                     biased;
                     end = &mut run => return Some(end),
-                    _ = tokio::time::timeout(SETTLES, tokens.settled()) => {}
+                    _ = within(SETTLES, tokens.settled()) => {}
                 }
                 gate.shut();
             } else {
                 gate.open();
             }
             rests.notify_one();
-            tokio::time::timeout(FAREWELL, run).await
+            within(FAREWELL, run).await
         };
         let rule = self.plan.owner();
         match end {
             // It has given all that there is.
-            Ok(Ok(End::Finished)) => return Some(Ok(End::Finished)),
-            Ok(Ok(End::Closed)) => {}
-            Ok(Err(fault)) => {
+            Some(Ok(End::Finished)) => return Some(Ok(End::Finished)),
+            Some(Ok(End::Closed)) => {}
+            Some(Err(fault)) => {
                 tracing::warn!(rule, plugin = self.plan.name, "the old version failed at its end: {fault}")
             }
-            Err(_) => {
+            None => {
                 let limit = FAREWELL.as_secs();
                 tracing::warn!(
                     rule,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::Stopwatch;
+use crate::clock::Patience;
 use crate::diag::Fault;
 use crate::flow::{self, Feed, Flow, Hold};
 use crate::meter::Accounts;
@@ -71,19 +71,19 @@ impl Running for RunningFlow {
     }
 
     async fn drain(&self) -> u64 {
-        let (whole, mut pause, mut last) = (Stopwatch::start(), Stopwatch::start(), 0);
+        let (mut whole, mut pause, mut last) = (Patience::new(DRAINING), Patience::new(STUCK), 0);
         loop {
             let rows = match &*self.flow.lock().unwrap_or_else(PoisonError::into_inner) {
                 Some(flow) if self.drains => flow.ledger().under_way(),
                 _ => 0,
             };
             if rows != last {
-                (pause, last) = (Stopwatch::start(), rows);
+                (pause, last) = (Patience::new(STUCK), rows);
             }
-            if rows == 0 || pause.elapsed() > STUCK || whole.elapsed() > DRAINING {
+            if rows == 0 || pause.left().is_zero() || whole.left().is_zero() {
                 return rows;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            whole.spend(pause.spend(tokio::time::sleep(Duration::from_millis(5)))).await;
         }
     }
 

@@ -3,13 +3,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, within};
 
 /// Waits for what must come soon.
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(30), work).await {
-        Ok(done) => done,
-        Err(_) => panic!("still waiting for {what}"),
+    match within(Duration::from_secs(30), work).await {
+        Some(done) => done,
+        None => panic!("still waiting for {what}"),
     }
 }
 
