@@ -6,7 +6,7 @@
 //! An edition that was replaced stays mapped, and is listed as long as the process lives; of one in a process of its own
 //! nothing is left when that has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -271,15 +271,16 @@ impl Carry {
     /// Puts the state of the old one into that of the new one, in the place of what is there. False where there was some
     /// and it was left behind.
     pub fn carry(self, old: &States, new: &States) -> bool {
-        if Arc::ptr_eq(old, new) {
+        if old.is_same(new) {
             return true;
         }
-        let kept = lock(old).clone();
         match self {
-            Carry::Whole => *lock(new) = kept,
-            Carry::Nothing => return kept.is_empty(),
+            Carry::Whole => {
+                new.replace(old.read(HashMap::clone));
+                true
+            }
+            Carry::Nothing => old.read(HashMap::is_empty),
         }
-        true
     }
 }
 
