@@ -398,9 +398,10 @@ fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &L
     match load {
         Load::Rows(runs) => {
             for run in runs {
-                let before = slot.symbol.isolated.then(|| desk.savepoint());
+                let (before, earlier) = (desk.savepoint(), done.delivered);
                 if let Err(fault) = one_run(slot, user, props, desk, run, &mut done) {
-                    if let Some(before) = before.filter(|_| slot.fell) {
+                    // What earlier calls have stored stays with what they took.
+                    if done.delivered == earlier && !slot.connected.contains(&user) {
                         before.put_back();
                     }
                     done.fault = Some(fault);
