@@ -75,7 +75,7 @@ fn function(home: &Home) -> Box<dyn Guest> {
 fn called(guest: &dyn Guest, rows: &[&str]) -> Vec<Result<i64>> {
     let info = RuleInfo { id: "r".into(), ..RuleInfo::nowhere() };
     let ctx = Ctx { now: Time(0), row_time: None, rule: &info };
-    let rows: Vec<Value> = rows.iter().map(|row| Value::text(row)).collect();
+    let rows: Vec<Value> = rows.iter().copied().map(Value::text).collect();
     let results = guest.call(&rows.iter().collect::<Vec<_>>(), rows.len(), &ctx);
     results.into_iter().map(|result| result.map(|value| value.as_i64().unwrap())).collect()
 }
