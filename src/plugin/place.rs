@@ -51,10 +51,10 @@ pub fn set_by_user(position: &Value) -> Option<&Value> {
 
 /// What a guest has stored, as an object.
 pub fn stored(states: &States) -> Value {
-    states.read(|states| {
-        let mut names: Vec<&String> = states.keys().collect();
-        names.sort_unstable();
-        Value::object(names.into_iter().map(|name| (name.as_str(), states[name].clone())).collect())
+    states.read(|all| {
+        let mut all: Vec<(&str, &Value)> = all.collect();
+        all.sort_unstable_by_key(|one| one.0);
+        Value::object(all.into_iter().map(|(name, value)| (name, value.clone())).collect())
     })
 }
 

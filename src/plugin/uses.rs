@@ -6,7 +6,7 @@
 //! An edition that was replaced stays mapped, and is listed as long as the process lives; of one in a process of its own
 //! nothing is left when that has ended.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -276,10 +276,10 @@ impl Carry {
         }
         match self {
             Carry::Whole => {
-                new.replace(old.read(HashMap::clone));
+                new.replace(old.read(|all| all.map(|(name, value)| (name.to_owned(), value.clone())).collect()));
                 true
             }
-            Carry::Nothing => old.read(HashMap::is_empty),
+            Carry::Nothing => old.is_empty(),
         }
     }
 }

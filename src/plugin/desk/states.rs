@@ -1,10 +1,10 @@
 //! What a guest stores under its keys, and the way back for a call that comes to nothing.
 //!
-//! Before such a call a [`Savepoint`] is made. From then on the old value of each key that is written is noted for it, the
-//! first time, whoever writes: the guest may do so from any thread. [`Savepoint::put_back`] writes what was noted, at once
-//! for all who look on, and then what is stored is what was stored when the savepoint was made. So a call costs what it
-//! writes, and not what is stored. Savepoints know nothing of each other: what one puts back is noted for the others like
-//! all that is written.
+//! Before such a call a [`Savepoint`] is made. From then on the old value of each key that is written goes into its log, the
+//! first time, whoever writes: the guest may do so from any thread. [`Savepoint::put_back`] writes the log back, at once for
+//! all who look on, and then what is stored is what was stored when the savepoint was made. So a call costs what it writes,
+//! and not what is stored. Savepoints know nothing of each other: what one puts back is in the logs of the others like all
+//! that is written.
 
 use std::collections::HashMap;
 use std::mem;
@@ -20,74 +20,99 @@ pub struct States(Arc<Mutex<Stored>>);
 
 #[derive(Default)]
 struct Stored {
-    values: HashMap<String, Value>,
-    /// Of savepoints, by their numbers: seldom more than two.
-    notes: Vec<(u64, Notes)>,
+    values: HashMap<String, Kept>,
+    /// Of savepoints: seldom more than two.
+    logs: Vec<Log>,
+    /// How many times a savepoint was made, or put back.
+    now: u64,
     /// The number of the last savepoint.
     last: u64,
 }
 
-/// What was stored under keys before they were written; nothing where nothing was.
-type Notes = HashMap<String, Option<Value>>;
+struct Kept {
+    value: Value,
+    /// When it was written. What was written since a savepoint was made is in its log.
+    at: u64,
+}
+
+/// What a savepoint puts back, last things first.
+struct Log {
+    number: u64,
+    since: u64,
+    /// What was stored under keys before they were written; nothing where nothing was.
+    old: Vec<(String, Option<Value>)>,
+}
 
 impl Stored {
-    /// Writes, or removes; it is noted for all savepoints but that one.
-    fn write(&mut self, key: String, value: Option<Value>, but: u64) {
-        let lacks = |one: &(u64, Notes)| one.0 != but && !one.1.contains_key(&key);
-        if !self.notes.iter().any(lacks) {
-            self.put(key, value);
-            return;
-        }
-        let old = self.put(key.clone(), value);
-        for (_, notes) in self.notes.iter_mut().filter(|one| lacks(one)) {
-            notes.insert(key.clone(), old.clone());
+    /// Writes, or removes; whoever does not know the old value yet is told.
+    fn write(&mut self, key: String, value: Option<Value>) {
+        let at = self.now;
+        match (self.values.get_mut(&key), value) {
+            (Some(kept), Some(value)) => {
+                let written = mem::replace(&mut kept.at, at);
+                let old = mem::replace(&mut kept.value, value);
+                self.note(key, Some(old), written);
+            }
+            (Some(_), None) => {
+                if let Some(old) = self.values.remove(&key) {
+                    self.note(key, Some(old.value), old.at);
+                }
+            }
+            (None, Some(value)) => {
+                if !self.logs.is_empty() {
+                    // Nobody knows when it was removed, and to be told twice does no harm.
+                    self.note(key.clone(), None, 0);
+                }
+                self.values.insert(key, Kept { value, at });
+            }
+            (None, None) => {}
         }
     }
 
-    /// Gives what was there.
-    fn put(&mut self, key: String, value: Option<Value>) -> Option<Value> {
-        match value {
-            Some(value) => self.values.insert(key, value),
-            None => self.values.remove(&key),
-        }
+    fn note(&mut self, key: String, old: Option<Value>, written: u64) {
+        let mut lacking = self.logs.iter_mut().filter(|log| log.since > written);
+        let Some(first) = lacking.next() else { return };
+        lacking.for_each(|log| log.old.push((key.clone(), old.clone())));
+        first.old.push((key, old));
     }
 }
 
 impl States {
     pub fn get(&self, key: &str) -> Option<Value> {
-        lock(&self.0).values.get(key).cloned()
+        lock(&self.0).values.get(key).map(|kept| kept.value.clone())
     }
 
     /// Stores a value, or removes what is stored under the key.
     pub fn put(&self, key: String, value: Option<Value>) {
-        lock(&self.0).write(key, value, 0);
+        lock(&self.0).write(key, value);
     }
 
     /// Adds to a counter, and gives what it then is.
     pub fn count(&self, key: String, by: i64) -> i64 {
         let mut stored = lock(&self.0);
-        let now = stored.values.get(&key).and_then(Value::as_i64).unwrap_or(0).saturating_add(by);
+        let counted = stored.values.get(&key).and_then(|kept| kept.value.as_i64());
+        let now = counted.unwrap_or(0).saturating_add(by);
         if by != 0 {
-            stored.write(key, Some(Value::Int(now)), 0);
+            stored.write(key, Some(Value::Int(now)));
         }
         now
     }
 
+    pub fn is_empty(&self) -> bool {
+        lock(&self.0).values.is_empty()
+    }
+
     /// Looks at all that is stored, while nobody writes.
-    pub fn read<T>(&self, look: impl FnOnce(&HashMap<String, Value>) -> T) -> T {
-        look(&lock(&self.0).values)
+    pub fn read<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = (&str, &Value)>) -> T) -> T {
+        look(&mut lock(&self.0).values.iter().map(|(key, kept)| (key.as_str(), &kept.value)))
     }
 
     /// Puts all this in the place of what is stored.
     pub fn replace(&self, values: HashMap<String, Value>) {
         let mut stored = lock(&self.0);
-        if !stored.notes.is_empty() {
-            let gone: Vec<String> = stored.values.keys().filter(|key| !values.contains_key(*key)).cloned().collect();
-            gone.into_iter().for_each(|key| stored.write(key, None, 0));
-            values.into_iter().for_each(|(key, value)| stored.write(key, Some(value), 0));
-            return;
-        }
-        stored.values = values;
+        let gone: Vec<String> = stored.values.keys().filter(|key| !values.contains_key(*key)).cloned().collect();
+        gone.into_iter().for_each(|key| stored.write(key, None));
+        values.into_iter().for_each(|(key, value)| stored.write(key, Some(value)));
     }
 
     pub fn is_same(&self, other: &States) -> bool {
@@ -97,9 +122,10 @@ impl States {
     /// Remembers what is stored now.
     pub fn savepoint(&self) -> Savepoint {
         let mut stored = lock(&self.0);
+        stored.now += 1;
         stored.last += 1;
-        let number = stored.last;
-        stored.notes.push((number, Notes::new()));
+        let (since, number) = (stored.now, stored.last);
+        stored.logs.push(Log { number, since, old: Vec::new() });
         Savepoint { states: self.clone(), number }
     }
 }
@@ -114,20 +140,24 @@ impl Savepoint {
     /// Nothing of what was stored since is. It can be put back again.
     pub fn put_back(&self) {
         let mut stored = lock(&self.states.0);
-        let own = stored.notes.iter_mut().find(|one| one.0 == self.number);
-        let own = own.map(|one| mem::take(&mut one.1)).unwrap_or_default();
-        own.into_iter().for_each(|(key, old)| stored.write(key, old, self.number));
+        let Some(at) = stored.logs.iter().position(|log| log.number == self.number) else { return };
+        let mut log = stored.logs.swap_remove(at);
+        log.old.drain(..).rev().for_each(|(key, old)| stored.write(key, old));
+        // As if it were made now.
+        stored.now += 1;
+        log.since = stored.now;
+        stored.logs.push(log);
     }
 }
 
 impl Drop for Savepoint {
     fn drop(&mut self) {
         let mut stored = lock(&self.states.0);
-        let at = stored.notes.iter().position(|one| one.0 == self.number);
-        let own = at.map(|at| stored.notes.swap_remove(at));
+        let at = stored.logs.iter().position(|log| log.number == self.number);
+        let log = at.map(|at| stored.logs.swap_remove(at));
         drop(stored);
         // Values may be large: they go when others can store again.
-        drop(own);
+        drop(log);
     }
 }
 
@@ -136,7 +166,7 @@ mod tests {
     use super::*;
 
     fn all(states: &States) -> HashMap<String, Value> {
-        states.read(HashMap::clone)
+        states.read(|all| all.map(|(key, value)| (key.to_owned(), value.clone())).collect())
     }
 
     #[test]
@@ -197,12 +227,12 @@ mod tests {
         let states = States::default();
         (0..1000).for_each(|n| states.put(format!("k{n}"), Some(Value::Int(n))));
         let point = states.savepoint();
-        for n in 0..3 {
+        for n in 1..4 {
             states.count("k1".to_owned(), n);
             states.put("k2".to_owned(), None);
         }
         states.count("k3".to_owned(), 0);
-        let noted = |states: &States| lock(&states.0).notes.iter().map(|one| one.1.len()).collect::<Vec<_>>();
+        let noted = |states: &States| lock(&states.0).logs.iter().map(|log| log.old.len()).collect::<Vec<_>>();
         assert_eq!(noted(&states), [2]);
         point.put_back();
         assert_eq!(noted(&states), [0]);
@@ -213,7 +243,10 @@ mod tests {
     #[test]
     fn nobody_sees_a_part_of_what_is_put_back() {
         let states = States::default();
-        let pair = |states: &States| states.read(|all| (all.get("a").cloned(), all.get("b").cloned()));
+        let pair = |states: &States| {
+            let both = all(states);
+            (both.get("a").cloned(), both.get("b").cloned())
+        };
         let point = states.savepoint();
         let write = |n| states.replace(["a", "b"].map(|key| (key.to_owned(), Value::Int(n))).into());
         std::thread::scope(|scope| {
