@@ -14,3 +14,5 @@ mod made;
 mod older;
 #[path = "plugins/running.rs"]
 mod running;
+#[path = "plugins/undone.rs"]
+mod undone;

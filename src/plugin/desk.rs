@@ -3,9 +3,9 @@
 //! A desk is shared: a guest may keep it (`retain`) and use it from any thread. No unwinding leaves its functions.
 
 mod asked;
+mod states;
 mod tokens;
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -27,10 +27,8 @@ use super::home::Home;
 use super::library::Symbol;
 use super::place;
 
+pub use states::{Savepoint, States};
 pub use tokens::Tokens;
-
-/// What a guest stored under its keys; it lives as long as the rule that the guest is used in.
-pub type States = Arc<Mutex<HashMap<String, Value>>>;
 
 /// The way out of a source.
 pub struct Out {
@@ -207,14 +205,9 @@ impl Desk {
         *lock(&self.stopped)
     }
 
-    /// What is stored now, to be put back should the call come to nothing.
-    pub fn states(&self) -> HashMap<String, Value> {
-        lock(&self.states).clone()
-    }
-
-    /// Nothing of what was stored since is.
-    pub fn put_back(&self, states: HashMap<String, Value>) {
-        *lock(&self.states) = states;
+    /// What is stored now, to be put back should a call come to nothing.
+    pub fn savepoint(&self) -> Savepoint {
+        self.states.savepoint()
     }
 
     /// The guest is gone, with the process that it ran in: a source has ended, and any connection with it.
@@ -344,7 +337,7 @@ unsafe extern "C" fn state_get(this: *const abi::Context, key: abi::Str, into: *
     // SAFETY: see above.
     unsafe {
         at(this, code::BUG, |desk| {
-            let state = lock(&desk.states).get(&key.to_text()).cloned();
+            let state = desk.states.get(&key.to_text());
             match (state, has!(into, put)) {
                 (Some(state), Some(put)) => {
                     let mut arena = Arena::default();
@@ -361,14 +354,11 @@ unsafe extern "C" fn state_put(this: *const abi::Context, key: abi::Str, value: 
     // SAFETY: see above.
     unsafe {
         at(this, code::BUG, |desk| {
-            let value = taken(&*value);
-            let mut states = lock(&desk.states);
-            if value.is_null() {
-                states.remove(&key.to_text());
-            } else {
-                states.insert(key.to_text(), value);
+            let value = Some(taken(&*value)).filter(|value| !value.is_null());
+            if value.is_some() {
                 desk.stored();
             }
+            desk.states.put(key.to_text(), value);
             code::OK
         })
     }

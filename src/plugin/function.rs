@@ -117,11 +117,12 @@ impl Site {
     /// One result a row. A panic costs the one row that it happened at: the others are called without it, on an instance
     /// that is made anew. What it stored in a call that panicked is undone.
     pub fn call(&mut self, args: &[&Value], height: usize, desk: &Arc<Desk>) -> Vec<Result<Value>> {
-        let before = desk.states();
+        let before = desk.savepoint();
         let called = self.try_call(args, height, desk);
         if let Err(Fault::Bug(_)) = called {
-            desk.put_back(before);
+            before.put_back();
         }
+        drop(before);
         match called {
             Ok(results) => results,
             Err(Fault::Bug(_)) if height > 1 => {

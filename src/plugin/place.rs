@@ -51,10 +51,11 @@ pub fn set_by_user(position: &Value) -> Option<&Value> {
 
 /// What a guest has stored, as an object.
 pub fn stored(states: &States) -> Value {
-    let states = super::desk::lock(states);
-    let mut names: Vec<&String> = states.keys().collect();
-    names.sort_unstable();
-    Value::object(names.into_iter().map(|name| (name.as_str(), states[name].clone())).collect())
+    states.read(|all| {
+        let mut all: Vec<(&str, &Value)> = all.collect();
+        all.sort_unstable_by_key(|one| one.0);
+        Value::object(all.into_iter().map(|(name, value)| (name, value.clone())).collect())
+    })
 }
 
 /// Puts back what a guest had stored.
@@ -63,7 +64,7 @@ pub fn restore(states: &States, stored: Option<&Value>) {
         Some(Value::Object(all)) => all.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
         _ => HashMap::new(),
     };
-    *super::desk::lock(states) = members;
+    states.replace(members);
 }
 
 /// The position that was told, after what was stored with it is put back.

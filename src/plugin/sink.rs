@@ -17,7 +17,7 @@ use crate::diag::{Diagnostic, Fault, Result, Whose};
 use crate::io::{Content, Parcel, RefusedRow, Report, RowSet, Sink, SinkSpec, Stopped, Takes, props};
 
 use super::cross::{Arena, Taken, Texts, properties};
-use super::desk::{Desk, States, lock};
+use super::desk::{Desk, States};
 use super::library::{Library, Symbol};
 use super::place;
 use super::worker::{Slot, Worker};
@@ -170,8 +170,7 @@ impl Guest {
             Err(fault) => return Err(stopped(0, fault)),
         };
         let (user, props, desk, takes_back) = (self.user, self.props.clone(), self.desk.clone(), self.stood.is_some());
-        let states = self.states.clone();
-        let delivery = self.worker.call(move |slot| Ok(handed(slot, user, &props, &desk, &load, &states, takes_back)));
+        let delivery = self.worker.call(move |slot| Ok(handed(slot, user, &props, &desk, &load, takes_back)));
         match delivery.await {
             Ok((done, lost)) => {
                 self.lost |= lost;
@@ -373,23 +372,15 @@ struct Done {
 
 /// Delivers, and says whether the instance was lost. What it was given then leaves nothing behind in what is stored, where
 /// it is given again; and all of it is where the sink takes it back.
-fn handed(
-    slot: &mut Slot,
-    user: u64,
-    props: &Value,
-    desk: &Arc<Desk>,
-    load: &Load,
-    states: &States,
-    takes_back: bool,
-) -> (Done, bool) {
-    let before = lock(states).clone();
-    let mut done = deliver(slot, user, props, desk, load, states);
+fn handed(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &Load, takes_back: bool) -> (Done, bool) {
+    let before = desk.savepoint();
+    let mut done = deliver(slot, user, props, desk, load);
     let lost = !slot.connected.contains(&user);
     if lost && takes_back && done.delivered > 0 {
         done = Done { fault: done.fault.map(given_again), ..Done::default() };
     }
     if lost && done.delivered == 0 {
-        *lock(states) = before;
+        before.put_back();
     }
     (done, lost)
 }
@@ -402,15 +393,16 @@ fn given_again(fault: Fault) -> Fault {
     }
 }
 
-fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &Load, states: &States) -> Done {
+fn deliver(slot: &mut Slot, user: u64, props: &Value, desk: &Arc<Desk>, load: &Load) -> Done {
     let mut done = Done::default();
     match load {
         Load::Rows(runs) => {
             for run in runs {
-                let before = slot.symbol.isolated.then(|| lock(states).clone());
+                let (before, earlier) = (desk.savepoint(), done.delivered);
                 if let Err(fault) = one_run(slot, user, props, desk, run, &mut done) {
-                    if let Some(before) = before.filter(|_| slot.fell) {
-                        *lock(states) = before;
+                    // What earlier calls have stored stays with what they took.
+                    if done.delivered == earlier && !slot.connected.contains(&user) {
+                        before.put_back();
                     }
                     done.fault = Some(fault);
                     break;

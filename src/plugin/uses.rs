@@ -271,15 +271,16 @@ impl Carry {
     /// Puts the state of the old one into that of the new one, in the place of what is there. False where there was some
     /// and it was left behind.
     pub fn carry(self, old: &States, new: &States) -> bool {
-        if Arc::ptr_eq(old, new) {
+        if old.is_same(new) {
             return true;
         }
-        let kept = lock(old).clone();
         match self {
-            Carry::Whole => *lock(new) = kept,
-            Carry::Nothing => return kept.is_empty(),
+            Carry::Whole => {
+                new.replace(old.read(|all| all.map(|(name, value)| (name.to_owned(), value.clone())).collect()));
+                true
+            }
+            Carry::Nothing => old.is_empty(),
         }
-        true
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a plugin's function costs: `cargo bench --bench plugin [-- NAME]`. The rows of a batch of 100 go through a rule's whole chain,
 //! `SELECT f(n) AS n FROM s`, with a function of our own, with one as small of a plugin in this process, and of a plugin in
-//! a process of its own. Nanoseconds a row and rows a second, the best of nine runs. The plugins are `tests/plugins/unruly.c`,
-//! built with `cc -O2`, and `plugins/echo` in Rust, built with `--release` as the projects of `kuiper plugin new` are.
+//! a process of its own; and with one that counts each of 100 numbers under a key, where so many keys are stored already.
+//! Nanoseconds a row and rows a second, the best of nine runs. The plugins are `tests/plugins/unruly.c`, built with `cc -O2`,
+//! and `plugins/echo` in Rust, built with `--release` as the projects of `kuiper plugin new` are.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fs;
 use std::hint::black_box;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -67,8 +69,8 @@ fn functions(folder: &Path, isolated: bool) -> (Plugins, Catalogue) {
     (plugins, all)
 }
 
-/// Nanoseconds a row.
-fn measured(call: &str, funcs: &Catalogue) -> f64 {
+/// Nanoseconds a row, after rows of so many numbers.
+fn measured(call: &str, funcs: &Catalogue, before: usize) -> f64 {
     let select = sql::parse_select(&format!("SELECT {call} AS n FROM s")).unwrap();
     let stream = match sql::parse("CREATE STREAM s (n BIGINT) WITH (DATASOURCE=\"s\")").unwrap() {
         sql::Statement::Create(create) => Stream::of(&create),
@@ -78,12 +80,18 @@ fn measured(call: &str, funcs: &Catalogue) -> f64 {
     let (rule, account) = (Arc::new(RuleInfo::nowhere()), Arc::new(Nobody));
     let mut chain = Chain::build(&plan, rule, &TimeZone::UTC, Time(0), account).unwrap();
     let width = plan.sources[0].wanted.width;
+    let batch = |numbers: Range<usize>| {
+        let mut batch = Batch::with_capacity(width, ROWS);
+        numbers.for_each(|n| batch.push(Time(0), Receipt::none())[0] = Value::Int(n as i64));
+        batch
+    };
+    for first in (0..before).step_by(ROWS) {
+        chain.push(0, batch(first..first + ROWS), Time(0), &mut Vec::new()).unwrap();
+    }
     let run = |chain: &mut Chain| {
         let mut spent = Duration::ZERO;
         for _ in 0..BATCHES {
-            let mut batch = Batch::with_capacity(width, ROWS);
-            (0..ROWS).for_each(|n| batch.push(Time(0), Receipt::none())[0] = Value::Int(n as i64));
-            let mut out = Vec::new();
+            let (batch, mut out) = (batch(0..ROWS), Vec::new());
             let watch = Instant::now();
             chain.push(0, batch, Time(0), &mut out).unwrap();
             spent += watch.elapsed();
@@ -101,19 +109,25 @@ fn main() {
     let (_isolated, isolated) = functions(folder.path(), true);
     println!("{:<34} {:>10} {:>14}", "SELECT f(n) AS n FROM s", "ns a row", "rows a second");
     let ways = [
-        ("n", "n, no function", &Catalogue::default()),
-        ("abs(n)", "abs, our own", &Catalogue::default()),
-        ("plusOne(n)", "plusOne, in C, in this process", &inside),
-        ("echo(n)", "echo, in Rust, in this process", &inside),
-        ("plusOne(n)", "plusOne, in C, in its own", &isolated),
-        ("echo(n)", "echo, in Rust, in its own", &isolated),
+        ("n", "n, no function", &Catalogue::default(), 0),
+        ("abs(n)", "abs, our own", &Catalogue::default(), 0),
+        ("plusOne(n)", "plusOne, in C, in this process", &inside, 0),
+        ("echo(n)", "echo, in Rust, in this process", &inside, 0),
+        ("plusOne(n)", "plusOne, in C, in its own", &isolated, 0),
+        ("echo(n)", "echo, in Rust, in its own", &isolated, 0),
+        ("unrulyKept(n)", "100 keys, in this process", &inside, 100),
+        ("unrulyKept(n)", "1,000 keys, in this process", &inside, 1000),
+        ("unrulyKept(n)", "10,000 keys, in this process", &inside, 10_000),
+        ("unrulyKept(n)", "100 keys, in its own", &isolated, 100),
+        ("unrulyKept(n)", "1,000 keys, in its own", &isolated, 1000),
+        ("unrulyKept(n)", "10,000 keys, in its own", &isolated, 10_000),
     ];
     let wanted = std::env::args().nth(1).filter(|word| !word.starts_with("--"));
-    for (call, name, funcs) in ways {
+    for (call, name, funcs, before) in ways {
         if wanted.as_ref().is_some_and(|wanted| !name.contains(wanted)) {
             continue;
         }
-        let nanos = measured(call, funcs);
+        let nanos = measured(call, funcs, before);
         println!("{name:<34} {nanos:>10.1} {:>14.0}", 1e9 / nanos);
     }
 }

@@ -98,7 +98,7 @@ impl Home {
         Home::with(Isolation { all: true, program: env!("CARGO_BIN_EXE_kuiper").into(), ..Isolation::default() })
     }
 
-    fn with(isolation: Isolation) -> Home {
+    pub fn with(isolation: Isolation) -> Home {
         let folder = tempfile::tempdir().unwrap();
         let (plugins, told) = Plugins::open(Settings { isolation, ..Settings::new(folder.path().join("data")) });
         assert_eq!(told, Vec::<String>::new());

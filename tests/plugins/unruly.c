@@ -155,6 +155,20 @@ static uint32_t call_counted(void *self, const kuiper_context *context, const ku
 
 static const kuiper_function counted = {.size = sizeof(kuiper_function), .create = create_function, .call = call_counted, .destroy = free};
 
+/* How often it has seen that number, each counted under a key of its own. */
+static uint32_t call_kept(void *self, const kuiper_context *context, const kuiper_batch *rows, const kuiper_output *output, const kuiper_fault *fault) {
+    (void)self, (void)fault;
+    for (size_t row = 0; row < rows->height; row++) {
+        char key[32];
+        snprintf(key, sizeof key, "number %lld", (long long)whole(&rows->values[row * rows->width]));
+        kuiper_value times = integer(context->count(context, text(key), 1));
+        output->put(output, &times, 1);
+    }
+    return KUIPER_OK;
+}
+
+static const kuiper_function kept = {.size = sizeof(kuiper_function), .create = create_function, .call = call_kept, .destroy = free};
+
 /* Adds one, a batch at a time. */
 static uint32_t plus_one(void *self, const kuiper_context *context, const kuiper_batch *rows, const kuiper_output *output, const kuiper_fault *fault) {
     (void)self, (void)context, (void)fault;
@@ -431,15 +445,16 @@ static const kuiper_example example = {TEXT("unruly('a')"), TEXT("\"a\"")};
 static const kuiper_symbol unruly = {SYMBOL, .kind = KUIPER_FUNCTION, .name = TEXT("unruly"), .about = TEXT("Does as it is told."), .table = &function, .signature = TEXT("(any) -> any"), .examples = &example, .examples_count = 1};
 static const kuiper_symbol shared = {.size = sizeof(kuiper_symbol), .exported = KUIPER_SINGLETON, .kind = KUIPER_FUNCTION, .name = TEXT("unrulyShared"), .about = TEXT("The same, one for all."), .table = &function, .signature = TEXT("(any) -> any")};
 static const kuiper_symbol seen = {SYMBOL, .kind = KUIPER_FUNCTION, .name = TEXT("unrulySeen"), .about = TEXT("Counts."), .table = &counted, .signature = TEXT("(any) -> int")};
+static const kuiper_symbol keeps = {SYMBOL, .kind = KUIPER_FUNCTION, .name = TEXT("unrulyKept"), .about = TEXT("Counts each number."), .table = &kept, .signature = TEXT("(any) -> int")};
 static const kuiper_symbol group_seen = {SYMBOL, .kind = KUIPER_FUNCTION, .flags = KUIPER_AGGREGATE, .name = TEXT("unrulyCount"), .about = TEXT("Counts."), .table = &counts, .signature = TEXT("(any) -> int")};
 static const kuiper_symbol plusone = {SYMBOL, .kind = KUIPER_FUNCTION, .name = TEXT("plusOne"), .about = TEXT("Adds one."), .table = &plus, .signature = TEXT("(int) -> int")};
 static const kuiper_symbol sums = {SYMBOL, .kind = KUIPER_FUNCTION, .flags = KUIPER_AGGREGATE, .name = TEXT("unrulySum"), .about = TEXT("Sums."), .table = &sum, .signature = TEXT("(any) -> int")};
 static const kuiper_symbol writes = {SYMBOL, .kind = KUIPER_SINK, .flags = KUIPER_ONE_AS_ROW, .name = TEXT("Unruly"), .about = TEXT("Writes numbers."), .table = &sink_table, .properties = sink_properties, .properties_count = 2};
 static const kuiper_symbol emits = {SYMBOL, .kind = KUIPER_SOURCE, .name = TEXT("Unruly"), .about = TEXT("Counts."), .table = &source_table, .properties = source_properties, .properties_count = 4};
-static const kuiper_symbol *const symbols[] = {&unruly, &shared, &plusone, &sums, &writes, &emits, &seen, &group_seen};
+static const kuiper_symbol *const symbols[] = {&unruly, &shared, &plusone, &sums, &writes, &emits, &seen, &group_seen, &keeps};
 
 __attribute__((visibility("default"))) const kuiper_plugin *kuiper_plugin_v1(void) {
-    static const kuiper_plugin plugin = {sizeof plugin, KUIPER_ABI_VERSION, TEXT("unruly"), TEXT("1.0.0"), TEXT("c"), symbols, 8};
+    static const kuiper_plugin plugin = {sizeof plugin, KUIPER_ABI_VERSION, TEXT("unruly"), TEXT("1.0.0"), TEXT("c"), symbols, 9};
     if (getenv("UNRULY_AT_LOAD") != NULL) {
         abort();
     }

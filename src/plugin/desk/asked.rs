@@ -103,12 +103,7 @@ pub unsafe extern "C" fn count(this: *const abi::Context, key: abi::Str, by: i64
                     None => desk.stored(),
                 }
             }
-            let mut states = lock(&desk.states);
-            let now = states.get(&key).and_then(Value::as_i64).unwrap_or(0).saturating_add(by);
-            if by != 0 {
-                states.insert(key, Value::Int(now));
-            }
-            now
+            desk.states.count(key, by)
         })
     }
 }

@@ -3,7 +3,6 @@
 //! Groups of aggregates are made again from what was saved of them and the rows that came since. What a call that died has
 //! stored is undone, so that each row is counted once.
 
-use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,9 +12,7 @@ use kuiper_plugin::abi;
 use kuiper_plugin::abi::code;
 use kuiper_plugin::has;
 
-use crate::data::Value;
-
-use super::super::desk::Desk;
+use super::super::desk::{Desk, Savepoint};
 use super::lane::Lane;
 use super::manifest::entry;
 use super::process::{Death, Process};
@@ -60,8 +57,8 @@ struct Group {
     there: Option<(Arc<Process>, u64)>,
     /// What it can be made of again.
     saved: Option<Vec<u8>>,
-    /// What was stored by then.
-    stored: HashMap<String, Value>,
+    /// What was stored by then; from the first row on.
+    stored: Option<Savepoint>,
     /// Arguments that came since, each as a message has them.
     since: Vec<Vec<u8>>,
     /// Rows of its whole life.
@@ -106,7 +103,7 @@ impl Function {
         let number = lane.number;
         // SAFETY: the context is of the contract.
         let desk = unsafe { desk(context) };
-        let before = desk.map(Desk::states);
+        let before = desk.map(Desk::savepoint);
         let called = || -> Result<Message, Failure> {
             if self.made.as_ref().is_none_or(|made| !Arc::ptr_eq(&made.process, &process)) {
                 self.made = Some(Made::new(self.remote, process.clone(), &mut lane)?);
@@ -125,8 +122,8 @@ impl Function {
                 Went::Answered(process, message)
             }
             Err(Failure::Dead(death)) => {
-                if let (Some(desk), Some(before)) = (desk, before) {
-                    desk.put_back(before);
+                if let Some(before) = before {
+                    before.put_back();
                 }
                 let blamed = death.blames(number);
                 Went::Died(death, blamed)
@@ -213,7 +210,7 @@ impl Function {
 
 impl Group {
     fn new() -> Group {
-        Group { there: None, saved: None, stored: HashMap::new(), since: Vec::new(), rows: 0, most: KEPT }
+        Group { there: None, saved: None, stored: None, since: Vec::new(), rows: 0, most: KEPT }
     }
 
     /// Where it is in the process of the instance; made again there where it was in another one.
@@ -235,19 +232,19 @@ impl Group {
             }
             let there = answer.word;
             // What the rows stored is stored already, and not seen by those before them.
-            let desk = desk(context).filter(|_| !self.since.is_empty());
-            let now = desk.map(Desk::states);
-            if let Some(desk) = desk {
-                desk.put_back(self.stored.clone());
+            let now = desk(context).filter(|_| !self.since.is_empty()).map(Desk::savepoint);
+            if let (Some(_), Some(stored)) = (&now, &self.stored) {
+                stored.put_back();
             }
-            for rows in &self.since {
+            let again = self.since.iter().try_for_each(|rows| {
                 let mut writer = made.request(lane, ask::ADD, context)?;
                 writer.word(there).append(rows);
-                asked(&made.process, lane, ask::ADD, &mut writer, context)?;
+                asked(&made.process, lane, ask::ADD, &mut writer, context).map(drop)
+            });
+            if let Some(now) = now {
+                now.put_back();
             }
-            if let (Some(desk), Some(now)) = (desk, now) {
-                desk.put_back(now);
-            }
+            again?;
             self.there = Some((made.process.clone(), there));
             Ok(there)
         }
@@ -269,8 +266,12 @@ impl Pair<'_> {
         arguments: &[u8],
     ) -> Result<(Arc<Process>, Message), Failure> {
         let group = &mut *self.group;
+        // SAFETY: the context is of the contract, here and below.
+        if let (None, Some(desk)) = (&group.stored, unsafe { desk(context) }) {
+            group.stored = Some(desk.savepoint());
+        }
         let write = |made: &mut Made, lane: &mut Lane, to: &mut Writer| {
-            // SAFETY: the context is of the contract.
+            // SAFETY: as above.
             let there = unsafe { group.found(made, lane, context)? };
             to.word(there).append(arguments);
             Ok(())
@@ -317,7 +318,7 @@ impl Pair<'_> {
             unsafe { part.flattened(std::slice::from_ref(&value)) };
             self.group.saved = Some(part.raw().to_vec());
             // SAFETY: the context is of the contract.
-            self.group.stored = unsafe { desk(context) }.map(Desk::states).unwrap_or_default();
+            self.group.stored = unsafe { desk(context) }.map(Desk::savepoint);
             self.group.since.clear();
         }
         Ok(())
