@@ -6,6 +6,8 @@
 mod changing;
 #[path = "cli/metrics.rs"]
 mod metrics;
+#[path = "served/port.rs"]
+mod port;
 #[path = "cli/queues.rs"]
 mod queues;
 #[path = "cli/told.rs"]
@@ -15,7 +17,7 @@ mod tools;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -127,7 +129,7 @@ impl Drop for Server {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", port::free_port())
 }
 
 fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {

@@ -1,10 +1,10 @@
 //! Joins and tables on a server: streams and tables of the connectors that come with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use super::world::{World, eventually};
+use super::world::{PATIENCE, World, eventually};
 
 pub fn sql(text: &str) -> String {
     json!({ "sql": text }).to_string()
@@ -45,14 +45,15 @@ pub async fn status(w: &World, id: &str) -> Json {
 }
 
 pub async fn until(w: &World, id: &str, what: &str, holds: impl Fn(&Json) -> bool) -> Json {
-    for _ in 0..1000 {
+    let begun = Instant::now();
+    loop {
         let status = status(w, id).await;
         if holds(&status) {
             return status;
         }
+        assert!(begun.elapsed() < PATIENCE, "not so: {what}: {status}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("not so: {what}: {}", status(w, id).await);
 }
 
 /// Rows that one rule gives to a topic, for others to read.
