@@ -191,7 +191,7 @@ fn run_gives_out_open_windows_at_the_end() {
     let folder = TempDir::new().unwrap();
     let said = run_with(
         folder.path(),
-        &["run", "SELECT id, count(*) AS n, sum(v) AS t FROM stdin GROUP BY id, TUMBLINGWINDOW(hh, 1) ORDER BY id"],
+        &["run", "SELECT id, count(*) AS n, sum(v) AS t FROM stdin GROUP BY id, TUMBLINGWINDOW(dd, 1) ORDER BY id"],
         "{\"id\":\"b\",\"v\":1}\n{\"id\":\"a\",\"v\":2}\n{\"id\":\"b\",\"v\":3}\n",
     );
     let expected = "{\"id\":\"a\",\"n\":1,\"t\":2}\n{\"id\":\"b\",\"n\":2,\"t\":4}\n";

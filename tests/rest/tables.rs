@@ -176,9 +176,9 @@ async fn streams_are_joined_and_one_stream_with_itself() {
     let b = file(&w, "b", &[json!({"id": 3, "w": 30}), json!({"id": 1, "w": 10})]);
     made(&w, "/streams", &sql(&format!("CREATE STREAM a () {a}"))).await;
     made(&w, "/streams", &sql(&format!("CREATE STREAM b () {b}"))).await;
-    let both = "SELECT a.id AS id, w FROM a LEFT JOIN b ON a.id = b.id GROUP BY TUMBLINGWINDOW(hh, 1)";
+    let both = "SELECT a.id AS id, w FROM a LEFT JOIN b ON a.id = b.id GROUP BY TUMBLINGWINDOW(dd, 1)";
     let itself = "SELECT one.id AS id, two.id AS boss FROM a AS one INNER JOIN a AS two ON one.boss = two.id \
-        GROUP BY TUMBLINGWINDOW(hh, 1)";
+        GROUP BY TUMBLINGWINDOW(dd, 1)";
     for (id, sql, rows, wanted) in [
         ("both", both, 5, vec![json!({"id": 1, "w": 10}), json!({"id": 2}), json!({"id": 3, "w": 30})]),
         ("itself", itself, 6, vec![json!({"id": 1, "boss": 2}), json!({"id": 2, "boss": 3})]),
