@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command of the binary, in a folder, untouched by the settings of whoever runs the tests.
 fn kuiper(folder: &Path, args: &[&str]) -> Command {

@@ -113,7 +113,8 @@ impl Server {
         stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: kuiper\r\nconnection: close\r\n");
-        write!(stream, "{head}content-length: {length}\r\n\r\n{body}").ok()?;
+        // In one piece: a server that refuses by the head alone may be gone before the rest.
+        stream.write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;

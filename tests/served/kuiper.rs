@@ -81,7 +81,8 @@ impl Kuiper {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: kuiper\r\nconnection: close\r\n");
-        write!(stream, "{head}content-length: {length}\r\n\r\n{body}").unwrap();
+        // In one piece: a server that refuses by the head alone may be gone before the rest.
+        stream.write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
