@@ -105,7 +105,7 @@ fn what_a_window_holds_does_not_come_again() {
     let broker = Broker::by_default();
     let kuiper = Kuiper::start(|_| {});
     kuiper.stream(&stream(&broker, ""));
-    let sql = "SELECT count(*) AS n FROM demo GROUP BY TUMBLINGWINDOW(dd, 1)";
+    let sql = "SELECT count(*) AS n FROM demo GROUP BY COUNTWINDOW(100000)";
     kuiper.rule("kept", sql, json!({"nop": {}}));
     connected(&kuiper, "kept");
     let mut publisher = Publisher::new(broker.port, "numbers");

@@ -6,6 +6,8 @@
 mod changing;
 #[path = "cli/metrics.rs"]
 mod metrics;
+#[path = "served/port.rs"]
+mod port;
 #[path = "cli/queues.rs"]
 mod queues;
 #[path = "cli/told.rs"]
@@ -15,7 +17,7 @@ mod tools;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -23,7 +25,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command of the binary, in a folder, untouched by the settings of whoever runs the tests.
 fn kuiper(folder: &Path, args: &[&str]) -> Command {
@@ -127,7 +129,7 @@ impl Drop for Server {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", port::free_port())
 }
 
 fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
@@ -189,7 +191,7 @@ fn run_gives_out_open_windows_at_the_end() {
     let folder = TempDir::new().unwrap();
     let said = run_with(
         folder.path(),
-        &["run", "SELECT id, count(*) AS n, sum(v) AS t FROM stdin GROUP BY id, TUMBLINGWINDOW(hh, 1) ORDER BY id"],
+        &["run", "SELECT id, count(*) AS n, sum(v) AS t FROM stdin GROUP BY id, TUMBLINGWINDOW(dd, 1) ORDER BY id"],
         "{\"id\":\"b\",\"v\":1}\n{\"id\":\"a\",\"v\":2}\n{\"id\":\"b\",\"v\":3}\n",
     );
     let expected = "{\"id\":\"a\",\"n\":1,\"t\":2}\n{\"id\":\"b\",\"n\":2,\"t\":4}\n";

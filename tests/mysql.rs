@@ -8,10 +8,14 @@ mod made;
 #[path = "served/mariadb.rs"]
 #[allow(dead_code)]
 mod mariadb;
+#[path = "served/port.rs"]
+// Each helper that gives ports to servers has it.
+#[allow(clippy::duplicate_mod)]
+mod port;
 
 use std::fs;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +23,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 use mariadb::Mariadb;
+use port::free_port;
 
 const MESSAGES: usize = 10_000;
 
@@ -39,10 +44,6 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {

@@ -6,6 +6,8 @@
 #[path = "plugins/made.rs"]
 #[allow(dead_code)]
 mod made;
+#[path = "served/port.rs"]
+mod port;
 #[path = "plugins/tiny.rs"]
 #[allow(dead_code)]
 mod tiny;
@@ -14,7 +16,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 use kuiper::plugin::{Kind, Plugins, Settings};
 
 use made::{wish, zipped};
+use port::free_port;
 use tiny::Bench;
 
 /// What writes. What is not a call of this machine is passed over.
@@ -237,7 +240,7 @@ struct Traced {
 
 impl Traced {
     fn start(data: &Path, options: &[&str]) -> Traced {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = format!("127.0.0.1:{}", free_port());
         let mut command = match options {
             [] => Command::new(env!("CARGO_BIN_EXE_kuiper")),
             options => {

@@ -184,7 +184,7 @@ fn a_thread_of_a_plugin_that_ends_the_server_has_the_plugins_named_and_none_blam
     let mut kuiper = server(&ALL, &[]);
     fs::write(trigger(&kuiper), "").unwrap();
     let command = format!("segfault@{}", trigger(&kuiper).display());
-    let extra = json!({"count": 1_000_000, "at": 10_000, "do": command, "thread": true}).to_string();
+    let extra = json!({"count": 1_000_000, "at": 3_000, "do": command, "thread": true}).to_string();
     let extra = extra.replace('"', "\\\"");
     kuiper.stream(&format!(r#"CREATE STREAM demo () WITH (TYPE="unruly", FORMAT="json", EXTRA="{extra}")"#));
     kuiper.rule("fragile", "SELECT n FROM demo", json!({"nop": {}}));

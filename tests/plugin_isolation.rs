@@ -33,9 +33,12 @@ fn unruly() -> &'static Path {
     })
 }
 
+/// How long a call may take where one never returns: long enough for all others, on a machine that has much else to do.
+const LIMIT: &str = "5s";
+
 /// A server with the plugin, isolated, and these settings of its process.
 fn server(process: &str) -> Kuiper {
-    server_with("2s", process)
+    server_with("60s", process)
 }
 
 /// The same, where a call may take so long.
@@ -63,10 +66,9 @@ fn server_with(limit: &str, process: &str) -> Kuiper {
 fn goes_on(kuiper: &Kuiper) {
     let before = kuiper.count("apart", "in");
     let status =
-        kuiper.until("apart", "rows of the other rule", |status| status["ledger"]["in"].as_i64() > Some(before + 20));
+        kuiper.until("apart", "rows of the other rule", |status| status["ledger"]["out"].as_i64() > Some(before + 20));
     let ledger = &status["ledger"];
     assert_eq!((&ledger["dead"], &ledger["dropped"]), (&json!({}), &json!({})), "{status:#}");
-    assert!(ledger["in"].as_i64().unwrap() - ledger["out"].as_i64().unwrap() <= 20, "{status:#}");
 }
 
 /// A stream that gives these rows once, and then waits.
@@ -101,7 +103,7 @@ const ENDS: [(&str, &str); 7] = [
     ("abort", "plugin unruly: its process was ended by SIGABRT; it wrote last: as asked"),
     ("exit", "plugin unruly: its process exited with code 0"),
     ("hog", "plugin unruly: its process was ended by SIGABRT; it wrote last: no memory is left"),
-    ("loop", "plugin unruly: its process was killed: `call` did not return within 2s"),
+    ("loop", "plugin unruly: its process was killed: `call` did not return within 5s"),
     ("close", "plugin unruly: its process has lost its connection to the engine"),
 ];
 
@@ -112,7 +114,7 @@ fn process(kuiper: &Kuiper, kind: &str) -> Json {
 #[test]
 fn a_row_that_ends_the_process_of_a_function_twice_is_dead_with_its_reason() {
     for (command, told) in ENDS {
-        let kuiper = server("    memory: 400000000\n");
+        let kuiper = server_with(if command == "loop" { LIMIT } else { "60s" }, "    memory: 400000000\n");
         stream(&kuiper, &json!([{"t": "a"}, {"t": command}, {"t": "b"}]));
         rule(&kuiper, "SELECT unruly(t) AS t FROM demo", json!({}));
         let status = kuiper.until("fragile", "all rows", |status| status["ledger"]["out"] == 2);
@@ -132,7 +134,7 @@ fn a_row_that_ends_the_process_of_a_function_twice_is_dead_with_its_reason() {
 
 #[test]
 fn a_process_that_ends_once_costs_no_row_of_a_function() {
-    let kuiper = server("");
+    let kuiper = server_with(LIMIT, "");
     let rows: Vec<Json> = ["segfault", "abort", "exit", "loop", "close"]
         .iter()
         .flat_map(|command| [json!({"t": "plain"}), json!({"t": once(&kuiper, command)})])
@@ -148,7 +150,7 @@ fn a_process_that_ends_once_costs_no_row_of_a_function() {
 
 #[test]
 fn rows_that_a_sink_was_given_when_its_process_ended_are_given_again() {
-    let kuiper = server("    memory: 400000000\n");
+    let kuiper = server_with(LIMIT, "    memory: 400000000\n");
     let commands = ["segfault", "abort", "exit", "loop", "close", "hog"];
     let rows: Vec<Json> = (0..60)
         .map(|n| match commands.get(n / 10).filter(|_| n % 10 == 5) {
@@ -172,7 +174,7 @@ fn rows_that_a_sink_was_given_when_its_process_ended_are_given_again() {
 #[test]
 fn a_sink_that_takes_back_has_each_row_once_whatever_ends_its_process() {
     for single in [true, false] {
-        let kuiper = server_with("60s", "");
+        let kuiper = server("");
         let commands = ["segfault", "exit", "kill"];
         // Of each ten rows, which are delivered together, the sixth; and once when all are written, and it says so.
         let rows: Vec<Json> = (0..60)
@@ -201,7 +203,7 @@ fn a_sink_that_takes_back_has_each_row_once_whatever_ends_its_process() {
 
 #[test]
 fn what_a_function_counts_is_each_row_once_also_when_its_process_ends() {
-    let kuiper = server_with("60s", "");
+    let kuiper = server("");
     let commands = ["segfault", "kill"];
     let rows: Vec<Json> = (0..40)
         .map(|n| match n % 20 {
@@ -291,7 +293,7 @@ fn an_aggregate_goes_on_after_its_process_has_ended() {
 #[test]
 fn a_flood_of_lines_is_cut_and_counted() {
     // A flood may take a while where the machine is busy, and is none of those calls that take too long.
-    let kuiper = server_with("60s", "");
+    let kuiper = server("");
     let begun = std::time::Instant::now();
     stream(&kuiper, &json!([{"t": "flood"}, {"t": "print"}, {"t": "b"}]));
     rule(&kuiper, "SELECT unruly(t) AS t FROM demo", json!({}));

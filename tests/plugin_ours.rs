@@ -12,7 +12,6 @@ mod made;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
@@ -22,7 +21,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use ::kuiper::plugin::{Kind, library_name};
-use kuiper::{Kuiper, wait_for};
+use kuiper::{Kuiper, free_port, wait_for};
 
 /// Built once: where two do so at a time, one would take what the other has just begun to write.
 static ZMQ: LazyLock<PathBuf> = LazyLock::new(|| made::ours("zmq"));
@@ -125,7 +124,7 @@ impl Drop for Python {
 
 /// An address that nobody listens at.
 fn free() -> String {
-    format!("tcp://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    format!("tcp://127.0.0.1:{}", free_port())
 }
 
 fn extra(members: &Json) -> String {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "served/port.rs"]
+mod port;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -270,7 +273,7 @@ fn what_the_compiler_says_is_passed_on() {
 fn deploying_needs_a_server() {
     let home = tempfile::tempdir().unwrap();
     done(home.path(), "plugin new functions turn");
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = port::free_port();
     let (status, told) =
         refused(home.path(), &format!("plugin deploy --function turn --server http://127.0.0.1:{free}"));
     assert_eq!(status, 2);

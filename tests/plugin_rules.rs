@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
-use kuiper::Kuiper;
+use kuiper::{Kuiper, free_port};
 
 /// Copied there by hand, plugins are loaded when the server starts.
 fn with_plugins(data: &Path) {
@@ -97,8 +97,7 @@ fn a_database_that_is_away_at_the_start_does_not_fail_a_rule() {
         fs::copy(made::ours("mysql"), folder.join("Mysql@v1.0.0.so")).unwrap();
     });
     kuiper.stream(&stream(&json!([{"n": 1}, {"n": 2}])));
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("mysql://root@{address}/test");
+    let url = format!("mysql://root@127.0.0.1:{}/test", free_port());
     kuiper.rule("waits", "SELECT n FROM demo", json!({"mysql": {"url": url, "table": "t"}}));
     let status = kuiper.until("waits", "its health", |status| status["health"]["state"] == "degraded");
     let reason = status["health"]["reason"].as_str().unwrap();

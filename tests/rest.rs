@@ -17,6 +17,8 @@ mod http;
 mod living;
 #[path = "rest/metrics.rs"]
 mod metrics;
+#[path = "served/port.rs"]
+mod port;
 #[path = "rest/queues.rs"]
 mod queues;
 #[path = "rest/refusals.rs"]

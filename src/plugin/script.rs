@@ -144,7 +144,8 @@ mod tests {
     }
 
     const LONG: Duration = Duration::from_secs(60);
-    const SHORT: Duration = Duration::from_millis(300);
+    /// It prints what it prints by then, on a machine that has much else to do, too.
+    const SHORT: Duration = Duration::from_secs(2);
 
     #[test]
     fn it_is_given_its_time_and_no_more() {
@@ -154,7 +155,7 @@ mod tests {
             Err("install.sh failed (exit status: 3): no\nsuch package".into())
         );
         assert_eq!(ran("exit 3", LONG), Err("install.sh failed (exit status: 3); it printed nothing".into()));
-        let stopped = "install.sh did not end within 0.3 s and was stopped";
+        let stopped = "install.sh did not end within 2 s and was stopped";
         assert_eq!(ran("sleep 1000 & wait", SHORT), Err(format!("{stopped}; it printed nothing")));
         assert_eq!(ran("echo begun; sleep 1000 & wait", SHORT), Err(format!("{stopped}: begun")));
     }

@@ -21,7 +21,7 @@ fn run_says_at_the_end_what_was_lost_and_names_what_failed() {
     assert!(all.contains("run Select error: alias: sum expr: (v + w): invalid operation"), "{all}");
     let all = told("SELECT v FROM stdin WHERE w > 1 AND v > 0", good);
     assert!(all.contains("run Where error: expr: ((w > 1) AND (v > 0)): invalid operation"), "{all}");
-    let all = told("SELECT sum(w) AS s FROM stdin GROUP BY TUMBLINGWINDOW(hh, 1)", good);
+    let all = told("SELECT sum(w) AS s FROM stdin GROUP BY TUMBLINGWINDOW(dd, 1)", good);
     assert!(all.contains("run Select error: expr: sum(w): argument 1 must be a number"), "{all}");
     assert_eq!(all.lines().last(), Some("kuiper: rows: 2 in = 2 dead (2 eval)"), "{all}");
     let clean = run_with(folder.path(), &["run", "SELECT v FROM stdin WHERE v > 1"], "{\"v\":1}\n{\"v\":2}\n");

@@ -1,5 +1,10 @@
 //! A mosquitto of its own on a free port, and a wire to it that can be cut.
 
+#[path = "../served/port.rs"]
+// Each helper that gives ports to servers has it.
+#[allow(clippy::duplicate_mod)]
+mod port;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,8 +16,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use port::free_port;
+
+/// How long a test waits for what must come, on a machine that has much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Broker {
     pub folder: tempfile::TempDir,
@@ -38,7 +45,7 @@ impl Broker {
 
     fn listening(config: impl FnOnce(&Path) -> String) -> Broker {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = config(folder.path());
         let text = format!("listener {port} 127.0.0.1\nlog_type none\npersistence false\n{config}\n");
         std::fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
@@ -60,7 +67,8 @@ impl Broker {
         self.child = Some(child);
         let since = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(since.elapsed() < PATIENCE, "mosquitto does not start");
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+            assert!(!ended && since.elapsed() < PATIENCE, "mosquitto does not start");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

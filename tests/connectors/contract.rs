@@ -140,9 +140,9 @@ async fn source_complies(open: impl Fn() -> Box<dyn Source>) {
     if let Some(ack) = first.ack {
         ack.settle();
     }
-    timeout(Duration::from_secs(5), running.stop()).await.expect("a source that has nowhere to put things must end");
+    timeout(PATIENCE, running.stop()).await.expect("a source that has nowhere to put things must end");
     let running = Running::connected(open()).await;
-    timeout(Duration::from_secs(5), running.stop()).await.expect("a source that is stopped at once must end");
+    timeout(PATIENCE, running.stop()).await.expect("a source that is stopped at once must end");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -135,7 +135,7 @@ impl Server {
     pub async fn until(&self, count: usize) -> Vec<Request> {
         let begun = Instant::now();
         while self.asked.lock().unwrap().len() < count {
-            assert!(begun.elapsed() < Duration::from_secs(20), "only {:#?}", self.asked());
+            assert!(begun.elapsed() < Duration::from_secs(60), "only {:#?}", self.asked());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.asked()

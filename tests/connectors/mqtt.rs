@@ -466,7 +466,7 @@ async fn cut_connections_lose_no_message_at_qos_1_and_2() {
         });
         let mut seen = BTreeSet::new();
         while seen.len() < 20_000 {
-            let message = match timeout(Duration::from_secs(5), reader.next()).await {
+            let message = match timeout(PATIENCE, reader.next()).await {
                 Ok(m) => m,
                 Err(_) => panic!(
                     "{version} {qos} seen {} link {:?} writing {}",

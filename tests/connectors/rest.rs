@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 use kuiper::diag::{Fault, Retry, Whose};
 use kuiper::io::{Link, Parcel, Report, Sink, Stopped};
 
+use super::broker::free_port;
 use super::contract::{env, is_later, numbers, parcel, sink};
 use super::http::{Reply, Server};
 
@@ -156,7 +157,7 @@ async fn a_server_that_does_not_answer_is_waited_for_no_longer_than_asked() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_yet_is_found_when_it_comes() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let props = json!({"url": format!("http://127.0.0.1:{port}/x"), "method": "POST"});
     let mut sink = sink("rest", props, &env("r", "."));
     let fault = sink.connect(Report::new().0).await.unwrap_err();

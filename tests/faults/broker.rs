@@ -43,7 +43,8 @@ impl Broker {
         self.child = Some(child);
         let since = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(since.elapsed() < PATIENCE, "mosquitto does not start");
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+            assert!(!ended && since.elapsed() < PATIENCE, "mosquitto does not start");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }

@@ -54,6 +54,7 @@ fn forgets(name: &'static str) {
     let times = either(6, 60);
     for round in 0..times {
         scene.flow(300);
+        control.keep_up(&scene);
         let seen: Vec<u64> = scene.ins.values().map(Wire::subscriptions).collect();
         let own = control.wire.subscriptions();
         if round % 2 == 0 {
@@ -96,6 +97,17 @@ impl Control {
         let collector = Collector::start(wire.port, "control", "numbers");
         wait_for("the control", || collector.subscribed());
         Control { wire, collector, cuts: Vec::new() }
+    }
+
+    /// Waits until no stream is further behind than half of what is published in a second: what a server that is slow has
+    /// left with the broker, goes with it.
+    fn keep_up(&self, scene: &Scene) {
+        wait_for("the streams to keep up", || {
+            let streams = scene.ins.iter().filter(|(stream, _)| *stream != "join_two").map(|(_, wire)| wire);
+            let last = |wire: &Wire| wire.account().down.passed.last_key_value().map_or(-1, |(last, _)| *last);
+            let slowest = streams.chain([&self.wire]).map(last).min().unwrap_or(-1);
+            scene.publishers[0].next() - slowest <= i64::from(RATE) / 2
+        });
     }
 
     /// Each number that the broker had taken and never gave to a stream of the server was lost by the broker: the control

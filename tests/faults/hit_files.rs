@@ -121,8 +121,8 @@ fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Damages) -> Outcome {
     let what = damage(&folder.path().join("data"));
     let mut server = Server::new(folder.path());
     server.again();
-    let begun = Instant::now();
     let (mut rest, mut trouble) = (None, Vec::new());
+    let (mut last, mut moved) = (String::new(), Instant::now());
     loop {
         let found = DAMAGED
             .iter()
@@ -130,11 +130,16 @@ fn run(scene: &Scene, damage: impl FnOnce(&Path) -> Damages) -> Outcome {
         match found {
             None if rest.is_some_and(|rest: Instant| rest.elapsed() > Duration::from_millis(700)) => break,
             None => rest = rest.or(Some(Instant::now())),
-            Some(found) if begun.elapsed() > PATIENCE / 3 || server.has_ended() => {
+            Some(found) if (found == last && moved.elapsed() > PATIENCE) || server.has_ended() => {
                 trouble.push(found);
                 break;
             }
-            Some(_) => rest = None,
+            Some(found) => {
+                if found != last {
+                    (last, moved) = (found, Instant::now());
+                }
+                rest = None;
+            }
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -129,8 +129,14 @@ fn the_server_is_told_to_end_and_started_again() {
         scene.pass(up);
         let begun = Instant::now();
         scene.server.stop();
-        slowest = slowest.max(begun.elapsed());
-        scene.strikes += 1;
+        let took = begun.elapsed();
+        slowest = slowest.max(took);
+        // What a sink did not confirm in time is given to it again, as after a kill.
+        if took < SETTLED {
+            scene.strikes += 1;
+        } else {
+            scene.killed();
+        }
         scene.server.again();
     }
     scene.pass(1_000);

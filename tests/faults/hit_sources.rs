@@ -145,7 +145,7 @@ impl Reading {
                 continue;
             }
             // What follows takes a while in the long run.
-            let still = moved.elapsed() > PATIENCE / 3;
+            let still = moved.elapsed() > PATIENCE;
             let given = self.given();
             let has_all = |(rule, book): (&Rule, &Book)| {
                 Reading::times(rule, &given).iter().all(|(number, times)| book.counts.get(number) >= Some(times))

@@ -24,7 +24,7 @@ pub const RATE: u32 = 200;
 /// How long nothing may move before what is missing is lost.
 const STILL: Duration = Duration::from_secs(45);
 /// How long the account may take to balance when all has come out: a window must end.
-const BALANCE: Duration = Duration::from_secs(30);
+const BALANCE: Duration = Duration::from_secs(90);
 /// How long before a kill a queue, or a journal, may have noted last what has been confirmed: half a second and a tenth of
 /// it by the guide, and what the disk takes.
 pub const QUEUE_NOTED: Duration = Duration::from_millis(700);

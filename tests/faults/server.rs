@@ -1,14 +1,20 @@
 //! The real server in a folder of its own, which is killed, frozen and started again in that folder and at that address.
 
+#[path = "../served/port.rs"]
+// Each helper that gives ports to servers has it.
+#[allow(clippy::duplicate_mod)]
+mod port;
+
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
+
+pub use port::free_port;
 
 /// How long what must come is waited for, on a machine that has much else to do.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -107,7 +113,8 @@ impl Server {
         stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
         let length = body.len();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: kuiper\r\nconnection: close\r\n");
-        write!(stream, "{head}content-length: {length}\r\n\r\n{body}").ok()?;
+        // In one piece: a server that refuses by the head alone may be gone before the rest.
+        stream.write_all(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -133,18 +140,6 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// A port that no outgoing connection can take while its server is away.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = (std::process::id() % 97) as u16 * 100;
-    loop {
-        let port = 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
     }
 }
 

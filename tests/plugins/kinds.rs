@@ -95,7 +95,7 @@ async fn a_source_hears_what_all_rules_are_done_with() {
             }
         }
         let told = || fs::read_to_string(&path).unwrap_or_default();
-        wait_for("the tokens", || told().lines().count() == 2);
+        wait_for("the tokens", || told().matches('\n').count() == 2);
         assert_eq!(told(), "10\n30\n");
         drop(from);
         assert_eq!(running.await.unwrap(), Ok(End::Closed));

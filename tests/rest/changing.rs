@@ -2,6 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
+use super::port::free_port;
 use super::world::{World, eventually};
 
 /// A stream of memory has what it is given, and no end.
@@ -174,9 +175,7 @@ async fn a_rule_whose_stream_was_changed_does_not_drop_what_its_log_has() {
     std::fs::create_dir(&folder).unwrap();
     let lines: String = (0..23).map(|id| format!("{{\"id\":{id}}}\n")).collect();
     std::fs::write(folder.join("rows.jsonl"), lines).unwrap();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let url = format!("http://127.0.0.1:{}", free_port());
     let stream = |kind: &str| {
         let extra = json!({"path": home, "fileType": "lines"}).to_string().replace('"', "\\\"");
         let options = format!("TYPE=\"file\", FORMAT=\"json\", DATASOURCE=\"rows\", EXTRA=\"{extra}\"");

@@ -2,7 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::world::{STREAM, World};
+use super::port::free_port;
+use super::world::{PATIENCE, STREAM, World};
 
 fn rule(id: &str, options: Json) -> String {
     json!({"id": id, "sql": "SELECT a FROM sim", "actions": [{"nop": {}}], "options": options}).to_string()
@@ -107,8 +108,7 @@ async fn the_account_goes_on_until_the_rule_is_deleted() {
 
 /// Nobody listens there.
 fn nowhere() -> String {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    format!("tcp://127.0.0.1:{port}")
+    format!("tcp://127.0.0.1:{}", free_port())
 }
 
 fn stream(name: &str, server: &str, with: &str, extra: Json) -> String {
@@ -185,10 +185,7 @@ async fn rules_that_write_to_one_file_are_told_so() {
 #[tokio::test]
 async fn a_session_that_is_left_at_a_broker_that_is_away_is_ended_when_it_is_there() {
     let w = World::new().await;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let server = format!("tcp://{address}");
+    let server = nowhere();
     let left = |w: &World| w.server.rules.host().store.all(kuiper::store::Bucket::LEFT).unwrap().len();
     let make = async |w: &World, id: &str| {
         let qos = json!({"qos": 1});
@@ -214,11 +211,10 @@ async fn a_session_that_is_left_at_a_broker_that_is_away_is_ended_when_it_is_the
     drop_rule(&w, "gone").await;
     let w = w.restarted().await;
     assert_eq!(left(&w), 2);
-    let broker = tokio::net::TcpListener::bind(address).await.unwrap();
+    let broker = tokio::net::TcpListener::bind(server.trim_start_matches("tcp://")).await.unwrap();
     let mut ended = Vec::new();
     for _ in 0..2 {
-        let (mut line, _) =
-            tokio::time::timeout(std::time::Duration::from_secs(20), broker.accept()).await.unwrap().unwrap();
+        let (mut line, _) = tokio::time::timeout(PATIENCE, broker.accept()).await.unwrap().unwrap();
         let mut hello = vec![0; 256];
         let read = tokio::io::AsyncReadExt::read(&mut line, &mut hello).await.unwrap();
         assert_eq!((hello[0], hello[9] & 2), (0x10, 2), "a CONNECT with a clean session");

@@ -10,6 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// How long a test waits for what must come, on a machine that has much else to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 pub struct World {
     pub home: tempfile::TempDir,
     pub server: Arc<Server>,
@@ -75,7 +78,7 @@ impl World {
         let server = Arc::downgrade(&self.server);
         drop(self.server);
         eventually("the old server is gone", || server.strong_count() == 0).await;
-        let limit = Instant::now() + Duration::from_secs(5);
+        let limit = Instant::now() + PATIENCE;
         // Tasks of the old server that are on their way out may hold the folder for a moment.
         while kuiper::store::Store::open(&home.path().join("data")).is_err() {
             assert!(Instant::now() < limit, "the data folder is still in use");
@@ -90,7 +93,7 @@ impl World {
         let mut answer = Vec::new();
         // The server closes each connection; without that this would wait for ever.
         let read = stream.read_to_end(&mut answer);
-        tokio::time::timeout(Duration::from_secs(20), read).await.expect("the connection is closed").unwrap();
+        tokio::time::timeout(PATIENCE, read).await.expect("the connection is closed").unwrap();
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let (line, headers) = head.split_once("\r\n").unwrap();
@@ -125,7 +128,7 @@ impl World {
 }
 
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < limit, "not so: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

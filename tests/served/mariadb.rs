@@ -1,10 +1,16 @@
 //! A MariaDB of its own on a free port, which can be killed and started again.
 
+#[path = "port.rs"]
+// Each helper that gives ports to servers has it.
+#[allow(clippy::duplicate_mod)]
+mod port;
+
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use port::free_port;
 
 /// How long it may take to start; it may have to mend what a kill left behind.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -19,7 +25,7 @@ impl Mariadb {
     /// Starts one with an empty database `test`; anyone may do anything as `root`.
     pub fn start() -> Mariadb {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let installed = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(format!("--datadir={}", folder.path().join("database").display()))
@@ -55,8 +61,9 @@ impl Mariadb {
         self.child = Some(child);
         let begun = Instant::now();
         while self.try_sql("SELECT 1").is_none() {
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
             let log = || fs::read_to_string(self.path("log")).unwrap_or_default();
-            assert!(begun.elapsed() < PATIENCE, "MariaDB does not start: {}", log());
+            assert!(!ended && begun.elapsed() < PATIENCE, "MariaDB does not start: {}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }

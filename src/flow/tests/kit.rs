@@ -41,6 +41,9 @@ pub use waiting::{settle, soon, switch, until, until_by};
 /// How long a rule may take to deliver what is on its way when it is stopped; none that can takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same where a sink may take nothing any more, so that it is waited for in vain.
+const BREATH: Duration = Duration::from_secs(2);
+
 type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What a source does from one opening to its end.
 pub type Life = Box<dyn FnOnce(Inlet, Report) -> Doing<Result<End>> + Send>;
@@ -387,7 +390,7 @@ impl Running {
 
     /// Stops it; what its operators hold stays in the journal. Gives how many rows that are.
     pub async fn lay_down(self) -> i64 {
-        let (nodes, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        let (nodes, ledger, _) = soon("the stop of the rule", self.flow.stop(BREATH)).await;
         assert!(ledger.balances(), "{ledger:?}");
         assert!(ledger.dropped.is_empty() && !ledger.dead.contains_key("lost"), "{ledger:?}");
         for node in nodes.iter().filter_map(|node| node.account.as_ref()) {
@@ -398,7 +401,7 @@ impl Running {
 
     /// Stops what is left of it after it broke.
     pub async fn lay_down_broken(self) {
-        let (_, ledger, _) = soon("the stop of the rule", self.flow.stop(Duration::from_millis(300))).await;
+        let (_, ledger, _) = soon("the stop of the rule", self.flow.stop(BREATH)).await;
         assert!(ledger.balances(), "{ledger:?}");
     }
 

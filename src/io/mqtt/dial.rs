@@ -313,7 +313,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_cannot_be_ended_is_named_with_the_way_to_end_it() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Bound, and nobody listens.
+        let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+        nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = nobody.local_addr().unwrap().port();
         let dialer = Dialer {
             address: Address { tls: false, host: "127.0.0.1".into(), port },
             version: Version::V4,

@@ -8,6 +8,9 @@ use serde_json::json;
 use super::*;
 use crate::store::Bucket;
 
+/// How long what must come is waited for, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn ms(text: &str) -> Time {
     Time(text.parse::<Timestamp>().unwrap().as_millisecond())
 }
@@ -39,7 +42,7 @@ impl World {
         self.settled().await;
         let wanted = (state_of(state), message.to_owned());
         let watch = crate::clock::Stopwatch::start();
-        while self.state(id) != wanted && watch.elapsed() < Duration::from_secs(5) {
+        while self.state(id) != wanted && watch.elapsed() < PATIENCE {
             tokio::task::yield_now().await;
         }
         assert_eq!(self.state(id), wanted, "{time}");
@@ -292,7 +295,7 @@ async fn after_a_crash_what_was_on_its_way_is_counted_as_dropped() {
     let deadline = Clock::real();
     tokio::select! {
         () = async { while !stored().contains(r#""running":true"#) { tokio::time::sleep(Duration::from_millis(1)).await } } => {}
-        () = deadline.sleep(Duration::from_secs(5)) => panic!("{}", stored()),
+        () = deadline.sleep(PATIENCE) => panic!("{}", stored()),
     }
     let w = w.killed().await;
     let status = w.status("r");

@@ -1,7 +1,7 @@
 //! A real MariaDB, which the tests start: `mariadbd` and `mariadb-install-db` must be installed.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
+use tokio::net::TcpSocket;
 
 /// A server of its own in a temporary folder; it ends with the value.
 pub struct Server {
     folder: PathBuf,
     pub port: u16,
+    /// Holds the port while the server is away: as long as it is bound, nobody else is given that.
+    _kept: TcpSocket,
     process: Option<Child>,
 }
 
@@ -34,8 +37,11 @@ impl Server {
             .status()
             .expect("this test needs `mariadb-install-db`");
         assert!(installed.success());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Server { folder, port, process: None };
+        let kept = TcpSocket::new_v4().unwrap();
+        kept.set_reuseaddr(true).unwrap();
+        kept.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let port = kept.local_addr().unwrap().port();
+        let mut server = Server { folder, port, _kept: kept, process: None };
         server.up();
         server
     }

@@ -115,7 +115,10 @@ async fn a_rule_that_panics_is_started_again_where_it_asks_for_it() {
 #[tokio::test]
 async fn a_broker_that_is_away_at_the_start_does_not_fail_a_rule() {
     let rules = rules();
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, and nobody listens.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = nobody.local_addr().unwrap();
     let extra = format!(r#"{{\"server\": \"tcp://{address}\"}}"#);
     let statement =
         format!(r#"CREATE STREAM away () WITH (TYPE="mqtt", DATASOURCE="t", FORMAT="json", EXTRA="{extra}")"#);
