@@ -335,7 +335,7 @@ impl Flow {
             #[cfg(test)]
             rests: rests.clone(),
         };
-        let task = tokio::spawn(task.run());
+        let task = tokio::spawn(Box::new(task).run());
         Ok(Flow {
             asks,
             sources,

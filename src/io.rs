@@ -367,8 +367,8 @@ pub struct Connector {
     /// Checks the properties of a lookup table and makes it.
     pub lookup: Option<fn(LookupSpec) -> std::result::Result<LookupPlan, Diagnostic>>,
     /// JSON Schema of the properties.
-    pub source_schema: Option<fn() -> Json>,
-    pub sink_schema: Option<fn() -> Json>,
+    pub source_schema: Option<fn() -> Arc<Json>>,
+    pub sink_schema: Option<fn() -> Arc<Json>>,
 }
 
 /// All built-in connectors.

@@ -1,6 +1,7 @@
 //! What there is to choose from: connectors, their properties, functions; and the keys that hold properties.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -94,7 +95,7 @@ fn form(host: &Host, kind: Kind, name: &str, lookup: bool) -> Json {
         "libs": [],
         "node": {"category": kind.one(), "icon": "", "label": both(name)},
     });
-    let schema = if lookup { host.plugins.schema(part, name) } else { None };
+    let schema = if lookup { host.plugins.schema(part, name).map(Arc::new) } else { None };
     let mut fields = fields(host, kind, name, &schema.unwrap_or_else(|| host.schema(kind, name)));
     if kind == Kind::Sources {
         let datasource = fields.iter().position(|field| field["name"] == "datasource").map(|at| fields.remove(at));

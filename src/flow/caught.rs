@@ -13,8 +13,9 @@ use crate::clock::within;
 use crate::diag::{Fault, Result};
 
 /// Does the work; when it panics, the fault names who it was.
-pub async fn caught<T>(who: &str, work: impl Future<Output = T>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| fault(who, &*panic))
+pub fn caught<T>(who: &str, work: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
+    // An `async fn` would keep room for the work twice.
+    AssertUnwindSafe(work).catch_unwind().map(move |done| done.map_err(|panic| fault(who, &*panic)))
 }
 
 /// The same for work that does not wait.

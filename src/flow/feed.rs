@@ -84,7 +84,7 @@ pub struct Subscriber {
     pub logs: bool,
     pub book: Arc<Book>,
     pub meter: Arc<NodeMeter>,
-    pub to: Giver<Fed>,
+    pub to: Giver<Box<Fed>>,
     /// Told before `to` is dropped.
     pub close: oneshot::Sender<Close>,
 }
@@ -460,7 +460,7 @@ impl Driver {
                 continue;
             }
             let missed = if subscriber.logs { missed.clone() } else { BTreeMap::new() };
-            let fed = Fed { source: subscriber.source, batch, position: position.clone(), missed };
+            let fed = Box::new(Fed { source: subscriber.source, batch, position: position.clone(), missed });
             subscriber.meter.gave(fed.weight() as u64);
             match subscriber.to.offer(fed) {
                 Ok(()) => {}
@@ -497,8 +497,8 @@ impl Driver {
     /// Gives batches to rules that make the feed wait, to each as soon as it has room. Meanwhile the source runs on and
     /// wishes are heard; a rule that leaves now still gets its own, and one that has ended gives it back at once, whoever
     /// else is waited for.
-    async fn give(&mut self, late: Vec<(Giver<Fed>, Fed)>, run: &mut Run<'_>) {
-        let send = |(to, fed): (Giver<Fed>, Fed)| async move {
+    async fn give(&mut self, late: Vec<(Giver<Box<Fed>>, Box<Fed>)>, run: &mut Run<'_>) {
+        let send = |(to, fed): (Giver<Box<Fed>>, Box<Fed>)| async move {
             if let Err(fed) = to.send(fed).await {
                 settle_all(fed.batch, Fate::Abandoned);
             }

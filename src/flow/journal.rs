@@ -15,6 +15,7 @@ mod open;
 pub mod record;
 mod state;
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -148,7 +149,7 @@ pub struct Journal {
     pub is_partial: bool,
     pub glass: Glass,
     /// As long as it lives no one else opens the journal.
-    lease: Arc<()>,
+    lease: Arc<dyn Any + Send + Sync>,
 }
 
 /// Fails the rows of a batch with values that are nested more deeply than the log can keep.

@@ -25,6 +25,13 @@ pub trait Load {
     fn weight(&self) -> usize;
 }
 
+/// A lane has room for many loads from its beginning, so that large ones are better boxed.
+impl<T: Load> Load for Box<T> {
+    fn weight(&self) -> usize {
+        T::weight(self)
+    }
+}
+
 /// Why a lane did not take a load.
 pub enum Refused<T> {
     /// There is no room yet; to be given again with [`Giver::send`].

@@ -159,11 +159,7 @@ impl Outlet {
         };
         let load = Load::new(account.clone(), meter.clone());
         let driver = Driver { from, first: None, packer, load, courier, keep: spec.keep, ended: spec.ended };
-        let task = tokio::spawn(async move {
-            let fault = driver.run().await;
-            ends.send_replace(true);
-            fault
-        });
+        let task = tokio::spawn(Box::new(driver).run(ends));
         (Outlet { rule, name, meter, account, link, report, stop, keeps, done, task }, to)
     }
 
@@ -236,20 +232,24 @@ struct Driver {
 
 impl Driver {
     /// Runs to the end; the fault is one that the rule cannot go on with.
-    async fn run(mut self) -> Option<Fault> {
+    async fn run(mut self: Box<Self>, ends: watch::Sender<bool>) -> Option<Fault> {
         let who = format!("the sink `{}`", self.courier.name);
-        match caught(&who, self.work()).await {
+        let fault = match caught(&who, self.work()).await {
             Ok(fault) => fault,
             Err(fault) => {
                 self.end(Some(&fault)).await;
                 Some(fault)
             }
-        }
+        };
+        drop(self);
+        ends.send_replace(true);
+        fault
     }
 
     async fn work(&mut self) -> Option<Fault> {
         if let Some(keep) = self.keep.take() {
-            let fault = self.forward(keep).await;
+            // Few sinks have a queue; the others need not have room for it.
+            let fault = Box::pin(self.forward(keep)).await;
             self.end(fault.as_ref()).await;
             return fault;
         }

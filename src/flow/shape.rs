@@ -66,6 +66,17 @@ struct Scratch {
     block: BytesMut,
 }
 
+impl Scratch {
+    /// What is in the buffer, as bytes of their own. A sink that is given nothing has no block.
+    fn cut(&mut self) -> Bytes {
+        if self.block.capacity() == 0 {
+            self.block = BytesMut::with_capacity(BLOCK);
+        }
+        self.block.extend_from_slice(&self.buffer);
+        self.block.split().freeze()
+    }
+}
+
 /// Rows of a layout, to be written.
 struct Writer {
     layout: Arc<Layout>,
@@ -144,7 +155,7 @@ impl Shape {
             objects,
             compression: common.compression.clone(),
             batch: together(common, format.name),
-            scratch: Scratch { buffer: Vec::new(), block: BytesMut::with_capacity(BLOCK) },
+            scratch: Scratch { buffer: Vec::new(), block: BytesMut::new() },
         })
     }
 
@@ -325,8 +336,7 @@ impl Writer {
             Takes::Bytes => {
                 scratch.buffer.clear();
                 self.encoder.encode(&Rows { layout: &self.layout, rows, single }, &mut scratch.buffer)?;
-                scratch.block.extend_from_slice(&scratch.buffer);
-                Content::Bytes(scratch.block.split().freeze())
+                Content::Bytes(scratch.cut())
             }
         })
     }

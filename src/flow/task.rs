@@ -134,7 +134,7 @@ pub(super) struct RuleTask {
     pub told: Time,
     /// The lookup tables among the sources, by their places.
     pub desks: Vec<(usize, Desk)>,
-    pub from: Taker<Fed>,
+    pub from: Taker<Box<Fed>>,
     pub closings: Closings,
     pub sinks: Vec<SinkInlet>,
     pub clock: Clock,
@@ -153,14 +153,15 @@ pub(super) struct RuleTask {
     /// Who wants to know how many rows each operator holds.
     pub asked: mpsc::Receiver<oneshot::Sender<Vec<u64>>>,
     /// What is on its way into the journal.
-    pub waiting: VecDeque<Fed>,
+    pub waiting: VecDeque<Box<Fed>>,
     /// While the task waits: when its next timer goes off, for tests that move the clock.
     #[cfg(test)]
     pub rests: Arc<std::sync::atomic::AtomicI64>,
 }
 
 impl RuleTask {
-    pub async fn run(mut self) {
+    /// Boxed, since a task keeps room for what it is given and for what it makes of it.
+    pub async fn run(mut self: Box<Self>) {
         let ended = match caught("the rule", self.drive()).await {
             Ok(Ok(close)) => close,
             Ok(Err(fault)) | Err(fault) => Close::Failed(fault),
@@ -179,7 +180,7 @@ impl RuleTask {
         self.out.drain(..).for_each(|batch| settle_all(batch, Fate::Abandoned));
         self.waiting.drain(..).for_each(|fed| settle_all(fed.batch, Fate::Abandoned));
         self.from.drain(|fed| settle_all(fed.batch, Fate::Abandoned)).await;
-        self.part(&ended).await;
+        Box::pin(self.part(&ended)).await;
         self.sinks.clear();
         if ended == Close::Finished {
             self.delivered().await;
@@ -210,7 +211,7 @@ impl RuleTask {
     /// Runs until the input ends, or a sink.
     async fn drive(&mut self) -> Result<Close> {
         if self.journal.is_some()
-            && let Some(close) = self.replay().await?
+            && let Some(close) = Box::pin(self.replay()).await?
         {
             return Ok(close);
         }
@@ -226,7 +227,7 @@ impl RuleTask {
             let step = tokio::select! {
                 biased;
                 _ = sleep(&self.clock, due) => Step::Time,
-                fed = self.from.take() => fed.map_or(Step::Dry, |fed| Step::Rows(Box::new(fed))),
+                fed = self.from.take() => fed.map_or(Step::Dry, Step::Rows),
                 (source, close) = self.closings.next() => Step::Closed(source, close),
                 () = RuleTask::wake(self.journal.as_ref()) => Step::Keep,
                 Some(to) = self.asked.recv() => Step::Asked(to),
@@ -236,7 +237,7 @@ impl RuleTask {
             self.rests.store(i64::MIN, std::sync::atomic::Ordering::SeqCst);
             match step {
                 Step::Time => self.tell_time().await?,
-                Step::Rows(fed) => self.take(*fed).await?,
+                Step::Rows(fed) => self.take(fed).await?,
                 Step::Closed(source, close) => {
                     // What it gave before is among what waits here.
                     for _ in 0..self.from.loads() {
@@ -292,7 +293,7 @@ impl RuleTask {
         Ok(())
     }
 
-    async fn take(&mut self, fed: Fed) -> Result<()> {
+    async fn take(&mut self, fed: Box<Fed>) -> Result<()> {
         if self.journal.is_some() {
             return self.take_logged(fed).await;
         }

@@ -5,8 +5,11 @@
 //! is not there is an error, and so is any other, with the nearest name. A value of the wrong type is an error that
 //! names the property.
 
+use std::any::TypeId;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -15,6 +18,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value as Json};
 
 use crate::diag::Diagnostic;
+
+/// The schemas that were asked for: making one costs as much as planning a rule.
+static KNOWN: Mutex<BTreeMap<TypeId, Arc<Json>>> = Mutex::new(BTreeMap::new());
 
 /// Names that the WITH clause gives to every source, and settings of the steps after the source.
 const OF_THE_STREAM: &[&str] = &[
@@ -140,9 +146,9 @@ fn kind_of_passed(name: &str) -> &'static str {
 /// has its default. Also returns warnings.
 pub fn read<T>(props: &Map<String, Json>, names: &Names) -> Result<(T, Vec<Diagnostic>), Diagnostic>
 where
-    T: DeserializeOwned + JsonSchema + Default,
+    T: DeserializeOwned + JsonSchema + Default + 'static,
 {
-    let schema = schemars::schema_for!(T).to_value();
+    let schema = schema::<T>();
     let none = Map::new();
     let fields = schema.get("properties").and_then(Json::as_object).unwrap_or(&none);
     let mut chosen = Map::new();
@@ -190,8 +196,15 @@ where
 }
 
 /// The JSON Schema of options.
-pub fn schema<T: JsonSchema>() -> Json {
-    schemars::schema_for!(T).to_value()
+pub fn schema<T: JsonSchema + 'static>() -> Arc<Json> {
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = TypeId::of::<T>();
+    if let Some(schema) = known().get(&of) {
+        return schema.clone();
+    }
+    let schema = Arc::new(schemars::schema_for!(T).to_value());
+    known().insert(of, schema.clone());
+    schema
 }
 
 /// An error for a property that must be given.

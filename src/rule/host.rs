@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::identities::Identities;
 use super::left::Leftovers;
 use super::offered::Offered;
+use super::props::Sections;
 use super::retained::Logs;
 use super::{advice, props, run};
 use crate::catalog::{self, Catalog, Command, Definition, Properties, What};
@@ -104,6 +105,8 @@ pub struct Host {
     pub(super) left: Leftovers,
     /// The logs of streams that retain what is published.
     pub(super) retained: Mutex<Logs>,
+    /// What was read of the configuration of built-in sources, by name.
+    configured: Mutex<BTreeMap<String, Sections>>,
     root: PathBuf,
     /// Requests may go to this machine and to private networks.
     pub private_net: bool,
@@ -170,6 +173,7 @@ impl Host {
             bus: Bus::default(),
             identities: Identities::default(),
             retained: Mutex::default(),
+            configured: Mutex::default(),
             root: setup.root,
             private_net: setup.private_net,
             patrol: setup.patrol,
@@ -250,6 +254,20 @@ impl Host {
     /// The built-in connectors, and those of this process alone.
     pub fn connectors(&self) -> impl Iterator<Item = &Connector> {
         io::CONNECTORS.iter().chain(&self.connectors)
+    }
+
+    /// What a source has by default, by files and by environment.
+    pub(super) fn configured(&self, connector: &str) -> Result<Sections, Diagnostic> {
+        let read = |defaults: &str| self.layers.sections(connector, defaults, &self.schema(Kind::Sources, connector));
+        let Some(own) = self.connectors().find(|one| one.name == connector) else {
+            return read(self.plugins.source_yaml(connector).as_deref().unwrap_or(""));
+        };
+        // A plugin may change; with a built-in one all of it was there at the start.
+        let mut known = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(own.name) {
+            Some(sections) => Ok(sections.clone()),
+            None => Ok(known.entry(own.name.to_owned()).or_insert(read(own.defaults)?).clone()),
+        }
     }
 
     /// All properties of a stream's source: defaults, files, environment, stored keys, then section `default`, the one
@@ -392,7 +410,7 @@ impl Host {
     }
 
     /// JSON Schema of the properties of a source or sink; null where it has none.
-    pub fn schema(&self, kind: Kind, name: &str) -> Json {
+    pub fn schema(&self, kind: Kind, name: &str) -> Arc<Json> {
         let own = self.connectors().find(|one| one.name == name);
         let own = own.and_then(|one| if kind == Kind::Sources { one.source_schema } else { one.sink_schema });
         if let Some(schema) = own {
@@ -406,7 +424,7 @@ impl Host {
             Kind::Sinks => self.plugins.schema(Part::Sink, name),
             Kind::Functions => None,
         };
-        guest.unwrap_or(Json::Null)
+        Arc::new(guest.unwrap_or(Json::Null))
     }
 
     /// Whether there are lookup tables of that type.

@@ -9,7 +9,7 @@ use crate::io::SourceSpec;
 use crate::plugin::Kind;
 
 /// Sections of a source's configuration, by name.
-type Sections = BTreeMap<String, Properties>;
+pub(super) type Sections = BTreeMap<String, Properties>;
 
 /// All sections of a source's configuration: its defaults, then files, environment and stored keys.
 pub(super) fn sections(host: &Host, connector: &str) -> Result<Sections, Diagnostic> {
@@ -17,10 +17,7 @@ pub(super) fn sections(host: &Host, connector: &str) -> Result<Sections, Diagnos
 }
 
 fn with_keys(host: &Host, connector: &str, keys: Sections) -> Result<Sections, Diagnostic> {
-    let own = host.connectors().find(|one| one.name == connector);
-    let guest = if own.is_none() { host.plugins.source_yaml(connector) } else { None };
-    let defaults = own.map_or(guest.as_deref().unwrap_or(""), |one| one.defaults);
-    let mut all = host.layers.sections(connector, defaults, &host.schema(Kind::Sources, connector))?;
+    let mut all = host.configured(connector)?;
     for (key, properties) in keys {
         lay(all.entry(key).or_default(), properties);
     }

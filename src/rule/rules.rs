@@ -1,12 +1,15 @@
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::change::{stranded, under_way};
 use super::farewell;
@@ -26,6 +29,9 @@ use crate::store::Bucket;
 
 /// How long an answer may wait for what a rule has left outside to be taken back.
 const FORGETTING: Duration = Duration::from_secs(3);
+
+/// How many stored rules are started at one time: while some plan, others wait for the disk.
+const AT_ONCE: usize = 8;
 
 /// Lets the sources be read when it goes.
 struct Reading<'h>(&'h Host);
@@ -92,7 +98,7 @@ impl Rules {
         Ok(Arc::new(Rules { host, engine, rules, bell, patrolled: false.into(), over: false.into() }))
     }
 
-    /// Starts the stored rules that are to run, one after the other, and looks after all rules from now on. None reads
+    /// Starts the stored rules that are to run, a few at a time, and looks after all rules from now on. None reads
     /// before all are there: what a shared stream gives to those that are there already, it has not for the others.
     pub async fn resume(self: &Arc<Self>) {
         self.begin_patrol();
@@ -100,19 +106,30 @@ impl Rules {
         let _reading = Reading(&self.host);
         let waiting: Vec<Arc<Rule>> =
             self.read().values().filter(|rule| rule.state() == State::Starting).cloned().collect();
+        let mut starting = JoinSet::new();
         for rule in waiting {
-            let mut control = rule.control.lock().await;
-            // A user may have been faster.
-            if control.gone || control.is_running() || rule.state() != State::Starting {
-                continue;
+            if starting.len() >= AT_ONCE {
+                starting.join_next().await;
             }
-            if self.holds_back(&rule) {
-                continue;
-            }
-            match self.plan(&rule.def()) {
-                Ok(planned) => self.launch(&rule, &mut control, planned).await,
-                Err(error) => rule.fail(&error, false, None),
-            }
+            let me = self.clone();
+            starting.spawn(async move {
+                if AssertUnwindSafe(me.resume_one(&rule)).catch_unwind().await.is_err() {
+                    rule.fail("starting the rule panicked", true, None);
+                }
+            });
+        }
+        while starting.join_next().await.is_some() {}
+    }
+
+    async fn resume_one(&self, rule: &Arc<Rule>) {
+        let mut control = rule.control.lock().await;
+        // A user may have been faster.
+        if control.gone || control.is_running() || rule.state() != State::Starting || self.holds_back(rule) {
+            return;
+        }
+        match self.plan(&rule.def()) {
+            Ok(planned) => self.launch(rule, &mut control, planned).await,
+            Err(error) => rule.fail(&error, false, None),
         }
     }
 

@@ -3,7 +3,7 @@
 mod running;
 mod statement;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -47,8 +47,20 @@ struct FlowEngine {
     leases: Arc<Leases>,
 }
 
-/// For each rule whose journal is open, what lives as long as it is.
-type Leases = Mutex<HashMap<String, Weak<()>>>;
+/// The rules whose journals are open.
+type Leases = Mutex<HashSet<String>>;
+
+/// Lives as long as the journal of a rule is open.
+struct Lease {
+    rule: String,
+    leases: Arc<Leases>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.rule);
+    }
+}
 
 type Shared = Mutex<HashMap<String, Weak<Feed>>>;
 
@@ -525,7 +537,7 @@ impl Planned for PlannedFlow {
 }
 
 /// Opens the journal of a rule, if it is to have one.
-async fn journal(host: &Host, def: &Def, keeps: bool, leases: &Leases) -> Result<Option<Opened>, Fault> {
+async fn journal(host: &Host, def: &Def, keeps: bool, leases: &Arc<Leases>) -> Result<Option<Opened>, Fault> {
     let (store, id, interval) = (host.store.clone(), def.id.clone(), def.options.checkpoint);
     let lease = lease(host, &id, leases).await?;
     let folder = store.state(&id);
@@ -545,16 +557,10 @@ async fn journal(host: &Host, def: &Def, keeps: bool, leases: &Leases) -> Result
 }
 
 /// What says that the journal of a rule is open; waits until no run of before has it.
-async fn lease(host: &Host, id: &str, leases: &Leases) -> Result<Arc<()>, Fault> {
+async fn lease(host: &Host, id: &str, leases: &Arc<Leases>) -> Result<Arc<Lease>, Fault> {
     for _ in 0..LEASE_TRIES {
-        {
-            let mut leases = leases.lock().unwrap_or_else(PoisonError::into_inner);
-            leases.retain(|_, lease| lease.strong_count() > 0);
-            if !leases.contains_key(id) {
-                let lease = Arc::new(());
-                leases.insert(id.to_owned(), Arc::downgrade(&lease));
-                return Ok(lease);
-            }
+        if leases.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned()) {
+            return Ok(Arc::new(Lease { rule: id.to_owned(), leases: leases.clone() }));
         }
         host.clock.sleep(LEASE_PAUSE).await;
     }

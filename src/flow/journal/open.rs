@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -27,7 +28,7 @@ pub struct JournalSpec {
     /// `checkpointInterval`; zero: snapshots only when the log is long, and at the stop.
     pub interval: Duration,
     /// Given back when the journal is closed.
-    pub lease: Arc<()>,
+    pub lease: Arc<dyn Any + Send + Sync>,
 }
 
 /// A journal as it was found.

@@ -115,7 +115,7 @@ impl RuleTask {
     }
 
     /// Brings a batch, and what waits behind it, to the disk, lets the sources go, and pushes it.
-    pub(super) async fn take_logged(&mut self, fed: Fed) -> Result<()> {
+    pub(super) async fn take_logged(&mut self, fed: Box<Fed>) -> Result<()> {
         let mut rows = fed.weight();
         self.waiting.push_back(fed);
         // A timer that is due goes first, so that a late batch does not slip into a window that is over.
