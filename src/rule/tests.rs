@@ -50,6 +50,7 @@ impl Engine for Script {
             let found = Diagnostic::error("K0000", "this is wrong").at(crate::diag::Span::new(at, at + 5));
             return Err(vec![found]);
         }
+        assert!(!def.sql.contains("unplanned"), "as asked");
         self.starts.fetch_add(1, Ordering::SeqCst);
         let (to, end) = watch::channel(None);
         self.ends.lock().unwrap().push(to);
@@ -251,6 +252,20 @@ async fn running_rules_run_again_after_a_restart() {
     w.rules.resume().await;
     assert_eq!(w.state("a").0, "running");
     assert_eq!(w.state("b").0, "stopped");
+}
+
+#[tokio::test]
+async fn a_stored_rule_that_cannot_be_planned_without_a_panic_keeps_no_other_from_its_start() {
+    let w = world();
+    for n in 0..40 {
+        w.rules.create(rule(&format!("r{n}"), "SELECT")).await.unwrap();
+    }
+    w.rules.host().store.put(crate::store::Bucket::RULES, "r1", &rule("r1", "unplanned")).unwrap();
+    let w = w.restarted().await;
+    w.rules.resume().await;
+    let running = w.rules.list().into_iter().filter(|one| one.status == "running").count();
+    assert_eq!(running, 39);
+    assert_eq!(w.state("r1"), ("stopped by error", "starting the rule panicked".into()));
 }
 
 #[tokio::test]

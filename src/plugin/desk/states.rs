@@ -162,6 +162,7 @@ impl Drop for Savepoint {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
