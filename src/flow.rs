@@ -69,7 +69,7 @@ pub use template::render;
 
 pub use crate::op::Tide;
 
-use caught::ended;
+use caught::{FORCED, ended};
 use dead::{Cemetery, Route};
 use feed::Subscriber;
 use journal::{Anchor, Glass};
@@ -398,7 +398,7 @@ impl Flow {
             }
         }
         // A feed that others read may be about to give it rows, and finds that it takes none.
-        let _ = within(FAREWELL, givers.gone()).await;
+        let _ = within(FORCED, givers.gone()).await;
         (nodes, book.view(), fault)
     }
 

@@ -114,6 +114,8 @@ async fn serve(settings: Settings, with_demo: bool) -> ExitCode {
         }
     });
     resuming.abort();
+    // Before the rules are stopped nobody lets sources be read any more.
+    let _ = resuming.await;
     let _ = close.send(());
     // Requests that are open may end; those that wait for the end of a rule will.
     let mut answering = answering;

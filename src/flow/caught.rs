@@ -25,7 +25,7 @@ pub fn caught_now<T>(who: &str, work: impl FnOnce() -> T) -> Result<T> {
 
 /// How long a task that is ended by force may take to come to a place where it can be: one that calls into a library may
 /// never.
-const FORCED: Duration = Duration::from_millis(250);
+pub const FORCED: Duration = Duration::from_millis(250);
 
 /// Waits for the end of a task, and ends it by force when that takes longer: `None`. What it held is dropped then, so that
 /// all receipts have spoken.

@@ -158,8 +158,8 @@ impl Outlet {
             anchor: spec.anchor.filter(|_| spec.keep.is_none()),
         };
         let load = Load::new(account.clone(), meter.clone());
-        let driver = Driver { from, first: None, packer, load, courier, keep: spec.keep, ended: spec.ended };
-        let task = tokio::spawn(Box::new(driver).run(ends));
+        let driver = Driver { from, first: None, packer, load, courier, keep: spec.keep, ended: spec.ended, ends };
+        let task = tokio::spawn(Box::new(driver).run());
         (Outlet { rule, name, meter, account, link, report, stop, keeps, done, task }, to)
     }
 
@@ -228,11 +228,14 @@ struct Driver {
     courier: Courier,
     keep: Option<Keep>,
     ended: watch::Sender<Option<Ended>>,
+    /// Told when it has let go of all that it held; so it goes last.
+    ends: watch::Sender<bool>,
 }
 
 impl Driver {
     /// Runs to the end; the fault is one that the rule cannot go on with.
-    async fn run(mut self: Box<Self>, ends: watch::Sender<bool>) -> Option<Fault> {
+    async fn run(mut self: Box<Self>) -> Option<Fault> {
+        let ends = self.ends.clone();
         let who = format!("the sink `{}`", self.courier.name);
         let fault = match caught(&who, self.work()).await {
             Ok(fault) => fault,

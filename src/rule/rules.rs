@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -33,12 +32,14 @@ const FORGETTING: Duration = Duration::from_secs(3);
 /// How many stored rules are started at one time: while some plan, others wait for the disk.
 const AT_ONCE: usize = 8;
 
-/// Lets the sources be read when it goes.
-struct Reading<'h>(&'h Host);
+/// Lets the sources be read when it goes, unless the program ends.
+struct Reading<'r>(&'r Rules);
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        self.0.reading.send_replace(true);
+        if !self.0.over.load(Ordering::Acquire) {
+            self.0.host.reading.send_replace(true);
+        }
     }
 }
 
@@ -103,7 +104,7 @@ impl Rules {
     pub async fn resume(self: &Arc<Self>) {
         self.begin_patrol();
         self.host.reading.send_replace(false);
-        let _reading = Reading(&self.host);
+        let _reading = Reading(self);
         let waiting: Vec<Arc<Rule>> =
             self.read().values().filter(|rule| rule.state() == State::Starting).cloned().collect();
         let mut starting = JoinSet::new();
@@ -112,11 +113,7 @@ impl Rules {
                 starting.join_next().await;
             }
             let me = self.clone();
-            starting.spawn(async move {
-                if AssertUnwindSafe(me.resume_one(&rule)).catch_unwind().await.is_err() {
-                    rule.fail("starting the rule panicked", true, None);
-                }
-            });
+            starting.spawn(async move { me.resume_one(&rule).await });
         }
         while starting.join_next().await.is_some() {}
     }
@@ -160,7 +157,11 @@ impl Rules {
     }
 
     pub(super) fn plan(&self, def: &Def) -> Result<Box<dyn Planned>, String> {
-        self.engine.plan(def, &self.host).map_err(|findings| diag::render_known(&findings, "sql", &def.sql))
+        let planned = catch_unwind(AssertUnwindSafe(|| self.engine.plan(def, &self.host)));
+        // Whoever asks for it goes on, and so do all other rules.
+        let planned =
+            planned.map_err(|_| "planning the rule panicked, which is a mistake of the program".to_owned())?;
+        planned.map_err(|findings| diag::render_known(&findings, "sql", &def.sql))
     }
 
     pub(super) fn read_rule(&self, text: &str, id: Option<&str>) -> Result<(Def, Vec<Diagnostic>), String> {

@@ -78,6 +78,9 @@ impl Planned for ScriptPlan {
             return Err(Fault::setup("no such door"));
         }
         assert!(!self.sql.contains("explode"), "as asked");
+        if self.sql.contains("slow") {
+            std::future::pending::<()>().await;
+        }
         Ok(Arc::new(ScriptRun { end: self.end, stops: self.stops }))
     }
     async fn forget(self: Box<Self>) -> Vec<Fault> {
@@ -265,7 +268,25 @@ async fn a_stored_rule_that_cannot_be_planned_without_a_panic_keeps_no_other_fro
     w.rules.resume().await;
     let running = w.rules.list().into_iter().filter(|one| one.status == "running").count();
     assert_eq!(running, 39);
-    assert_eq!(w.state("r1"), ("stopped by error", "starting the rule panicked".into()));
+    assert_eq!(
+        w.state("r1"),
+        ("stopped by error", "planning the rule panicked, which is a mistake of the program".into())
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_the_end_of_the_program_cuts_off_lets_no_source_be_read() {
+    let w = world();
+    w.rules.host().store.put(crate::store::Bucket::RULES, "a", &rule("a", "slow")).unwrap();
+    let w = w.restarted().await;
+    let rules = w.rules.clone();
+    let resuming = tokio::spawn(async move { rules.resume().await });
+    let mut reading = w.rules.host().reading.subscribe();
+    reading.wait_for(|reading| !reading).await.unwrap();
+    resuming.abort();
+    w.rules.shutdown(Duration::from_secs(5)).await;
+    assert!(resuming.await.unwrap_err().is_cancelled());
+    assert!(!*reading.borrow());
 }
 
 #[tokio::test]

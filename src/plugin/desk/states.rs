@@ -6,8 +6,9 @@
 //! and not what is stored. Savepoints know nothing of each other: what one puts back is in the logs of the others like all
 //! that is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::data::Value;
@@ -21,65 +22,87 @@ pub struct States(Arc<Mutex<Stored>>);
 #[derive(Default)]
 struct Stored {
     values: HashMap<String, Kept>,
-    /// Of savepoints: seldom more than two.
-    logs: Vec<Log>,
+    /// By when their savepoints were made: one of the call, and one of each group of an aggregate in a process of its own.
+    logs: BTreeMap<u64, Log>,
     /// How many times a savepoint was made, or put back.
     now: u64,
-    /// The number of the last savepoint.
-    last: u64,
+    /// Keys that were removed while there was a savepoint, each once.
+    removed: Vec<String>,
 }
 
 struct Kept {
-    value: Value,
+    /// Nothing where it was removed since: a savepoint is to know that it knows.
+    value: Option<Value>,
     /// When it was written. What was written since a savepoint was made is in its log.
     at: u64,
+    /// It is among the removed.
+    listed: bool,
 }
 
-/// What a savepoint puts back, last things first.
-struct Log {
-    number: u64,
-    since: u64,
-    /// What was stored under keys before they were written; nothing where nothing was.
-    old: Vec<(String, Option<Value>)>,
-}
+/// What was stored under keys before they were written; nothing where nothing was. Each key is there once.
+type Log = Vec<(String, Option<Value>)>;
 
 impl Stored {
     /// Writes, or removes; whoever does not know the old value yet is told.
     fn write(&mut self, key: String, value: Option<Value>) {
-        let at = self.now;
-        match (self.values.get_mut(&key), value) {
-            (Some(kept), Some(value)) => {
-                let written = mem::replace(&mut kept.at, at);
-                let old = mem::replace(&mut kept.value, value);
-                self.note(key, Some(old), written);
-            }
-            (Some(_), None) => {
-                if let Some(old) = self.values.remove(&key) {
-                    self.note(key, Some(old.value), old.at);
-                }
-            }
-            (None, Some(value)) => {
+        let (at, gone) = (self.now, value.is_none());
+        let Some(kept) = self.values.get_mut(&key) else {
+            if !gone {
                 if !self.logs.is_empty() {
-                    // Nobody knows when it was removed, and to be told twice does no harm.
                     self.note(key.clone(), None, 0);
                 }
-                self.values.insert(key, Kept { value, at });
+                self.values.insert(key, Kept { value, at, listed: false });
             }
-            (None, None) => {}
+            return;
+        };
+        if gone && kept.value.is_none() {
+            return;
         }
+        let written = mem::replace(&mut kept.at, at);
+        let old = mem::replace(&mut kept.value, value);
+        if gone && self.logs.is_empty() {
+            self.values.remove(&key);
+            return;
+        }
+        if gone && !mem::replace(&mut kept.listed, true) {
+            self.removed.push(key.clone());
+        }
+        self.note(key, old, written);
     }
 
     fn note(&mut self, key: String, old: Option<Value>, written: u64) {
-        let mut lacking = self.logs.iter_mut().filter(|log| log.since > written);
+        let mut lacking = self.logs.range_mut(written + 1..).map(|(_, log)| log);
         let Some(first) = lacking.next() else { return };
-        lacking.for_each(|log| log.old.push((key.clone(), old.clone())));
-        first.old.push((key, old));
+        lacking.for_each(|log| log.push((key.clone(), old.clone())));
+        first.push((key, old));
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key)?.value.as_ref()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().filter_map(|(key, kept)| Some((key.as_str(), kept.value.as_ref()?)))
+    }
+
+    /// A savepoint is gone; after the last one nobody asks when something was removed.
+    fn end(&mut self, since: u64) -> Option<Log> {
+        let log = self.logs.remove(&since);
+        if self.logs.is_empty() {
+            for key in self.removed.drain(..) {
+                match self.values.get_mut(&key) {
+                    Some(kept) if kept.value.is_some() => kept.listed = false,
+                    _ => drop(self.values.remove(&key)),
+                }
+            }
+        }
+        log
     }
 }
 
 impl States {
     pub fn get(&self, key: &str) -> Option<Value> {
-        lock(&self.0).values.get(key).map(|kept| kept.value.clone())
+        lock(&self.0).value(key).cloned()
     }
 
     /// Stores a value, or removes what is stored under the key.
@@ -90,7 +113,7 @@ impl States {
     /// Adds to a counter, and gives what it then is.
     pub fn count(&self, key: String, by: i64) -> i64 {
         let mut stored = lock(&self.0);
-        let counted = stored.values.get(&key).and_then(|kept| kept.value.as_i64());
+        let counted = stored.value(&key).and_then(Value::as_i64);
         let now = counted.unwrap_or(0).saturating_add(by);
         if by != 0 {
             stored.write(key, Some(Value::Int(now)));
@@ -99,18 +122,19 @@ impl States {
     }
 
     pub fn is_empty(&self) -> bool {
-        lock(&self.0).values.is_empty()
+        lock(&self.0).all().next().is_none()
     }
 
     /// Looks at all that is stored, while nobody writes.
     pub fn read<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = (&str, &Value)>) -> T) -> T {
-        look(&mut lock(&self.0).values.iter().map(|(key, kept)| (key.as_str(), &kept.value)))
+        look(&mut lock(&self.0).all())
     }
 
     /// Puts all this in the place of what is stored.
     pub fn replace(&self, values: HashMap<String, Value>) {
         let mut stored = lock(&self.0);
-        let gone: Vec<String> = stored.values.keys().filter(|key| !values.contains_key(*key)).cloned().collect();
+        let gone: Vec<String> =
+            stored.all().filter(|(key, _)| !values.contains_key(*key)).map(|(key, _)| key.to_owned()).collect();
         gone.into_iter().for_each(|key| stored.write(key, None));
         values.into_iter().for_each(|(key, value)| stored.write(key, Some(value)));
     }
@@ -123,39 +147,36 @@ impl States {
     pub fn savepoint(&self) -> Savepoint {
         let mut stored = lock(&self.0);
         stored.now += 1;
-        stored.last += 1;
-        let (since, number) = (stored.now, stored.last);
-        stored.logs.push(Log { number, since, old: Vec::new() });
-        Savepoint { states: self.clone(), number }
+        let since = stored.now;
+        stored.logs.insert(since, Log::new());
+        Savepoint { states: self.clone(), since: since.into() }
     }
 }
 
 /// What was stored when it was made, as long as it is held.
 pub struct Savepoint {
     states: States,
-    number: u64,
+    /// When it was made, or put back last. Written while the states are locked.
+    since: AtomicU64,
 }
 
 impl Savepoint {
     /// Nothing of what was stored since is. It can be put back again.
     pub fn put_back(&self) {
         let mut stored = lock(&self.states.0);
-        let Some(at) = stored.logs.iter().position(|log| log.number == self.number) else { return };
-        let mut log = stored.logs.swap_remove(at);
-        log.old.drain(..).rev().for_each(|(key, old)| stored.write(key, old));
+        let Some(log) = stored.logs.remove(&self.since.load(Ordering::Relaxed)) else { return };
+        log.into_iter().for_each(|(key, old)| stored.write(key, old));
         // As if it were made now.
         stored.now += 1;
-        log.since = stored.now;
-        stored.logs.push(log);
+        let since = stored.now;
+        stored.logs.insert(since, Log::new());
+        self.since.store(since, Ordering::Relaxed);
     }
 }
 
 impl Drop for Savepoint {
     fn drop(&mut self) {
-        let mut stored = lock(&self.states.0);
-        let at = stored.logs.iter().position(|log| log.number == self.number);
-        let log = at.map(|at| stored.logs.swap_remove(at));
-        drop(stored);
+        let log = lock(&self.states.0).end(self.since.load(Ordering::Relaxed));
         // Values may be large: they go when others can store again.
         drop(log);
     }
@@ -231,14 +252,22 @@ mod tests {
         for n in 1..4 {
             states.count("k1".to_owned(), n);
             states.put("k2".to_owned(), None);
+            for key in ["k4", "new"] {
+                states.put(key.to_owned(), None);
+                states.put(key.to_owned(), Some(Value::Int(n)));
+            }
         }
+        states.put("new".to_owned(), None);
         states.count("k3".to_owned(), 0);
-        let noted = |states: &States| lock(&states.0).logs.iter().map(|log| log.old.len()).collect::<Vec<_>>();
-        assert_eq!(noted(&states), [2]);
+        let noted = |states: &States| lock(&states.0).logs.values().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(noted(&states), [4]);
         point.put_back();
         assert_eq!(noted(&states), [0]);
+        states.put("k5".to_owned(), None);
         drop(point);
         assert_eq!(noted(&states), [0; 0]);
+        let stored = lock(&states.0);
+        assert_eq!((stored.values.len(), stored.removed.len()), (999, 0), "nothing is left of what was removed");
     }
 
     #[test]
