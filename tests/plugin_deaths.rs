@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "plugins/compiled.rs"]
+#[allow(dead_code)]
+mod compiled;
 #[path = "served/kuiper.rs"]
 #[allow(dead_code)]
 mod kuiper;
@@ -22,15 +25,10 @@ const ALL: [&str; 3] = ["sinks", "sources", "functions"];
 /// The library `tests/plugins/unruly.c`, built into that folder, with these sources beside.
 fn unruly(folder: &Path, beside: &[&Path]) -> PathBuf {
     let library = folder.join("unruly.so");
-    let built = Command::new("cc")
-        .args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-I", "plugins/sdk", "-o"])
-        .arg(&library)
-        .arg("tests/plugins/unruly.c")
-        .args(beside)
-        .arg("-lpthread")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(built.expect("this test needs `cc`").success());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/unruly.c");
+    let beside = beside.iter().map(|source| source.to_str().unwrap());
+    let options: Vec<&str> = ["-std=gnu17", "-Wall", "-Wextra", "-Werror"].into_iter().chain(beside).collect();
+    compiled::library(&source, &options, &library);
     library
 }
 

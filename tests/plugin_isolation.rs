@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "plugins/compiled.rs"]
+#[allow(dead_code)]
+mod compiled;
 #[path = "served/kuiper.rs"]
 #[allow(dead_code)]
 mod kuiper;
@@ -22,13 +25,8 @@ fn unruly() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("unruly-{}.so", std::process::id()));
-        let built = Command::new("cc")
-            .args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-I", "plugins/sdk", "-o"])
-            .arg(&library)
-            .args(["tests/plugins/unruly.c", "-lpthread"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.expect("this test needs `cc`").success());
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/unruly.c");
+        compiled::library(&source, &["-std=gnu17", "-Wall", "-Wextra", "-Werror"], &library);
         library
     })
 }

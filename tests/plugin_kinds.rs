@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "plugins/compiled.rs"]
+#[allow(dead_code)]
+mod compiled;
 #[path = "plugins/kinds.rs"]
 mod kinds;
 #[path = "served/kuiper.rs"]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use kuiper::io::{Content, Parcel, Report, RowSet, Sink};
 use kuiper::plugin::{Isolation, Kind};
 use serde_json::json;
 
+use super::compiled;
 use super::made::{Home, sink_spec};
 
 /// The library `tests/plugins/notes.c`, built once.
@@ -22,13 +22,8 @@ fn notes() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("notes-{}.so", std::process::id()));
-        let built = Command::new("cc")
-            .args(["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-I", "plugins/sdk", "-o"])
-            .arg(&library)
-            .arg("tests/plugins/notes.c")
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.expect("this test needs `cc`").success());
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/notes.c");
+        compiled::library(&source, &["-std=gnu17", "-Wall", "-Wextra", "-Werror"], &library);
         library
     })
 }

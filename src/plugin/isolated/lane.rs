@@ -18,7 +18,7 @@ pub const LARGEST: u64 = 1 << 30;
 const FIRST_LOOK: Duration = Duration::from_millis(4);
 const LATER_LOOKS: libc::c_int = 100;
 /// No two looks are further apart, but where the process did not run.
-pub const LOOKS: Duration = Duration::from_millis(4 + 100);
+pub const LOOKS: Duration = FIRST_LOOK.saturating_add(Duration::from_millis(LATER_LOOKS as u64));
 
 /// Why nothing more comes.
 #[derive(Debug)]
